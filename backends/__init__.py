@@ -1,0 +1,43 @@
+"""The machines: devices, array buffers, kernels and random bits. Imported as `gpunn.backends`.
+
+Nothing here knows a formula of a neural network; formulas live in `gpunn.ops` and `gpunn.optim`,
+each with a NumPy body and a CUDA body, and reach a machine through `Backend.launch`.
+"""
+
+from gpunn.backends.base import Backend
+from gpunn.backends.device import (
+    Choice,
+    Device,
+    choose_device,
+    default_device,
+    device,
+    resolve_device,
+    set_default_device,
+)
+from gpunn.backends.diagnosis import Diagnosis, Rung
+from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel
+from gpunn.backends.random import RandomStream, manual_seed
+from gpunn.backends.registry import as_array, backend, backend_of, diagnose, register_backend
+
+__all__ = [
+    "KERNELS",
+    "Backend",
+    "Choice",
+    "Device",
+    "Diagnosis",
+    "Elementwise",
+    "RandomStream",
+    "RowKernel",
+    "Rung",
+    "as_array",
+    "backend",
+    "backend_of",
+    "choose_device",
+    "default_device",
+    "device",
+    "diagnose",
+    "manual_seed",
+    "register_backend",
+    "resolve_device",
+    "set_default_device",
+]

@@ -1,0 +1,155 @@
+"""What differs between machines, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gpunn.backends.device import Device
+from gpunn.backends.diagnosis import Diagnosis
+from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.errors import DTypeError
+from gpunn.typing import Array, DType, Shape
+
+FLOATS = ("float16", "float32", "float64")
+
+
+class Backend(ABC):
+    """One device: its array module, its buffers and its way to run kernels.
+
+    Attributes:
+        device: the device.
+        xp: the array module, `numpy` or `cupy`.
+        synchronous: whether a number can be read without waiting for the device.
+    """
+
+    kind: ClassVar[str]
+    synchronous: ClassVar[bool] = False
+    xp: Any
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    @classmethod
+    @abstractmethod
+    def diagnose(cls) -> Diagnosis:
+        """Whether devices of this kind can be used, and if not, why."""
+
+    @classmethod
+    @abstractmethod
+    def device_of(cls, array: Any) -> Device | None:
+        """The device of an array of this backend; None for anything else."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
+
+    # arrays --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def empty(self, shape: Shape, dtype: DType) -> Array:
+        """An array with undefined content, from buffers that are used again."""
+
+    @abstractmethod
+    def upload(self, array: np.ndarray[Any, Any]) -> Array:
+        """A copy of a host array on this device."""
+
+    @abstractmethod
+    def download(self, array: Array) -> np.ndarray[Any, Any]:
+        """A host array with an array's content; waits for the device."""
+
+    def zeros(self, shape: Shape, dtype: DType) -> Array:
+        """An array of zeros."""
+        return self.full(shape, 0, dtype)
+
+    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
+        """An array filled with one value."""
+        array = self.empty(shape, dtype)
+        array.fill(value)
+        return array
+
+    def empty_like(self, array: Array) -> Array:
+        """An array with undefined content and the shape and dtype of another."""
+        return self.empty(array.shape, array.dtype)
+
+    # work ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
+        """Run an elementwise kernel.
+
+        Args:
+            kernel: the kernel.
+            inputs: arrays of this device, or Python scalars.
+            out: the output array, or a tuple of them; made anew, with the shape that the inputs
+                broadcast to, when it is None.
+
+        Returns:
+            The output, or the tuple of outputs.
+        """
+
+    @abstractmethod
+    def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
+        """Run a row kernel, one block a row, on arguments that include its outputs."""
+
+    @abstractmethod
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """The matrix product of two 2-D arrays (or views of them)."""
+
+    @abstractmethod
+    def random_words(self, count: int, key: tuple[int, int], call: int) -> Array:
+        """`count` 64-bit words of the counter-based stream; see `gpunn.backends.random`."""
+
+    # time and memory -----------------------------------------------------------------------
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until everything launched so far is done."""
+
+    @abstractmethod
+    def time_ms(self, work: Callable[[], Any]) -> float:
+        """Milliseconds that the device spends on `work()`."""
+
+    @abstractmethod
+    def memory_bytes(self) -> int:
+        """Bytes that buffers of this backend occupy, in use or kept for use."""
+
+    @abstractmethod
+    def free_memory(self) -> None:
+        """Give back every buffer that nobody uses."""
+
+    # shared --------------------------------------------------------------------------------
+
+    def _outputs(self, kernel: Elementwise, inputs: Sequence[Any]) -> tuple[Array, ...]:
+        """New output arrays for a launch: broadcast shape, dtype of the first array of letter T."""
+        shape: Shape = ()
+        letters: dict[str, DType] = {}
+        for param, value in zip(kernel.inputs, inputs, strict=True):
+            if not hasattr(value, "dtype") or param.raw:
+                continue
+            letters.setdefault(param.type, value.dtype)
+            shape = value.shape if not shape else np.broadcast_shapes(shape, value.shape)
+        return tuple(
+            self.empty(shape, letters[p.type] if len(p.type) == 1 else np.dtype(p.type))
+            for p in kernel.outputs
+        )
+
+
+def float_dtype(dtype: DType) -> np.dtype[Any]:
+    """The dtype as NumPy's, if gpunn computes in it.
+
+    Raises:
+        DTypeError: it is not float16, float32 or float64.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.name not in FLOATS:
+        raise DTypeError(
+            f"got dtype {dtype!r}; expected one of {', '.join(FLOATS)}: convert with astype"
+        )
+    return found

@@ -1,0 +1,236 @@
+"""The GPU: kernels compiled by NVRTC on first use and kept, buffers from CuPy's memory pool.
+
+The only module, beside the one for cuBLASLt, that imports CuPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends.base import Backend
+from gpunn.backends.device import Device
+from gpunn.backends.diagnosis import Diagnosis, RungError, climb
+from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.backends.random import RANDOM_WORDS
+from gpunn.errors import DeviceMismatchError, DeviceUnavailableError, OutOfMemoryError, ShapeError
+from gpunn.typing import Array, DType, Shape
+
+INSTALL = (
+    'Install it with pip install "gpunn[cuda13]" (driver 580 or newer) '
+    'or pip install "gpunn[cuda12]" (driver 525 or newer); never both'
+)
+
+
+class CupyBackend(Backend):
+    """CuPy on one CUDA device."""
+
+    kind = "cuda"
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.xp = self._cupy()
+        count = self.xp.cuda.runtime.getDeviceCount()
+        if device.index >= count:
+            raise DeviceUnavailableError(
+                f'device "{device}" cannot be used: there {"is" if count == 1 else "are"} {count} '
+                f"CUDA device{'' if count == 1 else 's'}, numbered from 0: "
+                f'use "{device.kind}:{count - 1}" or less'
+            )
+        self._here = self.xp.cuda.Device(device.index)
+        self._elementwise: dict[str, Any] = {}
+        self._rows: dict[tuple[str, str], Any] = {}
+
+    @classmethod
+    def _cupy(cls) -> Any:
+        return importlib.import_module("cupy")
+
+    @classmethod
+    def diagnose(cls) -> Diagnosis:
+        """Package, driver, device, a compiled kernel, a matrix product: in this order."""
+        return climb(
+            (
+                ("package", cls._check_package),
+                ("driver", cls._check_driver),
+                ("device", cls._check_device),
+                ("compile", cls._check_compile),
+                ("matmul", cls._check_matmul),
+            )
+        )
+
+    @classmethod
+    def _check_package(cls) -> str:
+        if importlib.util.find_spec("cupy") is None:
+            raise RungError("CuPy is not installed", INSTALL)
+        try:
+            return f"CuPy {cls._cupy().__version__}"
+        except Exception as error:
+            detail = f"CuPy is installed but does not import ({type(error).__name__}: {error})"
+            remedy = f"Uninstall every cupy package (pip list shows them). {INSTALL}"
+            raise RungError(detail, remedy) from error
+
+    @classmethod
+    def _check_driver(cls) -> str:
+        version = cls._cupy().cuda.runtime.driverGetVersion()  # 0, and no exception, without one
+        if not version:
+            raise RungError("there is no NVIDIA driver", "Install NVIDIA's driver for this GPU")
+        return f"driver for CUDA {version // 1000}.{version % 1000 // 10}"
+
+    @classmethod
+    def _check_device(cls) -> str:
+        runtime = cls._cupy().cuda.runtime
+        mend = "Check nvidia-smi, CUDA_VISIBLE_DEVICES, and that the driver is new enough"
+        try:
+            count = runtime.getDeviceCount()
+        except Exception as error:
+            raise RungError(f"no CUDA device answers ({error})", mend) from error
+        if not count:
+            raise RungError("there is no CUDA device", mend)
+        name = runtime.getDeviceProperties(0)["name"].decode()
+        return f"{name}, {count} CUDA device{'' if count == 1 else 's'}"
+
+    @classmethod
+    def _check_compile(cls) -> str:
+        cupy = cls._cupy()
+        body = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x + 1", "gpunn_probe")
+        try:
+            x, y = cupy.zeros(2, cupy.float32), cupy.zeros(2, cupy.float32)
+            body(x, y)
+            found = cupy.asnumpy(y).tolist()
+        except Exception as error:
+            detail = f"a kernel cannot be compiled or run ({type(error).__name__}: {error})"
+            raise RungError(detail, f"The [ctk] parts of CuPy are missing. {INSTALL}") from error
+        if found != [1.0, 1.0]:
+            raise RungError(f"a probe kernel gave {found} for [1.0, 1.0]", "Reinstall the driver")
+        return "a probe kernel compiles and is right"
+
+    @classmethod
+    def _check_matmul(cls) -> str:
+        cupy = cls._cupy()
+        try:
+            eye = cupy.asarray(np.eye(2, dtype=np.float32))
+            cupy.asnumpy(cupy.matmul(eye, eye))
+        except Exception as error:
+            detail = f"a matrix product fails ({type(error).__name__}: {error})"
+            raise RungError(detail, f"cuBLAS is missing. {INSTALL}") from error
+        return cls._check_device()
+
+    @classmethod
+    def device_of(cls, array: Any) -> Device | None:
+        """The device of a CuPy array; CuPy is not imported for it."""
+        cupy = sys.modules.get("cupy")
+        if cupy is None or not isinstance(array, cupy.ndarray):
+            return None
+        return Device(cls.kind, int(array.device.id))
+
+    def describe(self) -> str:
+        """The device in words."""
+        name = self.xp.cuda.runtime.getDeviceProperties(self.device.index)["name"].decode()
+        return f"{name} (CuPy {self.xp.__version__})"
+
+    def empty(self, shape: Shape, dtype: DType) -> Array:
+        """An array with undefined content, from CuPy's pool."""
+        try:
+            with self._here:
+                return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            raise OutOfMemoryError(
+                f"device {self.device} has no room for an array of shape {shape}, "
+                f"{size_bytes / 2**20:.0f} MiB: use a smaller batch_size or a smaller network"
+            ) from error
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Array:
+        """A copy of a host array on the device."""
+        with self._here:
+            return self.xp.array(np.ascontiguousarray(array).reshape(array.shape))
+
+    def download(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy on the host; waits for the device."""
+        host: np.ndarray[Any, Any] = self.xp.asnumpy(array)
+        return host
+
+    def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
+        """Run the CUDA body, compiled on first use."""
+        outputs = self._outputs(kernel, inputs) if out is None else out
+        if type(outputs) is not tuple:
+            outputs = (outputs,)
+        compiled = self._elementwise.get(kernel.name)
+        if compiled is None:
+            compiled = self._elementwise[kernel.name] = self.xp.ElementwiseKernel(
+                kernel.cuda_in_params(),
+                kernel.cuda_out_params(),
+                kernel.cuda,
+                f"gpunn_{kernel.name}",
+                preamble=kernel.preamble,
+            )
+        with self._here:
+            compiled(*inputs, *outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
+        """Run the CUDA file, one block a row."""
+        name = np.dtype(dtype).name
+        compiled = self._rows.get((kernel.name, name))
+        if compiled is None:
+            compiled = self._rows[kernel.name, name] = self.xp.RawKernel(
+                kernel.source(name), kernel.name, options=("--std=c++17",)
+            )
+        if rows:
+            with self._here:
+                compiled((rows,), (kernel.threads,), tuple(_scalar(a) for a in args))
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """The matrix product through cuBLAS, in full precision."""
+        for operand in (a, b):
+            if not isinstance(operand, self.xp.ndarray):
+                raise DeviceMismatchError(
+                    f"got {type(operand).__name__} in a matrix product on {self.device}; "
+                    "expected an array of that device: move it with .to(device)"
+                )
+        if a.shape[-1] != b.shape[-2]:
+            raise ShapeError(
+                f"got a matrix product of shapes {a.shape} and {b.shape}; "
+                f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
+            )
+        with self._here:
+            return self.xp.matmul(a, b, out=out)
+
+    def random_words(self, count: int, key: tuple[int, int], call: int) -> Array:
+        """The same words as on the CPU, from the CUDA body."""
+        out = self.empty((count,), np.uint64)
+        return self.launch(RANDOM_WORDS, *key, call, out=out)
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        self._here.synchronize()
+
+    def time_ms(self, work: Callable[[], Any]) -> float:
+        """Milliseconds between two events around `work()` on the current stream."""
+        start, end = self.xp.cuda.Event(), self.xp.cuda.Event()
+        with self._here:
+            start.record()
+            work()
+            end.record()
+            end.synchronize()
+        return float(self.xp.cuda.get_elapsed_time(start, end))
+
+    def memory_bytes(self) -> int:
+        """Bytes that CuPy's pool holds."""
+        with self._here:
+            return int(self.xp.get_default_memory_pool().total_bytes())
+
+    def free_memory(self) -> None:
+        """Give idle blocks of CuPy's pool back to the device."""
+        with self._here:
+            self.xp.get_default_memory_pool().free_all_blocks()
+
+
+def _scalar(value: Any) -> Any:
+    """A kernel argument as RawKernel takes it: an int is a C int, a float a C double."""
+    return np.int32(value) if isinstance(value, int) else value

@@ -1,0 +1,152 @@
+"""Counter-based random bits: bits = f(seed, stream, call, index), the same on every device.
+
+The generator is Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+`numpy.random.Philox(key=(seed, stream), counter=(0, call, 0, 0))` is the specification: NumPy
+counts up before each block of four words, so word w is word w % 4 of the block at counter
+(w // 4 + 1, call, 0, 0). `PHILOX_CUDA` computes the same words on a GPU.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.backends.kernel import Elementwise
+from gpunn.errors import ArgumentError
+from gpunn.typing import Array, Shape
+
+PHILOX_CUDA = r"""
+__device__ inline unsigned long long philox4x64(
+    unsigned long long k0, unsigned long long k1, unsigned long long c0, unsigned long long c1,
+    unsigned long long c2, unsigned long long c3, int word) {
+  for (int round = 0; round < 10; ++round) {
+    const unsigned long long high0 = __umul64hi(0xD2E7470EE14C6C93ull, c0);
+    const unsigned long long low0 = 0xD2E7470EE14C6C93ull * c0;
+    const unsigned long long high1 = __umul64hi(0xCA5A826395121157ull, c2);
+    const unsigned long long low1 = 0xCA5A826395121157ull * c2;
+    c0 = high1 ^ c1 ^ k0; c1 = low1; c2 = high0 ^ c3 ^ k1; c3 = low0;
+    k0 += 0x9E3779B97F4A7C15ull; k1 += 0xBB67AE8584CAA73Bull;
+  }
+  return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
+}
+"""
+
+
+def words(count: int, key: tuple[int, int], call: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """`count` 64-bit words of the stream `key` = (seed, stream), from its start at `call`."""
+    generator = np.random.Philox(
+        key=np.array(key, np.uint64), counter=np.array((0, call, 0, 0), np.uint64)
+    )
+    return generator.random_raw(count)
+
+
+def _words_body(seed: int, stream: int, call: int, out: Array) -> None:
+    out[...] = words(out.size, (seed, stream), call)
+
+
+RANDOM_WORDS = Elementwise(
+    "random_words",
+    "uint64 seed, uint64 stream, uint64 call -> uint64 word",
+    numpy=_words_body,
+    cuda=(
+        "const unsigned long long at = (unsigned long long)i; "
+        "word = philox4x64(seed, stream, (at >> 2) + 1ull, call, 0ull, 0ull, (int)(at & 3ull));"
+    ),
+    preamble=PHILOX_CUDA,
+    chunkable=False,
+)
+
+
+class Draw(NamedTuple):
+    """One use of a stream: enough to compute its bits again."""
+
+    key: tuple[int, int]
+    call: int
+
+
+@dataclass
+class RandomStream:
+    """A stream of random bits whose whole state is three integers.
+
+    Args:
+        seed: 64-bit seed.
+        stream: 64-bit number of the stream; two streams of one seed are independent.
+        call: how many draws were taken; goes into a checkpoint.
+    """
+
+    seed: int
+    stream: int = 0
+    call: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("seed", self.seed), ("stream", self.stream), ("call", self.call)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise ArgumentError(
+                    f"got {name}={value!r}; expected an integer: pass e.g. {name}=0"
+                )
+            if not 0 <= value < 2**64:
+                raise ArgumentError(f"got {name}={value}; expected 0 <= {name} < 2**64")
+
+    def draw(self) -> Draw:
+        """The next draw."""
+        taken = Draw((self.seed, self.stream), self.call)
+        self.call += 1
+        return taken
+
+
+class _Seeds:
+    """Where seeds come from when none is named: the operating system, or `manual_seed`."""
+
+    def __init__(self) -> None:
+        self.seed: int | None = None
+        self.stream = 0
+
+    def next(self) -> RandomStream:
+        """A stream that no layer has."""
+        if self.seed is None:
+            return RandomStream(secrets.randbits(64))
+        self.stream += 1
+        return RandomStream(self.seed, self.stream)
+
+
+_SEEDS = _Seeds()
+
+
+def manual_seed(seed: int) -> None:
+    """Make every layer that is created from now on draw from `seed`, in order of creation.
+
+    The same seed gives the same initial weights and dropout masks on CPU and GPU.
+
+    Raises:
+        ArgumentError: not an integer in [0, 2**64).
+    """
+    _SEEDS.seed, _SEEDS.stream = RandomStream(seed).seed, 0
+
+
+def new_stream(seed: int | None = None) -> RandomStream:
+    """A stream of `seed`, or the next one of `manual_seed`, or one that nobody used before."""
+    return _SEEDS.next() if seed is None else RandomStream(seed)
+
+
+def uniform(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:
+    """Float64 host array, uniform in [0, 1): the upper 53 bits of one word each."""
+    bits = words(prod(shape), (seed, stream), call)
+    return ((bits >> np.uint64(11)) * 2.0**-53).reshape(shape)
+
+
+def normal(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:
+    """Float64 host array of standard normal numbers, by Box and Muller's transform (1958)."""
+    u = uniform((2, (prod(shape) + 1) // 2), seed, stream, call)
+    radius = np.sqrt(-2.0 * np.log1p(-u[0]))  # 1 - u is in (0, 1]: no log of zero
+    angle = 2.0 * np.pi * u[1]
+    pairs = np.stack((radius * np.cos(angle), radius * np.sin(angle)))
+    return pairs.reshape(-1)[: prod(shape)].reshape(shape)
+
+
+def permutation(n: int, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:
+    """Int64 host array, a permutation of range(n): the order that sorts n words."""
+    return np.argsort(words(n, (seed, stream), call), kind="stable")

@@ -1,0 +1,5 @@
+"""`python -m gpunn` is the command `gpunn`."""
+
+from gpunn.cli import main
+
+main()

@@ -1,0 +1,19 @@
+"""A define-by-run graph of coarse operations over raw arrays, and its reverse walk."""
+
+from gpunn.autograd.engine import Sink, is_recording, no_grad, target
+from gpunn.autograd.gradcheck import gradcheck
+from gpunn.autograd.op import OPS, Op, op
+from gpunn.autograd.tensor import Tensor, tensor
+
+__all__ = [
+    "OPS",
+    "Op",
+    "Sink",
+    "Tensor",
+    "gradcheck",
+    "is_recording",
+    "no_grad",
+    "op",
+    "target",
+    "tensor",
+]

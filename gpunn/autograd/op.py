@@ -1,0 +1,102 @@
+"""Operations: one function over raw arrays that returns the result and its backward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd.engine import Backward, Node, is_recording
+from gpunn.autograd.tensor import METHODS, Tensor
+from gpunn.backends import Backend, backend_of
+from gpunn.errors import DeviceMismatchError, DTypeError
+
+OPS: dict[str, Op] = {}
+"""Every operation, by name."""
+
+
+class Op:
+    """An operation on tensors, made from a function over arrays.
+
+    Call it with tensors (or arrays and numbers, which are constants) and the result is recorded.
+    Call `vjp(backend, *arrays)` and nothing is: it returns the result and the function that
+    carries a gradient back, `backward(gy, needs=(True, ...))`.
+    """
+
+    def __init__(self, vjp: Callable[..., tuple[Any, Backward]], name: str) -> None:
+        if name in OPS:
+            raise ValueError(f"two operations are named {name!r}; a name must be unique")
+        self.vjp, self.name = vjp, name
+        self.__name__, self.__doc__ = name, vjp.__doc__
+        signature = inspect.signature(vjp)
+        self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+        OPS[name] = METHODS[name] = self
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        """Apply the operation and record it where an input requires a gradient."""
+        backend: Backend | None = None
+        dtype = None
+        arrays: list[Any] = []
+        parents: list[Node | None] = []
+        live = False
+        for arg in args:
+            node = None
+            if isinstance(arg, Tensor):
+                here, node = arg.backend, arg.node
+                arg = arg.data
+            elif isinstance(arg, np.ndarray) or hasattr(arg, "__cuda_array_interface__"):
+                here = backend_of(arg)
+            else:
+                arrays.append(arg)
+                parents.append(None)
+                continue
+            if backend is None:
+                backend = here
+            elif here is not backend:
+                raise DeviceMismatchError(_mismatch(self.name, args))
+            if arg.dtype.kind == "f":
+                if dtype is None:
+                    dtype = arg.dtype
+                elif arg.dtype != dtype:
+                    raise DTypeError(
+                        f"got {dtype} and {arg.dtype} in {self.name}; expected one dtype: convert "
+                        "one of them with astype, nothing is promoted in silence"
+                    )
+            live = live or node is not None
+            arrays.append(arg)
+            parents.append(node)
+        if backend is None:
+            raise DTypeError(
+                f"got no tensor or array in {self.name}; expected at least one: wrap the data "
+                "with gpunn.tensor"
+            )
+        y, backward = self.vjp(backend, *arrays, **options)
+        if not (live and is_recording()):
+            return Tensor(y, backend=backend)
+        return Tensor(y, backend=backend, node=Node(self.name, tuple(parents), backward))
+
+
+def op(function: Callable[..., tuple[Any, Backward]]) -> Op:
+    """Make an operation of a function `(backend, *arrays, **options) -> (y, backward)`.
+
+    `backward(gy, needs)` returns one gradient for each positional argument, None where there is
+    none; `needs` says which are wanted.
+    """
+    return Op(function, function.__name__.rstrip("_"))
+
+
+def _mismatch(name: str, args: tuple[Any, ...]) -> str:
+    places = []
+    for position, arg in enumerate(args):
+        if isinstance(arg, Tensor) or hasattr(arg, "dtype"):
+            array = arg.data if isinstance(arg, Tensor) else arg
+            places.append(f"argument {position} {tuple(array.shape)} on {backend_of(array).device}")
+    return (
+        f"got {' and '.join(places)} in {name}; expected one device: move one with .to(device), "
+        "nothing is moved in silence"
+    )

@@ -1,0 +1,271 @@
+"""The tensor: an array of one device and its place in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd.engine import Leaf, Node, run_backward
+from gpunn.backends import Backend, Device, as_array, backend, backend_of
+from gpunn.backends.base import FLOATS, float_dtype
+from gpunn.errors import DTypeError, GradientError, ShapeError
+from gpunn.typing import Array, DeviceLike, DType, Shape
+
+METHODS: dict[str, Callable[..., Tensor]] = {}
+"""The operations that stand behind the tensor's operators; `gpunn.autograd.op` fills it."""
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    Attributes:
+        data: the array, NumPy's or CuPy's.
+        node: its place in the graph; None when no gradient is wanted.
+        backend: the device's backend.
+    """
+
+    __slots__ = ("__weakref__", "backend", "data", "node")
+    __array_ufunc__ = None  # `array * tensor` is the tensor's operator, not NumPy's
+
+    def __init__(
+        self,
+        data: Array,
+        requires_grad: bool = False,
+        *,
+        backend: Backend | None = None,
+        node: Node | None = None,
+    ) -> None:
+        self.data = data
+        self.backend = backend_of(data) if backend is None else backend
+        self.node = Leaf(data.shape) if requires_grad else node
+
+    # what it is ----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Shape:
+        """The array's shape."""
+        return tuple(self.data.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(self.data.size)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The array's dtype."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
+
+    @property
+    def device(self) -> Device:
+        """The device that the array lives on."""
+        return self.backend.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward pass reaches this tensor."""
+        return self.node is not None
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient that arrived here, a plain array of the device; None before any did."""
+        return self.node.grad if isinstance(self.node, Leaf) else None
+
+    def __repr__(self) -> str:
+        grad = f", grad of {self.node.name}" if self.node is not None else ""
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=20)
+        return f"tensor({values}, dtype={self.dtype}, device={self.device}{grad})"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("got len() of a 0-d tensor; expected at least one axis: use item()")
+        return self.shape[0]
+
+    # out of the graph, off the device --------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """A copy on the host."""
+        return self.backend.download(self.data)
+
+    def item(self) -> float:
+        """The one element as a Python number; waits for the device."""
+        if self.size != 1:
+            raise ShapeError(
+                f"got item() of shape {self.shape}; expected one element: reduce first"
+            )
+        value: float = self.numpy().reshape(()).item()
+        return value
+
+    def detach(self) -> Tensor:
+        """The same array outside the graph."""
+        return Tensor(self.data, backend=self.backend)
+
+    def to(self, device: DeviceLike) -> Tensor:
+        """A tensor outside the graph with the same content on `device`; this one if it is there."""
+        there = backend(device)
+        if there is self.backend:
+            return self
+        return Tensor(there.upload(self.numpy()), self.requires_grad, backend=there)
+
+    # gradients -------------------------------------------------------------------------------
+
+    def backward(self, gy: Array | None = None, *, retain_graph: bool = False) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf it was computed from.
+
+        There is no second derivative: a gradient is a plain array.
+
+        Args:
+            gy: the gradient of what follows, with this tensor's shape; 1 for a single element.
+            retain_graph: keep the saved arrays for another call.
+
+        Raises:
+            GradientError: nothing below requires a gradient.
+            ShapeError: `gy` is missing for several elements, or has another shape.
+            GraphFreedError: the graph was walked before without `retain_graph`.
+        """
+        if self.node is None:
+            raise GradientError(
+                "got backward() of a tensor that no tensor with requires_grad=True led to; "
+                "expected one: create it with requires_grad=True, outside no_grad()"
+            )
+        if gy is None:
+            if self.size != 1:
+                raise ShapeError(
+                    f"got backward() of shape {self.shape} without a gradient; expected one "
+                    "element: reduce with .sum() or .mean(), or pass gy"
+                )
+            gy = self.backend.full(self.shape, 1, self.dtype)
+        elif isinstance(gy, Tensor):
+            gy = gy.data
+        if tuple(gy.shape) != self.shape:
+            raise ShapeError(
+                f"got a gradient of shape {tuple(gy.shape)}; expected {self.shape}: pass gy with "
+                "the shape of the tensor"
+            )
+        run_backward(self.node, gy, retain_graph)
+
+    def zero_grad(self) -> None:
+        """Forget the gradient that arrived here."""
+        if isinstance(self.node, Leaf):
+            self.node.grad = None
+
+    # operators: each is an operation of gpunn.ops ----------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return METHODS["add"](self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Tensor:
+        return METHODS["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return METHODS["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return METHODS["multiply"](self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return METHODS["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return METHODS["divide"](other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return METHODS["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return METHODS["matmul"](other, self)
+
+    def __neg__(self) -> Tensor:
+        return METHODS["negative"](self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        return METHODS["power"](self, exponent)
+
+    def __abs__(self) -> Tensor:
+        return METHODS["abs"](self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return METHODS["getitem"](self, index)
+
+    def sum(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
+        """The sum of the elements, over all axes or some."""
+        return METHODS["sum"](self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
+        """The mean of the elements, over all axes or some."""
+        return METHODS["mean"](self, axis=axis, keepdims=keepdims)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape."""
+        return METHODS["reshape"](self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: int) -> Tensor:
+        """The axes in another order; reversed when none is given."""
+        return METHODS["transpose"](self, axes or None)
+
+    @property
+    def T(self) -> Tensor:
+        """The axes in reverse order."""
+        return METHODS["transpose"](self, None)
+
+
+def tensor(
+    data: Any,
+    requires_grad: bool = False,
+    *,
+    dtype: DType = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """A tensor with a copy of `data`.
+
+    Args:
+        data: numbers, nested sequences, a NumPy or CuPy array, or a tensor.
+        requires_grad: whether gradients should arrive at it.
+        dtype: float16, float32 or float64. By default arrays keep theirs and Python floats become
+            float32; integers stay integers.
+        device: where it should live; by default where an array of a GPU lives, else the default
+            device.
+
+    Raises:
+        DTypeError: numbers that are neither floats nor integers, or a gradient for integers.
+        DeviceUnavailableError: the device cannot be used.
+
+    Example:
+        >>> w = tensor([[1.0, -2.0]], requires_grad=True)
+        >>> ((w @ w.T) ** 2).sum().backward()
+        >>> w.grad
+        array([[ 20., -40.]], dtype=float32)
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    bare = not hasattr(data, "dtype")
+    array = as_array(data)
+    here = backend_of(array)
+    there = here if device is None and not here.synchronous else backend(device)
+    host = here.download(array)
+    if dtype is not None:
+        host = host.astype(float_dtype(dtype))
+    elif bare and host.dtype == np.float64:
+        host = host.astype(np.float32)
+    if host.dtype.kind not in "iub" and host.dtype.name not in FLOATS:
+        raise DTypeError(
+            f"got data of dtype {host.dtype}; expected integers or {', '.join(FLOATS)}: "
+            "convert it, or pass dtype"
+        )
+    if requires_grad and host.dtype.kind != "f":
+        raise DTypeError(
+            f"got requires_grad=True for {host.dtype}; expected floats: pass dtype='float32'"
+        )
+    return Tensor(there.upload(host), requires_grad, backend=there)

@@ -1,0 +1,167 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gpunn
+from gpunn.ops import ACTIVATIONS
+from gpunn.optim import OPTIMIZERS, SCHEDULES
+
+app = typer.Typer(
+    help="Train neural networks on NumPy (CPU) or CuPy (CUDA GPU) with one piece of code.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits (ships with gpunn), mnist, or a file: CSV with a header, or NPZ with x and y.",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N. Only auto may choose; it says why."),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the MNIST files; else GPUNN_DATA_DIR, the cache, a download."),
+]
+
+
+class Task(str, Enum):
+    """What a table's target is."""
+
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+@app.command()
+def train(
+    data: Data = "digits",
+    target: Annotated[
+        str | None, typer.Option(help="CSV: the column to predict. Required for a CSV file.")
+    ] = None,
+    task: Annotated[Task, typer.Option(help="CSV: what the target is.")] = Task.auto,
+    hidden: Annotated[
+        str, typer.Option(help="Sizes of the hidden layers, comma-separated; '' for none.")
+    ] = "256,128",
+    activation: Annotated[
+        str, typer.Option(help=f"Of the hidden layers: {', '.join(sorted(ACTIVATIONS))}.")
+    ] = "relu",
+    dropout: Annotated[
+        float, typer.Option(help="Probability of dropping a hidden unit, 0 <= rate < 1.")
+    ] = 0.5,
+    epochs: Annotated[int, typer.Option(help="How often every example is seen.")] = 60,
+    batch_size: Annotated[int, typer.Option(help="Examples of a step.")] = 32,
+    optimizer: Annotated[str, typer.Option(help=f"{', '.join(sorted(OPTIMIZERS))}.")] = "adam",
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; the optimizer's own by default.")
+    ] = None,
+    schedule: Annotated[str, typer.Option(help=f"{', '.join(sorted(SCHEDULES))}.")] = "cosine",
+    l2: Annotated[
+        float, typer.Option(help="lambda of lambda * sum(W**2), added to the loss.")
+    ] = 0.0,
+    patience: Annotated[
+        int, typer.Option(help="Stop after this many epochs without a better held-out loss; 0: no.")
+    ] = 0,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the data kept for testing, where it has no test set.")
+    ] = 0.2,
+    standardize: Annotated[
+        bool | None,
+        typer.Option(help="Scale features to mean 0 and deviation 1. By default: for files only."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, dropout and the split.")] = 0,
+    device: DeviceOption = "auto",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results; runs/DATA by default.")
+    ] = None,
+    data_dir: DataDir = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Train a network, print its test accuracy, write the model and its learning curve.
+
+    Examples:
+      gpunn train digits
+
+      gpunn train mnist --hidden 256,256 --dropout 0.5 --device cuda
+
+      gpunn train table.csv --target price --epochs 100
+    """
+    from gpunn.cli.train import Settings, run
+
+    run(
+        Settings(
+            data=data,
+            target=target,
+            task=task.value,
+            hidden=hidden,
+            activation=activation,
+            dropout=dropout,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            schedule=schedule,
+            l2=l2,
+            patience=patience,
+            held_out=held_out,
+            standardize=standardize,
+            seed=seed,
+            device=device,
+            output=output,
+            data_dir=data_dir,
+            progress=not quiet,
+        )
+    )
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model.safetensors that gpunn train wrote.")],
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV file for the predictions; stdout by default.")
+    ] = None,
+    device: DeviceOption = "auto",
+    data_dir: DataDir = None,
+) -> None:
+    """Predict with a trained model: one line for each example, classes by their names.
+
+    A column of the training target may be there or not; with it, the accuracy is printed too.
+    """
+    from gpunn.cli.predict import run
+
+    run(model, data, output, device, data_dir)
+
+
+@app.command()
+def doctor() -> None:
+    """Say whether the GPU can be used, and if not, why and what would mend it."""
+    from gpunn.cli.doctor import run
+
+    run()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gpunn {gpunn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train neural networks on NumPy (CPU) or CuPy (CUDA GPU) with one piece of code."""

@@ -1,0 +1,48 @@
+"""gpunn doctor."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import typer
+
+import gpunn
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "safetensors",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "cupy",
+    "matplotlib",
+    "pooch",
+)
+
+
+def run() -> None:
+    """Print versions, the ladder of checks for the GPU, and what would mend a failure."""
+    typer.echo(f"gpunn {gpunn.__version__} on Python {platform.python_version()}, {_system()}")
+    for package in PACKAGES:
+        try:
+            typer.echo(f"  {package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    typer.echo("\nCPU\n  ok       NumPy runs every kernel")
+    diagnosis = gpunn.diagnose("cuda")
+    typer.echo("\nCUDA GPU")
+    for rung in diagnosis.rungs:
+        typer.echo(f"  {'ok' if rung.ok else 'FAILED':8} {rung.name}: {rung.detail}")
+    for name in diagnosis.untried:
+        typer.echo(f"  {'untried':8} {name}")
+    if diagnosis.usable:
+        typer.echo('\nThe GPU can be used: device="cuda", or "auto".')
+    else:
+        typer.echo(f"\nThe GPU cannot be used: {diagnosis.reason}.\n{diagnosis.remedy}.")
+    choice = gpunn.choose_device()
+    typer.echo(f"The default device is {choice.device} ({choice.why}).")
+
+
+def _system() -> str:
+    return f"{platform.system()} {platform.machine()}"

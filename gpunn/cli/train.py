@@ -1,0 +1,169 @@
+"""gpunn train."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import gpunn
+from gpunn.cli.sources import load_source
+from gpunn.data.dataset import Dataset, Standardizer
+from gpunn.errors import ArgumentError, MissingExtraError, OutputError
+from gpunn.nn import Dropout, Linear, Module, Sequential
+from gpunn.optim import L2, Optimizer, get_optimizer
+from gpunn.train import EarlyStopping, History, Trainer, save
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `gpunn train`."""
+
+    data: str
+    target: str | None
+    task: str
+    hidden: str
+    activation: str
+    dropout: float
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float | None
+    schedule: str
+    l2: float
+    patience: int
+    held_out: float
+    standardize: bool | None
+    seed: int
+    device: str
+    output: Path | None
+    data_dir: Path | None
+    progress: bool
+
+
+def run(settings: Settings) -> None:
+    """Train, report, and write the model, its learning curve and the run's numbers."""
+    choice = gpunn.choose_device(settings.device)
+    typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
+    source = load_source(settings.data, settings.target, settings.task, settings.data_dir)
+    train, test = source.splits(settings.held_out, settings.seed)
+    scaler = None
+    if settings.standardize or (settings.standardize is None and source.is_file):
+        scaler = Standardizer.fit(train.x)
+        train, test = scaler(train), scaler(test)
+    gpunn.manual_seed(settings.seed)
+    with gpunn.device(choice.device):
+        model = build(settings, train)
+    trainer = Trainer(
+        model,
+        loss="softmax_cross_entropy" if train.classes else "half_squared_error",
+        optimizer=_optimizer(settings),
+        seed=settings.seed,
+        regularizer=L2(settings.l2) if settings.l2 else None,
+        schedule=settings.schedule,
+    )
+    folder = _output_folder(settings)
+    weights = sum(p.size for p in model.parameters())
+    typer.echo(f"data: {train.name}, {len(train)} examples to train on, {len(test)} to test on")
+    typer.echo(f"model: {_sizes(model)}, {weights:,} parameters")
+    history = trainer.fit(
+        train,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        validation=test,
+        callbacks=[EarlyStopping(patience=settings.patience)] if settings.patience else (),
+        progress=settings.progress,
+    )
+    if history.stopped:
+        typer.echo(f"stopped: {history.stopped}")
+    scores = trainer.evaluate(test)
+    for name, value in scores.items():
+        shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
+        typer.echo(f"test {name}: {shown}")
+    _write(folder, settings, model, train, scaler, history, scores)
+
+
+def build(settings: Settings, data: Dataset) -> Module:
+    """The network: hidden layers with dropout behind each, and a linear output layer."""
+    outputs = len(data.classes) if data.classes else data.y.shape[1]
+    layers: list[Module] = []
+    width = data.x.shape[1]
+    for size in _hidden(settings.hidden):
+        layers.append(Linear(width, size, activation=settings.activation))
+        if settings.dropout:
+            layers.append(Dropout(settings.dropout))
+        width = size
+    return Sequential(*layers, Linear(width, outputs))
+
+
+def _hidden(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise ArgumentError(
+            f"got --hidden {text!r}; expected sizes with commas between them: --hidden 256,128"
+        ) from error
+
+
+def _optimizer(settings: Settings) -> Optimizer:
+    options = {} if settings.lr is None else {"lr": settings.lr}
+    return get_optimizer(settings.optimizer, **options)
+
+
+def _sizes(model: Module) -> str:
+    linear = [module for module in model.modules() if isinstance(module, Linear)]
+    return "-".join(map(str, [linear[0].in_features, *(m.out_features for m in linear)]))
+
+
+def _output_folder(settings: Settings) -> Path:
+    """The folder for the results, shown to be writable before any training."""
+    folder = settings.output or Path("runs") / Path(settings.data).stem
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"got {folder} for the results; it cannot be written ({error}): choose another folder "
+            "with --output"
+        ) from error
+    return folder
+
+
+def _write(
+    folder: Path,
+    settings: Settings,
+    model: Module,
+    data: Dataset,
+    scaler: Standardizer | None,
+    history: History,
+    scores: dict[str, float],
+) -> None:
+    info: dict[str, Any] = {
+        "data": data.name,
+        "target": settings.target,
+        "classes": data.classes,
+        "features": data.features,
+        "scaler": None if scaler is None else scaler.to_dict(),
+    }
+    save(model, folder / "model.safetensors", info=info)
+    record = {
+        "gpunn": gpunn.__version__,
+        "device": history.device,
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
+        "stopped": history.stopped,
+        "test": scores,
+        "curves": history.curves,
+    }
+    (folder / "history.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    written = ["model.safetensors", "history.json"]
+    try:
+        gpunn.plot.learning_curve(history, folder / "learning-curve.png", title=data.name)
+        written.append("learning-curve.png")
+    except MissingExtraError as error:
+        typer.echo(f"no picture: {error}")
+    typer.echo(f"written to {folder}: {', '.join(written)}")

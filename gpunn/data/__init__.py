@@ -1,0 +1,42 @@
+"""Data sets in memory, loaders, and checks on what users bring.
+
+Everything here lives on the host; the trainer moves it to a device.
+
+Example:
+    >>> from gpunn.data import batches, load_digits
+    >>> train, test = load_digits().split(0.2, stratify=True)
+    >>> x, y = next(batches(train.x, train.y, batch_size=32))
+    >>> x.shape, y.shape
+    ((32, 64), (32,))
+"""
+
+from gpunn.data.checks import check_arrays, check_finite, check_labels, check_lengths
+from gpunn.data.dataset import Dataset, Standardizer
+from gpunn.data.digits import load_digits
+from gpunn.data.idx import read_idx, write_idx
+from gpunn.data.loader import batches, steps_per_epoch
+from gpunn.data.mnist import load_mnist
+from gpunn.data.synthetic import blobs, circles, spirals, xor
+from gpunn.data.table import load_csv, load_features, load_npz
+
+__all__ = [
+    "Dataset",
+    "Standardizer",
+    "batches",
+    "blobs",
+    "check_arrays",
+    "check_finite",
+    "check_labels",
+    "check_lengths",
+    "circles",
+    "load_csv",
+    "load_digits",
+    "load_features",
+    "load_mnist",
+    "load_npz",
+    "read_idx",
+    "spirals",
+    "steps_per_epoch",
+    "write_idx",
+    "xor",
+]

@@ -1,0 +1,178 @@
+"""Checks on arrays before they are trained on: each names the first offence and its cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError, UnknownNameError
+from gpunn.typing import Array
+
+TASKS = ("classification", "regression")
+
+
+def check_arrays(x: Any, y: Any = None, *, task: str, classes: int | None = None) -> None:
+    """Raise unless examples and targets can be trained on.
+
+    Args:
+        x: (N, D) numbers, N and D at least 1, finite.
+        y: targets, or None to check `x` alone. For classification (N,) integers from 0; for
+            regression (N,) or (N, K) finite numbers.
+        task: "classification" or "regression".
+        classes: number of classes C, so that labels must be below it; None for no upper limit.
+
+    Raises:
+        DataError: no examples, NaN or infinity, a label out of range.
+        ShapeError: the wrong number of dimensions, or x and y of different lengths.
+        DTypeError: not numbers, or labels that are not integers.
+        UnknownNameError: an unknown task.
+
+    Example:
+        >>> check_arrays([[0.0, 1.0], [2.0, 3.0]], [0, 1], task="classification")
+        >>> check_arrays([[0.0, 1.0], [2.0, 3.0]], [0, -1], task="classification")
+        Traceback (most recent call last):
+        gpunn.errors.DataError: got label -1 in row 1; expected labels of at least 0: number the \
+classes from 0, for example with np.unique(y, return_inverse=True)
+    """
+    if task not in TASKS:
+        raise UnknownNameError("task", task, TASKS)
+    x = np.asarray(x)
+    if x.ndim != 2:
+        raise ShapeError(
+            f"got x of shape {x.shape}; expected (N, D), a row for each example: "
+            "use x.reshape(len(x), -1)"
+        )
+    if y is not None:
+        y = np.asarray(y)
+        check_lengths(x, y)
+    check_finite("x", x)
+    if y is None:
+        return
+    if task == "classification":
+        check_labels(y, classes)
+    elif y.ndim not in (1, 2):
+        raise ShapeError(f"got y of shape {y.shape}; expected (N,) or (N, K): reshape the targets")
+    else:
+        check_finite("y", y)
+
+
+def check_lengths(x: Array, y: Array) -> None:
+    """Raise unless `x` and `y` have the same number of rows, and at least one value each.
+
+    Looks at shapes only, so the arrays may live on any device.
+
+    Raises:
+        DataError: no rows, or rows without columns.
+        ShapeError: different lengths, or an array without rows (0 dimensions).
+    """
+    if not x.shape or not y.shape:
+        raise ShapeError(
+            f"got x of shape {x.shape} and y of shape {y.shape}; expected a row for each example: "
+            "pass arrays, not single numbers"
+        )
+    if x.shape[0] != y.shape[0]:
+        raise ShapeError(
+            f"got x of shape {x.shape} and y of shape {y.shape}; expected the same number of rows: "
+            "pass one target for each example"
+        )
+    for name, array in (("x", x), ("y", y)):
+        if 0 in array.shape:
+            raise DataError(
+                f"got {name} of shape {array.shape}, which holds nothing; expected at least one "
+                "example with one value: check how the data were selected"
+            )
+
+
+def check_finite(name: str, x: Any) -> None:
+    """Raise if `x` holds NaN or infinity, or anything but real numbers.
+
+    Args:
+        name: what the message calls the array.
+        x: host array of any shape.
+
+    Raises:
+        DataError: NaN or infinity; the message names the first row and column.
+        DTypeError: not real numbers.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"got {name} of dtype {x.dtype}; expected real numbers: encode text and dates as "
+            "numbers first"
+        )
+    finite = np.isfinite(x)
+    if finite.all():
+        return
+    where = np.unravel_index(int(np.argmin(finite)), x.shape)
+    places = "".join(
+        f", {'column' if x.ndim == 2 else f'axis {axis}'} {index}"
+        for axis, index in enumerate(where[1:], start=1)
+    )
+    row = f"row {where[0]}{places}" if where else "its only element"
+    raise DataError(
+        f"got {name} with {x[where]} in {row} ({x.size - np.count_nonzero(finite)} such values in "
+        "all); expected finite numbers: remove these rows or fill the values in"
+    )
+
+
+def check_labels(y: Any, classes: int | None = None) -> None:
+    """Raise unless `y` holds class indices.
+
+    Args:
+        y: host array (N,), of an integer dtype. Whole floats are refused too: they are more often
+            targets of a regression than labels.
+        classes: number of classes C; labels must be below it. None for no upper limit.
+
+    Raises:
+        DTypeError: not an integer dtype.
+        ShapeError: not (N,).
+        DataError: a label outside 0..C-1; the message names the first such row.
+    """
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu":
+        raise DTypeError(
+            f"got labels of dtype {y.dtype}; expected integers: use y.astype(np.int64), or "
+            "np.unique(y, return_inverse=True) to number the classes"
+        )
+    if y.ndim != 1:
+        raise ShapeError(
+            f"got labels of shape {y.shape}; expected (N,): use y.ravel() for a column, "
+            "y.argmax(axis=1) for one-hot rows"
+        )
+    wrong = y < 0 if classes is None else (y < 0) | (y >= classes)
+    if not wrong.any():
+        return
+    row = int(np.argmax(wrong))
+    wanted = "labels of at least 0" if classes is None else f"labels from 0 to {classes - 1}"
+    raise DataError(
+        f"got label {y[row]} in row {row}; expected {wanted}: number the classes from 0, for "
+        "example with np.unique(y, return_inverse=True)"
+    )
+
+
+def check_count(name: str, value: object, least: int = 1) -> int:
+    """`value` as an int.
+
+    Raises:
+        ArgumentError: not an integer, or below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(
+            f"got {name}={value!r}; expected an integer of at least {least}: "
+            f"pass e.g. {name}={max(least, 1)}"
+        )
+    return int(value)
+
+
+def as_float32(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """`values` as C-contiguous float32, copied only if they are something else.
+
+    Raises:
+        DataError: a value beyond float32's range, 3.4e38.
+    """
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(values, np.float32)
+    if values.dtype.itemsize > 4:
+        check_finite(f"{name} as float32 (largest value 3.4e38)", result)
+    return result

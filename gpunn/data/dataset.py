@@ -1,0 +1,303 @@
+"""A data set in memory: examples, targets, and the names that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+
+from gpunn.data.checks import (
+    as_float32,
+    check_arrays,
+    check_finite,
+    check_labels,
+    check_lengths,
+)
+from gpunn.errors import ArgumentError, DataError, ShapeError
+
+__all__ = [
+    "Dataset",
+    "Standardizer",
+    "check_arrays",
+    "check_finite",
+    "check_labels",
+    "check_lengths",
+]
+
+SPLIT_STREAM = 2**62  # random streams of the data layer; layers count from 1
+MAX_UNNAMED_CLASSES = 2**16  # a larger label is an identifier or a quantity, not a class
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples with their targets, checked once, on the host.
+
+    Arrays are converted to the dtypes below, and copied only if they have another.
+
+    Args:
+        x: (N, D) finite numbers; kept as float32, C-contiguous.
+        y: (N,) integer class indices, kept as int64; or (N, K) or (N,) regression targets, kept
+            as (N, K) float32.
+        classes: names of the C classes in the order of their indices. Integer `y` without names
+            gets "0", "1", ...; None means regression.
+        features: names of the D columns, or None.
+        name: what reports and pictures call the data.
+
+    Raises:
+        DataError: no examples, NaN or infinity, labels out of range.
+        ShapeError: arrays or names that do not fit each other.
+        DTypeError: not numbers, or labels that are not integers.
+
+    Example:
+        >>> x, y = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1])
+        >>> data = Dataset(x, y, classes=("no", "yes"))
+        >>> data
+        Dataset('data': 3 examples, 1 feature, 2 classes)
+        >>> data.subset([2, 0]).y
+        array([1, 0])
+    """
+
+    x: np.ndarray[Any, Any]
+    y: np.ndarray[Any, Any]
+    classes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        x, y, classes = np.asarray(self.x), np.asarray(self.y), self.classes
+        check_lengths(x, y)
+        if classes is None and y.ndim == 1 and y.dtype.kind in "iu":
+            classes = _numbered(y)
+        labelled = classes is not None
+        size = None if classes is None else len(classes)
+        check_arrays(x, y, task="classification" if labelled else "regression", classes=size)
+        if self.features is not None and len(self.features) != x.shape[1]:
+            raise ShapeError(
+                f"got {len(self.features)} feature names and x of shape {x.shape}; expected a name "
+                "for each column"
+            )
+        if not labelled and y.ndim == 1:
+            y = y[:, np.newaxis]
+        object.__setattr__(self, "x", as_float32("x", x))
+        object.__setattr__(
+            self, "y", np.ascontiguousarray(y, np.int64) if labelled else as_float32("y", y)
+        )
+        object.__setattr__(self, "classes", None if classes is None else tuple(classes))
+        object.__setattr__(self, "features", self.features and tuple(self.features))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        columns = self.x.shape[1]
+        targets = self.y.shape[1] if self.classes is None else len(self.classes)
+        kind = ("target", "targets") if self.classes is None else ("class", "classes")
+        return (
+            f"Dataset({self.name!r}: {len(self)} example{'s' * (len(self) != 1)}, "
+            f"{columns} feature{'s' * (columns != 1)}, {targets} {kind[targets != 1]})"
+        )
+
+    def subset(self, indices: Any) -> Dataset:
+        """The rows that `indices` names, in that order.
+
+        Args:
+            indices: (M,) integers in [0, N), or an (N,) boolean mask.
+
+        Raises:
+            ArgumentError: not such an array, or an index out of range.
+            DataError: no rows are left.
+        """
+        rows = np.asarray(indices)
+        if rows.dtype == bool and rows.shape == (len(self),):
+            rows = np.flatnonzero(rows)
+        if rows.size == 0:
+            raise DataError("got no rows to select; expected at least one: check the selection")
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise ArgumentError(
+                f"got indices of shape {rows.shape} and dtype {rows.dtype}; expected integers (M,) "
+                f"or a boolean mask ({len(self)},)"
+            )
+        outside = (rows < 0) | (rows >= len(self))
+        if outside.any():
+            raise ArgumentError(
+                f"got index {rows[outside][0]}; expected 0 <= index < {len(self)}, the number of "
+                "examples"
+            )
+        return replace(self, x=self.x[rows], y=self.y[rows])
+
+    def split(
+        self, held_out: float, seed: int = 0, stratify: bool = False
+    ) -> tuple[Dataset, Dataset]:
+        """Divide the rows at random into a training part and a held-out part.
+
+        Args:
+            held_out: share of the rows that is held out, 0 < share < 1; or their number, an
+                integer, 1 <= number < N.
+            seed: 64-bit seed; the same seed gives the same parts.
+            stratify: give every class the same share, and at least one row in each part.
+
+        Returns:
+            (train, held_out), together every row once.
+
+        Raises:
+            ArgumentError: `held_out` outside its range, or `stratify` without classes.
+            DataError: a class with fewer than two rows, or parts too small to hold every class.
+
+        Example:
+            >>> data = Dataset(np.arange(10.0)[:, None], np.arange(10) % 2)
+            >>> train, test = data.split(0.4, seed=1, stratify=True)
+            >>> np.bincount(train.y), np.bincount(test.y)
+            (array([3, 3]), array([2, 2]))
+        """
+        from gpunn.backends.random import RandomStream, permutation
+
+        count = _held_out_count(held_out, len(self))
+        order = permutation(len(self), RandomStream(seed).seed, SPLIT_STREAM)
+        if not stratify:
+            return self.subset(order[count:]), self.subset(order[:count])
+        if self.classes is None:
+            raise ArgumentError("got stratify=True for regression targets; expected classes")
+        shares = _class_shares(np.bincount(self.y, minlength=len(self.classes)), count, self)
+        labels = self.y[order]
+        chosen = np.zeros(len(self), bool)
+        for label, share in enumerate(shares):
+            chosen[np.flatnonzero(labels == label)[:share]] = True
+        return self.subset(order[~chosen]), self.subset(order[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Shift and scale each column: (x - mean) / scale.
+
+    Fit it on the training part and apply the same numbers to every other part.
+
+    Args:
+        mean: (D,) float64.
+        scale: (D,) float64, the standard deviation; 1 for a column that is constant.
+
+    Example:
+        >>> scaler = Standardizer.fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
+        >>> scaler(np.array([[1.0, 5.0], [5.0, 6.0]]))
+        array([[-1.,  0.],
+               [ 3.,  1.]], dtype=float32)
+    """
+
+    mean: np.ndarray[Any, Any]
+    scale: np.ndarray[Any, Any]
+
+    @classmethod
+    def fit(cls, x: Any) -> Standardizer:
+        """Mean and standard deviation of the columns of `x` (N, D), in float64.
+
+        Raises:
+            DataError: no rows, NaN or infinity.
+            ShapeError: not (N, D).
+        """
+        x = np.asarray(x)
+        check_arrays(x, x, task="regression")
+        # A constant column is found by its range: its standard deviation may round to 1e-17.
+        constant = x.max(axis=0) == x.min(axis=0)
+        scale = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
+        return cls(x.mean(axis=0, dtype=np.float64), scale)
+
+    @overload
+    def __call__(self, x: Dataset) -> Dataset: ...
+
+    @overload
+    def __call__(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+
+    def __call__(self, x: Any) -> Any:
+        """Standardize the columns of a `Dataset` or of an array (N, D); float32 comes back.
+
+        Raises:
+            ShapeError: another number of columns than was fitted.
+        """
+        if isinstance(x, Dataset):
+            return replace(x, x=self(x.x))
+        x = np.asarray(x)
+        if x.ndim != 2 or x.shape[1] != len(self.mean):
+            raise ShapeError(
+                f"got x of shape {x.shape}; expected (N, {len(self.mean)}), the columns that the "
+                "standardizer was fitted on"
+            )
+        return as_float32("standardized x", (x - self.mean) / self.scale)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain numbers for JSON; `from_dict` gives the same bits back."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Standardizer:
+        """The standardizer that `to_dict` wrote down.
+
+        Raises:
+            DataError: not what `to_dict` writes.
+        """
+        try:
+            mean, scale = (np.array(numbers[key], np.float64) for key in ("mean", "scale"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"got {numbers!r} for a standardizer; expected lists 'mean' and 'scale': use what "
+                "to_dict() gave"
+            ) from error
+        fits = mean.ndim == 1 and mean.shape == scale.shape
+        if not (
+            fits and np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()
+        ):
+            raise DataError(
+                f"got a standardizer with mean {mean} and scale {scale}; expected as many finite "
+                "means as scales above 0: use what to_dict() gave"
+            )
+        return cls(mean, scale)
+
+
+def _numbered(y: np.ndarray[Any, Any]) -> tuple[str, ...]:
+    check_labels(y)
+    largest = int(y.max())
+    if largest >= MAX_UNNAMED_CLASSES:
+        raise DataError(
+            f"got label {largest} and no class names; expected labels below {MAX_UNNAMED_CLASSES}: "
+            "number the classes from 0 with np.unique(y, return_inverse=True), or pass y as "
+            "floats for regression"
+        )
+    return tuple(map(str, range(largest + 1)))
+
+
+def _held_out_count(held_out: float, n: int) -> int:
+    whole = isinstance(held_out, int | np.integer) and not isinstance(held_out, bool)
+    if whole and 1 <= held_out < n:
+        return int(held_out)
+    if isinstance(held_out, float | np.floating) and 0 < held_out < 1 and n > 1:
+        return min(max(1, round(n * float(held_out))), n - 1)
+    raise ArgumentError(
+        f"got held_out={held_out!r} for {n} examples; expected a share between 0 and 1 (a float) "
+        f"or a number of rows from 1 to {n - 1} (an integer)"
+    )
+
+
+def _class_shares(sizes: np.ndarray[Any, Any], count: int, data: Dataset) -> list[int]:
+    """How many of the `count` held-out rows each class gives: in proportion, both parts get one."""
+    assert data.classes is not None
+    present = [label for label, size in enumerate(sizes) if size]
+    for label in present:
+        if sizes[label] < 2:
+            raise DataError(
+                f"got a class {data.classes[label]!r} with a single row; expected at least 2, one "
+                "for each part: add rows, remove the class, or pass stratify=False"
+            )
+    if min(count, len(data) - count) < len(present):
+        raise DataError(
+            f"got {count} held-out rows of {len(data)}; expected at least {len(present)} on either "
+            "side, one for each class: change the share or pass stratify=False"
+        )
+    ideal = sizes * (count / len(data))
+    shares = np.where(sizes > 0, np.clip(np.floor(ideal), 1, np.maximum(sizes - 1, 1)), 0)
+    shares = shares.astype(np.int64)
+    while (missing := count - int(shares.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        free = shares < sizes - 1 if step > 0 else shares > 1
+        need = np.where(free, step * (ideal - shares), -np.inf)
+        shares[int(np.argmax(need))] += step
+    return [int(share) for share in shares]

@@ -1,0 +1,165 @@
+"""Networks made of modules: in a row, around a shortcut, or along any directed acyclic graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gpunn.autograd import Tensor
+from gpunn.errors import ArgumentError
+from gpunn.nn.dropout import Dropout
+from gpunn.nn.linear import Activate, Linear
+from gpunn.nn.module import Module
+from gpunn.ops import add, concatenate
+
+
+def _as_module(layer: Module | str | Callable[..., Any]) -> Module:
+    return layer if isinstance(layer, Module) else Activate(layer)
+
+
+class Sequential(Module):
+    """Layers one after another. A string or a function stands for an activation.
+
+    A linear layer and the dropout behind it run as one operation while training.
+
+    Args:
+        layers: modules, names of activations, or functions of a tensor.
+
+    Example:
+        >>> net = Sequential(Linear(64, 32, activation="relu"), Dropout(0.5), Linear(32, 10))
+        >>> len(net.parameters())
+        4
+    """
+
+    def __init__(self, *layers: Module | str | Callable[..., Any]) -> None:
+        self.layers = [_as_module(layer) for layer in layers]
+
+    def forward(self, x: Any) -> Tensor:
+        """The output of the last layer."""
+        layers = self.layers
+        position = 0
+        while position < len(layers):
+            layer = layers[position]
+            follower = layers[position + 1] if position + 1 < len(layers) else None
+            if self.training and type(layer) is Linear and type(follower) is Dropout:
+                x = layer(x, follower)
+                position += 1
+            else:
+                x = layer(x)
+            position += 1
+        return x if isinstance(x, Tensor) else Tensor(x)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
+
+    def config(self) -> dict[str, Any]:
+        """The layers."""
+        return {"layers": list(self.layers)}
+
+    @classmethod
+    def from_config(cls, **config: Any) -> Sequential:
+        """The container of the layers of a `config()`."""
+        return cls(*config["layers"])
+
+
+class Residual(Module):
+    """A shortcut around a module, y = x + inner(x)."""
+
+    def __init__(self, inner: Module) -> None:
+        self.inner = inner
+
+    def forward(self, x: Any) -> Tensor:
+        """The sum of x and what the inner module makes of it."""
+        return add(self.inner(x), x)
+
+    def config(self) -> dict[str, Any]:
+        """The inner module."""
+        return {"inner": self.inner}
+
+
+class Sum(Module):
+    """The sum of several inputs."""
+
+    def forward(self, *xs: Any) -> Tensor:
+        """x_1 + x_2 + ..."""
+        y = xs[0]
+        for x in xs[1:]:
+            y = add(y, x)
+        return y if isinstance(y, Tensor) else Tensor(y)
+
+    def config(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class Concatenate(Module):
+    """Several inputs side by side, along the last axis."""
+
+    def forward(self, *xs: Any) -> Tensor:
+        """(N, D_1 + D_2 + ...)."""
+        return concatenate(*xs, axis=-1)
+
+    def config(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class Graph(Module):
+    """Modules along a directed acyclic graph.
+
+    Args:
+        nodes: name -> (module, names of its inputs). The network's input is named "x"; every
+            other input must stand before the node that uses it, so the graph has no cycle.
+        output: the node whose output is the network's; the last one by default.
+
+    Raises:
+        ArgumentError: an input that no earlier node is named, or no node at all.
+
+    Example:
+        >>> net = Graph({
+        ...     "a": (Linear(4, 8, activation="relu"), ["x"]),
+        ...     "b": (Linear(8, 8, activation="relu"), ["a"]),
+        ...     "y": (Sum(), ["a", "b"]),
+        ... })
+    """
+
+    def __init__(
+        self, nodes: Mapping[str, tuple[Module, Sequence[str]]], output: str | None = None
+    ) -> None:
+        known = {"x"}
+        for name, (_, inputs) in nodes.items():
+            missing = [i for i in inputs if i not in known]
+            if missing or not inputs or name in known:
+                raise ArgumentError(
+                    f"got node {name!r} with inputs {list(inputs)}; expected a new name and inputs "
+                    f"among {sorted(known)}: put a node behind those it uses"
+                )
+            known.add(name)
+        if not nodes or (output is not None and output not in known - {"x"}):
+            raise ArgumentError(
+                f"got output {output!r} of {len(nodes)} nodes; expected one of {sorted(known)}"
+            )
+        self.nodes = {name: module for name, (module, _) in nodes.items()}
+        self.inputs = {name: list(inputs) for name, (_, inputs) in nodes.items()}
+        self.output = output or next(reversed(self.nodes))
+
+    def forward(self, x: Any) -> Tensor:
+        """The output node's output."""
+        values = {"x": x}
+        for name, module in self.nodes.items():
+            values[name] = module(*(values[i] for i in self.inputs[name]))
+        y: Tensor = values[self.output]
+        return y
+
+    def config(self) -> dict[str, Any]:
+        """Nodes, edges and the output."""
+        return {"nodes": self.nodes, "inputs": self.inputs, "output": self.output}
+
+    @classmethod
+    def from_config(cls, **config: Any) -> Graph:
+        """The graph of the nodes and edges of a `config()`."""
+        nodes = {name: (node, config["inputs"][name]) for name, node in config["nodes"].items()}
+        return cls(nodes, config["output"])

@@ -1,0 +1,90 @@
+"""Initial weights. Drawn on the host from counter-based bits, so every device starts the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends.random import Draw, normal, uniform
+from gpunn.errors import UnknownNameError
+from gpunn.typing import Shape
+
+Initializer = Callable[[Shape, Draw], "np.ndarray[Any, Any]"]
+"""Takes the shape (D, H) of a weight and a draw of random bits; returns float64 weights."""
+
+
+def _normal(shape: Shape, draw: Draw, deviation: float) -> np.ndarray[Any, Any]:
+    return deviation * normal(shape, *draw.key, draw.call)
+
+
+def _uniform(shape: Shape, draw: Draw, bound: float) -> np.ndarray[Any, Any]:
+    return bound * (2.0 * uniform(shape, *draw.key, draw.call) - 1.0)
+
+
+def he_normal(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """Normal with variance 2 / D, for rectifiers (He et al. 2015)."""
+    return _normal(shape, draw, sqrt(2.0 / shape[0]))
+
+
+def he_uniform(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """Uniform with variance 2 / D, for rectifiers (He et al. 2015)."""
+    return _uniform(shape, draw, sqrt(6.0 / shape[0]))
+
+
+def glorot_normal(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """Normal with variance 2 / (D + H), for tanh and sigmoid (Glorot and Bengio 2010)."""
+    return _normal(shape, draw, sqrt(2.0 / sum(shape)))
+
+
+def glorot_uniform(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """Uniform with variance 2 / (D + H), for tanh and sigmoid (Glorot and Bengio 2010)."""
+    return _uniform(shape, draw, sqrt(6.0 / sum(shape)))
+
+
+def lecun_normal(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """Normal with variance 1 / D (LeCun et al. 1998)."""
+    return _normal(shape, draw, sqrt(1.0 / shape[0]))
+
+
+def lecun_uniform(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """Uniform with variance 1 / D (LeCun et al. 1998)."""
+    return _uniform(shape, draw, sqrt(3.0 / shape[0]))
+
+
+def zeros(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
+    """All zeros, for biases; hidden weights that start equal stay equal."""
+    return np.zeros(shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    f.__name__: f
+    for f in (
+        he_normal,
+        he_uniform,
+        glorot_normal,
+        glorot_uniform,
+        lecun_normal,
+        lecun_uniform,
+        zeros,
+    )
+}
+
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_sigmoid")
+
+
+def get_initializer(init: str | Initializer | None, activation: object) -> Initializer:
+    """The initialiser of a name; for None, He's for rectifiers and Glorot's for the rest.
+
+    Raises:
+        UnknownNameError: no such name; the message lists the known ones.
+    """
+    if init is None:
+        return he_normal if activation in RECTIFIERS else glorot_uniform
+    if callable(init):
+        return init
+    if init not in INITIALIZERS:
+        raise UnknownNameError("initializer", init, INITIALIZERS)
+    return INITIALIZERS[init]

@@ -1,0 +1,148 @@
+"""The fully connected layer, and activations as layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import backend
+from gpunn.backends.base import float_dtype
+from gpunn.backends.random import new_stream
+from gpunn.errors import ArgumentError
+from gpunn.nn.dropout import Dropout
+from gpunn.nn.init import Initializer, get_initializer
+from gpunn.nn.module import Module, Parameter
+from gpunn.ops import ACTIVATIONS, Activation, Dropped, get_activation, linear
+from gpunn.typing import DeviceLike, DType
+
+
+def registered_name(activation: str | Callable[..., Any]) -> str:
+    """The string that stands for an activation in a model file.
+
+    Raises:
+        ArgumentError: a function that no name stands for.
+    """
+    if isinstance(activation, str):
+        return activation
+    for name, known in ACTIVATIONS.items():
+        if known is activation:
+            return name
+    raise ArgumentError(
+        f"got the activation {activation!r}, a function of yours; expected a registered one to "
+        f"save: one of {', '.join(sorted(ACTIVATIONS))}"
+    )
+
+
+def positive(name: str, value: object) -> int:
+    """`value` as a count of at least 1.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ArgumentError(f"got {name}={value!r}; expected an integer of at least 1")
+    return int(value)
+
+
+class Linear(Module):
+    """A fully connected layer, y = activation(x @ weight + bias).
+
+    Args:
+        in_features: D, the number of inputs.
+        out_features: H, the number of outputs.
+        activation: a registered name or any function of a tensor.
+        bias: whether there is a bias.
+        init: a registered initialiser or a function; by default He's for rectifiers, else Glorot's.
+        seed: of the initial weights; by default the next of `gpunn.manual_seed`.
+        dtype: float16, float32 or float64.
+        device: where the parameters live; the default device for None.
+
+    Attributes:
+        weight: (D, H) parameter, as scikit-learn's `coefs_`.
+        bias: (H,) parameter or None.
+
+    Raises:
+        UnknownNameError: an unknown activation or initialiser.
+        ArgumentError: a size below 1.
+
+    Gradient:
+        See `gpunn.ops.linear`.
+
+    Reference:
+        All five lectures.
+
+    Example:
+        >>> layer = Linear(3, 2, activation="relu", seed=0)
+        >>> layer(np.ones((4, 3), np.float32)).shape
+        (4, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str | Callable[..., Any] = "identity",
+        *,
+        bias: bool = True,
+        init: str | Initializer | None = None,
+        seed: int | None = None,
+        dtype: DType = "float32",
+        device: DeviceLike = None,
+    ) -> None:
+        self.in_features = positive("in_features", in_features)
+        self.out_features = positive("out_features", out_features)
+        self.activation = activation
+        self._activation = get_activation(activation)
+        draw = new_stream(seed).draw()
+        values = get_initializer(init, activation)((in_features, out_features), draw)
+        b, kind = backend(device), float_dtype(dtype)
+        self.weight = Parameter(b.upload(values.astype(kind)))
+        self.bias = Parameter(b.zeros((out_features,), kind), regularize=False) if bias else None
+
+    def forward(self, x: Any, dropout: Dropout | None = None) -> Tensor:
+        """The output; `dropout` is a layer that follows, fused in while training."""
+        args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        if not isinstance(self._activation, Activation):
+            y: Tensor = self._activation(linear(*args))
+            return y if dropout is None else dropout(y)
+        dropped = None
+        if dropout is not None and dropout.training and dropout.rate:
+            dropped = Dropped(dropout.rate, dropout.stream.draw())
+        return linear(*args, activation=self._activation, dropout=dropped)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "activation": registered_name(self.activation),
+            "bias": self.bias is not None,
+            "dtype": self.weight.dtype.name,
+        }
+
+
+class Activate(Module):
+    """An activation as a layer of its own.
+
+    Args:
+        activation: a registered name or any function of a tensor.
+
+    Raises:
+        UnknownNameError: an unknown activation.
+    """
+
+    def __init__(self, activation: str | Callable[..., Any]) -> None:
+        self.activation = activation
+        self._activation = get_activation(activation)
+
+    def forward(self, x: Any) -> Tensor:
+        """The activation of x."""
+        y: Tensor = self._activation(x)
+        return y
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"activation": registered_name(self.activation)}

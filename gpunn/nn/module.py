@@ -1,0 +1,289 @@
+"""What layers and networks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gpunn.autograd import Tensor, no_grad
+from gpunn.autograd.engine import Leaf
+from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
+from gpunn.errors import ArgumentError, ModelFileError, ShapeError
+from gpunn.typing import Array, DeviceLike
+
+MODULES: dict[str, type[Module]] = {}
+"""The module classes that a model file can name."""
+
+Self = TypeVar("Self", bound="Module")
+Observer = Callable[["Module", Tensor], None]
+_observer: ContextVar[Observer | None] = ContextVar("gpunn_observer", default=None)
+
+
+class Parameter(Tensor):
+    """A tensor that training changes.
+
+    Attributes:
+        regularize: whether penalties on the size of weights apply; False for biases.
+    """
+
+    __slots__ = ("regularize",)
+
+    def __init__(self, data: Array, *, regularize: bool = True) -> None:
+        super().__init__(data, requires_grad=True)
+        self.regularize = regularize
+
+
+class Buffer(Tensor):
+    """A tensor that belongs to a module's state but is not trained."""
+
+    __slots__ = ()
+
+
+class Module:
+    """A function with parameters. A subclass assigns parameters and modules as attributes.
+
+    It defines `forward`; and `config`, the arguments of its constructor, if `gpunn.save` should
+    be able to write it. The backward pass follows from the operations that `forward` calls.
+    """
+
+    training = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        MODULES[cls.type_name()] = cls
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The name of this class in a model file: short for gpunn's own, else with its module."""
+        own = cls.__module__.startswith("gpunn.")
+        return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
+
+    @classmethod
+    def from_config(cls, **config: Any) -> Module:
+        """The module of a `config()`."""
+        return cls(**config)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Compute the output."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this module again, as JSON values and modules."""
+        raise ArgumentError(
+            f"got a {type(self).__name__}, which defines no config(); expected one to save its "
+            "architecture: define it, or save only its state_dict()"
+        )
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """The output of `forward`."""
+        y = self.forward(*inputs)
+        observer = _observer.get()
+        if observer is not None:
+            observer(self, y)
+        return y
+
+    # what it consists of -------------------------------------------------------------------
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """The modules that are attributes, or elements of lists and dicts that are."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                parts = [(str(i), part) for i, part in enumerate(value)]
+                yield from ((n, part) for n, part in parts if isinstance(part, Module))
+            elif isinstance(value, dict):
+                yield from ((str(n), part) for n, part in value.items() if isinstance(part, Module))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and every module inside it, once each, with dotted names."""
+        seen: set[int] = set()
+
+        def walk(module: Module, name: str) -> Iterator[tuple[str, Module]]:
+            if id(module) in seen:
+                return
+            seen.add(id(module))
+            yield name, module
+            for child_name, child in module.children():
+                yield from walk(child, f"{name}.{child_name}" if name else child_name)
+
+        return walk(self, prefix)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and every module inside it, once each."""
+        return (module for _, module in self.named_modules())
+
+    def _tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, kind) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{prefix}.{name}" if prefix else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter once, with its dotted name."""
+        return self._tensors(Parameter)
+
+    def parameters(self) -> list[Parameter]:
+        """Every parameter once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    @property
+    def device(self) -> Device:
+        """The device of the parameters; the default device when there are none."""
+        return self.backend.device
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the parameters; the default one when there are none."""
+        for parameter in self.parameters():
+            return parameter.backend
+        return backend()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the parameters; float32 when there are none."""
+        for parameter in self.parameters():
+            return parameter.dtype
+        return np.dtype(np.float32)
+
+    # state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Host copies of all parameters and buffers, by name."""
+        tensors = (*self._tensors(Parameter), *self._tensors(Buffer))
+        return {name: value.numpy() for name, value in tensors}
+
+    def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Set all parameters and buffers, in place.
+
+        Raises:
+            ModelFileError: names are missing or left over, or a shape differs. Nothing is set.
+        """
+        tensors = dict((*self._tensors(Parameter), *self._tensors(Buffer)))
+        if tensors.keys() != state.keys():
+            raise ModelFileError(
+                f"got a state without {sorted(tensors.keys() - state.keys())} and with unknown "
+                f"{sorted(state.keys() - tensors.keys())}; expected the names of this model: "
+                "build the model that was saved"
+            )
+        for name, value in tensors.items():
+            if value.shape != state[name].shape:
+                raise ModelFileError(
+                    f"got {name} of shape {state[name].shape}; expected {value.shape}: build the "
+                    "model that was saved"
+                )
+        for name, value in tensors.items():
+            value.data[...] = value.backend.upload(state[name].astype(value.dtype))
+
+    def streams(self) -> list[RandomStream]:
+        """The random streams of the modules inside, in order."""
+        return [
+            value
+            for module in self.modules()
+            for value in vars(module).values()
+            if isinstance(value, RandomStream)
+        ]
+
+    def to(self: Self, device: DeviceLike) -> Self:
+        """Move parameters and buffers to a device, in place; an optimizer is made after it.
+
+        Raises:
+            DeviceUnavailableError: the device cannot be used; nothing is moved.
+        """
+        there = backend(device)
+        for _, value in (*self._tensors(Parameter), *self._tensors(Buffer)):
+            if value.backend is not there:
+                value.data = there.upload(value.numpy())
+                value.backend = there
+                value.node = None if value.node is None else Leaf(value.shape)
+        return self
+
+    # modes and use -------------------------------------------------------------------------
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Put this module and those inside into training mode (or, for False, evaluation)."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Put this module and those inside into evaluation mode: dropout does nothing."""
+        return self.train(False)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without recording inside the block; modes are put back after it."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with no_grad():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def predict(self, x: Array, *, batch_size: int = 4096) -> Array:
+        """The outputs for many examples, in evaluation mode: NumPy in, NumPy out; CuPy likewise.
+
+        Host data is moved to the model's device batch by batch, and the outputs back.
+
+        Args:
+            x: (N, ...) numbers, an array or what NumPy makes one of.
+            batch_size: examples at a time.
+
+        Returns:
+            (N, ...) outputs, scores for a classifier.
+
+        Raises:
+            ShapeError: x has no axis of examples.
+            DeviceMismatchError: x lives on another GPU than the model.
+        """
+        x = as_array(x)
+        if not x.ndim:
+            raise ShapeError("got a single number to predict from; expected (N, ...) examples")
+        here, b = backend_of(x), self.backend
+        stays = here is b
+
+        def outputs(batch: Array) -> Array:
+            batch = batch.astype(self.dtype) if batch.dtype != self.dtype else batch
+            y = self(Tensor(batch) if stays else Tensor(b.upload(here.download(batch)))).data
+            return y if stays else b.download(y)
+
+        with self.evaluating():
+            parts = [
+                outputs(x[start : start + batch_size])
+                for start in range(0, max(len(x), 1), batch_size)
+            ]
+        return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
+
+    def classify(self, x: Array, *, batch_size: int = 4096) -> Array:
+        """The class with the highest score for each example: (N,) integers.
+
+        One output column means two classes, told apart by its sign. No softmax is needed for
+        this (lecture 001).
+        """
+        scores = self.predict(x, batch_size=batch_size)
+        if scores.ndim == 1 or scores.shape[1] == 1:
+            return (scores.reshape(-1) > 0).astype(np.int64)
+        return scores.argmax(axis=1)
+
+
+@contextmanager
+def observe(observer: Observer) -> Iterator[None]:
+    """Call `observer(module, output)` after every module that runs inside the block."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)

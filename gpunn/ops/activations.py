@@ -1,0 +1,441 @@
+"""Activations. Each is one declaration: its formula, its derivative, both in NumPy and in CUDA.
+
+From a declaration follow the operation, the kernel fused with a bias, the one fused with bias and
+dropout, the gradient fused with the upstream gradient and the dropout mask, the string name, the
+tests and the row in the documentation.
+
+In a forward body `y` may be the same array as `x`. A gradient body never gets `gx` as an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunn.autograd import OPS, Op, op
+from gpunn.autograd.engine import Backward
+from gpunn.backends import Backend, Elementwise
+from gpunn.errors import UnknownNameError
+from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
+from gpunn.typing import Array
+
+ACTIVATIONS: dict[str, Op] = {}
+"""Every activation that can be named by a string."""
+
+
+class Activation(Op):
+    """An elementwise activation with its kernels.
+
+    Attributes:
+        saves: what the gradient is computed from: "y", "x", or "" when it is the identity.
+        kinks: where the derivative jumps.
+        differentiable: False for a step, whose derivative is 0 wherever it exists.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        doc: str,
+        *,
+        numpy: Callable[..., Any],
+        cuda: str,
+        grad_numpy: Callable[..., Any],
+        grad_cuda: str,
+        saves: str = "y",
+        options: dict[str, float] | None = None,
+        kinks: tuple[float, ...] = (),
+        differentiable: bool = True,
+    ) -> None:
+        self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
+        self.options = dict(options or {})
+        extra = "".join(f", T {option}" for option in self.options)
+        saved = saves or "y"
+        self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)
+        self.grad_kernel = Elementwise(
+            f"{name}_grad", f"gy, {saved}{extra} -> gx", grad_numpy, grad_cuda
+        )
+        self.grad_dropout_kernel = Elementwise(
+            f"{name}_grad_dropout",
+            f"gy, {saved}{extra}, {DROPOUT_PARAMS} -> gx",
+            _then_dropped(grad_numpy),
+            f"{grad_cuda} gx = {KEEP} ? T(gx * scale) : T(0);",
+        )
+        if saves == "x":
+            bias = f"z = z + bias; T x = z; {cuda}"
+            self.bias_kernel = Elementwise(
+                f"{name}_bias", f"bias{extra} -> z, y", _after_bias(numpy, True), bias
+            )
+            dropped = f"z = z + bias; T x = z; T y; {cuda}"
+        else:
+            bias = f"T x = z + bias; T y; {cuda} z = y;"
+            self.bias_kernel = Elementwise(
+                f"{name}_bias", f"bias{extra} -> z", _after_bias(numpy, False), bias
+            )
+            dropped = bias
+        self.bias_dropout_kernel = Elementwise(
+            f"{name}_bias_dropout",
+            f"bias{extra}, {DROPOUT_PARAMS} -> z, d",
+            _after_bias_dropped(numpy, saves == "x"),
+            f"{dropped} d = {KEEP} ? T(y * scale) : T(0);",
+        )
+
+        def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
+            if not given.keys() <= self.options.keys():
+                raise UnknownNameError(f"option of {name}", [*given], self.options)
+            values = tuple((self.options | given).values())
+            y = b.launch(self.kernel, x, *values)
+            kept = x if saves == "x" else y
+
+            def backward(gy: Array, needs: Any) -> tuple[Array | None]:
+                if not differentiable:
+                    return (None,)
+                return (b.launch(self.grad_kernel, gy, kept, *values) if saves else gy,)
+
+            return y, backward
+
+        vjp.__doc__ = doc
+        super().__init__(vjp, name)
+        ACTIVATIONS[name] = self
+
+
+def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
+    def two_outputs(bias: Array, *rest: Any) -> None:
+        *options, z, y = rest
+        np.add(z, bias, out=z)
+        body(z, *options, y)
+
+    def in_place(bias: Array, *rest: Any) -> None:
+        *options, z = rest
+        np.add(z, bias, out=z)
+        body(z, *options, z)
+
+    return two_outputs if saves_x else in_place
+
+
+def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
+    def fused(bias: Array, *rest: Any) -> None:
+        *options, words, width, threshold, scale, z, d = rest
+        np.add(z, bias, out=z)
+        if saves_x:
+            y = np.empty_like(z)
+            body(z, *options, y)
+        else:
+            y = z
+            body(z, *options, z)
+        keep_factors(words, width, threshold, scale, d)
+        np.multiply(d, y, out=d)
+
+    return fused
+
+
+def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
+    def fused(gy: Array, saved: Array, *rest: Any) -> None:
+        *options, words, width, threshold, scale, gx = rest
+        factors = np.empty_like(gx)
+        keep_factors(words, width, threshold, scale, factors)
+        grad_body(gy, saved, *options, gx)
+        np.multiply(gx, factors, out=gx)
+
+    return fused
+
+
+# the formulas ------------------------------------------------------------------------------
+
+
+def _logistic(x: Array, y: Array) -> None:
+    np.negative(x, out=y)
+    with np.errstate(over="ignore"):  # exp overflows to inf, whose reciprocal is the right 0
+        np.exp(y, out=y)
+    np.add(y, 1, out=y)
+    np.reciprocal(y, out=y)
+
+
+def _times_one_minus_square(gy: Array, y: Array, gx: Array) -> None:
+    np.multiply(y, y, out=gx)
+    np.subtract(1, gx, out=gx)
+    np.multiply(gx, gy, out=gx)
+
+
+def _sigmoid_grad(gy: Array, y: Array, gx: Array) -> None:
+    np.subtract(1, y, out=gx)
+    np.multiply(gx, y, out=gx)
+    np.multiply(gx, gy, out=gx)
+
+
+sigmoid = Activation(
+    "sigmoid",
+    """Logistic sigmoid, y = 1 / (1 + exp(-x)).
+
+    Gradient:
+        gx = gy * y * (1 - y), from y alone.
+
+    Numerics:
+        No overflow for any x; relative error of a few ulp.
+
+    Reference:
+        Lecture 002, "elegant gradient".
+    """,
+    numpy=_logistic,
+    cuda="y = T(1) / (T(1) + exp(-x));",
+    grad_numpy=_sigmoid_grad,
+    grad_cuda="gx = gy * y * (T(1) - y);",
+)
+
+tanh = Activation(
+    "tanh",
+    """Hyperbolic tangent, y = tanh(x) = 2 sigmoid(2 x) - 1.
+
+    Gradient:
+        gx = gy * (1 - y**2), from y alone.
+    """,
+    numpy=lambda x, y: np.tanh(x, out=y),
+    cuda="y = tanh(x);",
+    grad_numpy=_times_one_minus_square,
+    grad_cuda="gx = gy * (T(1) - y * y);",
+)
+
+_ZEROS: dict[Any, NDArray[Any]] = {}
+
+
+def _zero_row(x: Array) -> Array:
+    """Zeros that broadcast over x's rows: NumPy's maximum has a vector loop for arrays only."""
+    width = x.shape[-1] if x.ndim else 1
+    row = _ZEROS.get(x.dtype)
+    if row is None or row.size < width:
+        row = _ZEROS[x.dtype] = np.zeros(max(width, 4096), x.dtype)
+    return row[:width] if x.ndim else row[0]
+
+
+def _relu_grad(gy: Array, y: Array, gx: Array) -> None:
+    np.greater(y, 0, out=gx)
+    np.multiply(gx, gy, out=gx)
+
+
+relu = Activation(
+    "relu",
+    """Rectified linear unit, y = max(x, 0). NaN stays NaN.
+
+    Gradient:
+        gx = gy where y > 0, else 0. At x = 0 it is 0, as in lecture 000 and in scikit-learn and
+        PyTorch; lecture 002 prints 1 there.
+    """,
+    numpy=lambda x, y: np.maximum(x, _zero_row(x), out=y),
+    cuda="y = x < T(0) ? T(0) : x;",
+    grad_numpy=_relu_grad,
+    grad_cuda="gx = y > T(0) ? gy : T(0);",
+    kinks=(0.0,),
+)
+
+
+def _leaky_relu_grad(gy: Array, y: Array, slope: float, gx: Array) -> None:
+    np.multiply(gy, slope, out=gx)
+    np.copyto(gx, gy, where=y > 0)
+
+
+leaky_relu = Activation(
+    "leaky_relu",
+    """Leaky rectified linear unit, y = max(slope * x, x), slope 0.1 as in lecture 001.
+
+    Args:
+        x: (...) floats.
+        slope: the derivative below 0, 0 < slope < 1.
+
+    Gradient:
+        gx = gy where y > 0, else slope * gy (also at 0).
+    """,
+    options={"slope": 0.1},
+    numpy=lambda x, slope, y: np.maximum(x, x * slope, out=y),
+    cuda="y = x < T(0) ? T(slope * x) : x;",
+    grad_numpy=_leaky_relu_grad,
+    grad_cuda="gx = y > T(0) ? gy : T(slope * gy);",
+    kinks=(0.0,),
+)
+
+
+def _elu(x: Array, alpha: float, y: Array) -> None:
+    below = np.expm1(np.minimum(x, 0))
+    np.multiply(below, alpha, out=below)
+    np.copyto(below, x, where=x > 0)
+    np.copyto(y, below)
+
+
+def _elu_grad(gy: Array, y: Array, alpha: float, gx: Array) -> None:
+    np.minimum(y, 0, out=gx)
+    np.add(gx, alpha, out=gx)
+    np.copyto(gx, 1, where=y > 0)
+    np.multiply(gx, gy, out=gx)
+
+
+elu = Activation(
+    "elu",
+    """Exponential linear unit, y = x for x > 0, else alpha * (exp(x) - 1).
+
+    Args:
+        x: (...) floats.
+        alpha: minus the limit far below 0.
+
+    Gradient:
+        gx = gy where y > 0, else gy * (y + alpha).
+
+    Reference:
+        Clevert et al. (2016); lecture 001.
+    """,
+    options={"alpha": 1.0},
+    numpy=_elu,
+    cuda="y = x > T(0) ? x : T(alpha * expm1(x));",
+    grad_numpy=_elu_grad,
+    grad_cuda="gx = y > T(0) ? gy : T(gy * (y + alpha));",
+)
+
+_SQRT_HALF = 0.7071067811865476
+_INV_SQRT_2PI = 0.3989422804014327
+
+
+def _normal_cdf(x: Array) -> Array:
+    from scipy.special import ndtr  # NumPy has no error function
+
+    return ndtr(x)
+
+
+def _gelu_grad(gy: Array, x: Array, gx: Array) -> None:
+    np.multiply(x, x, out=gx)
+    np.multiply(gx, -0.5, out=gx)
+    np.exp(gx, out=gx)
+    np.multiply(gx, _INV_SQRT_2PI, out=gx)
+    np.multiply(gx, x, out=gx)
+    np.add(gx, _normal_cdf(x), out=gx)
+    np.multiply(gx, gy, out=gx)
+
+
+gelu = Activation(
+    "gelu",
+    """Gaussian error linear unit, y = x * Phi(x), with Phi the normal distribution function.
+
+    Gradient:
+        gx = gy * (Phi(x) + x * phi(x)), from x.
+
+    Reference:
+        Hendrycks and Gimpel (2016); lecture 001.
+    """,
+    saves="x",
+    numpy=lambda x, y: np.multiply(x, _normal_cdf(x), out=y),
+    cuda=f"y = T(0.5) * x * erfc(-x * T({_SQRT_HALF}));",
+    grad_numpy=_gelu_grad,
+    grad_cuda=(
+        f"gx = gy * (T(0.5) * erfc(-x * T({_SQRT_HALF})) "
+        f"+ x * T({_INV_SQRT_2PI}) * exp(-T(0.5) * x * x));"
+    ),
+)
+
+
+def _gelu_sigmoid(x: Array, y: Array) -> None:
+    gate = np.multiply(x, 1.702)
+    _logistic(gate, gate)
+    np.multiply(x, gate, out=y)
+
+
+def _gelu_sigmoid_grad(gy: Array, x: Array, gx: Array) -> None:
+    gate = np.multiply(x, 1.702)
+    _logistic(gate, gate)
+    np.subtract(1, gate, out=gx)
+    np.multiply(gx, x, out=gx)
+    np.multiply(gx, 1.702, out=gx)
+    np.add(gx, 1, out=gx)
+    np.multiply(gx, gate, out=gx)
+    np.multiply(gx, gy, out=gx)
+
+
+gelu_sigmoid = Activation(
+    "gelu_sigmoid",
+    """The sigmoid approximation of GELU, y = x * sigmoid(1.702 x); off by at most 0.0204.
+
+    Gradient:
+        gx = gy * s * (1 + 1.702 x (1 - s)) with s = sigmoid(1.702 x), from x.
+
+    Reference:
+        Hendrycks and Gimpel (2016); lecture 001.
+    """,
+    saves="x",
+    numpy=_gelu_sigmoid,
+    cuda="y = x / (T(1) + exp(-T(1.702) * x));",
+    grad_numpy=_gelu_sigmoid_grad,
+    grad_cuda=(
+        "T s = T(1) / (T(1) + exp(-T(1.702) * x)); "
+        "gx = gy * s * (T(1) + T(1.702) * x * (T(1) - s));"
+    ),
+)
+
+hard_threshold = Activation(
+    "hard_threshold",
+    """Hard threshold, y = 1 where x > 0, else 0.
+
+    Gradient:
+        None: the derivative is 0 wherever it exists, so nothing before it can be trained by
+        gradients. An optimizer whose parameter gets no gradient raises `GradientError`.
+
+    Reference:
+        Lectures 003 and 004.
+    """,
+    numpy=lambda x, y: np.greater(x, 0, out=y),
+    cuda="y = x > T(0) ? T(1) : T(0);",
+    grad_numpy=lambda gy, y, gx: np.multiply(gy, 0, out=gx),
+    grad_cuda="gx = T(0);",
+    kinks=(0.0,),
+    differentiable=False,
+)
+
+identity = Activation(
+    "identity",
+    """The identity, y = x, for linear output layers.
+
+    Gradient:
+        gx = gy.
+    """,
+    saves="",
+    numpy=lambda x, y: np.copyto(y, x),
+    cuda="y = x;",
+    grad_numpy=lambda gy, y, gx: np.copyto(gx, gy),
+    grad_cuda="gx = gy;",
+)
+
+
+@op
+def softmax(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """Softmax over the last axis, y_k = exp(x_k) / sum_j exp(x_j). Not elementwise.
+
+    To train a classifier use `softmax_cross_entropy` on the logits; to predict, the argmax of the
+    logits is enough (lecture 001).
+
+    Gradient:
+        gx = y * (gy - sum_k gy_k y_k).
+
+    Numerics:
+        The row's maximum is taken off first, so no exponential overflows.
+    """
+    xp = b.xp
+    y = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    y /= xp.sum(y, axis=-1, keepdims=True)
+
+    def backward(gy: Array, needs: Any) -> tuple[Array]:
+        return (y * (gy - xp.sum(gy * y, axis=-1, keepdims=True)),)
+
+    return y, backward
+
+
+ACTIVATIONS["softmax"] = softmax
+
+
+def get_activation(activation: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The activation of a registered name; a callable is returned as it is.
+
+    Raises:
+        UnknownNameError: no such name; the message lists the known ones.
+    """
+    if callable(activation):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise UnknownNameError("activation", activation, ACTIVATIONS)
+    return OPS[activation]

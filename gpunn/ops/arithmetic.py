@@ -1,0 +1,199 @@
+"""Arithmetic between tensors, arrays of the same device and numbers, with broadcasting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import op, target
+from gpunn.autograd.engine import Backward
+from gpunn.backends import Backend
+from gpunn.errors import ArgumentError, ShapeError
+from gpunn.typing import Array, Shape
+
+
+def unbroadcast(g: Array, shape: Shape) -> Array:
+    """Sum a gradient over the axes that broadcasting added or stretched."""
+    if g.shape == shape:
+        return g
+    if g.ndim > len(shape):
+        g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    stretched = tuple(a for a, n in enumerate(shape) if n == 1 and g.shape[a] != 1)
+    return g.sum(axis=stretched, keepdims=True) if stretched else g
+
+
+def _check(name: str, x: Any, y: Any) -> None:
+    shapes = [tuple(getattr(value, "shape", ())) for value in (x, y)]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ShapeError(
+            f"got shapes {shapes[0]} and {shapes[1]} in {name}; expected shapes that broadcast: "
+            "reshape one of them"
+        ) from error
+
+
+@op
+def add(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
+    """X + y.
+
+    Gradient:
+        gx = gy_ = g, summed over broadcast axes.
+    """
+    _check("add", x, y)
+
+    def backward(g: Array, needs: Any) -> tuple[Any, ...]:
+        return (
+            unbroadcast(g, x.shape) if needs[0] else None,
+            unbroadcast(g, y.shape) if needs[1] else None,
+        )
+
+    return b.xp.add(x, y), backward
+
+
+@op
+def subtract(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
+    """X - y.
+
+    Gradient:
+        g and -g, summed over broadcast axes.
+    """
+    _check("subtract", x, y)
+
+    def backward(g: Array, needs: Any) -> tuple[Any, ...]:
+        return (
+            unbroadcast(g, x.shape) if needs[0] else None,
+            unbroadcast(-g, y.shape) if needs[1] else None,
+        )
+
+    return b.xp.subtract(x, y), backward
+
+
+@op
+def multiply(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
+    """X * y, element by element.
+
+    Gradient:
+        g y and g x, summed over broadcast axes.
+    """
+    _check("multiply", x, y)
+
+    def backward(g: Array, needs: Any) -> tuple[Any, ...]:
+        return (
+            unbroadcast(g * y, x.shape) if needs[0] else None,
+            unbroadcast(g * x, y.shape) if needs[1] else None,
+        )
+
+    return b.xp.multiply(x, y), backward
+
+
+@op
+def divide(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
+    """X / y.
+
+    Gradient:
+        g / y and -g x / y**2, summed over broadcast axes.
+    """
+    _check("divide", x, y)
+    quotient = b.xp.divide(x, y)
+
+    def backward(g: Array, needs: Any) -> tuple[Any, ...]:
+        return (
+            unbroadcast(g / y, x.shape) if needs[0] else None,
+            unbroadcast(-g * quotient / y, y.shape) if needs[1] else None,
+        )
+
+    return quotient, backward
+
+
+@op
+def negative(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """-x.
+
+    Gradient:
+        -gy.
+    """
+    return b.xp.negative(x), lambda gy, needs: (-gy,)
+
+
+@op
+def power(b: Backend, x: Array, exponent: float) -> tuple[Array, Backward]:
+    """X ** exponent, for an exponent that is a number.
+
+    Gradient:
+        gy * exponent * x ** (exponent - 1).
+    """
+    if not isinstance(exponent, int | float):
+        raise ArgumentError(
+            f"got an exponent of type {type(exponent).__name__}; expected a number: write "
+            "exp(y * log(x)) for a tensor"
+        )
+
+    def backward(gy: Array, needs: Any) -> tuple[Any, ...]:
+        return gy * (exponent * x ** (exponent - 1)), None
+
+    return b.xp.power(x, exponent), backward
+
+
+@op
+def exp(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """E ** x.
+
+    Gradient:
+        gy * y.
+    """
+    y = b.xp.exp(x)
+    return y, lambda gy, needs: (gy * y,)
+
+
+@op
+def log(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """The natural logarithm.
+
+    Gradient:
+        gy / x.
+    """
+    return b.xp.log(x), lambda gy, needs: (gy / x,)
+
+
+@op
+def sqrt(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """The square root.
+
+    Gradient:
+        gy / (2 y).
+    """
+    y = b.xp.sqrt(x)
+    return y, lambda gy, needs: (gy / (2 * y),)
+
+
+@op
+def abs_(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """The absolute value.
+
+    Gradient:
+        gy * sign(x), which is 0 at 0.
+    """
+    return b.xp.abs(x), lambda gy, needs: (gy * b.xp.sign(x),)
+
+
+@op
+def matmul(b: Backend, x: Array, y: Array) -> tuple[Array, Backward]:
+    """The matrix product of (N, K) and (K, M).
+
+    Gradient:
+        gx = g y', gy = x' g. (Lecture 000 prints A' in place of B' for A = B C.)
+    """
+    if x.ndim != 2 or y.ndim != 2:
+        raise ShapeError(
+            f"got shapes {x.shape} and {y.shape} in matmul; expected two 2-D arrays: reshape"
+        )
+
+    def backward(g: Array, needs: Any) -> tuple[Any, ...]:
+        return (
+            b.matmul(g, y.T, out=target(needs[0])) if needs[0] else None,
+            b.matmul(x.T, g, out=target(needs[1])) if needs[1] else None,
+        )
+
+    return b.matmul(x, y), backward

@@ -1,0 +1,98 @@
+"""The linear layer's operation, with what follows it fused in."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gpunn.autograd import op, target
+from gpunn.autograd.engine import Backward
+from gpunn.backends import Backend
+from gpunn.backends.random import Draw
+from gpunn.errors import ShapeError
+from gpunn.ops.activations import Activation, identity
+from gpunn.ops.dropout import Rate, dropout_words
+from gpunn.typing import Array
+
+
+class Dropped(NamedTuple):
+    """Dropout on the output of a linear layer: its rate and its bits."""
+
+    rate: float
+    draw: Draw
+
+
+@op
+def linear(
+    b: Backend,
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    activation: Activation = identity,
+    dropout: Dropped | None = None,
+) -> tuple[Array, Backward]:
+    """Y = dropout(activation(x @ w + bias)), with everything after the product in one kernel.
+
+    Args:
+        x: (N, D), or (..., D).
+        w: (D, H).
+        bias: (H,) or None.
+        activation: an elementwise activation.
+        dropout: rate and bits of inverted dropout on the result, None for none.
+
+    Returns:
+        (N, H), or (..., H).
+
+    Raises:
+        ShapeError: D or H do not fit; the message names both shapes.
+
+    Gradient:
+        gz = gy * keep / (1 - rate) * activation'(z); gx = gz w', gw = x' gz, gbias = sum_n gz.
+        Kept: x, w, and y or z, whichever the activation's derivative is computed from.
+    """
+    if x.ndim == 0 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
+        raise ShapeError(
+            f"got x of shape {x.shape} and w of shape {w.shape}; expected (..., {w.shape[0]}) and "
+            f"{w.shape}: check the number of input features"
+        )
+    if bias is not None and bias.shape != w.shape[1:]:
+        raise ShapeError(
+            f"got bias of shape {bias.shape} and w of shape {w.shape}; expected {w.shape[1:]}"
+        )
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
+    z = b.matmul(rows, w)  # (N, H)
+    options = tuple(activation.options.values())
+    offset = b.zeros(w.shape[1:], w.dtype) if bias is None else bias
+    bits: tuple[Any, ...] = ()
+    if dropout is not None:
+        rate = Rate.of(dropout.rate)
+        words = dropout_words(b, rate, z.size, dropout.draw)
+        bits = (words, *rate, rate.scale)
+        out = (z, b.empty_like(z))
+        kept, y = b.launch(activation.bias_dropout_kernel, offset, *options, *bits, out=out)
+    elif bias is None and not activation.saves:
+        kept = y = z
+    elif activation.saves == "x":
+        out = (z, b.empty_like(z))
+        kept, y = b.launch(activation.bias_kernel, offset, *options, out=out)
+    else:
+        kept = y = b.launch(activation.bias_kernel, offset, *options, out=z)
+
+    def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
+        if not activation.differentiable:
+            return (None,) * len(needs)
+        gy = gy if gy.ndim == 2 else gy.reshape(z.shape)
+        if bits:
+            gz = b.launch(activation.grad_dropout_kernel, gy, kept, *options, *bits)
+        elif activation.saves:
+            gz = b.launch(activation.grad_kernel, gy, kept, *options)
+        else:
+            gz = gy
+        gx = b.matmul(gz, w.T).reshape(x.shape) if needs[0] else None
+        gw = b.matmul(rows.T, gz, out=target(needs[1])) if needs[1] else None
+        if len(needs) == 2:
+            return gx, gw
+        gbias = b.xp.sum(gz, axis=0, out=target(needs[2])) if needs[2] else None
+        return gx, gw, gbias
+
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1]), backward

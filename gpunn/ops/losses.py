@@ -1,0 +1,437 @@
+"""Losses. Every one takes predictions and targets and says what one individual loss is.
+
+`reduction` is explicit: "mean" over the individual losses (the default), "sum", or "none". For an
+elementwise loss an individual loss is an element's, as in PyTorch and scikit-learn; for a row loss
+it is a row's. Targets get no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Op, op
+from gpunn.autograd.engine import Backward
+from gpunn.backends import Backend, Elementwise, RowKernel
+from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, UnknownNameError
+from gpunn.ops.reductions import total
+from gpunn.typing import Array
+
+LOSSES: dict[str, Op] = {}
+"""Every loss that can be named by a string."""
+
+REDUCTIONS = ("mean", "sum", "none")
+
+SCALED = Elementwise(
+    "scaled",
+    "g, x, T scale -> y",
+    numpy=lambda g, x, scale, y: np.multiply(x, g * scale, out=y),
+    cuda="y = g * x * scale;",
+)
+
+
+def _reduce(b: Backend, losses: Array, reduction: str) -> tuple[Array, float]:
+    """The reduced loss, and the factor by which the reduction scales every gradient."""
+    if reduction not in REDUCTIONS:
+        raise UnknownNameError("reduction", reduction, REDUCTIONS)
+    if reduction == "none":
+        return losses, 1.0
+    if not losses.size:
+        raise DataError("got a loss over no examples; expected at least one: check the batch")
+    y = total(b, losses)
+    if reduction == "sum":
+        return y, 1.0
+    y /= losses.size
+    return y, 1.0 / losses.size
+
+
+def _no_target_gradient(name: str, needs: Any) -> None:
+    if needs[1]:
+        raise GradientError(
+            f"got targets with requires_grad=True in {name}; expected constants: pass "
+            "target.detach()"
+        )
+
+
+class ElementwiseLoss(Op):
+    """A loss of pairs (prediction p, target t), with its kernels.
+
+    Attributes:
+        kinks: values of p - t at which the derivative jumps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        doc: str,
+        *,
+        numpy: Callable[..., Any],
+        cuda: str,
+        grad_numpy: Callable[..., Any],
+        grad_cuda: str,
+    ) -> None:
+        self.kernel = Elementwise(name, "p, t -> l", numpy, cuda)
+        self.grad_kernel = Elementwise(
+            f"{name}_grad", "gl, p, t, T scale -> gp", _scaled(grad_numpy), grad_cuda
+        )
+
+        def vjp(b: Backend, p: Array, t: Array, *, reduction: str = "mean") -> tuple[Any, Backward]:
+            t = _as_prediction(b, name, p, t)
+            y, scale = _reduce(b, b.launch(self.kernel, p, t), reduction)
+
+            def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
+                _no_target_gradient(name, needs)
+                return b.launch(self.grad_kernel, gl, p, t, scale), None
+
+            return y, backward
+
+        vjp.__doc__ = doc
+        super().__init__(vjp, name)
+        LOSSES[name] = self
+
+
+def _scaled(slope: Callable[..., Any]) -> Callable[..., Any]:
+    def body(gl: Array, p: Array, t: Array, scale: float, gp: Array) -> None:
+        slope(p, t, gp)
+        np.multiply(gp, gl * scale, out=gp)
+
+    return body
+
+
+def _as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
+    """The targets with the shape and dtype of the predictions; (N,) stands for (N, 1)."""
+    if t.shape != p.shape and (*t.shape, 1) == p.shape:
+        t = t.reshape(p.shape)
+    if t.shape != p.shape:
+        raise ShapeError(
+            f"got predictions of shape {p.shape} and targets of shape {t.shape} in {name}; "
+            "expected the same shape: reshape the targets"
+        )
+    return t if t.dtype == p.dtype else t.astype(p.dtype)  # integers and booleans are exact
+
+
+# elementwise losses ------------------------------------------------------------------------
+
+
+def _square(p: Array, t: Array, loss: Array) -> None:
+    np.subtract(p, t, out=loss)
+    np.multiply(loss, loss, out=loss)
+
+
+def _half_square(p: Array, t: Array, loss: Array) -> None:
+    _square(p, t, loss)
+    np.multiply(loss, 0.5, out=loss)
+
+
+def _twice_difference(p: Array, t: Array, gp: Array) -> None:
+    np.subtract(p, t, out=gp)
+    np.multiply(gp, 2, out=gp)
+
+
+squared_error = ElementwiseLoss(
+    "squared_error",
+    """Squared error, (p - t)**2, without 1/2: lectures 001 and 002.
+
+    Args:
+        p: predictions.
+        t: targets of the same shape, or (N,) for predictions (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = 2 (p - t).
+    """,
+    numpy=_square,
+    cuda="l = (p - t) * (p - t);",
+    grad_numpy=_twice_difference,
+    grad_cuda="gp = gl * scale * T(2) * (p - t);",
+)
+
+half_squared_error = ElementwiseLoss(
+    "half_squared_error",
+    """Squared error with 1/2, (p - t)**2 / 2: lectures 000 and 003, and scikit-learn's.
+
+    Args:
+        p: predictions.
+        t: targets of the same shape, or (N,) for predictions (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = p - t.
+    """,
+    numpy=_half_square,
+    cuda="l = T(0.5) * (p - t) * (p - t);",
+    grad_numpy=lambda p, t, gp: np.subtract(p, t, out=gp),
+    grad_cuda="gp = gl * scale * (p - t);",
+)
+
+
+def _logit_loss(p: Array, t: Array, loss: Array) -> None:
+    np.abs(p, out=loss)
+    np.negative(loss, out=loss)
+    np.exp(loss, out=loss)
+    np.log1p(loss, out=loss)
+    np.add(loss, np.maximum(p, 0), out=loss)
+    np.subtract(loss, p * t, out=loss)
+
+
+def _logit_slope(p: Array, t: Array, gp: Array) -> None:
+    np.negative(p, out=gp)
+    with np.errstate(over="ignore"):  # exp overflows to inf, whose reciprocal is the right 0
+        np.exp(gp, out=gp)
+    np.add(gp, 1, out=gp)
+    np.reciprocal(gp, out=gp)
+    np.subtract(gp, t, out=gp)
+
+
+binary_cross_entropy_with_logits = ElementwiseLoss(
+    "binary_cross_entropy_with_logits",
+    """Binary cross-entropy of logits, -[t log s(p) + (1 - t) log(1 - s(p))], s the sigmoid.
+
+    Args:
+        p: logits.
+        t: targets in [0, 1] of the same shape, or (N,) for logits (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = s(p) - t.
+
+    Numerics:
+        max(p, 0) - p t + log1p(exp(-|p|)): finite for every logit.
+
+    Reference:
+        Lectures 002 and 003.
+    """,
+    numpy=_logit_loss,
+    cuda="l = (p > T(0) ? p : T(0)) - p * t + log1p(exp(-abs(p)));",
+    grad_numpy=_logit_slope,
+    grad_cuda="gp = gl * scale * (T(1) / (T(1) + exp(-p)) - t);",
+)
+
+
+def _smallest(dtype: Any) -> float:
+    return float(np.finfo(dtype).eps) / 2
+
+
+def _probability_loss(p: Array, t: Array, loss: Array) -> None:
+    q = np.clip(p, _smallest(p.dtype), 1 - _smallest(p.dtype))
+    np.log(q, out=loss)
+    np.multiply(loss, t, out=loss)
+    np.add(loss, (1 - t) * np.log1p(-q), out=loss)
+    np.negative(loss, out=loss)
+
+
+def _probability_slope(p: Array, t: Array, gp: Array) -> None:
+    q = np.clip(p, _smallest(p.dtype), 1 - _smallest(p.dtype))
+    np.divide(q - t, q * (1 - q), out=gp)
+
+
+_CLIP = (
+    "const T tiny = sizeof(T) == 8 ? T(1.1102230246251565e-16) : "
+    "sizeof(T) == 4 ? T(5.9604644775390625e-08) : T(4.8828125e-04); "
+    "const T q = p < tiny ? tiny : p > T(T(1) - tiny) ? T(T(1) - tiny) : p; "
+)
+
+binary_cross_entropy = ElementwiseLoss(
+    "binary_cross_entropy",
+    """Binary cross-entropy of probabilities, -[t log p + (1 - t) log(1 - p)].
+
+    Prefer `binary_cross_entropy_with_logits`, which is exact where a sigmoid saturates.
+
+    Args:
+        p: probabilities in [0, 1].
+        t: targets in [0, 1] of the same shape, or (N,) for probabilities (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = (p - t) / (p (1 - p)).
+
+    Numerics:
+        p is kept half a machine epsilon away from 0 and 1.
+    """,
+    numpy=_probability_loss,
+    cuda=_CLIP + "l = -(t * log(q) + (T(1) - t) * log1p(-q));",
+    grad_numpy=_probability_slope,
+    grad_cuda=_CLIP + "gp = gl * scale * (q - t) / (q * (T(1) - q));",
+)
+
+
+def _perceptron_slope(p: Array, t: Array, gp: Array) -> None:
+    np.less(p * t, 0, out=gp)
+    np.multiply(gp, -t, out=gp)
+
+
+perceptron = ElementwiseLoss(
+    "perceptron",
+    """Perceptron loss, max(0, -p t), for targets -1 and +1.
+
+    Args:
+        p: scores.
+        t: targets, -1 or +1, of the same shape, or (N,) for scores (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = -t where p t < 0, else 0.
+
+    Reference:
+        Lecture 004.
+    """,
+    numpy=lambda p, t, loss: np.maximum(p * -t, 0, out=loss),
+    cuda="l = p * t < T(0) ? T(-(p * t)) : T(0);",
+    grad_numpy=_perceptron_slope,
+    grad_cuda="gp = p * t < T(0) ? T(gl * scale * -t) : T(0);",
+)
+
+# row losses --------------------------------------------------------------------------------
+
+
+def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ShapeError(
+            f"got scores of shape {scores.shape} and labels of shape {labels.shape} in {name}; "
+            f"expected (N, C) and (N,): {scores.shape[0]} labels, or one-hot rows"
+        )
+    if np.dtype(labels.dtype).kind not in "iu":
+        raise DTypeError(
+            f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
+            "astype('int64'), or one-hot rows"
+        )
+    if b.synchronous and labels.size:  # elsewhere the kernel answers with NaN, unread until asked
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= scores.shape[1]:
+            row = int(np.argmax((labels < 0) | (labels >= scores.shape[1])))
+            raise DataError(
+                f"got label {int(labels[row])} in row {row} in {name}; expected 0 to "
+                f"{scores.shape[1] - 1}: widen the last layer or mend the labels"
+            )
+
+
+def _softmax_rows(z: Array, labels: Array, loss: Array, gz: Array, classes: int) -> None:
+    rows = np.arange(len(z))
+    np.subtract(z, np.max(z, axis=1, keepdims=True), out=gz)
+    np.negative(gz[rows, labels], out=loss)
+    np.exp(gz, out=gz)
+    sums = np.sum(gz, axis=1, keepdims=True)
+    np.add(loss, np.log(sums[:, 0]), out=loss)
+    np.divide(gz, sums, out=gz)
+    gz[rows, labels] -= 1
+
+
+SOFTMAX_CROSS_ENTROPY = RowKernel(
+    "softmax_cross_entropy",
+    numpy=_softmax_rows,
+    cuda_file=Path(__file__).parent / "cuda" / "softmax_cross_entropy.cu",
+)
+
+
+@op
+def softmax_cross_entropy(
+    b: Backend, z: Array, t: Array, *, reduction: str = "mean"
+) -> tuple[Array, Backward]:
+    """Softmax and cross-entropy of logits, -log p_t with p = softmax(z); a row loss.
+
+    Args:
+        z: (N, C) logits.
+        t: (N,) integer labels 0 .. C - 1, or (N, C) one-hot rows or probabilities.
+        reduction: "mean" over the N rows, "sum" or "none".
+
+    Raises:
+        ShapeError: shapes that do not fit.
+        DTypeError: labels that are not integers.
+        DataError: on the CPU, a label out of range. On a GPU that row's loss is NaN.
+
+    Gradient:
+        gz = p - onehot(t). It is computed together with the loss and kept.
+
+    Numerics:
+        log-sum-exp with the row's maximum taken off: finite for every finite logit.
+
+    Reference:
+        Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
+    """
+    if t.ndim == 2:
+        losses, gz = _soft_targets(b, z, t)
+    else:
+        _check_labels(b, "softmax_cross_entropy", z, t)
+        labels = t if t.dtype == np.int64 else t.astype(np.int64)
+        losses, gz = b.empty(z.shape[:1], z.dtype), b.empty(z.shape, z.dtype)
+        logits = b.xp.ascontiguousarray(z)
+        args = (logits, b.xp.ascontiguousarray(labels), losses, gz, z.shape[1])
+        b.launch_rows(SOFTMAX_CROSS_ENTROPY, z.shape[0], z.dtype, *args)
+    y, scale = _reduce(b, losses, reduction)
+
+    def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
+        _no_target_gradient("softmax_cross_entropy", needs)
+        return b.launch(SCALED, gl if reduction != "none" else gl[:, None], gz, scale), None
+
+    return y, backward
+
+
+def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
+    """Row losses and gradients for targets that are rows of probabilities."""
+    t = _as_prediction(b, "softmax_cross_entropy", z, t)
+    xp = b.xp
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    p = xp.exp(shifted)
+    sums = xp.sum(p, axis=1, keepdims=True)
+    mass = xp.sum(t, axis=1, keepdims=True)
+    losses = mass[:, 0] * xp.log(sums[:, 0]) - xp.sum(t * shifted, axis=1)
+    return losses, p / sums * mass - t
+
+
+@op
+def multiclass_hinge(
+    b: Backend, s: Array, t: Array, *, margin: float = 1.0, reduction: str = "mean"
+) -> tuple[Array, Backward]:
+    """Multiclass SVM hinge, sum over j != t of max(0, s_j - s_t + margin); a row loss.
+
+    Args:
+        s: (N, C) scores.
+        t: (N,) integer labels 0 .. C - 1.
+        margin: by how much the right score should lead.
+        reduction: "mean" over the N rows, "sum" or "none".
+
+    Raises:
+        ShapeError, DTypeError, DataError: as `softmax_cross_entropy`.
+
+    Gradient:
+        gs_j = 1 where a wrong class violates the margin, gs_t = -(number of such classes); 0 at
+        the kink.
+
+    Reference:
+        Weston and Watkins (1999); lecture 001. (Its slide prints a plus for the minus.)
+    """
+    _check_labels(b, "multiclass_hinge", s, t)
+    xp = b.xp
+    right = t[:, None] == xp.arange(s.shape[1])
+    own = xp.sum(s * right, axis=1, keepdims=True)
+    margins = (s - own + margin) * ~right
+    losses = xp.sum(xp.maximum(margins, 0), axis=1)
+    y, scale = _reduce(b, losses, reduction)
+
+    def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
+        _no_target_gradient("multiclass_hinge", needs)
+        over = (margins > 0).astype(s.dtype)
+        gs = over - right * xp.sum(over, axis=1, keepdims=True)
+        return b.launch(SCALED, gl if reduction != "none" else gl[:, None], gs, scale), None
+
+    return y, backward
+
+
+LOSSES["softmax_cross_entropy"] = softmax_cross_entropy
+LOSSES["multiclass_hinge"] = multiclass_hinge
+
+
+def get_loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The loss of a registered name; a callable is returned as it is.
+
+    Raises:
+        UnknownNameError: no such name; the message lists the known ones.
+    """
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise UnknownNameError("loss", loss, LOSSES)
+    return LOSSES[loss]

@@ -1,0 +1,32 @@
+"""Optimizers, learning-rate schedules, clipping and regularisers."""
+
+from gpunn.optim import schedules
+from gpunn.optim.clipping import clip_by_global_norm, global_norm
+from gpunn.optim.flat import FlatParameters
+from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
+from gpunn.optim.regularizers import L1, L2, ElasticNet, MaxNorm, Regularizer
+from gpunn.optim.rules import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
+from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
+
+__all__ = [
+    "L1",
+    "L2",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "ElasticNet",
+    "FlatParameters",
+    "MaxNorm",
+    "Optimizer",
+    "RMSprop",
+    "Regularizer",
+    "Schedule",
+    "clip_by_global_norm",
+    "get_optimizer",
+    "get_schedule",
+    "global_norm",
+    "schedules",
+]

@@ -1,0 +1,102 @@
+"""All parameters of an optimizer in one buffer, and all gradients in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from gpunn.autograd import Sink, Tensor
+from gpunn.autograd.engine import Leaf
+from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GradientError
+from gpunn.typing import Array
+
+ALIGN = 64  # bytes: every parameter starts at a cache line and at a 16-byte vector load
+
+
+class FlatParameters:
+    """Parameters as views of one flat buffer, regularised ones first.
+
+    An update is then one kernel, whatever the number of layers, and the addresses never change.
+    The elements between two parameters are 0 and stay 0.
+
+    Attributes:
+        data: (P,) all parameters.
+        grad: (P,) all gradients.
+        weights: the slice of `data` and `grad` to which penalties apply.
+        tensors: the parameters, in the order of the buffer.
+
+    Raises:
+        ArgumentError: no parameter, or something that is none.
+        DeviceMismatchError: parameters on two devices.
+        DTypeError: parameters of two dtypes.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        tensors = list(dict.fromkeys(parameters))
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor) or not isinstance(tensor.node, Leaf):
+                raise ArgumentError(
+                    f"got {type(tensor).__name__} to optimize; expected tensors with "
+                    "requires_grad=True: pass model.parameters()"
+                )
+        if not tensors:
+            raise ArgumentError("got no parameters to optimize; expected at least one")
+        self.backend = tensors[0].backend
+        self.dtype = tensors[0].dtype
+        for tensor in tensors:
+            if tensor.backend is not self.backend:
+                raise DeviceMismatchError(
+                    f"got parameters on {self.backend.device} and {tensor.device}; expected one "
+                    "device: call model.to(device) first"
+                )
+            if tensor.dtype != self.dtype:
+                raise DTypeError(
+                    f"got parameters of {self.dtype} and {tensor.dtype}; expected one dtype"
+                )
+        self.tensors = sorted(tensors, key=lambda t: not getattr(t, "regularize", True))
+        step = ALIGN // self.dtype.itemsize
+        ends = np.cumsum([0, *(-(-t.size // step) * step for t in self.tensors)]).tolist()
+        penalised = sum(getattr(t, "regularize", True) for t in self.tensors)
+        self.weights = slice(0, ends[penalised])
+        self.data = self.backend.zeros((ends[-1],), self.dtype)
+        self.grad = self.backend.zeros((ends[-1],), self.dtype)
+        self._leaves: list[Leaf] = []
+        for tensor, start in zip(self.tensors, ends, strict=False):
+            self._adopt(tensor, slice(start, start + tensor.size))
+
+    def _adopt(self, tensor: Tensor, part: slice) -> None:
+        view: Array = self.data[part].reshape(tensor.shape)
+        view[...] = tensor.data
+        tensor.data = view
+        leaf = tensor.node
+        assert isinstance(leaf, Leaf)
+        leaf.sink = Sink(self.grad[part].reshape(tensor.shape))
+        if leaf.grad is not None:
+            pending, leaf.grad = leaf.grad, None
+            leaf.add(pending)
+        self._leaves.append(leaf)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients; the next backward pass writes over them."""
+        for leaf in self._leaves:
+            leaf.grad = None
+
+    def check_ready(self) -> None:
+        """Be sure that every parameter is still ours and has a gradient.
+
+        Raises:
+            GradientError: one was moved, or got no gradient.
+        """
+        for position, (tensor, leaf) in enumerate(zip(self.tensors, self._leaves, strict=True)):
+            if tensor.node is not leaf:
+                raise GradientError(
+                    "got a parameter that was moved after the optimizer took it; expected it to "
+                    "stay: call model.to(device) before making the optimizer"
+                )
+            if leaf.grad is None:
+                raise GradientError(
+                    f"got no gradient for parameter {position} of shape {tensor.shape}; expected "
+                    "one for each: call loss.backward() first, leave out unused parameters, and "
+                    "note that none passes a hard_threshold"
+                )

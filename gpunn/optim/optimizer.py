@@ -1,0 +1,152 @@
+"""What optimizers have in common: flat buffers, state, a learning rate that lives on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import Elementwise
+from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.optim.flat import FlatParameters
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {}
+"""Every optimizer that can be named by a string."""
+
+ADVANCE = Elementwise(
+    "advance",
+    "-> int64 step",
+    numpy=lambda step: np.add(step, 1, out=step),
+    cuda="step = step + 1;",
+)
+
+
+def in_range(name: str, value: float, low: float, high: float = float("inf")) -> float:
+    """`value` as a number in [low, high).
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ArgumentError(f"got {name}={value!r}; expected a number")
+    if not low <= value < high:
+        raise ArgumentError(f"got {name}={value!r}; expected {low} <= {name} < {high}")
+    return float(value)
+
+
+class Optimizer:
+    """Changes parameters along their gradients. A subclass declares its kernel and its options.
+
+    Args:
+        parameters: what to train; may be left out and given by `bind`, as the Trainer does.
+        lr: learning rate, at least 0.
+
+    Attributes:
+        slots: names of the state arrays, each as long as the flat parameters.
+        kernel: one kernel over the flat buffers, `g, lr, options... -> p, slots...`.
+        flat: the parameters, once bound.
+    """
+
+    slots: tuple[str, ...] = ()
+    kernel: Elementwise
+
+    def __init__(self, parameters: Iterable[Tensor] | None, lr: float) -> None:
+        self._lr = in_range("lr", lr, 0.0)
+        self.flat: FlatParameters | None = None
+        if parameters is not None:
+            self.bind(parameters)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        OPTIMIZERS[cls.__name__.lower()] = cls
+
+    def options(self) -> tuple[float, ...]:
+        """The numbers that the kernel takes after `g`, `lr` and `step`."""
+        return ()
+
+    def bind(self, parameters: Iterable[Tensor]) -> None:
+        """Take the parameters into one flat buffer, with fresh state.
+
+        Raises:
+            ArgumentError: this optimizer has parameters already, or gets none.
+        """
+        if self.flat is not None:
+            raise ArgumentError(
+                "got parameters for an optimizer that has some; expected a new optimizer: make "
+                "one for each model"
+            )
+        self.flat = flat = FlatParameters(parameters)
+        b = flat.backend
+        self.state = [b.zeros(flat.data.shape, flat.dtype) for _ in self.slots]
+        self.device_lr = b.full((), self._lr, flat.dtype)
+        self.device_step = b.zeros((), np.int64)
+
+    @property
+    def bound(self) -> FlatParameters:
+        """The flat parameters.
+
+        Raises:
+            ArgumentError: there are none yet.
+        """
+        if self.flat is None:
+            raise ArgumentError(
+                "got an optimizer without parameters; expected some: pass model.parameters(), or "
+                "let Trainer do it"
+            )
+        return self.flat
+
+    @property
+    def lr(self) -> float:
+        """The learning rate. Setting it writes the number that the kernel reads on the device."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        value = in_range("lr", value, 0.0)
+        if value != self._lr and self.flat is not None:
+            self.device_lr.fill(value)
+        self._lr = value
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self.bound.zero_grad()
+
+    def step(self) -> None:
+        """Change every parameter along its gradient: one kernel over the flat buffer.
+
+        Raises:
+            GradientError: a parameter has no gradient.
+        """
+        flat = self.bound
+        flat.check_ready()
+        b = flat.backend
+        b.launch(ADVANCE, out=self.device_step)
+        inputs = (flat.grad, self.device_lr, self.device_step, *self.options())
+        b.launch(self.kernel, *inputs, out=(flat.data, *self.state))
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Host copies of the state: the slots, the number of steps and the learning rate."""
+        b = self.bound.backend
+        state = {name: b.download(a) for name, a in zip(self.slots, self.state, strict=True)}
+        return state | {"step": b.download(self.device_step), "lr": np.array(self._lr)}
+
+    def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Set the state.
+
+        Raises:
+            ModelFileError: it belongs to another optimizer or model. Nothing is set.
+        """
+        b = self.bound.backend
+        expected = {name: self.bound.data.shape for name in self.slots} | {"step": (), "lr": ()}
+        found = {name: value.shape for name, value in state.items()}
+        if found != expected:
+            raise ModelFileError(
+                f"got optimizer state {found}; expected {expected}: load it into the optimizer "
+                "and model that it was saved from"
+            )
+        for name, array in zip(self.slots, self.state, strict=True):
+            array[...] = b.upload(state[name].astype(array.dtype))
+        self.device_step.fill(int(state["step"]))
+        self.lr = float(state["lr"])

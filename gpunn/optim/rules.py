@@ -1,0 +1,306 @@
+"""Update rules. Each is one kernel over the flat buffers.
+
+g is the gradient, p the parameter, lr the learning rate, and `step` counts from 1. The NumPy bodies
+are called on chunks that stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import expm1, log, sqrt
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import Elementwise
+from gpunn.errors import ArgumentError, UnknownNameError
+from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, in_range
+from gpunn.typing import Array
+
+Parameters = Iterable[Tensor] | None
+
+
+def _sgd(
+    g: Array, lr: Array, step: Array, momentum: float, ahead: float, p: Array, v: Array
+) -> None:
+    np.multiply(v, momentum, out=v)
+    np.add(v, g, out=v)
+    if ahead:
+        p -= lr * (g + momentum * v)
+    else:
+        p -= lr * v
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v = momentum v + g; p = p - lr v.
+
+    Args:
+        parameters: what to train.
+        lr: learning rate.
+        momentum: 0 <= momentum < 1; 0 is plain descent, p = p - lr g.
+        nesterov: step along g + momentum v in place of v.
+
+    Raises:
+        ArgumentError: an option outside its range.
+
+    Reference:
+        Sutskever et al. (2013), in PyTorch's form; lectures 000 to 004.
+    """
+
+    slots: tuple[str, ...] = ("velocity",)
+    kernel = Elementwise(
+        "sgd",
+        "g, lr, int64 step, T momentum, T ahead -> p, v",
+        numpy=_sgd,
+        cuda="v = momentum * v + g; p = p - lr * (ahead != T(0) ? T(g + momentum * v) : v);",
+    )
+    plain_kernel = Elementwise(
+        "sgd_plain",
+        "g, lr, int64 step -> p",
+        numpy=lambda g, lr, step, p: np.subtract(p, lr * g, out=p),
+        cuda="p = p - lr * g;",
+    )
+
+    def __init__(
+        self,
+        parameters: Parameters = None,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        self.momentum = in_range("momentum", momentum, 0.0, 1.0)
+        self.nesterov = bool(nesterov)
+        if nesterov and not momentum:
+            raise ArgumentError("got nesterov=True with momentum=0; expected momentum > 0")
+        if not momentum:
+            self.slots = ()
+            self.kernel = self.plain_kernel
+        super().__init__(parameters, lr)
+
+    def options(self) -> tuple[float, ...]:
+        """Momentum, and whether to look ahead."""
+        return (self.momentum, float(self.nesterov)) if self.momentum else ()
+
+
+def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -> None:
+    scratch = g * g
+    np.add(s, scratch, out=s)
+    np.sqrt(s, out=scratch)
+    np.add(scratch, eps, out=scratch)
+    np.divide(g, scratch, out=scratch)
+    np.multiply(scratch, lr, out=scratch)
+    np.subtract(p, scratch, out=p)
+
+
+class AdaGrad(Optimizer):
+    """Per-parameter rates from the sum of squares: s = s + g**2; p = p - lr g / (sqrt(s) + eps).
+
+    Args:
+        parameters: what to train.
+        lr: learning rate.
+        eps: keeps the division finite.
+
+    Reference:
+        Duchi et al. (2011).
+    """
+
+    slots = ("squares",)
+    kernel = Elementwise(
+        "adagrad",
+        "g, lr, int64 step, T eps -> p, s",
+        numpy=_adagrad,
+        cuda="s = s + g * g; p = p - lr * g / (sqrt(s) + eps);",
+    )
+
+    def __init__(self, parameters: Parameters = None, lr: float = 0.01, eps: float = 1e-10) -> None:
+        self.eps = in_range("eps", eps, 0.0)
+        super().__init__(parameters, lr)
+
+    def options(self) -> tuple[float, ...]:
+        """The divisor's floor."""
+        return (self.eps,)
+
+
+def _rmsprop(
+    g: Array, lr: Array, step: Array, decay: float, eps: float, p: Array, s: Array
+) -> None:
+    scratch = g * g
+    np.multiply(scratch, 1 - decay, out=scratch)
+    np.multiply(s, decay, out=s)
+    np.add(s, scratch, out=s)
+    np.sqrt(s, out=scratch)
+    np.add(scratch, eps, out=scratch)
+    np.divide(g, scratch, out=scratch)
+    np.multiply(scratch, lr, out=scratch)
+    np.subtract(p, scratch, out=p)
+
+
+class RMSprop(Optimizer):
+    """Rates from a running mean of squares.
+
+    s = decay s + (1 - decay) g**2; p = p - lr g / (sqrt(s) + eps).
+
+    Args:
+        parameters: what to train.
+        lr: learning rate.
+        decay: weight of the past, 0 <= decay < 1.
+        eps: keeps the division finite.
+
+    Reference:
+        Tieleman and Hinton (2012), in PyTorch's form.
+    """
+
+    slots = ("squares",)
+    kernel = Elementwise(
+        "rmsprop",
+        "g, lr, int64 step, T decay, T eps -> p, s",
+        numpy=_rmsprop,
+        cuda="s = decay * s + (T(1) - decay) * g * g; p = p - lr * g / (sqrt(s) + eps);",
+    )
+
+    def __init__(
+        self,
+        parameters: Parameters = None,
+        lr: float = 0.01,
+        decay: float = 0.99,
+        eps: float = 1e-8,
+    ) -> None:
+        self.decay, self.eps = in_range("decay", decay, 0.0, 1.0), in_range("eps", eps, 0.0)
+        super().__init__(parameters, lr)
+
+    def options(self) -> tuple[float, ...]:
+        """Weight of the past, and the divisor's floor."""
+        return self.decay, self.eps
+
+
+def _adam(
+    g: Array,
+    lr: Array,
+    step: Array,
+    beta1: float,
+    beta2: float,
+    log_beta1: float,
+    log_beta2: float,
+    eps: float,
+    shrink: float,
+    p: Array,
+    m: Array,
+    v: Array,
+) -> None:
+    steps, rate = int(step), float(lr)
+    correction1, correction2 = -expm1(steps * log_beta1), -expm1(steps * log_beta2)
+    if shrink:
+        np.multiply(p, 1 - rate * shrink, out=p)
+    scratch = g * (1 - beta1)
+    np.multiply(m, beta1, out=m)
+    np.add(m, scratch, out=m)
+    np.multiply(g, g, out=scratch)
+    np.multiply(scratch, 1 - beta2, out=scratch)
+    np.multiply(v, beta2, out=v)
+    np.add(v, scratch, out=v)
+    np.sqrt(v, out=scratch)
+    # m / c1 / (sqrt(v / c2) + eps), with both corrections moved to the numbers
+    np.add(scratch, eps * sqrt(correction2), out=scratch)
+    np.divide(m, scratch, out=scratch)
+    np.multiply(scratch, rate * sqrt(correction2) / correction1, out=scratch)
+    np.subtract(p, scratch, out=p)
+
+
+class Adam(Optimizer):
+    """Adam: p -= lr m' / (sqrt(v') + eps), m and v running means of g and g**2, bias-corrected.
+
+    Args:
+        parameters: what to train.
+        lr: learning rate.
+        beta1: weight of the past in m, 0 <= beta1 < 1.
+        beta2: weight of the past in v, 0 <= beta2 < 1.
+        eps: keeps the division finite.
+
+    Raises:
+        ArgumentError: an option outside its range.
+
+    Reference:
+        Kingma and Ba (2015), algorithm 1.
+    """
+
+    slots = ("mean", "squares")
+    kernel = Elementwise(
+        "adam",
+        "g, lr, int64 step, T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> p, m, v",
+        numpy=_adam,
+        cuda=(
+            "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
+            "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2); "
+            "p = p - lr * shrink * p; p = p - lr * (m / c1) / (sqrt(v / c2) + eps);"
+        ),
+    )
+
+    def __init__(
+        self,
+        parameters: Parameters = None,
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        self.beta1, self.beta2 = (in_range("beta1", beta1, 0, 1), in_range("beta2", beta2, 0, 1))
+        self.eps = in_range("eps", eps, 0.0)
+        self.weight_decay = 0.0
+        super().__init__(parameters, lr)
+
+    def options(self) -> tuple[float, ...]:
+        """The betas and their logarithms, the divisor's floor, the weight decay."""
+        logs = tuple(log(beta) if beta else -1e4 for beta in (self.beta1, self.beta2))
+        return (self.beta1, self.beta2, *logs, self.eps, self.weight_decay)
+
+
+class AdamW(Adam):
+    """Adam with weight decay that does not pass through the moments: first p -= lr decay p.
+
+    Every parameter decays, biases too, as in PyTorch.
+
+    Args:
+        parameters: what to train.
+        lr: learning rate.
+        beta1: weight of the past in m.
+        beta2: weight of the past in v.
+        eps: keeps the division finite.
+        weight_decay: at least 0.
+
+    Reference:
+        Loshchilov and Hutter (2019).
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters = None,
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        decay = in_range("weight_decay", weight_decay, 0.0)
+        super().__init__(None, lr, beta1, beta2, eps)
+        self.weight_decay = decay
+        if parameters is not None:
+            self.bind(parameters)
+
+
+def get_optimizer(optimizer: str | Optimizer, **options: Any) -> Optimizer:
+    """The optimizer of a registered name with its defaults; an optimizer is returned as it is.
+
+    Raises:
+        UnknownNameError: no such name; the message lists the known ones.
+        ArgumentError: something else was given.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise ArgumentError(
+            f"got {optimizer!r} as optimizer; expected a name or an optimizer: gpunn.optim.SGD()"
+        )
+    if optimizer.lower() not in OPTIMIZERS:
+        raise UnknownNameError("optimizer", optimizer, OPTIMIZERS)
+    return OPTIMIZERS[optimizer.lower()](**options)

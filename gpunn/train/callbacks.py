@@ -1,0 +1,111 @@
+"""What can happen between epochs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, OutputError
+from gpunn.train.history import History
+
+if TYPE_CHECKING:
+    from gpunn.train.trainer import Trainer
+
+
+class Callback:
+    """Called by `Trainer.fit`; a subclass defines what it needs."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+        """After epoch `epoch`, counted from 1. A returned sentence stops the fit with it."""
+        return None
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        """After the last epoch, however the fit ended short of an exception."""
+
+
+class EarlyStopping(Callback):
+    """Stop when a curve has not improved for `patience` epochs, and put the best weights back.
+
+    Args:
+        monitor: the curve: "val_loss", "val_accuracy" or "loss".
+        patience: epochs without improvement, at least 1.
+        min_delta: an improvement is larger than this, at least 0.
+
+    Raises:
+        ArgumentError: patience below 1, or a curve that the fit does not record.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0
+    ) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ArgumentError(f"got patience={patience!r}; expected a number of epochs from 1")
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Forget earlier fits."""
+        self.best, self.best_epoch = -np.inf, 0
+        self._weights: dict[str, np.ndarray[Any, Any]] = {}
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+        """Keep the best weights; say when patience is over."""
+        if self.monitor not in history:
+            raise ArgumentError(
+                f"got monitor={self.monitor!r}; expected one of {sorted(history.curves)}: pass "
+                "validation data to fit for the val_ curves"
+            )
+        score = self._sign * history[self.monitor][-1]
+        if score > self.best + self.min_delta:
+            self.best, self.best_epoch = score, epoch
+            self._weights = trainer.model.state_dict()
+        if epoch - self.best_epoch >= self.patience:
+            return (
+                f"{self.monitor} has not improved for {self.patience} epochs; the weights of "
+                f"epoch {self.best_epoch} are back"
+            )
+        return None
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        """Put the best weights back."""
+        if self._weights:
+            trainer.model.load_state_dict(self._weights)
+
+
+class CSVLog(Callback):
+    """Write the numbers of every epoch to a CSV file as soon as it ends.
+
+    Args:
+        path: the file; an existing one is replaced.
+
+    Raises:
+        OutputError: it cannot be written; raised before training.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Make the file."""
+        try:
+            self.path.write_text("", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"got {self.path} for the log; it cannot be written: {error}"
+            ) from error
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+        """Add a row."""
+        numbers = {"epoch": epoch, **history.last()}
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(numbers))
+            if epoch == 1:
+                writer.writeheader()
+            writer.writerow(numbers)
+        return None

@@ -1,0 +1,161 @@
+"""Models as files: safetensors with the architecture as JSON in the header. No pickle is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends import device as default_device
+from gpunn.backends import resolve_device
+from gpunn.errors import GpunnError, ModelFileError, OutputError
+from gpunn.nn.module import MODULES, Module
+from gpunn.typing import DeviceLike
+
+FORMAT, VERSION = "gpunn", 1
+
+
+def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = None) -> None:
+    """Write a model: its architecture, parameters, buffers and random streams.
+
+    The file is written beside its place, synced and renamed, so a crash leaves the old one whole.
+
+    Args:
+        model: made of modules that define `config()`, as all of gpunn's do.
+        path: the file; by custom it ends in .safetensors.
+        info: anything JSON can hold, to find again with `read_info`.
+
+    Raises:
+        OutputError: the file cannot be written.
+        ArgumentError: a module without `config()`.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "architecture": json.dumps(_spec(model)),
+        "streams": json.dumps([[s.seed, s.stream, s.call] for s in model.streams()]),
+        "info": json.dumps(dict(info or {})),
+    }
+    write_atomically(Path(path), to_bytes(model.state_dict(), metadata=header))
+
+
+def load(path: str | Path, *, device: DeviceLike = None) -> Module:
+    """Read a model, in evaluation mode. One trained on a GPU loads on a machine without.
+
+    Args:
+        path: a file that `save` wrote.
+        device: where the model should live; the default device for None.
+
+    Raises:
+        ModelFileError: no such file, truncated, not one of gpunn's, or of another version.
+        DeviceUnavailableError: the device cannot be used.
+    """
+    there = resolve_device(device)
+    header, state = _read(Path(path))
+    try:
+        with default_device(there):
+            model: Module = _build(json.loads(header["architecture"]))
+        for stream, numbers in zip(model.streams(), json.loads(header["streams"]), strict=True):
+            stream.seed, stream.stream, stream.call = numbers
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, ValueError, GpunnError) as error:
+        raise ModelFileError(
+            f"got {path}, whose architecture cannot be built ({error}); expected a file that "
+            "gpunn.save wrote: save the model again"
+        ) from error
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def read_info(path: str | Path) -> dict[str, Any]:
+    """What was passed as `info` when the model was saved.
+
+    Raises:
+        ModelFileError: as `load`.
+    """
+    info: dict[str, Any] = json.loads(_read(Path(path))[0]["info"])
+    return info
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment either the old or the new content is whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise OutputError(
+            f"got {path} to write; it cannot be written ({error}): choose another place"
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"got {path}, which cannot be read ({error}); expected a whole file that gpunn.save "
+            "wrote: check the path, or copy the file again"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise ModelFileError(
+            f"got {path}, a safetensors file of something else; expected one that gpunn.save "
+            "wrote: build the model and use load_state_dict for foreign weights"
+        )
+    if header.get("version") != str(VERSION):
+        raise ModelFileError(
+            f"got {path} of format version {header.get('version')}; expected {VERSION}: load it "
+            "with the gpunn that wrote it, or save it again"
+        )
+    missing = {"architecture", "streams", "info"} - header.keys()
+    if missing:
+        raise ModelFileError(f"got {path} without {sorted(missing)}; expected a whole header")
+    return header, state
+
+
+def _spec(value: Any) -> Any:
+    if isinstance(value, Module):
+        return {"module": value.type_name(), "config": _spec(value.config())}
+    if isinstance(value, dict):
+        return {name: _spec(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spec(part) for part in value]
+    return value
+
+
+def _build(spec: Any) -> Any:
+    if isinstance(spec, list):
+        return [_build(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if spec.keys() != {"module", "config"}:
+        return {name: _build(part) for name, part in spec.items()}
+    if spec["module"] not in MODULES:
+        raise ModelFileError(
+            f"got a model with a {spec['module']}, which is not known here; expected one of "
+            f"{', '.join(sorted(MODULES))}: import the module that defines it first"
+        )
+    return MODULES[spec["module"]].from_config(**_build(spec["config"]))

@@ -1,0 +1,42 @@
+"""Accuracy: which class do scores mean, and how often is it the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpunn import ops
+from gpunn.backends import Backend
+from gpunn.typing import Array
+
+DECISIONS: dict[Any, str] = {
+    ops.softmax_cross_entropy: "argmax",
+    ops.multiclass_hinge: "argmax",
+    ops.binary_cross_entropy_with_logits: "sign",
+    ops.perceptron: "sign",
+    ops.binary_cross_entropy: "half",
+}
+"""How the outputs that a loss is made for become classes; a loss for regression has none."""
+
+
+def decision(loss: Callable[..., Any]) -> str | None:
+    """How outputs trained with `loss` become classes: "argmax", "sign", "half" or None."""
+    return DECISIONS.get(loss)
+
+
+def correct(b: Backend, scores: Array, targets: Array, how: str) -> Array:
+    """How many of N examples are classified right, a 0-d array of the device.
+
+    Args:
+        b: the backend of both arrays.
+        scores: (N, C) for "argmax"; (N,) or (N, 1) for "sign" and "half".
+        targets: (N,) integers, or one-hot rows for "argmax"; for the others anything above the
+            middle (0 where targets are -1 and +1, else 1/2) is the positive class.
+        how: see `decision`.
+    """
+    xp = b.xp
+    if how == "argmax":
+        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        return xp.asarray((scores.argmax(axis=1) == labels).sum())
+    positive = scores.reshape(-1) > (0 if how == "sign" else 0.5)
+    return xp.asarray((positive == (targets.reshape(-1) > 0.5)).sum())

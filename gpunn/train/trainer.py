@@ -1,0 +1,310 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import Backend, Elementwise, as_array, backend_of
+from gpunn.backends.random import RandomStream, permutation
+from gpunn.data.checks import check_count, check_finite, check_labels, check_lengths
+from gpunn.data.dataset import Dataset
+from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
+from gpunn.errors import (
+    ArgumentError,
+    DataError,
+    DeviceMismatchError,
+    DivergenceError,
+    DTypeError,
+    ShapeError,
+)
+from gpunn.nn import Module
+from gpunn.ops import gather_rows, get_loss
+from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
+from gpunn.train.callbacks import Callback
+from gpunn.train.history import History
+from gpunn.train.metrics import correct, decision
+from gpunn.train.step import EagerStep, divergence
+from gpunn.typing import Array, DeviceLike
+
+ACCUMULATE = Elementwise(
+    "accumulate",
+    "T loss, float64 weight -> float64 total",
+    numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
+    cuda="total = total + (double)loss * weight;",
+)
+
+
+class Trainer:
+    """Trains a model on arrays.
+
+    Args:
+        model: the network; it is moved to `device`.
+        loss: a registered name, or a function of outputs and targets that gives one number.
+        optimizer: a registered name, or an optimizer, with parameters or without.
+        device: where to train; None for where the model is; "auto" for a GPU if one can be used.
+        seed: of shuffling and dropout. The same seed gives the same order and masks everywhere.
+        regularizer: a penalty on the weights, or a constraint.
+        schedule: of the learning rate, by optimizer steps; a registered name or a `Schedule`.
+        clip_norm: largest global norm of the gradients, None for no limit.
+
+    Attributes:
+        history: of the last fit.
+
+    Raises:
+        UnknownNameError: an unknown loss, optimizer or schedule.
+        DeviceUnavailableError: the device cannot be used.
+
+    Example:
+        >>> from gpunn import nn
+        >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+        >>> y = np.array([0, 1, 1, 0])
+        >>> net = nn.Sequential(nn.Linear(2, 8, "tanh", seed=1), nn.Linear(8, 2, seed=2))
+        >>> trainer = Trainer(net, optimizer="adam", seed=0)
+        >>> history = trainer.fit(x, y, epochs=1, batch_size=4, progress=False)
+        >>> sorted(trainer.evaluate(x, y))
+        ['accuracy', 'loss']
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: str | Callable[..., Tensor] = "softmax_cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        *,
+        device: DeviceLike = None,
+        seed: int = 0,
+        regularizer: Regularizer | None = None,
+        schedule: str | Schedule = "constant",
+        clip_norm: float | None = None,
+    ) -> None:
+        self.loss = get_loss(loss)
+        self.optimizer = get_optimizer(optimizer)
+        self.schedule = get_schedule(schedule)
+        self.regularizer, self.clip_norm = regularizer, clip_norm
+        self.model = model if device is None else model.to(device)
+        self.seed = RandomStream(seed).seed
+        for number, stream in enumerate(model.streams(), start=1):
+            stream.seed, stream.stream, stream.call = self.seed, number, 0
+        if self.optimizer.flat is None:
+            self.optimizer.bind(model.parameters())
+        self.base_lr = self.optimizer.lr
+        self.epoch = 0
+        self.steps = 0
+        self.history = History()
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        epochs: int = 10,
+        batch_size: int = 128,
+        validation: tuple[Any, Any] | Dataset | None = None,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+    ) -> History:
+        """Train for a number of epochs; a second call goes on where the first ended.
+
+        Arrays are converted to the model's dtype and moved to its device once, at the start.
+
+        Args:
+            x: (N, D) numbers, or a `Dataset` with its targets.
+            y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
+            epochs: how often every example is seen.
+            batch_size: examples of a step, at least 1; the last batch may be smaller.
+            validation: arrays (x, y) or a `Dataset`, evaluated after every epoch.
+            shuffle: a new order for every epoch.
+            callbacks: called between epochs, in order.
+            progress: whether to show a progress bar.
+
+        Returns:
+            The curves of this fit.
+
+        Raises:
+            DataError: no examples, NaN or infinity, labels out of range.
+            ShapeError: x and y, or x and the model, do not fit.
+            DivergenceError: the loss became NaN or infinite; it names the layer.
+            ArgumentError: an argument outside its range.
+        """
+        epochs = check_count("epochs", epochs)
+        x_all, y_all = self._ready(x, y, "x")
+        steps = steps_per_epoch(len(x_all), batch_size)
+        held_out = None if validation is None else self._ready(*_pair(validation), "validation")
+        self.history = history = History(device=self.model.backend.describe())
+        for callback in callbacks:
+            callback.on_fit_start(self)
+        step = EagerStep(self.model, self.loss, self.optimizer, self.regularizer, self.clip_norm)
+        last_step = self.steps + epochs * steps
+        with _bar(epochs * steps, progress) as bar:
+            for number in range(1, epochs + 1):
+                start = time.perf_counter()
+                bar.set_description(
+                    f"epoch {number}/{epochs} on {self.model.device}", refresh=False
+                )
+                order = self._order(len(x_all), shuffle)
+                loss = self._epoch(step, x_all, y_all, order, batch_size, last_step, bar)
+                numbers = {"loss": loss, "lr": self.optimizer.lr}
+                if held_out is not None:
+                    scores = self._evaluate(*held_out, batch_size=4096)
+                    numbers |= {f"val_{name}": value for name, value in scores.items()}
+                numbers["seconds"] = time.perf_counter() - start
+                history.record(numbers)
+                shown = {k: f"{v:.4g}" for k, v in numbers.items() if k != "seconds"}
+                bar.set_postfix(shown, refresh=False)
+                reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
+                history.stopped = next(filter(None, reasons), "")
+                if history.stopped:
+                    break
+        for callback in callbacks:
+            callback.on_fit_end(self, history)
+        return history
+
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 4096) -> dict[str, float]:
+        """The mean loss (without penalties) and, for classifiers, the accuracy.
+
+        Args:
+            x: (N, D) numbers, or a `Dataset`.
+            y: targets as in `fit`.
+            batch_size: examples at a time.
+
+        Raises:
+            DataError, ShapeError: as `fit`.
+        """
+        return self._evaluate(*self._ready(x, y, "x"), batch_size=batch_size)
+
+    # the parts of a fit ----------------------------------------------------------------------
+
+    def _order(self, n: int, shuffle: bool) -> Array | None:
+        """This epoch's row numbers on the device; None for the order of the data."""
+        self.epoch += 1
+        if not shuffle:
+            return None
+        return self.model.backend.upload(permutation(n, self.seed, SHUFFLE_STREAM, self.epoch))
+
+    def _epoch(
+        self,
+        step: EagerStep,
+        x: Array,
+        y: Array,
+        order: Array | None,
+        batch_size: int,
+        last_step: int,
+        bar: Any,
+    ) -> float:
+        """Run one epoch; the mean loss, read from the device once."""
+        b = self.model.backend
+        total = b.zeros((), np.float64)
+        self.model.train()
+        for xb, yb in _batches(b, x, y, order, batch_size):
+            self.optimizer.lr = self.base_lr * self.schedule.factor(self.steps, last_step)
+            loss = step(xb, yb)
+            b.launch(ACCUMULATE, loss, len(xb) / len(x), out=total)
+            self.steps += 1
+            bar.update()
+        mean = float(b.download(total))
+        if not np.isfinite(mean):
+            raise DivergenceError(divergence(self.model, xb, mean))
+        return mean
+
+    def _evaluate(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
+        b, how = self.model.backend, decision(self.loss)
+        loss, hits = b.zeros((), np.float64), b.zeros((), np.float64)
+        with self.model.evaluating():
+            for xb, yb in _batches(b, x, y, None, batch_size):
+                scores = self.model(xb)
+                value = self.loss(scores, yb).data
+                b.launch(ACCUMULATE, value, len(xb) / len(x), out=loss)
+                if how is not None:
+                    hits += correct(b, scores.data, yb, how)
+        numbers = {"loss": float(b.download(loss))}
+        if how is not None:
+            numbers["accuracy"] = float(b.download(hits)) / len(x)
+        return numbers
+
+    # arrays in ---------------------------------------------------------------------------------
+
+    def _ready(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
+        """Check examples and targets and bring them to the model's device and dtype."""
+        if isinstance(x, Dataset):
+            x, y = x.x, x.y
+        if y is None:
+            raise DataError(f"got {name} without targets; expected both: pass x and y")
+        x, y = as_array(x), as_array(y)
+        check_lengths(x, y)
+        b = self.model.backend
+        x, y = self._moved(b, x, name), self._moved(b, y, f"the targets of {name}")
+        if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
+            raise DTypeError(
+                f"got {name} of dtype {x.dtype} and targets of {y.dtype}; expected numbers: "
+                "encode text as integers first"
+            )
+        x = b.xp.ascontiguousarray(x.astype(self.model.dtype, copy=False))
+        _check_finite(b, name, x)
+        how = decision(self.loss)
+        if how == "argmax" and y.ndim == 1:
+            classes = self._outputs(x)
+            check_labels(b.download(y), classes)
+            return x, b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
+        y = b.xp.ascontiguousarray(y.astype(self.model.dtype, copy=False))
+        _check_finite(b, f"the targets of {name}", y)
+        return x, y
+
+    def _moved(self, b: Backend, array: Array, name: str) -> Array:
+        here = backend_of(array)
+        if here is b:
+            return array
+        if not here.synchronous:
+            raise DeviceMismatchError(
+                f"got {name} on {here.device} and a model on {b.device}; expected one device: "
+                f"pass device={str(here.device)!r} to Trainer, or move the data yourself"
+            )
+        return b.upload(array)
+
+    def _outputs(self, x: Array) -> int:
+        """The number of outputs, found by running the model on one example."""
+        with self.model.evaluating():
+            shape = self.model(x[:1]).shape
+        if len(shape) != 2:
+            raise ShapeError(
+                f"got outputs of shape {shape}; expected (N, C) scores for {self.loss}"
+            )
+        return shape[1]
+
+
+def _pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
+    if isinstance(validation, Dataset):
+        return validation.x, validation.y
+    if not isinstance(validation, tuple) or len(validation) != 2:
+        raise ArgumentError(
+            f"got validation of type {type(validation).__name__}; expected a pair (x, y) or a "
+            "Dataset: pass validation=(x_test, y_test)"
+        )
+    return validation
+
+
+def _check_finite(b: Backend, name: str, array: Array) -> None:
+    if not bool(b.xp.isfinite(array).all()):
+        check_finite(name, b.download(array))
+
+
+def _batches(
+    b: Backend, x: Array, y: Array, order: Array | None, batch_size: int
+) -> Iterator[tuple[Array, Array]]:
+    for start in range(0, len(x), batch_size):
+        part = slice(start, start + batch_size)
+        if order is None:
+            yield x[part], y[part]
+        else:
+            yield gather_rows(b, x, order[part]), gather_rows(b, y, order[part])
+
+
+def _bar(total: int, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True)

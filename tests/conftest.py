@@ -1,0 +1,67 @@
+"""Fixtures for the whole suite: devices, a random generator, and what was skipped on a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpunn
+from tests.standin.backend import register
+
+register()
+
+DEVICES = ("cpu", "standin:0", "cuda:0")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--require-gpu", action="store_true", help="a GPU test that cannot run is a failure"
+    )
+
+
+def _need(request, name):
+    """Skip with the reason, or fail with it under --require-gpu, where a device is unusable."""
+    diagnosis = gpunn.diagnose(name.partition(":")[0])
+    if diagnosis.usable:
+        return
+    reason = f"{name}: {diagnosis.reason}"
+    if request.config.getoption("--require-gpu"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """Each device in turn: the CPU, the stand-in that runs CUDA bodies on the CPU, the GPU."""
+    _need(request, request.param)
+    return request.param
+
+
+@pytest.fixture(params=DEVICES[1:])
+def cuda_device(request):
+    """The devices that run CUDA bodies."""
+    _need(request, request.param)
+    return request.param
+
+
+@pytest.fixture
+def gpu(request):
+    """The real GPU."""
+    _need(request, "cuda:0")
+    return "cuda:0"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", ())
+        if "cuda:0" in str(report.longrepr)
+    ]
+    if skipped:
+        reason = str(skipped[0].longrepr[2]).removeprefix("Skipped: ")
+        terminalreporter.write_line(f"{len(skipped)} GPU tests skipped ({reason})", yellow=True)

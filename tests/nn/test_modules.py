@@ -1,0 +1,184 @@
+"""Layers and containers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn
+from gpunn.errors import ArgumentError, ModelFileError, ShapeError, UnknownNameError
+from gpunn.ops.dropout import DROPOUT
+
+
+def small(device=None):
+    return nn.Sequential(
+        nn.Linear(5, 8, "relu", seed=1, device=device),
+        nn.Dropout(0.5, seed=2),
+        nn.Linear(8, 3, seed=3, device=device),
+    )
+
+
+def test_linear_equals_the_formula(device, rng):
+    layer = nn.Linear(4, 3, activation="tanh", seed=0, device=device)
+    x = rng.standard_normal((6, 4), dtype=np.float32)
+    expected = np.tanh(x @ layer.weight.numpy() + layer.bias.numpy())
+    np.testing.assert_allclose(layer.predict(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_prediction_is_free_of_masks_and_leaves_the_mode(device, rng):
+    net = small(device)
+    plain = nn.Sequential(net[0], net[2])
+    x = rng.standard_normal((7, 5), dtype=np.float32)
+    np.testing.assert_array_equal(net.predict(x), plain.predict(x))
+    assert net.training
+    assert net[1].stream.call == 0
+
+
+def test_predict_in_batches_equals_predict_at_once(rng):
+    net, x = small(), rng.standard_normal((10, 5), dtype=np.float32)
+    np.testing.assert_allclose(net.predict(x, batch_size=3), net.predict(x), rtol=1e-6)
+    assert net.predict(x[:0]).shape == (0, 3)
+
+
+def test_device_arrays_in_device_arrays_out(cuda_device, rng):
+    net, b = small(cuda_device), gn.backend(cuda_device)
+    x = rng.standard_normal((4, 5), dtype=np.float32)
+    y = net.predict(b.upload(x))
+    assert gn.backends.backend_of(y) is b
+    host = net.predict(x)
+    assert type(host) is np.ndarray
+    np.testing.assert_array_equal(b.download(y), host)
+
+
+def test_mean_over_all_masks_is_the_evaluation():
+    """D2 and D3 of the lectures: the expectation over the 2**H masks, by enumeration."""
+    h, rate = 8, 0.5
+    x = np.random.default_rng(0).standard_normal(h)
+    total = np.zeros(h)
+    for bits in range(2**h):
+        keep = np.array([bits >> i & 1 for i in range(h)])
+        out = np.empty(h)
+        words = np.array([bits], np.uint64)
+        gn.backend("cpu").launch(DROPOUT, x, words, 1, 1, 1 / (1 - rate), out=out)
+        np.testing.assert_array_equal(out != 0, keep == 1)
+        total += out
+    np.testing.assert_allclose(total / 2**h, x, rtol=1e-14)
+
+
+def test_vanilla_dropout_scales_in_evaluation(rng):
+    layer = nn.VanillaDropout(0.25, seed=0)
+    x = rng.standard_normal((50, 40))
+    y = layer(gn.tensor(x)).numpy()
+    assert set(np.unique(np.isclose(y, x) | (y == 0))) == {True}
+    assert 0 < np.count_nonzero(y == 0) < x.size
+    np.testing.assert_allclose(layer.eval()(gn.tensor(x)).numpy(), 0.75 * x, rtol=1e-15)
+
+
+def test_dropout_draws_a_new_mask_every_step():
+    layer, x = nn.Dropout(0.5, seed=0), gn.tensor(np.ones(256))
+    assert (layer(x).numpy() != layer(x).numpy()).any()
+    again = nn.Dropout(0.5, seed=0)
+    again.stream.call = 1
+    layer.stream.call = 1
+    np.testing.assert_array_equal(layer(x).numpy(), again(x).numpy())
+
+
+def test_sequential_fuses_without_changing_a_number(rng):
+    net = small()
+    x = gn.tensor(rng.standard_normal((6, 5), dtype=np.float32))
+    fused = net(x).numpy()
+    net[1].stream.call = 0
+    by_hand = net[2](net[1](net[0](x))).numpy()
+    np.testing.assert_allclose(fused, by_hand, rtol=1e-6)
+
+
+def test_batch_norm(device, rng):
+    layer = nn.BatchNorm(3, momentum=0.5, dtype="float64", device=device)
+    x = rng.standard_normal((8, 3)) * 3 + 1
+    y = layer(gn.tensor(x, device=device)).numpy()
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var(0), 1, rtol=1e-4)
+    np.testing.assert_allclose(layer.running_mean.numpy(), x.mean(0) / 2, rtol=1e-12)
+    np.testing.assert_allclose(
+        layer.running_variance.numpy(), (1 + x.var(0, ddof=1)) / 2, rtol=1e-12
+    )
+    mean, variance = layer.running_mean.numpy(), layer.running_variance.numpy()
+    layer.eval()
+    expected = (x - mean) / np.sqrt(variance + 1e-5)
+    np.testing.assert_allclose(layer(gn.tensor(x, device=device)).numpy(), expected, rtol=1e-10)
+    with pytest.raises(ShapeError, match="at least 2"):
+        layer.train()(gn.tensor(x[:1], device=device))
+
+
+def test_residual_and_graph(rng):
+    a, b = nn.Linear(4, 4, "tanh", seed=0), nn.Linear(4, 2, seed=1)
+    graph = nn.Graph({"h": (a, ["x"]), "s": (nn.Sum(), ["h", "x"]), "y": (b, ["s"])})
+    row = nn.Sequential(nn.Residual(a), b)
+    x = rng.standard_normal((3, 4), dtype=np.float32)
+    np.testing.assert_array_equal(graph.predict(x), row.predict(x))
+    assert len(graph.parameters()) == 4
+    wide = nn.Graph({"h": (a, ["x"]), "c": (nn.Concatenate(), ["h", "x"])})
+    assert wide.predict(x).shape == (3, 8)
+
+
+@pytest.mark.parametrize(
+    "nodes", [{}, {"a": (nn.Sum(), ["b"]), "b": (nn.Sum(), ["x"])}, {"x": (nn.Sum(), ["x"])}]
+)
+def test_a_graph_must_be_acyclic(nodes):
+    with pytest.raises(ArgumentError, match="expected"):
+        nn.Graph(nodes)
+
+
+def test_a_shared_module_counts_once():
+    layer = nn.Linear(3, 3)
+    assert len(nn.Sequential(layer, layer).parameters()) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: nn.Linear(3, 2, "rleu"), UnknownNameError, "'rleu'.*relu.*tanh"),
+        (lambda: nn.Linear(3, 2, init="hee"), UnknownNameError, "glorot_uniform"),
+        (lambda: nn.Linear(0, 2), ArgumentError, "in_features=0"),
+        (lambda: nn.Linear(3, 2.5), ArgumentError, "out_features=2.5"),
+        (lambda: nn.Linear(3, 2, dtype="int8"), gn.errors.DTypeError, "int8.*float32"),
+    ],
+)
+def test_bad_arguments(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_shapes_that_do_not_fit_are_both_named():
+    with pytest.raises(ShapeError, match=r"\(2, 4\).*\(5, 8\)"):
+        small()(np.ones((2, 4), np.float32))
+
+
+def test_state_round_trip_and_refusal():
+    net, other = small(), small()
+    state = {name: value + 1 for name, value in net.state_dict().items()}
+    other.load_state_dict(state)
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    with pytest.raises(ModelFileError, match="without"):
+        net.load_state_dict({})
+    state["0.weight"] = np.ones(3)
+    with pytest.raises(ModelFileError, match="shape"):
+        net.load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", sorted(nn.init.INITIALIZERS))
+def test_initializers_have_their_variance(name):
+    weight = nn.Linear(300, 200, init=name, seed=0, dtype="float64").weight.numpy()
+    variance = {"he": 2 / 300, "glorot": 2 / 500, "lecun": 1 / 300, "zeros": 0}[name.split("_")[0]]
+    assert weight.var() == pytest.approx(variance, rel=0.03)
+    assert abs(weight.mean()) < 5 * np.sqrt(variance / weight.size) + 1e-12
+
+
+def test_classify(rng):
+    net = small()
+    x = rng.standard_normal((9, 5), dtype=np.float32)
+    np.testing.assert_array_equal(net.classify(x), net.predict(x).argmax(1))
+    one = nn.Linear(5, 1, seed=0)
+    np.testing.assert_array_equal(one.classify(x), one.predict(x)[:, 0] > 0)

@@ -1,0 +1,162 @@
+"""Sample inputs for every operation; activations and losses come from their registries.
+
+A name is an operation's, or "operation/variant". An operation without a row fails a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpunn import ops
+from gpunn.autograd import OPS
+from gpunn.backends import RandomStream
+from tests import reference
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to feed an operation.
+
+    `shapes` of standard normal inputs (or `make`, which gives the arrays); `call` takes tensors;
+    `expected` takes the arrays.
+    """
+
+    call: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...] = ((3, 4),)
+    make: Callable[[], list[np.ndarray]] | None = None
+    expected: Callable[..., Any] | None = None
+    differentiable: bool = True
+
+    def inputs(self):
+        if self.make is not None:
+            return self.make()
+        rng = np.random.default_rng(0)
+        return [rng.standard_normal(shape) for shape in self.shapes]
+
+
+def positive():
+    return [np.random.default_rng(0).uniform(0.5, 2.0, (3, 4))]
+
+
+def probabilities():
+    return [np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))]
+
+
+LABELS = np.array([2, 0, 3])
+SIGNS = np.array([[1, -1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, -1]], np.int64)
+DRAW = RandomStream(11, 5).draw()
+
+
+def elementwise(function):
+    return lambda x: [[function(v) for v in row] for row in x]
+
+
+CASES = {
+    "add": Case(lambda x, y: x + y, ((3, 4), (4,)), expected=lambda x, y: x + y),
+    "add/number": Case(lambda x: 2.0 + x, expected=lambda x: 2 + x),
+    "subtract": Case(lambda x, y: x - y, ((3, 1), (3, 4)), expected=lambda x, y: x - y),
+    "subtract/number": Case(lambda x: 1.0 - x, expected=lambda x: 1 - x),
+    "multiply": Case(lambda x, y: x * y, ((3, 4), (3, 1)), expected=lambda x, y: x * y),
+    "multiply/same": Case(lambda x: x * x, expected=lambda x: x**2),
+    "divide": Case(
+        lambda x, y: x / y,
+        make=lambda: [np.random.default_rng(1).standard_normal(4), *positive()],
+        expected=lambda x, y: x / y,
+    ),
+    "divide/number": Case(lambda x: 2.0 / x, make=positive, expected=lambda x: 2 / x),
+    "negative": Case(lambda x: -x, expected=lambda x: -x),
+    "power": Case(lambda x: x**3, expected=lambda x: x**3),
+    "exp": Case(ops.exp, expected=np.exp),
+    "log": Case(ops.log, make=positive, expected=np.log),
+    "sqrt": Case(ops.sqrt, make=positive, expected=np.sqrt),
+    "abs": Case(abs, expected=np.abs),
+    "matmul": Case(lambda x, y: x @ y, ((3, 4), (4, 2)), expected=lambda x, y: x @ y),
+    "matmul/transposed": Case(
+        lambda x, y: x.T @ y, ((4, 3), (4, 2)), expected=lambda x, y: x.T @ y
+    ),
+    "sum": Case(lambda x: x.sum(), expected=np.sum),
+    "sum/axis": Case(lambda x: x.sum(axis=1), expected=lambda x: x.sum(1)),
+    "sum/keepdims": Case(
+        lambda x: x.sum(axis=(0, 1), keepdims=True), expected=lambda x: [[x.sum()]]
+    ),
+    "mean": Case(lambda x: x.mean(), expected=np.mean),
+    "mean/axis": Case(lambda x: x.mean(axis=0, keepdims=True), expected=lambda x: [x.mean(0)]),
+    "max": Case(lambda x: ops.max_(x, axis=1), expected=lambda x: x.max(1)),
+    "max/all": Case(ops.max_, expected=np.max),
+    "reshape": Case(lambda x: x.reshape(2, -1), expected=lambda x: x.reshape(2, -1)),
+    "transpose": Case(
+        lambda x: x.transpose(1, 2, 0), ((2, 3, 4),), expected=lambda x: x.transpose(1, 2, 0)
+    ),
+    "getitem": Case(lambda x: x[1:, ::2], expected=lambda x: x[1:, ::2]),
+    "getitem/integer": Case(lambda x: x[1, 2], expected=lambda x: x[1, 2]),
+    "concatenate": Case(
+        ops.concatenate, ((3, 4), (3, 2)), expected=lambda x, y: np.concatenate([x, y], 1)
+    ),
+    "linear": Case(ops.linear, ((3, 4), (4, 2), (2,)), expected=reference.linear),
+    "linear/no bias": Case(ops.linear, ((3, 4), (4, 2)), expected=lambda x, w: x @ w),
+    "linear/3-d": Case(ops.linear, ((2, 3, 4), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
+    "linear/1-d": Case(ops.linear, ((4,), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
+    "softmax": Case(ops.softmax, expected=lambda x: [reference.softmax(row) for row in x]),
+    "dropout": Case(lambda x: ops.dropout(x, rate=0.3, draw=DRAW), ((5, 13),)),
+    "vanilla_dropout": Case(lambda x: ops.vanilla_dropout(x, rate=0.5, draw=DRAW), ((5, 13),)),
+    "layer_norm": Case(ops.layer_norm, ((3, 4), (4,), (4,)), expected=reference.layer_norm),
+    "batch_norm": Case(
+        lambda x, g, b: ops.batch_norm(
+            x,
+            g,
+            b,
+            running_mean=x.backend.zeros((4,), x.dtype),
+            running_variance=x.backend.zeros((4,), x.dtype),
+        ),
+        ((5, 4), (4,), (4,)),
+        expected=lambda x, g, b: (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * g + b,
+    ),
+    "softmax_cross_entropy": Case(
+        lambda z: ops.softmax_cross_entropy(z, z.backend.upload(LABELS), reduction="none"),
+        expected=lambda z: reference.softmax_cross_entropy(z, LABELS),
+    ),
+    "softmax_cross_entropy/one-hot": Case(
+        lambda z: ops.softmax_cross_entropy(z, z.backend.upload(np.eye(4)[LABELS].astype(z.dtype))),
+        expected=lambda z: np.mean(reference.softmax_cross_entropy(z, LABELS)),
+    ),
+    "softmax_cross_entropy/sum": Case(
+        lambda z: ops.softmax_cross_entropy(z, z.backend.upload(LABELS), reduction="sum"),
+        expected=lambda z: np.sum(reference.softmax_cross_entropy(z, LABELS)),
+    ),
+    "multiclass_hinge": Case(
+        lambda s: ops.multiclass_hinge(s, s.backend.upload(LABELS), reduction="none"),
+        expected=lambda s: reference.multiclass_hinge(s, LABELS),
+    ),
+    "multiclass_hinge/margin": Case(
+        lambda s: ops.multiclass_hinge(s, s.backend.upload(LABELS), margin=0.2),
+        expected=lambda s: np.mean(reference.multiclass_hinge(s, LABELS, 0.2)),
+    ),
+}
+
+for _name, _activation in ops.ACTIVATIONS.items():
+    if _name != "softmax":
+        CASES[_name] = Case(
+            OPS[_name],
+            expected=elementwise(reference.ACTIVATIONS[_name]),
+            differentiable=_activation.differentiable,
+        )
+
+for _name, _reference in reference.LOSSES.items():
+    for _reduction in ops.losses.REDUCTIONS:
+        CASES[f"{_name}/{_reduction}"] = Case(
+            lambda p, n=_name, r=_reduction: (
+                OPS[n](p, p.backend.upload(SIGNS), reduction=r)
+                if n == "perceptron"
+                else OPS[n](p, p.backend.upload((SIGNS + 1) // 2), reduction=r)
+            ),
+            make=probabilities if _name == "binary_cross_entropy" else None,
+            expected=lambda p, n=_name, r=_reduction, f=_reference: {
+                "none": np.asarray,
+                "sum": np.sum,
+                "mean": np.mean,
+            }[r](np.vectorize(f)(p, SIGNS if n == "perceptron" else (SIGNS + 1) // 2)),
+        )

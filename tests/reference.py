@@ -1,0 +1,80 @@
+"""Slow, obvious float64 formulas from the literature. Imports nothing of gpunn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+ACTIVATIONS = {
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x)),
+    "tanh": lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
+    "relu": lambda x: max(0.0, x),
+    "leaky_relu": lambda x: max(0.1 * x, x),
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
+    "gelu_sigmoid": lambda x: x / (1 + math.exp(-1.702 * x)),
+    "hard_threshold": lambda x: 1.0 if x > 0 else 0.0,
+    "identity": lambda x: x,
+}
+
+
+def softmax(row):
+    total = sum(math.exp(v) for v in row)
+    return [math.exp(v) / total for v in row]
+
+
+def softmax_cross_entropy(rows, labels):
+    return [-math.log(softmax(row)[t]) for row, t in zip(rows, labels, strict=True)]
+
+
+def multiclass_hinge(rows, labels, margin=1.0):
+    return [
+        sum(max(0.0, s - row[t] + margin) for j, s in enumerate(row) if j != t)
+        for row, t in zip(rows, labels, strict=True)
+    ]
+
+
+LOSSES = {
+    "squared_error": lambda p, t: (p - t) ** 2,
+    "half_squared_error": lambda p, t: (p - t) ** 2 / 2,
+    "binary_cross_entropy": lambda p, t: -(t * math.log(p) + (1 - t) * math.log(1 - p)),
+    "binary_cross_entropy_with_logits": lambda p, t: (
+        -(t * math.log(1 / (1 + math.exp(-p))) + (1 - t) * math.log(1 - 1 / (1 + math.exp(-p))))
+    ),
+    "perceptron": lambda p, t: max(0.0, -p * t),
+}
+
+
+def linear(x, w, bias):
+    n, h = len(x), len(w[0])
+    return np.array(
+        [
+            [sum(x[i][d] * w[d][j] for d in range(len(w))) + bias[j] for j in range(h)]
+            for i in range(n)
+        ]
+    )
+
+
+def layer_norm(x, gamma, beta, eps=1e-5):
+    rows = []
+    for row in x:
+        mean = sum(row) / len(row)
+        variance = sum((v - mean) ** 2 for v in row) / len(row)
+        rows.append(
+            [
+                (v - mean) / math.sqrt(variance + eps) * g + b
+                for v, g, b in zip(row, gamma, beta, strict=True)
+            ]
+        )
+    return np.array(rows)
+
+
+def keep_mask(words, width, threshold, size):
+    """Which elements the packed bits keep: bit by bit, as the documentation says."""
+    mask = []
+    for i in range(size):
+        first = i * width
+        number = (int(words[first // 64]) >> (first % 64)) & (2**width - 1)
+        mask.append(number >= threshold)
+    return np.array(mask)

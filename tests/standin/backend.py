@@ -1,0 +1,38 @@
+"""The stand-in as a device: the library's own CuPy backend on the stand-in for CuPy."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from gpunn.backends import Device, register_backend
+from gpunn.backends.cupy_backend import CupyBackend
+from tests.standin.cupy import make
+
+
+@cache
+def standin_cupy():
+    """The one stand-in module of the process."""
+    return make()
+
+
+class StandinBackend(CupyBackend):
+    """`CupyBackend`, unchanged but for the module it runs on."""
+
+    kind = "standin"
+
+    @classmethod
+    def _cupy(cls):
+        return standin_cupy()
+
+    @classmethod
+    def _check_package(cls):
+        return f"stand-in for CuPy {cls._cupy().__version__}"
+
+    @classmethod
+    def device_of(cls, array):
+        return Device("standin", 0) if isinstance(array, cls._cupy().ndarray) else None
+
+
+def register():
+    """Make `device="standin"` known."""
+    register_backend("standin", lambda: StandinBackend)

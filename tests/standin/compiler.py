@@ -1,0 +1,70 @@
+"""Compile C++ text with g++ into a library that is kept for the next run."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import getpass
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-ffp-contract=off",  # a * b + c rounds twice, as in NumPy
+    "-fno-strict-aliasing",
+    "-Wno-unknown-pragmas",
+)
+HERE = Path(__file__).parent
+
+
+class HostCompileError(Exception):
+    """g++ refused the kernel; the text is its message."""
+
+
+def why_unavailable() -> str:
+    """Why kernels cannot be run on this machine's CPU; empty when they can."""
+    if not sys.platform.startswith("linux"):
+        return f"the stand-in for CUDA needs Linux, and this is {sys.platform}"
+    if shutil.which(_cxx()) is None:
+        return f"the stand-in for CUDA needs a C++ compiler: {_cxx()} is not installed"
+    return ""
+
+
+def build(source: str, stem: str) -> ctypes.PyDLL:
+    """The library of a source, compiled unless this user has compiled the same text before."""
+    key = hashlib.sha256("\0".join((source, headers(), _cxx(), *FLAGS)).encode()).hexdigest()[:24]
+    library = _folder() / f"{re.sub(r'[^A-Za-z0-9_]', '_', stem)}-{key}.so"
+    if not library.exists():
+        own = library.with_suffix(f".{os.getpid()}.tmp")
+        command = [_cxx(), *FLAGS, "-I", str(HERE), "-x", "c++", "-", "-o", str(own)]
+        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise HostCompileError(done.stderr)
+        own.replace(library)  # in one piece: another process may look at the same moment
+    return ctypes.PyDLL(str(library))  # keeps the interpreter's lock: kernels have static state
+
+
+@functools.cache
+def headers() -> str:
+    """The text of the headers that a source may include."""
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(HERE.glob("*.h")))
+
+
+def _cxx() -> str:
+    return os.environ.get("CXX", "g++")
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"gpunn-standin-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

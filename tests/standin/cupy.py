@@ -1,0 +1,279 @@
+"""A test-only stand-in for the module `cupy`: the same CUDA text, run on the CPU.
+
+`make()` gives an object to use in place of the module. It offers the part of CuPy 14 that gpunn
+uses, on arrays that refuse to be mixed with host arrays, and counts launches, copies and waits
+(`module.counters`). It is never installed into `sys.modules`.
+"""
+
+from __future__ import annotations
+
+import time
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tests.standin.device_array import FUNCTIONS, Device, DeviceArray, call, from_host, unwrap
+from tests.standin.host_kernel import HostElementwiseKernel, HostRawKernel
+from tests.standin.machine import MACHINE, CUDARuntimeError, Graph, OutOfMemoryError
+
+VERSION = "14.2.0+standin"
+RUBBISH = 0xFF  # what `empty` holds: NaN for floats, so that nobody relies on it
+UFUNCS = (
+    *("add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "negative", "power"),
+    *("exp", "log", "log2", "log1p", "expm1", "sqrt", "abs", "absolute", "sign", "tanh", "square"),
+    *("maximum", "minimum", "isfinite", "isnan", "isinf", "equal", "not_equal", "less", "greater"),
+    *("less_equal", "greater_equal", "logical_and", "logical_or", "logical_not", "reciprocal"),
+    *("sin", "cos", "floor", "ceil", "rint", "fabs", "remainder", "bitwise_and", "right_shift"),
+)
+DTYPES = (
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "bool_"),
+)
+
+
+class ElementwiseKernel:
+    """As `cupy.ElementwiseKernel`, on device arrays."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._kernel = HostElementwiseKernel(*args, **options)
+        self.name = self._kernel.name
+
+    def __call__(self, *args: Any, size: int | None = None, stream: Any = None) -> Any:
+        """Launch it; returns the outputs."""
+        MACHINE.counters.launches[self.name] += 1
+        given = [_argument(a) for a in args]
+        if len(given) == len(self._kernel.params):
+            MACHINE.act(lambda: self._kernel(*given, size=size))
+            outs = args[len(self._kernel.ins) :]
+            return outs[0] if len(outs) == 1 else tuple(outs)
+        made = MACHINE.produce(lambda: self._kernel(*given, size=size))
+        return tuple(map(DeviceArray, made)) if isinstance(made, tuple) else DeviceArray(made)
+
+
+class RawKernel:
+    """As `cupy.RawKernel`, on device arrays."""
+
+    def __init__(self, code: str, name: str, options: tuple[str, ...] = (), **ignored: Any) -> None:
+        self._kernel = HostRawKernel(code, name, options)
+        self.name = name
+
+    def __call__(self, grid: Any, block: Any, args: Any, *, shared_mem: int = 0) -> None:
+        """Launch it."""
+        given = [_argument(a) for a in args]
+        MACHINE.launch(self.name, lambda: self._kernel(grid, block, given, shared_mem))
+
+
+class Stream:
+    """As `cupy.cuda.Stream`; work is done at once, or recorded while a capture is on."""
+
+    null: Stream
+    _current: Stream
+
+    def __init__(self, null: bool = False, non_blocking: bool = False, **ignored: Any) -> None:
+        self.is_null = null
+        self.ptr = 0 if null else id(self)
+        self._graph: Graph | None = None
+        self._before: list[Stream] = []
+
+    def use(self) -> Stream:
+        """Make it the current stream."""
+        Stream._current = self
+        MACHINE.graph = self._graph
+        return self
+
+    def __enter__(self) -> Stream:
+        self._before.append(Stream._current)
+        return self.use()
+
+    def __exit__(self, *exception: object) -> None:
+        self._before.pop().use()
+
+    def synchronize(self) -> None:
+        """Wait for its work."""
+        MACHINE.synchronise()
+
+    def begin_capture(self, mode: Any = None) -> None:
+        """Record from now on what is launched on this stream."""
+        if self.is_null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self._graph is not None:
+            raise RuntimeError("the stream is already capturing")
+        self._graph = Graph()
+        if Stream._current is self:
+            MACHINE.graph = self._graph
+
+    def end_capture(self) -> Graph:
+        """The graph of what was launched since `begin_capture`."""
+        if self._graph is None:
+            raise RuntimeError("cannot end capture: the stream is not capturing")
+        graph, self._graph = self._graph, None
+        if Stream._current is self:
+            MACHINE.graph = None
+        return graph
+
+    def is_capturing(self) -> bool:
+        """Whether a capture is on."""
+        return self._graph is not None
+
+    def wait_event(self, event: Event) -> None:
+        """Nothing to wait for."""
+
+
+Stream.null = Stream._current = Stream(null=True)
+
+
+class Event:
+    """As `cupy.cuda.Event`: a moment."""
+
+    def __init__(self, **ignored: Any) -> None:
+        self.seconds = 0.0
+
+    def record(self, stream: Any = None) -> None:
+        """Now."""
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        MACHINE.synchronise()
+
+
+def make() -> ModuleType:
+    """The module object. All of them share one pretended GPU: its counters and its memory."""
+    module = ModuleType("cupy", __doc__)
+    members: dict[str, Any] = {
+        **{name: _function(getattr(np, name)) for name in (*UFUNCS, *sorted(FUNCTIONS))},
+        **{name: getattr(np, name) for name in (*DTYPES, "dtype", "newaxis", "inf", "nan", "pi")},
+        **{f.__name__: f for f in (empty, empty_like, zeros, zeros_like, ones, ones_like)},
+        **{f.__name__: f for f in (full, full_like, arange, asarray, array, ascontiguousarray)},
+        **{f.__name__: f for f in (asnumpy, ElementwiseKernel, RawKernel)},
+        "__version__": VERSION,
+        "ndarray": DeviceArray,
+        "counters": MACHINE.counters,
+        "get_default_memory_pool": lambda: MACHINE.pool,
+        "cuda": _cuda(),
+    }
+    for name, member in members.items():
+        setattr(module, name, member)
+    return module
+
+
+def _cuda() -> SimpleNamespace:
+    def properties(device: int) -> dict[str, Any]:
+        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": 2**34}
+
+    runtime = SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        setDevice=lambda device: None,
+        getDeviceProperties=properties,
+        memGetInfo=lambda: (2**34 - MACHINE.pool.total_bytes(), 2**34),
+        deviceSynchronize=MACHINE.synchronise,
+    )
+    return SimpleNamespace(
+        Device=Device,
+        Stream=Stream,
+        Event=Event,
+        Graph=Graph,
+        runtime=runtime,
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        get_current_stream=lambda: Stream._current,
+        get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
+        is_available=lambda: True,
+    )
+
+
+def _function(function: Any) -> Any:
+    def on_device(*args: Any, **options: Any) -> Any:
+        return call(function, *args, **options)
+
+    on_device.__name__ = function.__name__
+    return on_device
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, DeviceArray | np.generic | int | float | bool):
+        return unwrap(value)
+    raise TypeError(f"Unsupported type {type(value)}")
+
+
+# making arrays ---------------------------------------------------------------------------------
+
+
+def empty(shape: Any, dtype: Any = float, order: str = "C") -> DeviceArray:
+    """An array of rubbish."""
+    array = DeviceArray(np.empty(shape, dtype))
+    if array.size and array.dtype != bool:
+        array.host.reshape(-1).view(np.uint8).fill(RUBBISH)
+    return array
+
+
+def full(shape: Any, value: Any, dtype: Any = None) -> DeviceArray:
+    """An array of one value."""
+    array = empty(shape, np.asarray(value).dtype if dtype is None else dtype)
+    array.fill(value)
+    return array
+
+
+def zeros(shape: Any, dtype: Any = float) -> DeviceArray:
+    """An array of zeros."""
+    return full(shape, 0, dtype)
+
+
+def ones(shape: Any, dtype: Any = float) -> DeviceArray:
+    """An array of ones."""
+    return full(shape, 1, dtype)
+
+
+def empty_like(array: DeviceArray, dtype: Any = None, shape: Any = None) -> DeviceArray:
+    """An array of rubbish with the shape and dtype of another."""
+    return empty(array.shape if shape is None else shape, dtype or array.dtype)
+
+
+def full_like(array: DeviceArray, value: Any, dtype: Any = None) -> DeviceArray:
+    """An array of one value with the shape and dtype of another."""
+    return full(array.shape, value, dtype or array.dtype)
+
+
+def zeros_like(array: DeviceArray, dtype: Any = None) -> DeviceArray:
+    """An array of zeros with the shape and dtype of another."""
+    return full_like(array, 0, dtype)
+
+
+def ones_like(array: DeviceArray, dtype: Any = None) -> DeviceArray:
+    """An array of ones with the shape and dtype of another."""
+    return full_like(array, 1, dtype)
+
+
+def arange(*args: Any, dtype: Any = None) -> DeviceArray:
+    """Evenly spaced numbers."""
+    MACHINE.counters.launches["arange"] += 1
+    return DeviceArray(MACHINE.produce(lambda: np.arange(*args, dtype=dtype)))
+
+
+def asarray(value: Any, dtype: Any = None, **ignored: Any) -> DeviceArray:
+    """The device array itself, or a copy of a host array."""
+    if not isinstance(value, DeviceArray):
+        return from_host(value, dtype)
+    return value if dtype is None else value.astype(dtype, copy=False)
+
+
+def array(value: Any, dtype: Any = None, copy: bool = True, **ignored: Any) -> DeviceArray:
+    """A copy on the device."""
+    if not isinstance(value, DeviceArray) or not copy:
+        return asarray(value, dtype)
+    return value.astype(dtype or value.dtype)
+
+
+def ascontiguousarray(value: Any, dtype: Any = None) -> DeviceArray:
+    """The array itself if its elements lie in order, or a copy in which they do."""
+    array = asarray(value, dtype)
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def asnumpy(value: Any, **ignored: Any) -> np.ndarray:
+    """A copy on the host."""
+    return value.get() if isinstance(value, DeviceArray) else np.asarray(value)

@@ -1,0 +1,294 @@
+"""An array on the pretended GPU: it never becomes a host array in silence.
+
+Not a subclass of `numpy.ndarray`: `numpy.asarray` would turn one into a host array unasked.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from tests.standin.machine import MACHINE, Block
+
+PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
+VIEWS = {"reshape", "transpose", "swapaxes", "squeeze", "expand_dims", "moveaxis", "broadcast_to"}
+FUNCTIONS = {
+    *PRODUCTS,
+    *VIEWS,
+    *("sum", "mean", "var", "std", "prod", "max", "min", "amax", "amin", "argmax", "argmin"),
+    *("any", "all", "count_nonzero", "concatenate", "stack", "where", "take", "clip", "outer"),
+    *("cumsum", "ravel", "repeat", "tile", "argsort", "sort", "array_equal", "allclose"),
+}
+
+
+class Device:
+    """As `cupy.cuda.Device`: a context manager with a number."""
+
+    def __init__(self, device: int = 0) -> None:
+        self.id = int(device)
+
+    def __int__(self) -> int:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing to undo: there is one device."""
+
+    def use(self) -> Device:
+        """Make it the current one."""
+        return self
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        MACHINE.synchronise()
+
+
+class DeviceArray(NDArrayOperatorsMixin):
+    """As `cupy.ndarray`.
+
+    Attributes:
+        host: the memory, for the stand-in's own use.
+    """
+
+    __array_priority__ = 100
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, host: np.ndarray, block: Block | None = None) -> None:
+        self.host = host
+        self._block = Block(host.nbytes) if block is None else block
+
+    # meeting NumPy -------------------------------------------------------------------------
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__":
+            return NotImplemented
+        out = options.pop("out", None)
+        return _call(ufunc, ufunc.__name__, inputs, options, out)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, options: Any) -> Any:
+        if func.__name__ not in FUNCTIONS:
+            return NotImplemented
+        return call(func, *args, **options)
+
+    # to the host ---------------------------------------------------------------------------
+
+    def get(self, stream: Any = None, order: str = "C", out: Any = None) -> np.ndarray:
+        """A copy on the host."""
+        MACHINE.copy_to_host()
+        if out is None:
+            return np.array(self.host, order="C")
+        out[...] = self.host
+        return out
+
+    def item(self, *index: int) -> Any:
+        """One element as a Python scalar."""
+        return self.get().item(*index)
+
+    def tolist(self) -> Any:
+        """All elements as Python scalars."""
+        return self.get().tolist()
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get().item())
+
+    def __float__(self) -> float:
+        return float(self.get().item())
+
+    def __index__(self) -> int:
+        return operator.index(self.get().item())
+
+    def __repr__(self) -> str:
+        return f"Device{self.get()!r}"
+
+    def __reduce__(self) -> Any:
+        return from_host, (self.get(),)
+
+    # from the host -------------------------------------------------------------------------
+
+    def set(self, host: np.ndarray, stream: Any = None) -> None:
+        """Copy a host array of the same shape and dtype into this one."""
+        if host.shape != self.shape or host.dtype != self.dtype:
+            raise ValueError(f"Shape or dtype mismatch: {host.shape} {host.dtype}")
+        MACHINE.copy_to_device()
+        self.host[...] = host
+
+    # elements ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __iter__(self) -> Iterator[DeviceArray]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, index: Any) -> DeviceArray:
+        index = _index(index)
+        basic = slice | int | np.integer | type(None) | type(...)
+        if all(isinstance(k, basic) for k in index):
+            every = index if any(k is Ellipsis for k in index) else (*index, Ellipsis)
+            return DeviceArray(self.host[every], self._block)  # 0-d, where NumPy gives a scalar
+        MACHINE.counters.launches["take"] += 1
+        return DeviceArray(np.asarray(MACHINE.produce(lambda: self.host[index])))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        index, value = _index(index), unwrap(value)
+        MACHINE.launch("setitem", lambda: self.host.__setitem__(index, value))
+
+    def fill(self, value: Any) -> None:
+        """Set every element."""
+        MACHINE.launch("fill", lambda: self.host.fill(value))
+
+    # copies and views ----------------------------------------------------------------------
+
+    def copy(self, order: str = "C") -> DeviceArray:
+        """A copy on the device."""
+        MACHINE.counters.launches["copy"] += 1
+        return DeviceArray(MACHINE.produce(lambda: np.array(self.host, order="C")))
+
+    def __copy__(self) -> DeviceArray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> DeviceArray:
+        return self.copy()
+
+    def astype(self, dtype: Any, order: str = "K", copy: bool = True) -> DeviceArray:
+        """A copy in another dtype."""
+        if not copy and self.dtype == dtype:
+            return self
+        MACHINE.counters.launches["astype"] += 1
+        return DeviceArray(MACHINE.produce(lambda: self.host.astype(dtype)))
+
+    def view(self, dtype: Any = None) -> DeviceArray:
+        """The same memory, perhaps in another dtype."""
+        host = self.host.view() if dtype is None else self.host.view(dtype)
+        return DeviceArray(host, self._block)
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same elements in another shape."""
+        return call(np.reshape, self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> DeviceArray:
+        """A view with its axes in another order."""
+        return DeviceArray(self.host.transpose(*axes), self._block)
+
+    @property
+    def T(self) -> DeviceArray:
+        return self.transpose()
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.host.ctypes.data)
+
+    @property
+    def device(self) -> Device:
+        return Device(0)
+
+    @property
+    def nbytes(self) -> int:
+        return self.host.nbytes
+
+
+def _forward_attribute(name: str) -> property:
+    return property(lambda self: getattr(self.host, name))
+
+
+def _forward_method(name: str) -> Callable[..., Any]:
+    function = getattr(np, name)
+    return lambda self, *args, **options: call(function, self, *args, **options)
+
+
+for _name in ("shape", "dtype", "ndim", "size", "strides", "itemsize", "flags"):
+    setattr(DeviceArray, _name, _forward_attribute(_name))
+for _name in (
+    *("sum", "mean", "var", "std", "prod", "max", "min", "argmax", "argmin", "any", "all"),
+    *("ravel", "swapaxes", "squeeze", "take", "clip", "dot", "repeat", "cumsum", "argsort"),
+):
+    setattr(DeviceArray, _name, _forward_method(_name))
+
+
+def unwrap(value: Any) -> Any:
+    """What the stand-in computes with: the memory of device arrays, scalars as they are."""
+    if isinstance(value, DeviceArray):
+        return value.host
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"Unsupported type {type(value)}")
+    if isinstance(value, tuple | list):
+        return type(value)(unwrap(part) for part in value)
+    return value
+
+
+def from_host(host: Any, dtype: Any = None) -> DeviceArray:
+    """A copy of a host array on the device."""
+    MACHINE.copy_to_device()
+    return DeviceArray(np.array(host, dtype, order="C"))
+
+
+def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """A NumPy function on device arrays; host arrays are refused."""
+    out = options.pop("out", None)
+    name = function.__name__
+    if name not in VIEWS:
+        return _call(function, name, args, options, out)
+    source: DeviceArray = args[0]
+    result = function(unwrap(source), *args[1:], **options)
+    if np.may_share_memory(result, source.host):
+        return DeviceArray(result, source._block)
+    return _call(function, "copy", args, options, None)
+
+
+def _call(function: Any, name: str, args: Any, options: Any, out: Any) -> Any:
+    given = [unwrap(a) for a in args]
+    options = {key: unwrap(value) for key, value in options.items()}
+    if name in PRODUCTS:
+        MACHINE.product()
+    else:
+        MACHINE.counters.launches[name] += 1
+    targets = out if isinstance(out, tuple) else (out,)
+    if any(target is not None for target in targets):
+        if not all(isinstance(t, DeviceArray) for t in targets):
+            raise TypeError("Output must be a device array")
+        hosts = tuple(t.host for t in targets)
+        destination = hosts if isinstance(function, np.ufunc) else hosts[0]
+        MACHINE.act(lambda: function(*given, out=destination, **options))
+        return out if isinstance(out, tuple) and len(out) > 1 else targets[0]
+    made = MACHINE.produce(lambda: function(*given, **options))
+    if isinstance(made, tuple):
+        return tuple(DeviceArray(np.asarray(m)) for m in made)
+    return DeviceArray(np.asarray(made))
+
+
+def _index(index: Any) -> tuple[Any, ...]:
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(_index_part(part) for part in parts)
+
+
+def _index_part(part: Any) -> Any:
+    if isinstance(part, DeviceArray):
+        if part.dtype == bool:
+            MACHINE.synchronise()  # how many are True decides the shape
+        return part.host
+    if isinstance(part, np.ndarray | list):
+        MACHINE.copy_to_device()  # CuPy does this unasked
+        return np.asarray(part)
+    return part

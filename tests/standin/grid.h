@@ -1,0 +1,317 @@
+// A grid of CUDA threads on one CPU thread: a fiber per thread of a block, blocks one after another.
+#pragma once
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "fiber.h"
+
+#undef INFINITY  // a RawKernel has no <math.h> under NVRTC
+#undef NAN
+
+struct dim3 { unsigned x, y, z; };
+enum StandinState { RUNS, AT_BLOCK_BARRIER, AT_WARP_BARRIER, DONE };
+enum StandinOrder { FORWARD, REVERSE, SHUFFLE, WARPS, WARPS_REVERSE };
+struct StandinThread {
+  StandinContext context;
+  dim3 index;
+  StandinState state;
+  unsigned mask;  // lanes that it waits for at a warp barrier
+  int line;       // where it waits
+  unsigned char slot[16];  // what it offers to a shuffle
+};
+
+static StandinThread* threads_;
+static int current_, count_;
+static StandinContext scheduler_;
+static char error_[512];
+static void (*body_)();
+static char* dynamic_shared_;
+static dim3 blockIdx, blockDim, gridDim;
+static const int warpSize = 32;
+#define threadIdx (threads_[current_].index)
+extern "C" char __attribute__((weak, visibility("hidden"))) __start_cuda_shared[];
+extern "C" char __attribute__((weak, visibility("hidden"))) __stop_cuda_shared[];
+#define __shared__ static __attribute__((section("cuda_shared")))
+
+static void fail_(const char* what, int line) {
+  if (error_[0]) return;
+  const dim3 t = threadIdx;
+  snprintf(error_, sizeof error_, "%s (kernel line %d, block %u,%u,%u thread %u,%u,%u)", what, line,
+           blockIdx.x, blockIdx.y, blockIdx.z, t.x, t.y, t.z);
+}
+
+static void wait_(StandinState state, unsigned mask, int line) {
+  StandinThread& me = threads_[current_];
+  me.state = state;
+  me.mask = mask;
+  me.line = line;
+  standin_switch(me.context, scheduler_);
+}
+
+static int lane_() { return current_ % 32; }
+static bool exists_(int lane) {
+  return lane >= 0 && lane < 32 && current_ - lane_() + lane < count_;
+}
+static StandinThread& neighbour_(int lane) { return threads_[current_ - lane_() + lane]; }
+
+// Shuffles and votes: offer a value, wait for the mask, read, and wait until all have read.
+template <class T>
+static T shuffle_(unsigned mask, T value, int source, int line) {
+  static_assert(sizeof(T) <= 16, "");
+  memcpy(threads_[current_].slot, &value, sizeof value);
+  wait_(AT_WARP_BARRIER, mask, line);
+  if (!(mask >> lane_() & 1)) fail_("a lane calls a shuffle whose mask leaves it out", line);
+  if (exists_(source)) {
+    if (!(mask >> source & 1) || neighbour_(source).state == DONE) {
+      fail_("a shuffle reads a lane that does not take part", line);
+    }
+    memcpy(&value, neighbour_(source).slot, sizeof value);
+  } else {
+    fail_("a shuffle reads a lane that does not exist", line);
+  }
+  wait_(AT_WARP_BARRIER, mask, line);
+  return value;
+}
+static int first_(int width) { return lane_() & ~(width - 1); }  // of this lane's segment
+template <class T>
+static T shuffle_index(int line, unsigned m, T v, int source, int width = 32) {
+  return shuffle_(m, v, (source & (width - 1)) + first_(width), line);
+}
+template <class T>
+static T shuffle_xor(int line, unsigned m, T v, int lanes, int width = 32) {
+  const int source = lane_() ^ lanes;
+  return shuffle_(m, v, source < first_(width) + width ? source : lane_(), line);
+}
+template <class T>
+static T shuffle_down(int line, unsigned m, T v, unsigned lanes, int width = 32) {
+  const int source = lane_() + (int)lanes;
+  return shuffle_(m, v, source < first_(width) + width ? source : lane_(), line);
+}
+template <class T>
+static T shuffle_up(int line, unsigned m, T v, unsigned lanes, int width = 32) {
+  const int source = lane_() - (int)lanes;
+  return shuffle_(m, v, source >= first_(width) ? source : lane_(), line);
+}
+static unsigned vote_(int line, unsigned mask, bool mine) {
+  memcpy(threads_[current_].slot, &mine, sizeof mine);
+  wait_(AT_WARP_BARRIER, mask, line);
+  unsigned ballot = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    if (!(mask >> lane & 1) || !exists_(lane) || neighbour_(lane).state == DONE) continue;
+    ballot |= (unsigned)(neighbour_(lane).slot[0] & 1) << lane;
+  }
+  wait_(AT_WARP_BARRIER, mask, line);
+  return ballot;
+}
+static inline unsigned mask_or_all(unsigned mask = 0xffffffffu) { return mask; }
+#define __syncthreads() wait_(AT_BLOCK_BARRIER, 0, __LINE__)
+#define __syncwarp(...) wait_(AT_WARP_BARRIER, mask_or_all(__VA_ARGS__), __LINE__)
+#define __shfl_sync(...) shuffle_index(__LINE__, __VA_ARGS__)
+#define __shfl_xor_sync(...) shuffle_xor(__LINE__, __VA_ARGS__)
+#define __shfl_down_sync(...) shuffle_down(__LINE__, __VA_ARGS__)
+#define __shfl_up_sync(...) shuffle_up(__LINE__, __VA_ARGS__)
+#define __ballot_sync(mask, p) vote_(__LINE__, mask, (p) ? true : false)
+#define __any_sync(mask, p) (vote_(__LINE__, mask, (p) ? true : false) != 0)
+#define __all_sync(mask, p) (vote_(__LINE__, mask, (p) ? false : true) == 0)
+#define __activemask() 0xffffffffu
+#define __threadfence() ((void)0)
+#define __threadfence_block() ((void)0)
+
+#define STANDIN_ATOMIC(name, expression)                 \
+  template <class T, class U>                            \
+  static T name(T* p, U given) {                         \
+    const T old = *p, v = (T)given;                      \
+    *p = expression;                                     \
+    return old;                                          \
+  }
+STANDIN_ATOMIC(atomicAdd, (T)(old + v))
+STANDIN_ATOMIC(atomicSub, (T)(old - v))
+STANDIN_ATOMIC(atomicMax, old < v ? v : old)
+STANDIN_ATOMIC(atomicMin, v < old ? v : old)
+STANDIN_ATOMIC(atomicExch, v)
+STANDIN_ATOMIC(atomicOr, (T)(old | v))
+STANDIN_ATOMIC(atomicAnd, (T)(old & v))
+template <class T>
+static T atomicCAS(T* p, T expected, T v) {
+  const T old = *p;
+  if (old == expected) *p = v;
+  return old;
+}
+
+static bool free_warp_(int start) {  // let go the lanes whose whole mask has arrived
+  const int lanes = count_ - start < 32 ? count_ - start : 32;
+  unsigned gone = lanes < 32 ? ~0u << lanes : 0u, waiting = 0;
+  for (int lane = 0; lane < lanes; ++lane) {
+    const StandinState state = threads_[start + lane].state;
+    if (state == DONE) gone |= 1u << lane;
+    if (state == AT_WARP_BARRIER) waiting |= 1u << lane;
+  }
+  bool moved = false;
+  while (waiting) {
+    const unsigned mask = threads_[start + __builtin_ctz(waiting)].mask;
+    unsigned here = 0;
+    for (unsigned rest = waiting; rest; rest &= rest - 1) {
+      const int lane = __builtin_ctz(rest);
+      if (threads_[start + lane].mask == mask) here |= 1u << lane;
+    }
+    const int line = threads_[start + __builtin_ctz(here)].line;
+    waiting &= ~here;
+    if (mask & ~gone & ~here) continue;
+    moved = true;
+    for (unsigned rest = here; rest; rest &= rest - 1) {
+      StandinThread& thread = threads_[start + __builtin_ctz(rest)];
+      thread.state = RUNS;
+      if (thread.line != line) fail_("lanes of one warp wait at different places", thread.line);
+    }
+  }
+  return moved;
+}
+
+static bool step_(int thread, int& alive) {  // run one thread until it waits or ends
+  if (threads_[thread].state != RUNS || error_[0]) return false;
+  current_ = thread;
+  standin_switch(scheduler_, threads_[thread].context);
+  if (threads_[thread].state == DONE) --alive;
+  return true;
+}
+
+// Warp by warp, each as far as it gets: finds a missing barrier that lock step hides.
+static bool run_warps_(bool reverse, int& alive) {
+  const int warps = (count_ + 31) / 32;
+  bool moved = false;
+  for (int w = 0; w < warps; ++w) {
+    const int start = 32 * (reverse ? warps - 1 - w : w);
+    for (bool more = true; more && !error_[0];) {
+      more = false;
+      for (int t = start; t < start + 32 && t < count_; ++t) more |= step_(t, alive);
+      moved |= more;
+      more |= free_warp_(start);
+    }
+  }
+  return moved;
+}
+
+static bool run_all_(int* sequence, bool shuffle, int& alive) {
+  static unsigned random = 12345u;
+  for (int t = count_ - 1; shuffle && t > 0; --t) {
+    random = random * 1664525u + 1013904223u;
+    std::swap(sequence[t], sequence[(random >> 8) % (unsigned)(t + 1)]);
+  }
+  bool moved = false;
+  for (int t = 0; t < count_; ++t) moved |= step_(sequence[t], alive);
+  return moved;
+}
+
+static bool free_block_(int alive) {  // let the block go when all that live have arrived
+  int waiting = 0, line = 0, other = 0;
+  for (int t = 0; t < count_; ++t) {
+    if (threads_[t].state != AT_BLOCK_BARRIER) continue;
+    ++waiting;
+    if (line && threads_[t].line != line) other = threads_[t].line;
+    line = threads_[t].line;
+  }
+  if (!waiting || waiting != alive) return false;
+  if (other) fail_("threads of one block wait at different __syncthreads", other);
+  for (int t = 0; t < count_; ++t) {
+    if (threads_[t].state == AT_BLOCK_BARRIER) threads_[t].state = RUNS;
+  }
+  return true;
+}
+
+static void entry_() {
+  body_();
+  threads_[current_].state = DONE;
+  standin_switch(threads_[current_].context, scheduler_);
+  abort();
+}
+
+static void run_block_(int* sequence, int order) {
+  for (int t = 0; t < count_; ++t) {
+    StandinThread& thread = threads_[t];
+    const unsigned u = (unsigned)t;
+    thread.index = {u % blockDim.x, u / blockDim.x % blockDim.y, u / blockDim.x / blockDim.y};
+    thread.state = RUNS;
+    standin_prepare(thread.context, t, entry_);
+    sequence[t] = order == REVERSE ? count_ - 1 - t : t;
+  }
+  for (int alive = count_; alive && !error_[0];) {
+    bool moved = order >= WARPS ? run_warps_(order == WARPS_REVERSE, alive)
+                                : run_all_(sequence, order == SHUFFLE, alive);
+    moved |= free_block_(alive);
+    for (int start = 0; start < count_; start += 32) moved |= free_warp_(start);
+    if (moved || !alive) continue;
+    for (int t = 0; t < count_; ++t) {
+      if (threads_[t].state != DONE) current_ = t;
+    }
+    fail_("deadlock: some threads never reach the barrier that this one waits at",
+          threads_[current_].line);
+  }
+  for (int t = 0; t < count_; ++t) {
+    if (!standin_intact(t)) fail_("a thread used more stack than the stand-in gives it", 0);
+  }
+}
+
+static void run_grid_(int order, size_t shared_bytes) {
+  int* sequence = (int*)malloc(sizeof(int) * count_);
+  const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+  for (unsigned q = 0; q < blocks && !error_[0]; ++q) {
+    const unsigned b = order == REVERSE ? blocks - 1 - q : q;  // blocks have no promised order
+    blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
+    memset(dynamic_shared_, 0xff, shared_bytes);  // shared memory starts as rubbish: NaN
+    if (__start_cuda_shared) {
+      memset(__start_cuda_shared, 0xff, __stop_cuda_shared - __start_cuda_shared);
+    }
+    run_block_(sequence, order);
+  }
+  free(sequence);
+}
+
+template <class A> struct StandinArgument {
+  static bool fits(size_t bytes, size_t item_bytes) { return !item_bytes && bytes == sizeof(A); }
+};
+template <class A> struct StandinArgument<A*> {
+  static bool fits(size_t, size_t item_bytes) { return item_bytes == sizeof(A); }
+};
+template <> struct StandinArgument<void*> {
+  static bool fits(size_t, size_t item_bytes) { return item_bytes != 0; }
+};
+
+template <class... A, size_t... I>
+static void call_(void (*kernel)(A...), void** values, std::index_sequence<I...>) {
+  kernel(*(A*)values[I]...);
+}
+
+// sizes: bytes of each argument; items: bytes of an element, 0 for a scalar.
+template <class... A>
+static const char* launch_(void (*kernel)(A...), void** values, const size_t* sizes,
+                           const size_t* items, int given, const unsigned* grid,
+                           const unsigned* block, size_t shared_bytes, int order) {
+  static void (*kernel_)(A...);
+  static void** values_;
+  kernel_ = kernel;
+  values_ = values;
+  error_[0] = 0;
+  constexpr int wanted = (int)sizeof...(A);
+  if (given != wanted) {
+    snprintf(error_, sizeof error_, "the kernel takes %d arguments, %d given", wanted, given);
+    return error_;
+  }
+  int k = 0, wrong = -1;
+  ((wrong = StandinArgument<A>::fits(sizes[k], items[k]) ? wrong : k, ++k), ...);
+  if (wrong >= 0) {
+    snprintf(error_, sizeof error_, "argument %d (%zu bytes%s) does not fit the kernel's parameter",
+             wrong, items[wrong] ? items[wrong] : sizes[wrong], items[wrong] ? " an element" : "");
+    return error_;
+  }
+  body_ = [] { call_(kernel_, values_, std::index_sequence_for<A...>{}); };
+  gridDim = {grid[0], grid[1], grid[2]};
+  blockDim = {block[0], block[1], block[2]};
+  count_ = (int)(block[0] * block[1] * block[2]);
+  standin_stacks(count_);
+  threads_ = (StandinThread*)calloc(count_, sizeof(StandinThread));
+  dynamic_shared_ = (char*)aligned_alloc(64, (shared_bytes + 127) / 64 * 64);
+  run_grid_(order, shared_bytes);
+  free(threads_);
+  free(dynamic_shared_);
+  return error_[0] ? error_ : nullptr;
+}

@@ -1,0 +1,132 @@
+"""The house: who may import whom, and the package list against the tree."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [
+    {"errors", "typing"},
+    {"backends"},
+    {"autograd"},
+    {"ops"},
+    {"nn", "optim", "data"},
+    {"train"},
+    {"plot"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+SINGLE_IMPORTERS = {
+    "cupy": {"backends/cupy_backend.py", "backends/cublaslt.py"},
+    "ctypes": {"backends/cupy_backend.py", "backends/cublaslt.py"},
+    "scipy": {"gpunn/ops/activations.py"},
+    "matplotlib": {"gpunn/plot/curves.py"},
+    "tqdm": {"gpunn/train/trainer.py"},
+    "safetensors": {"gpunn/train/checkpoint.py"},
+    "pooch": {"gpunn/data/mnist.py"},
+    "sklearn": set(),
+}
+
+
+def sources():
+    files = [*(ROOT / "backends").rglob("*.py"), *(ROOT / "gpunn").rglob("*.py")]
+    return sorted(f for f in files if "gpunn/backends" not in f.as_posix())
+
+
+def part_of(path):
+    relative = path.relative_to(ROOT)
+    if relative.parts[0] == "backends":
+        return "backends"
+    return relative.parts[1].removesuffix(".py")
+
+
+def imports(tree):
+    """Every imported module with whether only a type checker sees it."""
+    checking = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+            if node.module == "gpunn":
+                names = [f"gpunn.{alias.name}" for alias in node.names]
+        for name in names:
+            yield name, id(node) in checking
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_go_down_only(path):
+    part = part_of(path)
+    if part in ("__init__", "__main__"):
+        return
+    for name, checking in imports(ast.parse(path.read_text())):
+        words = name.split(".")
+        assert words[0] != "backends", "import it as gpunn.backends"
+        if words[0] != "gpunn" or checking:
+            continue
+        if len(words) == 1 or words[1] not in RANK:
+            assert part == "cli", f"{name}: only the command line imports the whole library"
+            continue
+        same = words[1] == part
+        assert same or RANK[words[1]] < RANK[part], f"{part} imports {words[1]}, which is above it"
+
+
+@pytest.mark.parametrize("package", SINGLE_IMPORTERS)
+def test_single_importers(package):
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources()
+        for name, _ in imports(ast.parse(path.read_text()))
+        if name.split(".")[0] == package
+    }
+    assert found <= SINGLE_IMPORTERS[package]
+
+
+def test_the_package_list_is_the_tree():
+    tomllib = pytest.importorskip("tomllib", reason="tomllib is in Python 3.11 and newer")
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in sources()
+        if path.name == "__init__.py"
+    }
+    found = {"gpunn.backends" if name == "backends" else name for name in found}
+    assert set(setup["packages"]) == found
+
+
+def test_backends_is_one_folder_under_two_names():
+    link = ROOT / "gpunn" / "backends"
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / "backends"
+
+
+def test_import_pulls_in_nothing_heavy():
+    code = (
+        "import sys, gpunn; "
+        "print([m for m in ('cupy', 'sklearn', 'scipy', 'matplotlib', 'tqdm', 'pooch', 'typer', "
+        "'safetensors') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert text.count("\n") < 500
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            code = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = code[-1].end_lineno - code[0].lineno + 1 if code else 0
+            assert lines <= 60, f"{node.name} has {lines} lines"
