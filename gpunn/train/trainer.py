@@ -141,7 +141,8 @@ class Trainer:
             callback.on_fit_start(self)
         step = EagerStep(self.model, self.loss, self.optimizer, self.regularizer, self.clip_norm)
         last_step = self.steps + epochs * steps
-        with _bar(epochs * steps, progress) as bar:
+        # an overflow is reported once, as the divergence it leads to
+        with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
             for number in range(1, epochs + 1):
                 start = time.perf_counter()
                 bar.set_description(

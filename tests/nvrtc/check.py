@@ -4,8 +4,9 @@
     python -m tests.nvrtc.check
 
 From exactly the text that CuPy would generate, float32 on contiguous arrays is compiled for every
-architecture; the other dtypes and strided 2-D arrays for a few of them (`FEW_ARCHS`), which keeps the check within minutes. bfloat16 is compiled where ml_dtypes is
-installed and a row kernel declares it. Exits with 1 if a kernel is refused.
+architecture; the other dtypes and strided 2-D arrays for a few of them (`FEW_ARCHS`), which keeps
+the check within minutes. A row kernel is compiled for the dtypes that it declares, on every
+architecture; bfloat16 where ml_dtypes is installed. Exits with 1 if a kernel is refused.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _case(kernel: str, variant: str, archs: tuple[int, ...], text) -> Case:
 
 
 def _elementwise(kernel, dtype: str, ndim: int) -> str:
-    """Inputs of a fixed type that are not raw are taken for scalars, as gpunn's kernels use them."""
+    """The text for one dtype; inputs of a fixed type that are not raw arrive as scalars."""
     args = []
     for param in (*kernel.inputs, *kernel.outputs):
         letter = len(param.type) == 1

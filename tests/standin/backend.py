@@ -6,6 +6,8 @@ from functools import cache
 
 from gpunn.backends import Device, register_backend
 from gpunn.backends.cupy_backend import CupyBackend
+from gpunn.backends.diagnosis import RungError
+from tests.standin.compiler import why_unavailable
 from tests.standin.cupy import make
 
 
@@ -26,6 +28,8 @@ class StandinBackend(CupyBackend):
 
     @classmethod
     def _check_package(cls):
+        if why_unavailable():
+            raise RungError(why_unavailable(), "Install g++ to run CUDA bodies on the CPU")
         return f"stand-in for CuPy {cls._cupy().__version__}"
 
     @classmethod

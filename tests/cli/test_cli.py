@@ -1,0 +1,156 @@
+"""The commands as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+
+
+def gpunn(*args, cwd, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "gpunn", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"} | env,
+    )
+
+
+def test_train_digits_then_predict(tmp_path):
+    done = gpunn("train", "digits", "--epochs", 4, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "device: c" in done.stdout
+    assert "(auto: " in done.stdout
+    assert "epoch 4/4" in done.stderr
+    assert "test accuracy: " in done.stdout
+    folder = tmp_path / "runs" / "digits"
+    assert {p.name for p in folder.iterdir()} == {
+        "model.safetensors",
+        "history.json",
+        "learning-curve.png",
+    }
+    assert (folder / "learning-curve.png").read_bytes()[:4] == b"\x89PNG"
+    record = json.loads((folder / "history.json").read_text())
+    assert len(record["curves"]["val_accuracy"]) == 4
+    assert f"{100 * record['test']['accuracy']:.2f} %" in done.stdout
+
+    predicted = gpunn("predict", folder / "model.safetensors", "digits", cwd=tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    rows = predicted.stdout.splitlines()
+    assert rows[0] == "prediction"
+    assert len(rows) == 1 + 1797
+    assert set(rows[1:]) == set("0123456789")
+
+
+def flowers(path, n=90):
+    data = gn.data.blobs(n, classes=3, seed=2, spread=0.3)
+    names = ["rose", "iris", "aster"]
+    lines = ["width,height,species"]
+    lines += [f"{a},{b},{names[c]}" for (a, b), c in zip(data.x * 50 + 7, data.y, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_train_and_predict_a_table(tmp_path):
+    flowers(tmp_path / "flowers.csv")
+    done = gpunn(
+        "train",
+        "flowers.csv",
+        "--target",
+        "species",
+        "--hidden",
+        8,
+        "--dropout",
+        0,
+        "--epochs",
+        40,
+        "--lr",
+        0.02,
+        "--output",
+        "out",
+        "--quiet",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epoch" not in done.stderr
+    args = ("predict", "out/model.safetensors", "flowers.csv", "--output", "p.csv")
+    predicted = gpunn(*args, cwd=tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    accuracy = float(predicted.stderr.split("accuracy: ")[1].split(" %")[0])
+    assert accuracy > 95
+    assert set((tmp_path / "p.csv").read_text().split()[1:]) == {"rose", "iris", "aster"}
+
+
+def test_train_and_predict_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (200, 3))
+    np.savez(tmp_path / "plane.npz", x=x, y=x @ [1.0, -2.0, 0.5] + 0.25)
+    done = gpunn(
+        "train", "plane.npz", "--hidden", "", "--epochs", 60, "--lr", 0.05, "--quiet", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" not in done.stdout
+    predicted = gpunn("predict", "runs/plane/model.safetensors", "plane.npz", cwd=tmp_path)
+    values = np.array(predicted.stdout.split()[1:], float)
+    np.testing.assert_allclose(values, x @ [1.0, -2.0, 0.5] + 0.25, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("train", "nothing.csv"), "no such file"),
+        (("train", "digits", "--activation", "rleu"), "leaky_relu"),
+        (("train", "digits", "--optimizer", "adm"), "adamw"),
+        (("train", "digits", "--hidden", "a,b"), "--hidden 256,128"),
+        (("train", "digits", "--batch-size", "0"), "batch_size=0"),
+        (("train", "digits", "--epochs", "0"), "epochs=0"),
+        (("train", "digits", "--dropout", "1"), "0 <= rate < 1"),
+        (("train", "digits", "--held-out", "2"), "--held-out"),
+        (("train", "digits", "--device", "cuda:70"), "cannot be used"),
+        (("train", "digits", "--device", "gpu"), "auto, cpu, cuda"),
+        (("train", "flowers.csv"), "--target"),
+        (("train", "flowers.csv", "--target", "colour"), "species"),
+        (("train", "digits", "--output", "flowers.csv/x"), "--output"),
+        (("predict", "flowers.csv", "digits"), "cannot be read"),
+        (("predict", "missing.safetensors", "digits"), "check the path"),
+    ],
+)
+def test_bad_input_is_one_clear_line(args, words, tmp_path):
+    flowers(tmp_path / "flowers.csv", 12)
+    done = gpunn(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert words in done.stderr
+    assert "epoch 1" not in done.stderr
+    assert "model.safetensors" not in {p.name for p in tmp_path.rglob("*")}
+
+
+def test_doctor_climbs_the_ladder(tmp_path):
+    done = gpunn("doctor", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "package" in done.stdout
+    assert gn.diagnose("cuda").reason in done.stdout
+    assert "The default device is cpu" in done.stdout
+
+
+def test_help_names_every_option_of_train(tmp_path):
+    text = gpunn("train", "--help", cwd=tmp_path).stdout
+    for option in ("--hidden", "--dropout", "--device", "--data-dir", "--output", "--seed"):
+        assert option in text
+
+
+def test_without_matplotlib_the_picture_is_missing_loudly(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
+    done = gpunn(
+        "train", "digits", "--epochs", 1, "--quiet", cwd=tmp_path, PYTHONPATH=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no picture: " in done.stdout
+    assert 'pip install "gpunn[plot]"' in done.stdout
+    assert (tmp_path / "runs" / "digits" / "model.safetensors").exists()

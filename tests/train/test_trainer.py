@@ -1,0 +1,309 @@
+"""The training loop: the same numbers on every device, and every bad input refused in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn, optim
+from gpunn.errors import (
+    ArgumentError,
+    DataError,
+    DeviceMismatchError,
+    DeviceUnavailableError,
+    DivergenceError,
+    DTypeError,
+    OutputError,
+    ShapeError,
+    UnknownNameError,
+)
+from gpunn.train import Callback, CSVLog, EarlyStopping
+
+
+def network(device="cpu", rate=0.5, dtype="float32"):
+    gn.manual_seed(0)
+    with gn.device(device):
+        return nn.Sequential(
+            nn.Linear(64, 32, "relu", dtype=dtype),
+            nn.Dropout(rate),
+            nn.Linear(32, 32, "tanh", dtype=dtype),
+            nn.Dropout(rate),
+            nn.Linear(32, 10, dtype=dtype),
+        )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return gn.data.load_digits().split(0.2, stratify=True)
+
+
+def fit(trainer, *args, **options):
+    return trainer.fit(*args, progress=False, **options)
+
+
+def test_every_device_trains_to_the_same_numbers(cuda_device, digits):
+    train, test = digits
+    curves, states = [], []
+    for device in ("cpu", cuda_device):
+        trainer = gn.Trainer(
+            network(device),
+            optimizer=optim.SGD(lr=0.1, momentum=0.9),
+            seed=3,
+            regularizer=optim.L2(1e-4),
+            schedule="cosine",
+            clip_norm=5.0,
+        )
+        history = fit(trainer, train, epochs=2, batch_size=64, validation=test)
+        curves.append(history["loss"] + history["val_loss"])
+        states.append([s.call for s in trainer.model.streams()])
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
+    assert states[0] == states[1] == [46, 46]
+
+
+def test_float64_on_two_devices_for_20_steps(cuda_device, digits):
+    train, _ = digits
+    states = []
+    for device in ("cpu", cuda_device):
+        trainer = gn.Trainer(network(device, dtype="float64"), optimizer="adam", seed=3)
+        fit(trainer, train.x[:640], train.y[:640], epochs=1, batch_size=32)
+        states.append(trainer.model.state_dict())
+    for name, value in states[0].items():
+        np.testing.assert_allclose(states[1][name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_digits_are_learned(digits):
+    train, test = digits
+    gn.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(64, 256, "relu"),
+        nn.Dropout(0.5),
+        nn.Linear(256, 128, "relu"),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+    )
+    trainer = gn.Trainer(net, schedule="cosine")
+    fit(trainer, train, epochs=50, batch_size=32)
+    assert trainer.evaluate(test)["accuracy"] >= 0.97
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
+    train, _ = digits
+    runs = []
+    for seed in (1, 1, 2):
+        trainer = gn.Trainer(network(), seed=seed)
+        runs.append(fit(trainer, train, epochs=2)["loss"])
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(digits):
+    train, _ = digits
+    whole, halves = gn.Trainer(network()), gn.Trainer(network())
+    curve = fit(whole, train, epochs=4)["loss"]
+    assert fit(halves, train, epochs=2)["loss"] + fit(halves, train, epochs=2)["loss"] == curve
+
+
+def test_a_step_by_hand_equals_the_trainer(digits):
+    train, _ = digits
+    trainer = gn.Trainer(network(rate=0.0), optimizer=optim.SGD(lr=0.1), seed=5)
+    fit(trainer, train, epochs=1, batch_size=100)
+    net = network(rate=0.0)
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    for x, y in gn.data.batches(train.x, train.y, 100, seed=5, epoch=1):
+        loss = gn.ops.softmax_cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, value in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(net.state_dict()[name], value)
+
+
+def test_full_batch_minibatch_and_single_points_on_a_quadratic():
+    """SGD on (w - t)**2 / 2: w moves by lr (t - w) a step, whatever the batch."""
+    x, t = np.ones((4, 1)), np.full(4, 3.0)
+    for batch, steps in ((4, 1), (2, 2), (1, 4)):
+        net = nn.Linear(1, 1, bias=False, init="zeros", dtype="float64")
+        trainer = gn.Trainer(net, loss="half_squared_error", optimizer=optim.SGD(lr=0.1))
+        fit(trainer, x, t, epochs=3, batch_size=batch)
+        expected = 3 * (1 - 0.9 ** (3 * steps))
+        assert net.weight.numpy()[0, 0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_reported_loss_is_the_mean_over_examples():
+    x, t = np.zeros((5, 1)), np.array([0.0, 0.0, 0.0, 0.0, 10.0])
+    net = nn.Linear(1, 1, bias=False, dtype="float64")
+    trainer = gn.Trainer(net, loss="half_squared_error", optimizer=optim.SGD(lr=0.0))
+    history = fit(trainer, x, t, epochs=1, batch_size=4)  # batches of 4 and of 1
+    assert history["loss"][0] == pytest.approx(10.0, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        ("binary_cross_entropy_with_logits", (0, 1)),
+        ("perceptron", (-1, 1)),
+        ("half_squared_error", (0, 1)),
+    ],
+)
+def test_binary_losses(loss, targets):
+    data = gn.data.blobs(200, classes=2, seed=1, spread=0.3)
+    y = np.where(data.y == 1, targets[1], targets[0])
+    trainer = gn.Trainer(nn.Linear(2, 1, seed=0), loss=loss, optimizer=optim.Adam(lr=0.05))
+    fit(trainer, data.x, y, epochs=30)
+    scores = trainer.evaluate(data.x, y)
+    if loss == "half_squared_error":
+        assert "accuracy" not in scores
+    else:
+        assert scores["accuracy"] > 0.95
+
+
+def test_one_hot_targets_equal_labels(digits):
+    train, test = digits
+    curves = []
+    for y in (train.y, np.eye(10)[train.y]):
+        trainer = gn.Trainer(network(rate=0.0), seed=1)
+        curves.append(fit(trainer, train.x, y, epochs=2)["loss"])
+        assert "accuracy" in trainer.evaluate(test.x, np.eye(10)[test.y])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+
+
+def test_early_stopping_brings_the_best_weights_back(digits):
+    train, test = digits
+    trainer = gn.Trainer(network(rate=0.0), optimizer=optim.Adam(lr=0.05))
+    history = fit(trainer, train, epochs=60, validation=test, callbacks=[EarlyStopping(patience=3)])
+    assert len(history) < 60
+    assert "3 epochs" in history.stopped
+    best = min(history["val_loss"])
+    assert history["val_loss"][-1] > best
+    assert trainer.evaluate(test)["loss"] == pytest.approx(best, rel=1e-6)
+
+
+def test_early_stopping_needs_its_curve(digits):
+    with pytest.raises(ArgumentError, match="validation data"):
+        fit(gn.Trainer(network()), digits[0], epochs=1, callbacks=[EarlyStopping()])
+
+
+def test_csv_log(digits, tmp_path):
+    path = tmp_path / "log.csv"
+    history = fit(gn.Trainer(network()), digits[0], epochs=3, callbacks=[CSVLog(path)])
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("epoch,loss")
+    assert [float(line.split(",")[1]) for line in lines[1:]] == history["loss"]
+
+
+def test_an_unwritable_log_is_found_before_training(digits, tmp_path):
+    trained = []
+
+    class Watch(Callback):
+        def on_epoch_end(self, trainer, epoch, history):
+            trained.append(epoch)
+
+    log = CSVLog(tmp_path / "missing" / "log.csv")
+    with pytest.raises(OutputError, match=r"log\.csv"):
+        fit(gn.Trainer(network()), digits[0], epochs=1, callbacks=[log, Watch()])
+    assert not trained
+
+
+def test_schedules_reach_the_update(digits):
+    trainer = gn.Trainer(network(), optimizer=optim.SGD(lr=0.5), schedule="linear")
+    history = fit(trainer, digits[0], epochs=2, batch_size=512)  # 3 steps an epoch
+    assert history["lr"] == pytest.approx([0.5 * (1 - 2 / 6), 0.5 * (1 - 5 / 6)])
+
+
+def test_divergence_names_the_layer_and_updates_nothing(digits):
+    net = network(rate=0.0)
+    net[2].weight.data[0, 0] = np.inf
+    before = net.state_dict()
+    with pytest.raises(DivergenceError, match=r"parameter '2\.weight'"):
+        fit(gn.Trainer(net), digits[0], epochs=1)
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_divergence_in_a_layer_without_broken_parameters():
+    net = nn.Sequential(nn.Linear(1, 1, init="he_normal", seed=0), nn.Activate(gn.ops.exp))
+    net[0].weight.data[...] = 1e4
+    with pytest.raises(DivergenceError, match=r"layer '1' \(Activate\)"):
+        fit(gn.Trainer(net, loss="squared_error"), np.ones((4, 1)), np.ones(4), epochs=1)
+
+
+def test_divergence_on_a_device_is_found_at_the_end_of_the_epoch(cuda_device, digits):
+    net = network(cuda_device, rate=0.0)
+    net[0].bias.data.fill(np.nan)
+    with pytest.raises(DivergenceError, match=r"'0\.bias'"):
+        fit(gn.Trainer(net), digits[0], epochs=1)
+
+
+X, Y = np.ones((6, 64), np.float32), np.arange(6)
+
+
+def with_nan(x):
+    x = x.copy()
+    x[2, 5] = np.nan
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "error", "words"),
+    [
+        (with_nan(X), Y, {}, DataError, "row 2, column 5"),
+        (X[:0], Y[:0], {}, DataError, "at least one"),
+        (X, Y[:5], {}, ShapeError, r"\(6, 64\).*\(5,\)"),
+        (X[:, :60], Y, {}, ShapeError, r"\(1, 60\).*\(64, 32\)"),
+        (X, Y + 5, {}, DataError, "label 10 in row 5"),
+        (X, Y - 1, {}, DataError, "label -1 in row 0"),
+        (X, Y * 0.5, {}, DTypeError, "integer"),
+        (X.astype(str), Y, {}, DTypeError, "numbers"),
+        (X, None, {}, DataError, "without targets"),
+        (X, Y, {"batch_size": 0}, ArgumentError, "batch_size=0"),
+        (X, Y, {"batch_size": 2.5}, ArgumentError, "batch_size=2.5"),
+        (X, Y, {"epochs": 0}, ArgumentError, "epochs=0"),
+        (X, Y, {"validation": X}, ArgumentError, "pair"),
+        (X, Y, {"validation": (with_nan(X), Y)}, DataError, "validation"),
+    ],
+)
+def test_bad_input_is_refused_before_training(x, y, options, error, words, device):
+    net = network(device)
+    before = net.state_dict()
+    with pytest.raises(error, match=words):
+        fit(gn.Trainer(net), x, y, **({"epochs": 1} | options))
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"loss": "mse"}, UnknownNameError, "half_squared_error"),
+        ({"optimizer": 3}, ArgumentError, "optimizer"),
+        ({"device": "tpu"}, UnknownNameError, "cpu, cuda"),
+        ({"seed": -1}, ArgumentError, "seed"),
+    ],
+)
+def test_bad_arguments_of_the_trainer(options, error, words):
+    with pytest.raises(error, match=words):
+        gn.Trainer(network(), **options)
+
+
+def test_an_unusable_gpu_moves_nothing():
+    if gn.diagnose("cuda").usable:
+        pytest.skip("cuda:0 can be used here")
+    net = network()
+    with pytest.raises(DeviceUnavailableError, match="gpunn doctor"):
+        gn.Trainer(net, device="cuda")
+    assert str(net.device) == "cpu"
+
+
+def test_data_of_another_device_is_not_moved_in_silence(cuda_device):
+    x = gn.backend(cuda_device).upload(X)
+    with pytest.raises(DeviceMismatchError, match=rf"{cuda_device}.*cpu"):
+        fit(gn.Trainer(network()), x, Y, epochs=1)
+
+
+def test_data_on_the_device_stays_there(cuda_device, digits):
+    train, _ = digits
+    b = gn.backend(cuda_device)
+    curves = []
+    for x, y in ((train.x, train.y), (b.upload(train.x), b.upload(train.y))):
+        curves.append(fit(gn.Trainer(network(cuda_device)), x, y, epochs=1)["loss"])
+    assert curves[0] == curves[1]
