@@ -8,7 +8,7 @@ counts up before each block of four words, so word w is word w % 4 of the block 
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -108,7 +108,7 @@ class _Seeds:
     def next(self) -> RandomStream:
         """A stream that no layer has."""
         if self.seed is None:
-            return RandomStream(secrets.randbits(64))
+            return RandomStream(int.from_bytes(os.urandom(8), "little"))
         self.stream += 1
         return RandomStream(self.seed, self.stream)
 

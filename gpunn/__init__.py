@@ -10,7 +10,10 @@ Example:
     >>> history = trainer.fit(digits.x, digits.y, epochs=1, progress=False)
 """
 
-from gpunn import data, nn, ops, optim, plot, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gpunn import ops
 from gpunn.autograd import Tensor, gradcheck, no_grad, tensor
 from gpunn.backends import (
     Device,
@@ -23,7 +26,10 @@ from gpunn.backends import (
     set_default_device,
 )
 from gpunn.errors import GpunnError
-from gpunn.train import Trainer, load, save
+
+if TYPE_CHECKING:
+    from gpunn import data, nn, optim, plot, train
+    from gpunn.train import Trainer, load, save
 
 __version__ = "0.1.0"
 
@@ -51,3 +57,28 @@ __all__ = [
     "tensor",
     "train",
 ]
+
+_ON_FIRST_USE = {
+    "data": "gpunn.data",
+    "nn": "gpunn.nn",
+    "optim": "gpunn.optim",
+    "plot": "gpunn.plot",
+    "train": "gpunn.train",
+    "Trainer": "gpunn.train",
+    "load": "gpunn.train",
+    "save": "gpunn.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a bare `import gpunn` need not wait for."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'gpunn' has no attribute {name!r}")
+    module = import_module(_ON_FIRST_USE[name])
+    value = module if module.__name__ == f"gpunn.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

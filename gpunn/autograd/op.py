@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +11,9 @@ from gpunn.autograd.engine import Backward, Node, is_recording
 from gpunn.autograd.tensor import METHODS, Tensor
 from gpunn.backends import Backend, backend_of
 from gpunn.errors import DeviceMismatchError, DTypeError
+
+if TYPE_CHECKING:
+    import inspect
 
 OPS: dict[str, Op] = {}
 """Every operation, by name."""
@@ -30,9 +32,14 @@ class Op:
             raise ValueError(f"two operations are named {name!r}; a name must be unique")
         self.vjp, self.name = vjp, name
         self.__name__, self.__doc__ = name, vjp.__doc__
-        signature = inspect.signature(vjp)
-        self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
         OPS[name] = METHODS[name] = self
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        import inspect
+
+        signature = inspect.signature(self.vjp)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"

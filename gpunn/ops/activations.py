@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpunn.autograd import OPS, Op, op
 from gpunn.autograd.engine import Backward
@@ -197,7 +196,7 @@ tanh = Activation(
     grad_cuda="gx = gy * (T(1) - y * y);",
 )
 
-_ZEROS: dict[Any, NDArray[Any]] = {}
+_ZEROS: dict[Any, Array] = {}
 
 
 def _zero_row(x: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +101,8 @@ class CSVLog(Callback):
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
         """Add a row."""
+        import csv
+
         numbers = {"epoch": epoch, **history.last()}
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(numbers))

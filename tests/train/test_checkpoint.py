@@ -13,6 +13,8 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
 from gpunn.train import read_info
 
+OTHER = {"module": "Linear", "config": {"in_features": 3, "out_features": 2}}
+
 
 def graph():
     return nn.Graph(
@@ -99,12 +101,7 @@ def rewrite(path, **changes):
         ({"architecture": "{"}, "cannot be built"),
         ({"architecture": '{"module": "Teapot", "config": {}}'}, "Teapot.*Linear"),
         ({"architecture": '{"module": "Linear", "config": {"in_features": 3}}'}, "cannot be built"),
-        (
-            {
-                "architecture": '{"module": "Linear", "config": {"in_features": 3, "out_features": 2}}'
-            },
-            "expected the names",
-        ),
+        ({"architecture": json.dumps(OTHER)}, "expected the names"),
     ],
 )
 def test_headers_that_do_not_fit(saved, changes, words):
