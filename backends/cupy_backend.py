@@ -204,7 +204,7 @@ class CupyBackend(Backend):
     def random_words(self, count: int, key: tuple[int, int], call: int) -> Array:
         """The same words as on the CPU, from the CUDA body."""
         out = self.empty((count,), np.uint64)
-        return self.launch(RANDOM_WORDS, *key, call, out=out)
+        return self.launch(RANDOM_WORDS, *map(np.uint64, (*key, call)), out=out)
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -76,11 +76,13 @@ class RandomStream:
         seed: 64-bit seed.
         stream: 64-bit number of the stream; two streams of one seed are independent.
         call: how many draws were taken; goes into a checkpoint.
+        chosen: whether a user named the seed, so that a Trainer leaves it alone.
     """
 
     seed: int
     stream: int = 0
     call: int = 0
+    chosen: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("stream", self.stream), ("call", self.call)):
@@ -129,7 +131,7 @@ def manual_seed(seed: int) -> None:
 
 def new_stream(seed: int | None = None) -> RandomStream:
     """A stream of `seed`, or the next one of `manual_seed`, or one that nobody used before."""
-    return _SEEDS.next() if seed is None else RandomStream(seed)
+    return _SEEDS.next() if seed is None else RandomStream(seed, chosen=True)
 
 
 def uniform(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:

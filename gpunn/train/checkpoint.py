@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpunn.backends import RandomStream, resolve_device
 from gpunn.backends import device as default_device
-from gpunn.backends import resolve_device
 from gpunn.errors import GpunnError, ModelFileError, OutputError
 from gpunn.nn.module import MODULES, Module
 from gpunn.typing import DeviceLike
@@ -39,7 +40,7 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
         "format": FORMAT,
         "version": str(VERSION),
         "architecture": json.dumps(_spec(model)),
-        "streams": json.dumps([[s.seed, s.stream, s.call] for s in model.streams()]),
+        "streams": json.dumps([asdict(stream) for stream in model.streams()]),
         "info": json.dumps(dict(info or {})),
     }
     write_atomically(Path(path), to_bytes(model.state_dict(), metadata=header))
@@ -62,7 +63,7 @@ def load(path: str | Path, *, device: DeviceLike = None) -> Module:
         with default_device(there):
             model: Module = _build(json.loads(header["architecture"]))
         for stream, numbers in zip(model.streams(), json.loads(header["streams"]), strict=True):
-            stream.seed, stream.stream, stream.call = numbers
+            vars(stream).update(asdict(RandomStream(**numbers)))
     except ModelFileError:
         raise
     except (KeyError, TypeError, ValueError, GpunnError) as error:

@@ -48,6 +48,7 @@ class Trainer:
         optimizer: a registered name, or an optimizer, with parameters or without.
         device: where to train; None for where the model is; "auto" for a GPU if one can be used.
         seed: of shuffling and dropout. The same seed gives the same order and masks everywhere.
+            A dropout layer that was given a seed of its own keeps it.
         regularizer: a penalty on the weights, or a constraint.
         schedule: of the learning rate, by optimizer steps; a registered name or a `Schedule`.
         clip_norm: largest global norm of the gradients, None for no limit.
@@ -57,6 +58,7 @@ class Trainer:
 
     Raises:
         UnknownNameError: an unknown loss, optimizer or schedule.
+        ArgumentError: an optimizer that belongs to another model.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -89,9 +91,15 @@ class Trainer:
         self.model = model if device is None else model.to(device)
         self.seed = RandomStream(seed).seed
         for number, stream in enumerate(model.streams(), start=1):
-            stream.seed, stream.stream, stream.call = self.seed, number, 0
+            if not stream.chosen:
+                stream.seed, stream.stream, stream.call = self.seed, number, 0
         if self.optimizer.flat is None:
             self.optimizer.bind(model.parameters())
+        elif not set(self.optimizer.flat.tensors) <= set(model.parameters()):
+            raise ArgumentError(
+                "got an optimizer of another model's parameters; expected one of this model's: "
+                "make it with model.parameters(), or without parameters"
+            )
         self.base_lr = self.optimizer.lr
         self.epoch = 0
         self.steps = 0

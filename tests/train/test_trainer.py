@@ -307,3 +307,14 @@ def test_data_on_the_device_stays_there(cuda_device, digits):
     for x, y in ((train.x, train.y), (b.upload(train.x), b.upload(train.y))):
         curves.append(fit(gn.Trainer(network(cuda_device)), x, y, epochs=1)["loss"])
     assert curves[0] == curves[1]
+
+
+def test_a_dropout_layer_keeps_the_seed_it_was_given(digits):
+    net = nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.5, seed=77), nn.Dropout(0.5))
+    gn.Trainer(net, seed=3)
+    assert [(s.seed, s.stream) for s in net.streams()] == [(77, 0), (3, 2)]
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    with pytest.raises(ArgumentError, match="another model"):
+        gn.Trainer(network(), optimizer=optim.SGD(network().parameters()))
