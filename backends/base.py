@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gpunn.backends import registry
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
@@ -32,6 +33,10 @@ class Backend(ABC):
 
     def __init__(self, device: Device) -> None:
         self.device = device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one backend for a device: a copy of it is itself."""
+        return registry.backend_for, (self.device,)
 
     @classmethod
     @abstractmethod

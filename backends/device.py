@@ -42,21 +42,22 @@ class Choice(NamedTuple):
     why: str
 
 
-def parse(name: str) -> Device:
+def parse(name: str, source: str = "") -> Device:
     """The device of a name: "cpu", "cuda" (= "cuda:0"), "cuda:1".
 
+    Args:
+        name: the name.
+        source: where it was found, for the message.
+
     Raises:
-        UnknownNameError: a kind that no backend is registered for.
-        ArgumentError: not of that form, or an index on the CPU.
+        UnknownNameError: not of that form, or a kind that no backend is registered for.
+        ArgumentError: an index on the CPU.
     """
     match = _NAME.fullmatch(name.strip().lower())
-    if match is None:
-        raise ArgumentError(
-            f'got device {name!r}; expected "cpu", "cuda", "cuda:N" or "auto": name one of these'
-        )
+    if match is None or match["kind"] not in registry.kinds():
+        known = (*registry.kinds(), "auto", "cuda:1 (any number)")
+        raise UnknownNameError("device" if not source else f"device in {source},", name, known)
     kind, index = match["kind"], match["index"]
-    if kind not in registry.kinds():
-        raise UnknownNameError("device", name, (*registry.kinds(), "auto"))
     if kind == "cpu" and index not in (None, "0"):
         raise ArgumentError(f'got device {name!r}; there is one CPU device: use "cpu"')
     return Device(kind, int(index or 0))
@@ -76,7 +77,7 @@ def choose_device(spec: DeviceLike = None) -> Choice:
         return Choice(spec, "asked for")
     name, source = (spec, "asked for") if spec is not None else _default_name()
     if name.strip().lower() != "auto":
-        device = parse(name)
+        device = parse(name, source if spec is None else "")
         registry.backend_for(device)
         return Choice(device, source)
     diagnosis = registry.diagnose("cuda")

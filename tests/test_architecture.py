@@ -35,7 +35,8 @@ SINGLE_IMPORTERS = {
 
 def sources():
     files = [*(ROOT / "backends").rglob("*.py"), *(ROOT / "gpunn").rglob("*.py")]
-    return sorted(f for f in files if "gpunn/backends" not in f.as_posix())
+    link = ROOT / "gpunn" / "backends"
+    return sorted(f for f in files if link not in f.parents)
 
 
 def part_of(path):
@@ -107,6 +108,8 @@ def test_the_package_list_is_the_tree():
 
 def test_backends_is_one_folder_under_two_names():
     link = ROOT / "gpunn" / "backends"
+    if not (ROOT / ".git").exists():
+        pytest.skip("only a checkout has the link; an archive of the sources does not")
     assert link.is_symlink()
     assert link.resolve() == ROOT / "backends"
 

@@ -41,6 +41,10 @@ class Op:
         signature = inspect.signature(self.vjp)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one operation of a name: a copy of it is itself."""
+        return _known, (self.name,)
+
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
 
@@ -58,6 +62,11 @@ class Op:
                 arg = arg.data
             elif isinstance(arg, np.ndarray) or hasattr(arg, "__cuda_array_interface__"):
                 here = backend_of(arg)
+            elif isinstance(arg, list) and not arrays:
+                raise DTypeError(
+                    f"got a list in {self.name}; expected a tensor or an array: wrap it with "
+                    "gpunn.tensor or numpy.asarray"
+                )
             else:
                 arrays.append(arg)
                 parents.append(None)
@@ -86,6 +95,10 @@ class Op:
         if not (live and is_recording()):
             return Tensor(y, backend=backend)
         return Tensor(y, backend=backend, node=Node(self.name, tuple(parents), backward))
+
+
+def _known(name: str) -> Op:
+    return OPS[name]
 
 
 def op(function: Callable[..., tuple[Any, Backward]]) -> Op:

@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.autograd.engine import Leaf, Node, run_backward
 from gpunn.backends import Backend, Device, as_array, backend, backend_of
 from gpunn.backends.base import FLOATS, float_dtype
-from gpunn.errors import DTypeError, GradientError, ShapeError
+from gpunn.errors import DeviceMismatchError, DTypeError, GradientError, ShapeError
 from gpunn.typing import Array, DeviceLike, DType, Shape
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
@@ -83,6 +83,41 @@ class Tensor:
         grad = f", grad of {self.node.name}" if self.node is not None else ""
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=20)
         return f"tensor({values}, dtype={self.dtype}, device={self.device}{grad})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or pickle keeps: content, device, and whether gradients arrive here."""
+        state = {"data": self.numpy(), "device": self.device}
+        state["leaf"] = isinstance(self.node, Leaf)
+        return state | {
+            name: getattr(self, name)
+            for name in vars(type(self)).get("__slots__", ())
+            if type(self) is not Tensor
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.backend = backend(state.pop("device"))
+        self.data = self.backend.upload(state.pop("data"))
+        self.node = Leaf(self.data.shape) if state.pop("leaf") else None
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def __array__(self, dtype: DType = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """What `numpy.asarray` takes, on the CPU only: nothing is copied from a GPU in silence."""
+        if not self.backend.synchronous:
+            raise DeviceMismatchError(
+                f"got numpy.asarray of a tensor on {self.device}; expected one on the CPU: use "
+                ".numpy() for a copy on the host"
+            )
+        return np.array(self.data, dtype=dtype)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
 
     def __len__(self) -> int:
         if not self.shape:

@@ -80,6 +80,7 @@ def train(
         bool | None,
         typer.Option(help="Scale features to mean 0 and deviation 1. By default: for files only."),
     ] = None,
+    delimiter: Annotated[str, typer.Option(help="CSV: the character between two cells.")] = ",",
     seed: Annotated[int, typer.Option(help="Of weights, order, dropout and the split.")] = 0,
     device: DeviceOption = "auto",
     output: Annotated[
@@ -99,30 +100,34 @@ def train(
     """
     from gpunn.cli.train import Settings, run
 
-    run(
-        Settings(
-            data=data,
-            target=target,
-            task=task.value,
-            hidden=hidden,
-            activation=activation,
-            dropout=dropout,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            lr=lr,
-            schedule=schedule,
-            l2=l2,
-            patience=patience,
-            held_out=held_out,
-            standardize=standardize,
-            seed=seed,
-            device=device,
-            output=output,
-            data_dir=data_dir,
-            progress=not quiet,
-        )
+    settings = Settings(
+        data=data,
+        target=target,
+        task=task.value,
+        delimiter=delimiter,
+        hidden=hidden,
+        activation=activation,
+        dropout=dropout,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        lr=lr,
+        schedule=schedule,
+        l2=l2,
+        patience=patience,
+        held_out=held_out,
+        standardize=standardize,
+        seed=seed,
+        device=device,
+        output=output,
+        data_dir=data_dir,
+        progress=not quiet,
     )
+    try:
+        run(settings)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: nothing was written", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -40,8 +40,9 @@ def run() -> None:
         typer.echo('\nThe GPU can be used: device="cuda", or "auto".')
     else:
         typer.echo(f"\nThe GPU cannot be used: {diagnosis.reason}.\n{diagnosis.remedy}.")
-    choice = gpunn.choose_device()
-    typer.echo(f"The default device is {choice.device} ({choice.why}).")
+    choice, auto = gpunn.choose_device(), gpunn.choose_device("auto")
+    typer.echo(f"In Python, arrays go to {choice.device} by default ({choice.why}).")
+    typer.echo(f"gpunn train and gpunn predict take {auto.device} by default ({auto.why}).")
 
 
 def _system() -> str:

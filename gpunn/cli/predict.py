@@ -13,7 +13,7 @@ import typer
 
 import gpunn
 from gpunn.cli.sources import EMBEDDED, load_source
-from gpunn.data import Standardizer, load_features
+from gpunn.data import load_features
 from gpunn.errors import DataError, OutputError, ShapeError
 from gpunn.nn import Linear, Module
 from gpunn.train import load, read_info
@@ -27,8 +27,6 @@ def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path 
     typer.echo(f"device: {choice.device} ({choice.why})", err=True)
     x, labels = _examples(data, info, data_dir)
     _check_width(model, x, data)
-    if info.get("scaler"):
-        x = Standardizer.from_dict(info["scaler"])(x)
     if info.get("classes"):
         found = model.classify(x)
         names = [info["classes"][k] for k in found]
@@ -54,7 +52,8 @@ def _examples(
     path = Path(data)
     if not path.is_file():
         raise DataError(f"got {data!r} as DATA; expected {' or '.join(EMBEDDED)}, or a file")
-    return load_features(path, info.get("features"), info.get("target"))
+    delimiter = info.get("delimiter", ",")
+    return load_features(path, info.get("features"), info.get("target"), delimiter=delimiter)
 
 
 def _check_width(model: Module, x: np.ndarray[Any, Any], data: str) -> None:

@@ -36,7 +36,11 @@ class Source:
 
 
 def load_source(
-    name: str, target: str | None = None, task: str = "auto", data_dir: Path | None = None
+    name: str,
+    target: str | None = None,
+    task: str = "auto",
+    data_dir: Path | None = None,
+    delimiter: str = ",",
 ) -> Source:
     """Load what a DATA argument names.
 
@@ -44,6 +48,8 @@ def load_source(
         DataError: no such data set or file, or a broken one.
         ArgumentError: a CSV file without --target.
     """
+    if name in EMBEDDED and target is not None:
+        raise ArgumentError(f"got --target {target} for {name}, which has its own; leave it out")
     if name == "digits":
         return Source(load_digits())
     if name == "mnist":
@@ -58,4 +64,4 @@ def load_source(
         return Source(load_npz(path), is_file=True)
     if target is None:
         raise ArgumentError(f"got {name} without a target; expected --target COLUMN")
-    return Source(load_csv(path, target, task=task), is_file=True)
+    return Source(load_csv(path, target, task=task, delimiter=delimiter), is_file=True)

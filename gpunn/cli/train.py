@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 
 import gpunn
 from gpunn.cli.sources import load_source
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError
-from gpunn.nn import Dropout, Linear, Module, Sequential
+from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
 from gpunn.train import EarlyStopping, History, Trainer, save
 
@@ -25,6 +26,7 @@ class Settings:
     data: str
     target: str | None
     task: str
+    delimiter: str
     hidden: str
     activation: str
     dropout: float
@@ -48,15 +50,19 @@ def run(settings: Settings) -> None:
     """Train, report, and write the model, its learning curve and the run's numbers."""
     choice = gpunn.choose_device(settings.device)
     typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
-    source = load_source(settings.data, settings.target, settings.task, settings.data_dir)
+    source = load_source(
+        settings.data, settings.target, settings.task, settings.data_dir, settings.delimiter
+    )
     train, test = source.splits(settings.held_out, settings.seed)
-    scaler = None
-    if settings.standardize or (settings.standardize is None and source.is_file):
-        scaler = Standardizer.fit(train.x)
-        train, test = scaler(train), scaler(test)
+    validation = test
+    if settings.patience:  # the epoch is chosen by other examples than the test's
+        train, validation = _split(train, settings)
+    wanted = source.is_file if settings.standardize is None else settings.standardize
+    scaler = Standardizer.fit(train.x) if wanted else None
+    unit = None if train.classes else Standardizer.fit(train.y)
     gpunn.manual_seed(settings.seed)
     with gpunn.device(choice.device):
-        model = build(settings, train)
+        model = build(settings, train, scaler)
     trainer = Trainer(
         model,
         loss="softmax_cross_entropy" if train.classes else "half_squared_error",
@@ -69,27 +75,31 @@ def run(settings: Settings) -> None:
     weights = sum(p.size for p in model.parameters())
     typer.echo(f"data: {train.name}, {len(train)} examples to train on, {len(test)} to test on")
     typer.echo(f"model: {_sizes(model)}, {weights:,} parameters")
+    typer.echo(f"task: {_task(train, settings)}")
     history = trainer.fit(
-        train,
+        _in_units(train, unit),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
-        validation=test,
+        validation=_in_units(validation, unit),
         callbacks=[EarlyStopping(patience=settings.patience)] if settings.patience else (),
         progress=settings.progress,
     )
     if history.stopped:
         typer.echo(f"stopped: {history.stopped}")
-    scores = trainer.evaluate(test)
+    if unit is not None:
+        with gpunn.device(choice.device):
+            model = Sequential(*model.layers, Standardize(unit.mean, unit.scale, inverse=True))
+    scores = trainer.evaluate(test) if unit is None else _regression_scores(model, test)
     for name, value in scores.items():
         shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
         typer.echo(f"test {name}: {shown}")
-    _write(folder, settings, model, train, scaler, history, scores)
+    _write(folder, settings, model, train, history, scores)
 
 
-def build(settings: Settings, data: Dataset) -> Module:
+def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Sequential:
     """The network: hidden layers with dropout behind each, and a linear output layer."""
     outputs = len(data.classes) if data.classes else data.y.shape[1]
-    layers: list[Module] = []
+    layers: list[Module] = [] if scaler is None else [Standardize(scaler.mean, scaler.scale)]
     width = data.x.shape[1]
     for size in _hidden(settings.hidden):
         layers.append(Linear(width, size, activation=settings.activation))
@@ -106,6 +116,31 @@ def _hidden(text: str) -> list[int]:
         raise ArgumentError(
             f"got --hidden {text!r}; expected sizes with commas between them: --hidden 256,128"
         ) from error
+
+
+def _split(data: Dataset, settings: Settings) -> tuple[Dataset, Dataset]:
+    return data.split(settings.held_out, seed=settings.seed + 1, stratify=data.classes is not None)
+
+
+def _in_units(data: Dataset, unit: Standardizer | None) -> Dataset:
+    """The data with targets of mean 0 and deviation 1, for a regression."""
+    return data if unit is None else replace(data, y=unit(data.y))
+
+
+def _regression_scores(model: Module, test: Dataset) -> dict[str, float]:
+    """Root mean squared error in the target's unit, and the share of its variance explained."""
+    errors = model.predict(test.x) - test.y
+    spread = test.y - test.y.mean(axis=0)
+    explained = 1.0 - float(np.sum(errors**2) / max(float(np.sum(spread**2)), 1e-30))
+    return {"rmse": float(np.sqrt(np.mean(errors**2))), "r2": explained}
+
+
+def _task(data: Dataset, settings: Settings) -> str:
+    name = settings.target or "y"
+    if data.classes is None:
+        return f"regression of {name} (--task classification for classes)"
+    hint = " (--task regression for numbers)" if settings.target else ""
+    return f"classification into {len(data.classes)} classes{hint}"
 
 
 def _optimizer(settings: Settings) -> Optimizer:
@@ -139,16 +174,15 @@ def _write(
     settings: Settings,
     model: Module,
     data: Dataset,
-    scaler: Standardizer | None,
     history: History,
     scores: dict[str, float],
 ) -> None:
     info: dict[str, Any] = {
         "data": data.name,
         "target": settings.target,
+        "delimiter": settings.delimiter,
         "classes": data.classes,
         "features": data.features,
-        "scaler": None if scaler is None else scaler.to_dict(),
     }
     save(model, folder / "model.safetensors", info=info)
     record = {

@@ -10,7 +10,8 @@ import numpy as np
 from gpunn.backends import backend
 from gpunn.backends.random import RandomStream, permutation
 from gpunn.data.checks import check_count, check_lengths
-from gpunn.errors import ArgumentError
+from gpunn.data.dataset import Dataset
+from gpunn.errors import ArgumentError, DataError
 from gpunn.typing import Array, DeviceLike
 
 SHUFFLE_STREAM = 2**63  # the trainer's stream, so that both see the rows in the same order
@@ -18,8 +19,8 @@ SHUFFLE_STREAM = 2**63  # the trainer's stream, so that both see the rows in the
 
 def batches(
     x: Any,
-    y: Any,
-    batch_size: int,
+    y: Any = None,
+    batch_size: int = 128,
     *,
     seed: int = 0,
     epoch: int = 0,
@@ -33,7 +34,7 @@ def batches(
     Arguments are checked by this call, not by the first `next`.
 
     Args:
-        x: (N, ...) examples.
+        x: (N, ...) examples, or a `Dataset` with its targets.
         y: (N, ...) targets.
         batch_size: rows of a batch, at least 1; the last batch may be smaller.
         seed: 64-bit seed of the order.
@@ -48,7 +49,7 @@ def batches(
     Raises:
         ArgumentError: an argument outside its range, or `drop_last` would leave no batch.
         ShapeError: x and y of different lengths.
-        DataError: no rows.
+        DataError: no rows, or no targets.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -59,6 +60,10 @@ def batches(
         >>> np.sort(np.concatenate(shuffled))
         array([0, 1, 2, 3, 4])
     """
+    if isinstance(x, Dataset):
+        x, y = x.x, x.y
+    if y is None:
+        raise DataError("got x without targets; expected both, or a Dataset")
     x, y = np.asarray(x), np.asarray(y)
     check_lengths(x, y)
     steps = steps_per_epoch(len(x), batch_size, drop_last)

@@ -5,7 +5,7 @@ from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
 from gpunn.nn.dropout import Dropout, VanillaDropout
 from gpunn.nn.linear import Activate, Linear
 from gpunn.nn.module import Buffer, Module, Parameter, observe
-from gpunn.nn.normalization import BatchNorm, LayerNorm
+from gpunn.nn.normalization import BatchNorm, LayerNorm, Standardize
 
 __all__ = [
     "Activate",
@@ -20,8 +20,28 @@ __all__ = [
     "Parameter",
     "Residual",
     "Sequential",
+    "Standardize",
     "Sum",
     "VanillaDropout",
     "init",
     "observe",
 ]
+
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax", "Identity"),
+        'Linear(..., activation="relu") or Activate("relu")',
+    ),
+    **dict.fromkeys(
+        ("CrossEntropyLoss", "NLLLoss"), 'Trainer(loss="softmax_cross_entropy") or gpunn.ops'
+    ),
+    **dict.fromkeys(("MSELoss", "L1Loss"), 'Trainer(loss="squared_error") or gpunn.ops'),
+    **dict.fromkeys(("BCELoss", "BCEWithLogitsLoss"), "gpunn.ops.binary_cross_entropy_with_logits"),
+    "BatchNorm1d": "BatchNorm",
+    "Flatten": "Activate(lambda x: x.reshape(len(x), -1))",
+}
+
+
+def __getattr__(name: str) -> object:
+    hint = f": here it is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    raise AttributeError(f"module 'gpunn.nn' has no attribute {name!r}{hint}")

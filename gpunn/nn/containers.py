@@ -14,6 +14,10 @@ from gpunn.ops import add, concatenate
 
 
 def _as_module(layer: Module | str | Callable[..., Any]) -> Module:
+    if isinstance(layer, list | tuple):
+        raise ArgumentError(
+            f"got a {type(layer).__name__} as a layer; expected layers: use Sequential(*layers)"
+        )
     return layer if isinstance(layer, Module) else Activate(layer)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
-from gpunn.errors import ArgumentError, ModelFileError, ShapeError
+from gpunn.errors import ArgumentError, DTypeError, ModelFileError, ShapeError
 from gpunn.typing import Array, DeviceLike
 
 MODULES: dict[str, type[Module]] = {}
@@ -75,7 +75,7 @@ class Module:
         """The arguments that make this module again, as JSON values and modules."""
         raise ArgumentError(
             f"got a {type(self).__name__}, which defines no config(); expected one to save its "
-            "architecture: define it, or save only its state_dict()"
+            "architecture: define it, or write model.state_dict() with safetensors yourself"
         )
 
     def __call__(self, *inputs: Any) -> Tensor:
@@ -85,6 +85,18 @@ class Module:
         if observer is not None:
             observer(self, y)
         return y
+
+    def __repr__(self) -> str:
+        """The constructor's arguments, and the modules inside, indented."""
+        inside = [f"({name}): {child!r}" for name, child in self.children()]
+        if inside:
+            text = "\n".join(inside).replace("\n", "\n  ")
+            return f"{type(self).__name__}(\n  {text}\n)"
+        try:
+            config = self.config()
+        except ArgumentError:
+            return f"{type(self).__name__}()"
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"
 
     # what it consists of -------------------------------------------------------------------
 
@@ -125,6 +137,11 @@ class Module:
                     seen.add(id(value))
                     yield f"{prefix}.{name}" if prefix else name, value
 
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, then every buffer, once each."""
+        yield from self._tensors(Parameter)
+        yield from self._tensors(Buffer)
+
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter once, with its dotted name."""
         return self._tensors(Parameter)
@@ -135,29 +152,28 @@ class Module:
 
     @property
     def device(self) -> Device:
-        """The device of the parameters; the default device when there are none."""
+        """The device of the parameters and buffers; the default device when there are none."""
         return self.backend.device
 
     @property
     def backend(self) -> Backend:
-        """The backend of the parameters; the default one when there are none."""
-        for parameter in self.parameters():
-            return parameter.backend
+        """The backend of the parameters and buffers; the default one when there are none."""
+        for _, value in self._state():
+            return value.backend
         return backend()
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the parameters; float32 when there are none."""
-        for parameter in self.parameters():
-            return parameter.dtype
+        """The dtype of the parameters and buffers; float32 when there are none."""
+        for _, value in self._state():
+            return value.dtype
         return np.dtype(np.float32)
 
     # state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Host copies of all parameters and buffers, by name."""
-        tensors = (*self._tensors(Parameter), *self._tensors(Buffer))
-        return {name: value.numpy() for name, value in tensors}
+        return {name: value.numpy() for name, value in self._state()}
 
     def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
         """Set all parameters and buffers, in place.
@@ -165,11 +181,12 @@ class Module:
         Raises:
             ModelFileError: names are missing or left over, or a shape differs. Nothing is set.
         """
-        tensors = dict((*self._tensors(Parameter), *self._tensors(Buffer)))
+        tensors = dict(self._state())
         if tensors.keys() != state.keys():
+            missing, unknown = tensors.keys() - state.keys(), state.keys() - tensors.keys()
             raise ModelFileError(
-                f"got a state without {sorted(tensors.keys() - state.keys())} and with unknown "
-                f"{sorted(state.keys() - tensors.keys())}; expected the names of this model: "
+                f"got a state of other names (missing: {', '.join(sorted(missing)) or 'none'}; "
+                f"unknown: {', '.join(sorted(unknown)) or 'none'}); expected those of this model: "
                 "build the model that was saved"
             )
         for name, value in tensors.items():
@@ -197,7 +214,7 @@ class Module:
             DeviceUnavailableError: the device cannot be used; nothing is moved.
         """
         there = backend(device)
-        for _, value in (*self._tensors(Parameter), *self._tensors(Buffer)):
+        for _, value in self._state():
             if value.backend is not there:
                 value.data = there.upload(value.numpy())
                 value.backend = there
@@ -246,10 +263,13 @@ class Module:
             (N, ...) outputs, scores for a classifier.
 
         Raises:
-            ShapeError: x has no axis of examples.
+            ShapeError: x has no axis of examples, or does not fit the model.
+            DTypeError: x does not hold numbers.
             DeviceMismatchError: x lives on another GPU than the model.
         """
-        x = as_array(x)
+        x = as_array(x.data if isinstance(x, Tensor) else x)
+        if x.dtype.kind not in "fiub":
+            raise DTypeError(f"got {x.dtype} to predict from; expected an array of numbers")
         if not x.ndim:
             raise ShapeError("got a single number to predict from; expected (N, ...) examples")
         here, b = backend_of(x), self.backend
@@ -270,12 +290,19 @@ class Module:
     def classify(self, x: Array, *, batch_size: int = 4096) -> Array:
         """The class with the highest score for each example: (N,) integers.
 
-        One output column means two classes, told apart by its sign. No softmax is needed for
-        this (lecture 001).
+        No softmax is needed for this (lecture 001).
+
+        Raises:
+            ShapeError: outputs that are not (N, C) with at least two classes. What a single output
+                means depends on the loss: `Trainer.predict` knows.
         """
         scores = self.predict(x, batch_size=batch_size)
-        if scores.ndim == 1 or scores.shape[1] == 1:
-            return (scores.reshape(-1) > 0).astype(np.int64)
+        if scores.ndim != 2 or scores.shape[1] < 2:
+            raise ShapeError(
+                f"got outputs of shape {scores.shape} to classify; expected (N, C) scores of C >= "
+                "2 classes: pass (N, D) examples; for a single output use Trainer.predict, or a "
+                "threshold on predict(x)"
+            )
         return scores.argmax(axis=1)
 
 

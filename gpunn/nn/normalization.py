@@ -4,12 +4,68 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.base import float_dtype
+from gpunn.errors import ArgumentError, ShapeError
 from gpunn.nn.module import Buffer, Module, Parameter
-from gpunn.ops import batch_norm, layer_norm
+from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, subtract
 from gpunn.typing import DeviceLike, DType
+
+
+class Standardize(Module):
+    """Shift and scale each column by fixed numbers, y = (x - mean) / scale; not trained.
+
+    As a network's first layer it lets the model take data as they come. With `inverse`, y = x scale
+    + mean: as the last layer it gives a regression's outputs the unit of its targets.
+
+    Args:
+        mean: (D,) numbers.
+        scale: (D,) numbers other than 0.
+        inverse: undo the scaling.
+        dtype: float16, float32 or float64.
+        device: where the numbers live.
+
+    Raises:
+        ShapeError: mean and scale are not of one length.
+        ArgumentError: a scale of 0.
+    """
+
+    def __init__(
+        self,
+        mean: Any,
+        scale: Any,
+        *,
+        inverse: bool = False,
+        dtype: DType = "float32",
+        device: DeviceLike = None,
+    ) -> None:
+        mean, scale = np.asarray(mean, np.float64), np.asarray(scale, np.float64)
+        if mean.ndim != 1 or mean.shape != scale.shape:
+            raise ShapeError(f"got mean {mean.shape}, scale {scale.shape}; expected (D,) and (D,)")
+        if not scale.all():
+            raise ArgumentError("got a scale of 0; expected others: use 1 for a constant column")
+        b, kind = backend(device), float_dtype(dtype)
+        self.inverse = bool(inverse)
+        self.mean = Buffer(b.upload(mean.astype(kind)))
+        self.scale = Buffer(b.upload(scale.astype(kind)))
+
+    def forward(self, x: Any) -> Tensor:
+        """The shifted and scaled x, (N, D)."""
+        if self.inverse:
+            return add(multiply(x, self.scale), self.mean)
+        return divide(subtract(x, self.mean), self.scale)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "mean": self.mean.numpy().tolist(),
+            "scale": self.scale.numpy().tolist(),
+            "inverse": self.inverse,
+            "dtype": self.mean.dtype.name,
+        }
 
 
 class LayerNorm(Module):

@@ -32,6 +32,7 @@ from gpunn.ops.dropout import Rate, dropout, vanilla_dropout
 from gpunn.ops.linear import Dropped, linear
 from gpunn.ops.losses import (
     LOSSES,
+    ElementwiseLoss,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     get_loss,
@@ -50,6 +51,7 @@ __all__ = [
     "LOSSES",
     "Activation",
     "Dropped",
+    "ElementwiseLoss",
     "Rate",
     "abs_",
     "add",

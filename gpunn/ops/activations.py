@@ -435,6 +435,6 @@ def get_activation(activation: str | Callable[..., Any]) -> Callable[..., Any]:
     """
     if callable(activation):
         return activation
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise UnknownNameError("activation", activation, ACTIVATIONS)
     return OPS[activation]

@@ -8,7 +8,7 @@ from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw
-from gpunn.errors import ShapeError
+from gpunn.errors import DTypeError, ShapeError
 from gpunn.ops.activations import Activation, identity
 from gpunn.ops.dropout import Rate, dropout_words
 from gpunn.typing import Array
@@ -54,6 +54,11 @@ def linear(
         raise ShapeError(
             f"got x of shape {x.shape} and w of shape {w.shape}; expected (..., {w.shape[0]}) and "
             f"{w.shape}: check the number of input features"
+        )
+    if x.dtype != w.dtype:
+        raise DTypeError(
+            f"got x of {x.dtype} and w of {w.dtype}; expected one dtype: "
+            f"use x.astype({str(w.dtype)!r})"
         )
     if bias is not None and bias.shape != w.shape[1:]:
         raise ShapeError(

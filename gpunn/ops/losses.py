@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,11 +56,36 @@ def _no_target_gradient(name: str, needs: Any) -> None:
         )
 
 
+class Domain(NamedTuple):
+    """Which numbers a loss is made for: in words, as a test, and what to do with others."""
+
+    words: str
+    holds: Callable[[Array], Array]
+    remedy: str
+
+
+ZERO_TO_ONE = Domain(
+    "numbers from 0 to 1",
+    lambda t: (t >= 0) & (t <= 1),
+    "name the classes 0 and 1; use half_squared_error for other numbers",
+)
+SIGNS = Domain("-1 and +1", lambda t: abs(t) == 1, "use 2 * y - 1 for classes 0 and 1")
+PROBABILITIES = Domain(
+    "probabilities from 0 to 1",
+    lambda p: ~((p < 0) | (p > 1)),  # NaN passes: the loss itself reports it
+    "end the network in a sigmoid, or use binary_cross_entropy_with_logits",
+)
+
+
 class ElementwiseLoss(Op):
     """A loss of pairs (prediction p, target t), with its kernels.
 
+    Where numbers can be read without waiting for the device, every call checks that targets (and
+    predictions, for probabilities) are what the loss is made for; elsewhere `check_targets` does.
+
     Attributes:
-        kinks: values of p - t at which the derivative jumps.
+        targets: what targets are, in words, and the test of it; None for any numbers.
+        predictions: the same of predictions.
     """
 
     def __init__(
@@ -72,7 +97,10 @@ class ElementwiseLoss(Op):
         cuda: str,
         grad_numpy: Callable[..., Any],
         grad_cuda: str,
+        targets: Domain | None = None,
+        predictions: Domain | None = None,
     ) -> None:
+        self.targets, self.predictions = targets, predictions
         self.kernel = Elementwise(name, "p, t -> l", numpy, cuda)
         self.grad_kernel = Elementwise(
             f"{name}_grad", "gl, p, t, T scale -> gp", _scaled(grad_numpy), grad_cuda
@@ -80,6 +108,9 @@ class ElementwiseLoss(Op):
 
         def vjp(b: Backend, p: Array, t: Array, *, reduction: str = "mean") -> tuple[Any, Backward]:
             t = _as_prediction(b, name, p, t)
+            if b.synchronous:
+                self.check_targets(t)
+                _check_domain(f"predictions in {name}", p, predictions)
             y, scale = _reduce(b, b.launch(self.kernel, p, t), reduction)
 
             def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
@@ -91,6 +122,24 @@ class ElementwiseLoss(Op):
         vjp.__doc__ = doc
         super().__init__(vjp, name)
         LOSSES[name] = self
+
+    def check_targets(self, t: Array) -> None:
+        """Raise unless the loss is made for these targets; waits for the device.
+
+        Raises:
+            DataError: a target of another kind.
+        """
+        _check_domain(f"targets in {self.name}", t, self.targets)
+
+
+def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
+    if domain is None or bool(domain.holds(values).all()):
+        return
+    wrong = values[~domain.holds(values)]
+    raise DataError(
+        f"got {float(wrong.reshape(-1)[0])} among the {what}; expected {domain.words}: "
+        f"{domain.remedy}"
+    )
 
 
 def _scaled(slope: Callable[..., Any]) -> Callable[..., Any]:
@@ -208,6 +257,7 @@ binary_cross_entropy_with_logits = ElementwiseLoss(
     cuda="l = (p > T(0) ? p : T(0)) - p * t + log1p(exp(-abs(p)));",
     grad_numpy=_logit_slope,
     grad_cuda="gp = gl * scale * (T(1) / (T(1) + exp(-p)) - t);",
+    targets=ZERO_TO_ONE,
 )
 
 
@@ -255,6 +305,8 @@ binary_cross_entropy = ElementwiseLoss(
     cuda=_CLIP + "l = -(t * log(q) + (T(1) - t) * log1p(-q));",
     grad_numpy=_probability_slope,
     grad_cuda=_CLIP + "gp = gl * scale * (q - t) / (q * (T(1) - q));",
+    targets=ZERO_TO_ONE,
+    predictions=PROBABILITIES,
 )
 
 
@@ -282,6 +334,7 @@ perceptron = ElementwiseLoss(
     cuda="l = p * t < T(0) ? T(-(p * t)) : T(0);",
     grad_numpy=_perceptron_slope,
     grad_cuda="gp = p * t < T(0) ? T(gl * scale * -t) : T(0);",
+    targets=SIGNS,
 )
 
 # row losses --------------------------------------------------------------------------------
@@ -432,6 +485,6 @@ def get_loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:
     """
     if callable(loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise UnknownNameError("loss", loss, LOSSES)
     return LOSSES[loss]

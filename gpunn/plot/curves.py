@@ -10,7 +10,7 @@ from gpunn.errors import MissingExtraError, OutputError
 if TYPE_CHECKING:
     from gpunn.train import History
 
-TRAINING, HELD_OUT = "#3b6fb6", "#d1603d"
+TRAINING, VALIDATION = "#3b6fb6", "#d1603d"
 
 
 def learning_curve(history: History, path: str | Path, *, title: str = "") -> None:
@@ -31,16 +31,17 @@ def learning_curve(history: History, path: str | Path, *, title: str = "") -> No
         raise MissingExtraError("matplotlib", "plot", "the picture of a learning curve") from error
 
     epochs = range(1, len(history) + 1)
+    marks = {"marker": "o" if len(history) <= 10 else ""}
     panels = 2 if "val_accuracy" in history else 1
     figure = Figure(figsize=(4.8 * panels, 3.6), layout="constrained")
     axes: Any = figure.subplots(1, panels, squeeze=False)[0]
-    axes[0].semilogy(epochs, history["loss"], color=TRAINING, label="training")
+    axes[0].semilogy(epochs, history["loss"], color=TRAINING, **marks, label="training")
     if "val_loss" in history:
-        axes[0].semilogy(epochs, history["val_loss"], color=HELD_OUT, label="held out")
+        axes[0].semilogy(epochs, history["val_loss"], color=VALIDATION, **marks, label="validation")
     axes[0].set(xlabel="epoch", ylabel="loss")
     if panels == 2:
         percent = [100 * value for value in history["val_accuracy"]]
-        axes[1].plot(epochs, percent, color=HELD_OUT, label="held out")
+        axes[1].plot(epochs, percent, color=VALIDATION, **marks, label="validation")
         axes[1].set(xlabel="epoch", ylabel="accuracy (%)")
     for axis in axes:
         axis.grid(alpha=0.3)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunn.backends import RandomStream, resolve_device
 from gpunn.backends import device as default_device
-from gpunn.errors import GpunnError, ModelFileError, OutputError
+from gpunn.errors import ArgumentError, GpunnError, ModelFileError, OutputError
 from gpunn.nn.module import MODULES, Module
 from gpunn.typing import DeviceLike
 
@@ -36,6 +36,10 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
     """
     from safetensors.numpy import save as to_bytes
 
+    if not isinstance(model, Module):
+        raise ArgumentError(
+            f"got a {type(model).__name__} to save; expected a module: pass the model"
+        )
     header = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -117,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:
         raise ModelFileError(
             f"got {path}, which cannot be read ({error}); expected a whole file that gpunn.save "
             "wrote: check the path, or copy the file again"

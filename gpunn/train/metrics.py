@@ -24,6 +24,17 @@ def decision(loss: Callable[..., Any]) -> str | None:
     return DECISIONS.get(loss)
 
 
+def classes(scores: Array, loss: Callable[..., Any]) -> Array:
+    """The classes that (N, ...) outputs mean under a loss; the outputs themselves under others."""
+    how = decision(loss)
+    if how is None:
+        return scores
+    if how == "argmax":
+        return scores.argmax(axis=-1)
+    positive = (scores.reshape(-1) > (0.5 if how == "half" else 0)).astype("int64")
+    return 2 * positive - 1 if loss is ops.perceptron else positive
+
+
 def correct(b: Backend, scores: Array, targets: Array, how: str) -> Array:
     """How many of N examples are classified right, a 0-d array of the device.
 

@@ -23,11 +23,11 @@ from gpunn.errors import (
     ShapeError,
 )
 from gpunn.nn import Module
-from gpunn.ops import gather_rows, get_loss
+from gpunn.ops import ElementwiseLoss, gather_rows, get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback
 from gpunn.train.history import History
-from gpunn.train.metrics import correct, decision
+from gpunn.train.metrics import classes, correct, decision
 from gpunn.train.step import EagerStep, divergence
 from gpunn.typing import Array, DeviceLike
 
@@ -187,6 +187,20 @@ class Trainer:
         """
         return self._evaluate(*self._ready(x, y, "x"), batch_size=batch_size)
 
+    def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
+        """What the model says of examples: classes for a classifier, else its outputs.
+
+        Args:
+            x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
+            batch_size: examples at a time.
+
+        Returns:
+            (N,) class numbers, 0 or 1 where the loss is for two classes (for the perceptron -1 or
+            1, as its targets are); or the outputs, for other losses.
+        """
+        scores = self.model.predict(x, batch_size=batch_size)
+        return classes(scores, self.loss)
+
     # the parts of a fit ----------------------------------------------------------------------
 
     def _order(self, n: int, shuffle: bool) -> Array | None:
@@ -244,7 +258,7 @@ class Trainer:
             x, y = x.x, x.y
         if y is None:
             raise DataError(f"got {name} without targets; expected both: pass x and y")
-        x, y = as_array(x), as_array(y)
+        x, y = (as_array(a.data if isinstance(a, Tensor) else a) for a in (x, y))
         check_lengths(x, y)
         b = self.model.backend
         x, y = self._moved(b, x, name), self._moved(b, y, f"the targets of {name}")
@@ -256,12 +270,18 @@ class Trainer:
         x = b.xp.ascontiguousarray(x.astype(self.model.dtype, copy=False))
         _check_finite(b, name, x)
         how = decision(self.loss)
+        if how == "argmax" and y.ndim == 2 and y.shape[1] == 1:
+            raise ShapeError(
+                f"got targets of {name} of shape {y.shape}; expected (N,) labels or (N, C) one-hot "
+                "rows: use y.ravel()"
+            )
         if how == "argmax" and y.ndim == 1:
-            classes = self._outputs(x)
-            check_labels(b.download(y), classes)
+            check_labels(b.download(y), self._outputs(x))
             return x, b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
         y = b.xp.ascontiguousarray(y.astype(self.model.dtype, copy=False))
         _check_finite(b, f"the targets of {name}", y)
+        if isinstance(self.loss, ElementwiseLoss):
+            self.loss.check_targets(y)
         return x, y
 
     def _moved(self, b: Backend, array: Array, name: str) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -184,3 +186,37 @@ def test_vjp_by_hand_needs_no_tape():
     y, backward = gn.ops.sigmoid.vjp(gn.backend("cpu"), x)
     (gx,) = backward(np.ones(2), needs=(True,))
     np.testing.assert_allclose(gx, y * (1 - y), rtol=1e-15)
+
+
+def test_a_tensor_in_numpys_hands(device):
+    t = gn.tensor([1.0, 2.0], device=device)
+    if t.backend.synchronous:
+        np.testing.assert_array_equal(np.asarray(t), [1, 2])
+    else:
+        with pytest.raises(DeviceMismatchError, match=r"\.numpy\(\)"):
+            np.asarray(t)
+
+
+def test_a_tensor_of_one_element_is_a_number():
+    t = gn.tensor([0.25])
+    assert float(t) == 0.25
+    assert f"{t:.3f}" == "0.250"
+    assert f"{t}".startswith("tensor(")
+    assert bool(t)
+    assert not gn.tensor(0.0)
+    with pytest.raises(ShapeError, match="one element"):
+        bool(gn.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))]
+)
+def test_a_copy_of_a_tensor_is_a_new_leaf(copied):
+    t = gn.tensor([1.0, 2.0], requires_grad=True)
+    (t * t).sum().backward()
+    again = copied(t)
+    assert again.requires_grad
+    assert again.grad is None
+    again.data[0] = 9
+    assert t.numpy().tolist() == [1, 2]
+    assert not copied(t * 2.0).requires_grad

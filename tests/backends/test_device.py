@@ -31,8 +31,14 @@ def test_names(name, expected):
 
 @pytest.mark.parametrize("name", ["gpu:x", "", "cuda:-1", "cpu:1", "cuda 0"])
 def test_names_of_the_wrong_form(name):
-    with pytest.raises(ArgumentError, match=r"expected|one CPU"):
+    with pytest.raises((ArgumentError, UnknownNameError), match=r"auto, cpu, cuda|one CPU"):
         parse(name)
+
+
+def test_a_bad_name_in_the_environment_says_where(no_default, monkeypatch):
+    monkeypatch.setenv("GPUNN_DEVICE", "gpu")
+    with pytest.raises(UnknownNameError, match="GPUNN_DEVICE"):
+        gn.tensor([1.0])
 
 
 def test_an_unknown_kind_lists_the_known():

@@ -101,9 +101,52 @@ def test_train_and_predict_numbers(tmp_path):
     np.testing.assert_allclose(values, x @ [1.0, -2.0, 0.5] + 0.25, atol=1e-2)
 
 
+def test_a_regression_far_from_zero(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1000, 3000, (300, 2))
+    price = 90_000 + 20 * x[:, 0] - 10 * x[:, 1]
+    rows = [f"{a};{b};{p}" for (a, b), p in zip(x, price, strict=True)]
+    (tmp_path / "houses.csv").write_text("\n".join(["area;age;price", *rows]) + "\n")
+    done = gpunn(
+        "train",
+        "houses.csv",
+        "--target",
+        "price",
+        "--delimiter",
+        ";",
+        "--hidden",
+        16,
+        "--dropout",
+        0,
+        "--epochs",
+        60,
+        "--patience",
+        20,
+        "--lr",
+        0.01,
+        "--quiet",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("test r2: ")[1].split()[0]) > 0.98
+    net = gn.load(tmp_path / "runs" / "houses" / "model.safetensors")
+    np.testing.assert_allclose(net.predict(x)[:, 0], price, rtol=0.05)
+
+
+def test_a_saved_model_takes_the_data_as_they_come(tmp_path):
+    flowers(tmp_path / "flowers.csv")
+    args = ("--target", "species", "--epochs", 60, "--lr", 0.02, "--quiet")
+    assert gpunn("train", "flowers.csv", *args, cwd=tmp_path).returncode == 0
+    data = gn.data.load_csv(tmp_path / "flowers.csv", "species")
+    net = gn.load(tmp_path / "runs" / "flowers" / "model.safetensors")
+    assert np.mean(net.classify(data.x) == data.y) > 0.95
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        (("train", "digits", "--target", "x"), "leave it out"),
+        (("train", "--epochs", "many"), "Usage: "),
         (("train", "nothing.csv"), "no such file"),
         (("train", "digits", "--activation", "rleu"), "leaky_relu"),
         (("train", "digits", "--optimizer", "adm"), "adamw"),
@@ -136,7 +179,7 @@ def test_doctor_climbs_the_ladder(tmp_path):
     assert done.returncode == 0
     assert "package" in done.stdout
     assert gn.diagnose("cuda").reason in done.stdout
-    assert "The default device is cpu" in done.stdout
+    assert "arrays go to cpu by default" in done.stdout
 
 
 def test_help_names_every_option_of_train(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -161,7 +164,7 @@ def test_state_round_trip_and_refusal():
     other.load_state_dict(state)
     for name, value in other.state_dict().items():
         np.testing.assert_array_equal(value, state[name])
-    with pytest.raises(ModelFileError, match="without"):
+    with pytest.raises(ModelFileError, match=r"missing: 0\.bias"):
         net.load_state_dict({})
     state["0.weight"] = np.ones(3)
     with pytest.raises(ModelFileError, match="shape"):
@@ -180,5 +183,61 @@ def test_classify(rng):
     net = small()
     x = rng.standard_normal((9, 5), dtype=np.float32)
     np.testing.assert_array_equal(net.classify(x), net.predict(x).argmax(1))
-    one = nn.Linear(5, 1, seed=0)
-    np.testing.assert_array_equal(one.classify(x), one.predict(x)[:, 0] > 0)
+    with pytest.raises(ShapeError, match=r"Trainer\.predict"):
+        nn.Linear(5, 1, seed=0).classify(x)
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        net.classify(x[0])
+
+
+def test_repr_shows_the_layers():
+    assert repr(nn.Residual(nn.Dropout(0.25))) == "Residual(\n  (inner): Dropout(rate=0.25)\n)"
+    assert "(0): Linear(in_features=5, out_features=8" in repr(small())
+
+
+def test_copies_and_pickles_are_independent(device, rng):
+    net = small(device)
+    gn.optim.SGD(net.parameters())
+    x = rng.standard_normal((4, 5), dtype=np.float32)
+    expected = net.predict(x)
+    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        np.testing.assert_array_equal(again.predict(x), expected)
+        assert str(again.device) == device
+        again[0].weight.data += 1
+        np.testing.assert_array_equal(net.predict(x), expected)
+        assert [p.regularize for p in again.parameters()] == [True, False, True, False]
+        gn.optim.SGD(again.parameters())
+
+
+def test_standardize_and_its_inverse(device, rng):
+    x = rng.standard_normal((5, 2)).astype(np.float32) * 30 + 7
+    there = nn.Standardize([7.0, 1.0], [30.0, 2.0], device=device)
+    back = nn.Standardize([7.0, 1.0], [30.0, 2.0], inverse=True, device=device)
+    expected = (x - [7.0, 1.0]) / [30.0, 2.0]
+    np.testing.assert_allclose(there.predict(x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(nn.Sequential(there, back).predict(x), x, rtol=1e-5)
+    assert there.parameters() == []
+    with pytest.raises(ArgumentError, match="constant column"):
+        nn.Standardize([0.0], [0.0])
+    with pytest.raises(ShapeError, match=r"\(1,\).*\(2,\)"):
+        nn.Standardize([0.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(("name", "hint"), [("ReLU", "activation="), ("BatchNorm1d", "BatchNorm")])
+def test_names_of_elsewhere_lead_here(name, hint):
+    with pytest.raises(AttributeError, match=hint):
+        getattr(nn, name)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: small()([[0.0] * 5]), gn.errors.DTypeError, "list.*numpy.asarray"),
+        (lambda: small()(np.zeros((2, 5), int)), gn.errors.DTypeError, "int64.*float32"),
+        (lambda: small().predict(object()), gn.errors.DTypeError, "array of numbers"),
+        (lambda: nn.Sequential([nn.Linear(2, 2)]), ArgumentError, r"\*layers"),
+        (lambda: nn.Linear(2, 2, ["relu"]), UnknownNameError, "relu"),
+    ],
+)
+def test_wrong_types_are_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

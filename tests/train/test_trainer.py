@@ -318,3 +318,52 @@ def test_a_dropout_layer_keeps_the_seed_it_was_given(digits):
 def test_an_optimizer_of_another_model_is_refused():
     with pytest.raises(ArgumentError, match="another model"):
         gn.Trainer(network(), optimizer=optim.SGD(network().parameters()))
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "words"),
+    [
+        ("binary_cross_entropy_with_logits", [-1, 1], "-1.*from 0 to 1"),
+        ("binary_cross_entropy", [1, 2], "2.*from 0 to 1"),
+        ("perceptron", [0, 1], r"0\.0.*2 \* y - 1"),
+    ],
+)
+def test_targets_that_a_loss_is_not_made_for(loss, targets, words, device):
+    net = nn.Sequential(nn.Linear(1, 1, "sigmoid", device=device))
+    with pytest.raises(DataError, match=words):
+        fit(gn.Trainer(net, loss=loss), np.ones((2, 1)), np.array(targets), epochs=1)
+
+
+def test_logits_are_no_probabilities():
+    logits = gn.tensor([[2.0], [-1.0]])
+    with pytest.raises(DataError, match="binary_cross_entropy_with_logits"):
+        gn.ops.binary_cross_entropy(logits, np.array([[1.0], [0.0]], np.float32))
+
+
+def test_a_column_of_labels_is_refused():
+    with pytest.raises(ShapeError, match=r"\(6, 1\).*ravel"):
+        fit(gn.Trainer(network()), X, Y[:, None], epochs=1)
+
+
+def test_predict_gives_what_the_loss_means(device):
+    x = np.array([[-1.0], [2.0]], np.float32)
+
+    def predicted(loss, activation="identity", outputs=1):
+        with gn.device(device):
+            net = nn.Linear(1, outputs, activation, bias=False)
+        net.weight.data.fill(1.0)
+        return gn.Trainer(net, loss=loss).predict(x).tolist()
+
+    assert predicted("binary_cross_entropy_with_logits") == [0, 1]
+    assert predicted("binary_cross_entropy", "sigmoid") == [0, 1]
+    assert predicted("perceptron") == [-1, 1]
+    assert predicted("squared_error") == [[-1.0], [2.0]]
+    assert predicted("softmax_cross_entropy", outputs=2) == [0, 0]
+
+
+def test_tensors_are_data_too(digits):
+    train, _ = digits
+    curves = []
+    for x in (train.x, gn.tensor(train.x)):
+        curves.append(fit(gn.Trainer(network()), x, train.y, epochs=1)["loss"])
+    assert curves[0] == curves[1]
