@@ -1,0 +1,107 @@
+"""Every kernel of the library: its CUDA body gives what its NumPy body gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+import gpunn.train  # declares its kernels, and so do all the modules below it
+from gpunn.backends import KERNELS, Elementwise, RowKernel
+from gpunn.ops import Rate
+from tests.standin.host_kernel import all_orders
+
+RATE = Rate.of(0.3)
+NUMBERS = {
+    "slope": 0.1, "alpha": 1.3, "momentum": 0.9, "ahead": 1.0, "eps": 1e-3, "decay": 0.9,
+    "beta1": 0.9, "beta2": 0.99, "log_beta1": np.log(0.9), "log_beta2": np.log(0.99),
+    "shrink": 0.1, "limit": 1.5, "l1": 0.1, "l2": 0.2, "weight": 0.25, "fill": -1.0,
+    "width": RATE.width, "threshold": RATE.threshold, "scale": RATE.scale,
+    "seed": 7, "stream": 8, "call": 9, "step": np.int64(3),
+}  # fmt: skip
+RTOL = {"float64": 1e-12, "float32": 3e-6, "float16": 8e-3}
+SHAPE = (5, 6)
+KINDS = sorted(n for n, k in KERNELS.items() if isinstance(k, Elementwise) and "test_" not in n)
+
+
+def arguments(kernel, dtype):
+    """Inputs and the outputs' first content, as host arrays and numbers, by parameter name."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 2**63, 64).astype(np.uint64)
+    special = {
+        "t": rng.integers(0, 2, SHAPE).astype(dtype),
+        "p": rng.uniform(0.1, 0.9, SHAPE).astype(dtype),
+        "s": rng.uniform(0.1, 0.9, SHAPE).astype(dtype),
+        "v": rng.uniform(0.1, 0.9, SHAPE).astype(dtype),
+        "norm": np.array(2.5, dtype),
+        "lr": np.array(0.1, dtype),
+        "loss": np.array(0.3, dtype),
+        "total": np.array(0.2, np.float64),
+        "bias": rng.standard_normal(SHAPE[1:]).astype(dtype),
+        "words": words,
+    }
+    if kernel.name == "gather_rows":
+        table = rng.standard_normal((9, SHAPE[1])).astype(dtype)
+        return [table, rng.integers(0, 9, SHAPE[0]), 9, SHAPE[1], -1.0], [np.zeros(SHAPE, dtype)]
+    if kernel.name == "accumulate":
+        return [special["loss"], 0.25], [special["total"]]
+    if kernel.name == "advance":
+        return [], [np.array(4, np.int64)]
+    if kernel.name == "random_words":
+        return [np.uint64(7), np.uint64(2**63 + 5), np.uint64(9)], [np.zeros(11, np.uint64)]
+
+    def value(param):
+        if param.name in special:
+            return special[param.name]
+        if param.name in NUMBERS:
+            return NUMBERS[param.name]
+        return rng.standard_normal(SHAPE).astype(dtype)
+
+    def filled(param):
+        content = value(param)
+        return content if np.shape(content) == SHAPE else rng.standard_normal(SHAPE).astype(dtype)
+
+    return [value(p) for p in kernel.inputs], [filled(p) for p in kernel.outputs]
+
+
+@pytest.mark.parametrize("dtype", RTOL)
+@pytest.mark.parametrize("name", KINDS)
+def test_bodies_agree(name, dtype, cuda_device):
+    kernel = KERNELS[name]
+    inputs, outputs = arguments(kernel, dtype)
+    results = []
+    for b in (gn.backend("cpu"), gn.backend(cuda_device)):
+        given = [b.upload(v) if isinstance(v, np.ndarray) else v for v in inputs]
+        out = tuple(b.upload(v) for v in outputs)
+        b.launch(kernel, *given, out=out)
+        results.append([b.download(a) for a in out])
+    for numpy, cuda, before in zip(*results, outputs, strict=True):
+        assert numpy.dtype == cuda.dtype == before.dtype
+        rtol = RTOL[dtype] if numpy.dtype.kind == "f" else 0
+        np.testing.assert_allclose(cuda, numpy, rtol=rtol, atol=rtol)
+    assert any((a != b).any() for a, b in zip(results[0], outputs, strict=True)), "it does nothing"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("rows", "classes"), [(1, 1), (3, 10), (2, 32), (2, 257), (1, 1000)])
+def test_softmax_cross_entropy_row_kernel(rows, classes, dtype, cuda_device):
+    kernel = KERNELS["softmax_cross_entropy"]
+    assert isinstance(kernel, RowKernel)
+    rng = np.random.default_rng(0)
+    z = (4 * rng.standard_normal((rows, classes))).astype(dtype)
+    labels = rng.integers(0, classes, rows)
+    results = []
+    for b in (gn.backend("cpu"), gn.backend(cuda_device)):
+        loss, gz = b.empty((rows,), dtype), b.empty(z.shape, dtype)
+        with all_orders(rtol=RTOL[dtype]):
+            b.launch_rows(kernel, rows, dtype, b.upload(z), b.upload(labels), loss, gz, classes)
+        results.append([b.download(loss), b.download(gz)])
+    for numpy, cuda in zip(*results, strict=True):
+        np.testing.assert_allclose(cuda, numpy, rtol=10 * RTOL[dtype], atol=RTOL[dtype])
+
+
+def test_a_label_out_of_range_gives_nan_on_the_device(cuda_device):
+    z = gn.tensor(np.zeros((3, 4), np.float32), device=cuda_device)
+    labels = z.backend.upload(np.array([0, 4, -1]))
+    loss = gn.ops.softmax_cross_entropy(z, labels, reduction="none").numpy()
+    np.testing.assert_array_equal(np.isnan(loss), [False, True, True])
