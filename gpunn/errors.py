@@ -7,7 +7,8 @@ what was expected, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 
 class GpunnError(Exception):
@@ -31,6 +32,20 @@ class UnknownNameError(GpunnError, ValueError):
 
     def __init__(self, what: str, got: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {what} {got!r}: expected one of {', '.join(sorted(known))}")
+
+
+Found = TypeVar("Found")
+
+
+def lookup(what: str, name: object, registry: Mapping[str, Found]) -> Found:
+    """What a registry holds under a name.
+
+    Raises:
+        UnknownNameError: nothing; the message lists the known names.
+    """
+    if not isinstance(name, str) or name not in registry:
+        raise UnknownNameError(what, name, registry)
+    return registry[name]
 
 
 class DataError(GpunnError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends.random import Draw, normal, uniform
-from gpunn.errors import UnknownNameError
+from gpunn.errors import lookup
 from gpunn.typing import Shape
 
 Initializer = Callable[[Shape, Draw], "np.ndarray[Any, Any]"]
@@ -85,6 +85,4 @@ def get_initializer(init: str | Initializer | None, activation: object) -> Initi
         return he_normal if activation in RECTIFIERS else glorot_uniform
     if callable(init):
         return init
-    if init not in INITIALIZERS:
-        raise UnknownNameError("initializer", init, INITIALIZERS)
-    return INITIALIZERS[init]
+    return lookup("initializer", init, INITIALIZERS)

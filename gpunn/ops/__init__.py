@@ -1,12 +1,10 @@
 """Operations: each formula once, its backward directly beneath, on NumPy and on CUDA alike."""
 
+from gpunn.ops.activation import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.activations import (
-    ACTIVATIONS,
-    Activation,
     elu,
     gelu,
     gelu_sigmoid,
-    get_activation,
     hard_threshold,
     identity,
     leaky_relu,
@@ -15,8 +13,8 @@ from gpunn.ops.activations import (
     softmax,
     tanh,
 )
+from gpunn.ops.arithmetic import abs_ as abs
 from gpunn.ops.arithmetic import (
-    abs_,
     add,
     divide,
     exp,
@@ -30,12 +28,10 @@ from gpunn.ops.arithmetic import (
 )
 from gpunn.ops.dropout import Rate, dropout, vanilla_dropout
 from gpunn.ops.linear import Dropped, linear
+from gpunn.ops.loss import LOSSES, ElementwiseLoss, get_loss
 from gpunn.ops.losses import (
-    LOSSES,
-    ElementwiseLoss,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
-    get_loss,
     half_squared_error,
     multiclass_hinge,
     perceptron,
@@ -43,7 +39,9 @@ from gpunn.ops.losses import (
     squared_error,
 )
 from gpunn.ops.normalize import batch_norm, layer_norm
-from gpunn.ops.reductions import max_, mean, sum_
+from gpunn.ops.reductions import max_ as max
+from gpunn.ops.reductions import mean
+from gpunn.ops.reductions import sum_ as sum
 from gpunn.ops.shaping import concatenate, gather_rows, getitem, reshape, transpose
 
 __all__ = [
@@ -53,7 +51,7 @@ __all__ = [
     "Dropped",
     "ElementwiseLoss",
     "Rate",
-    "abs_",
+    "abs",
     "add",
     "batch_norm",
     "binary_cross_entropy",
@@ -77,7 +75,7 @@ __all__ = [
     "linear",
     "log",
     "matmul",
-    "max_",
+    "max",
     "mean",
     "multiclass_hinge",
     "multiply",
@@ -92,7 +90,7 @@ __all__ = [
     "sqrt",
     "squared_error",
     "subtract",
-    "sum_",
+    "sum",
     "tanh",
     "transpose",
     "vanilla_dropout",

@@ -9,7 +9,8 @@ from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw
 from gpunn.errors import DTypeError, ShapeError
-from gpunn.ops.activations import Activation, identity
+from gpunn.ops.activation import Activation
+from gpunn.ops.activations import identity
 from gpunn.ops.dropout import Rate, dropout_words
 from gpunn.typing import Array
 

@@ -1,166 +1,28 @@
-"""Losses. Every one takes predictions and targets and says what one individual loss is.
-
-`reduction` is explicit: "mean" over the individual losses (the default), "sum", or "none". For an
-elementwise loss an individual loss is an element's, as in PyTorch and scikit-learn; for a row loss
-it is a row's. Targets get no gradient.
-"""
+"""Losses. Every one takes predictions and targets and says what one individual loss is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import Op, op
+from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, RowKernel
-from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, UnknownNameError
-from gpunn.ops.reductions import total
+from gpunn.backends import Backend, RowKernel
+from gpunn.errors import DataError, DTypeError, ShapeError
+from gpunn.ops.loss import (
+    LOSSES,
+    PROBABILITIES,
+    SCALED,
+    SIGNS,
+    ZERO_TO_ONE,
+    ElementwiseLoss,
+    as_prediction,
+    no_target_gradient,
+    reduced,
+)
 from gpunn.typing import Array
-
-LOSSES: dict[str, Op] = {}
-"""Every loss that can be named by a string."""
-
-REDUCTIONS = ("mean", "sum", "none")
-
-SCALED = Elementwise(
-    "scaled",
-    "g, x, T scale -> y",
-    numpy=lambda g, x, scale, y: np.multiply(x, g * scale, out=y),
-    cuda="y = g * x * scale;",
-)
-
-
-def _reduce(b: Backend, losses: Array, reduction: str) -> tuple[Array, float]:
-    """The reduced loss, and the factor by which the reduction scales every gradient."""
-    if reduction not in REDUCTIONS:
-        raise UnknownNameError("reduction", reduction, REDUCTIONS)
-    if reduction == "none":
-        return losses, 1.0
-    if not losses.size:
-        raise DataError("got a loss over no examples; expected at least one: check the batch")
-    y = total(b, losses)
-    if reduction == "sum":
-        return y, 1.0
-    y /= losses.size
-    return y, 1.0 / losses.size
-
-
-def _no_target_gradient(name: str, needs: Any) -> None:
-    if needs[1]:
-        raise GradientError(
-            f"got targets with requires_grad=True in {name}; expected constants: pass "
-            "target.detach()"
-        )
-
-
-class Domain(NamedTuple):
-    """Which numbers a loss is made for: in words, as a test, and what to do with others."""
-
-    words: str
-    holds: Callable[[Array], Array]
-    remedy: str
-
-
-ZERO_TO_ONE = Domain(
-    "numbers from 0 to 1",
-    lambda t: (t >= 0) & (t <= 1),
-    "name the classes 0 and 1; use half_squared_error for other numbers",
-)
-SIGNS = Domain("-1 and +1", lambda t: abs(t) == 1, "use 2 * y - 1 for classes 0 and 1")
-PROBABILITIES = Domain(
-    "probabilities from 0 to 1",
-    lambda p: ~((p < 0) | (p > 1)),  # NaN passes: the loss itself reports it
-    "end the network in a sigmoid, or use binary_cross_entropy_with_logits",
-)
-
-
-class ElementwiseLoss(Op):
-    """A loss of pairs (prediction p, target t), with its kernels.
-
-    Where numbers can be read without waiting for the device, every call checks that targets (and
-    predictions, for probabilities) are what the loss is made for; elsewhere `check_targets` does.
-
-    Attributes:
-        targets: what targets are, in words, and the test of it; None for any numbers.
-        predictions: the same of predictions.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        doc: str,
-        *,
-        numpy: Callable[..., Any],
-        cuda: str,
-        grad_numpy: Callable[..., Any],
-        grad_cuda: str,
-        targets: Domain | None = None,
-        predictions: Domain | None = None,
-    ) -> None:
-        self.targets, self.predictions = targets, predictions
-        self.kernel = Elementwise(name, "p, t -> l", numpy, cuda)
-        self.grad_kernel = Elementwise(
-            f"{name}_grad", "gl, p, t, T scale -> gp", _scaled(grad_numpy), grad_cuda
-        )
-
-        def vjp(b: Backend, p: Array, t: Array, *, reduction: str = "mean") -> tuple[Any, Backward]:
-            t = _as_prediction(b, name, p, t)
-            if b.synchronous:
-                self.check_targets(t)
-                _check_domain(f"predictions in {name}", p, predictions)
-            y, scale = _reduce(b, b.launch(self.kernel, p, t), reduction)
-
-            def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
-                _no_target_gradient(name, needs)
-                return b.launch(self.grad_kernel, gl, p, t, scale), None
-
-            return y, backward
-
-        vjp.__doc__ = doc
-        super().__init__(vjp, name)
-        LOSSES[name] = self
-
-    def check_targets(self, t: Array) -> None:
-        """Raise unless the loss is made for these targets; waits for the device.
-
-        Raises:
-            DataError: a target of another kind.
-        """
-        _check_domain(f"targets in {self.name}", t, self.targets)
-
-
-def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
-    if domain is None or bool(domain.holds(values).all()):
-        return
-    wrong = values[~domain.holds(values)]
-    raise DataError(
-        f"got {float(wrong.reshape(-1)[0])} among the {what}; expected {domain.words}: "
-        f"{domain.remedy}"
-    )
-
-
-def _scaled(slope: Callable[..., Any]) -> Callable[..., Any]:
-    def body(gl: Array, p: Array, t: Array, scale: float, gp: Array) -> None:
-        slope(p, t, gp)
-        np.multiply(gp, gl * scale, out=gp)
-
-    return body
-
-
-def _as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
-    """The targets with the shape and dtype of the predictions; (N,) stands for (N, 1)."""
-    if t.shape != p.shape and (*t.shape, 1) == p.shape:
-        t = t.reshape(p.shape)
-    if t.shape != p.shape:
-        raise ShapeError(
-            f"got predictions of shape {p.shape} and targets of shape {t.shape} in {name}; "
-            "expected the same shape: reshape the targets"
-        )
-    return t if t.dtype == p.dtype else t.astype(p.dtype)  # integers and booleans are exact
-
 
 # elementwise losses ------------------------------------------------------------------------
 
@@ -413,10 +275,10 @@ def softmax_cross_entropy(
         logits = b.xp.ascontiguousarray(z)
         args = (logits, b.xp.ascontiguousarray(labels), losses, gz, z.shape[1])
         b.launch_rows(SOFTMAX_CROSS_ENTROPY, z.shape[0], z.dtype, *args)
-    y, scale = _reduce(b, losses, reduction)
+    y, scale = reduced(b, losses, reduction)
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
-        _no_target_gradient("softmax_cross_entropy", needs)
+        no_target_gradient("softmax_cross_entropy", needs)
         return b.launch(SCALED, gl if reduction != "none" else gl[:, None], gz, scale), None
 
     return y, backward
@@ -424,7 +286,7 @@ def softmax_cross_entropy(
 
 def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
     """Row losses and gradients for targets that are rows of probabilities."""
-    t = _as_prediction(b, "softmax_cross_entropy", z, t)
+    t = as_prediction(b, "softmax_cross_entropy", z, t)
     xp = b.xp
     shifted = z - xp.max(z, axis=1, keepdims=True)
     p = xp.exp(shifted)
@@ -462,10 +324,10 @@ def multiclass_hinge(
     own = xp.sum(s * right, axis=1, keepdims=True)
     margins = (s - own + margin) * ~right
     losses = xp.sum(xp.maximum(margins, 0), axis=1)
-    y, scale = _reduce(b, losses, reduction)
+    y, scale = reduced(b, losses, reduction)
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
-        _no_target_gradient("multiclass_hinge", needs)
+        no_target_gradient("multiclass_hinge", needs)
         over = (margins > 0).astype(s.dtype)
         gs = over - right * xp.sum(over, axis=1, keepdims=True)
         return b.launch(SCALED, gl if reduction != "none" else gl[:, None], gs, scale), None
@@ -475,16 +337,3 @@ def multiclass_hinge(
 
 LOSSES["softmax_cross_entropy"] = softmax_cross_entropy
 LOSSES["multiclass_hinge"] = multiclass_hinge
-
-
-def get_loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The loss of a registered name; a callable is returned as it is.
-
-    Raises:
-        UnknownNameError: no such name; the message lists the known ones.
-    """
-    if callable(loss):
-        return loss
-    if not isinstance(loss, str) or loss not in LOSSES:
-        raise UnknownNameError("loss", loss, LOSSES)
-    return LOSSES[loss]

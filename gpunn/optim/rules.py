@@ -14,7 +14,7 @@ import numpy as np
 
 from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise
-from gpunn.errors import ArgumentError, UnknownNameError
+from gpunn.errors import ArgumentError, lookup
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, in_range
 from gpunn.typing import Array
 
@@ -83,14 +83,19 @@ class SGD(Optimizer):
         return (self.momentum, float(self.nesterov)) if self.momentum else ()
 
 
-def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -> None:
-    scratch = g * g
-    np.add(s, scratch, out=s)
+def _step_by_root(g: Array, lr: Array, eps: float, p: Array, s: Array, scratch: Array) -> None:
+    """P = p - lr g / (sqrt(s) + eps)."""
     np.sqrt(s, out=scratch)
     np.add(scratch, eps, out=scratch)
     np.divide(g, scratch, out=scratch)
     np.multiply(scratch, lr, out=scratch)
     np.subtract(p, scratch, out=p)
+
+
+def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -> None:
+    scratch = g * g
+    np.add(s, scratch, out=s)
+    _step_by_root(g, lr, eps, p, s, scratch)
 
 
 class AdaGrad(Optimizer):
@@ -129,11 +134,7 @@ def _rmsprop(
     np.multiply(scratch, 1 - decay, out=scratch)
     np.multiply(s, decay, out=s)
     np.add(s, scratch, out=s)
-    np.sqrt(s, out=scratch)
-    np.add(scratch, eps, out=scratch)
-    np.divide(g, scratch, out=scratch)
-    np.multiply(scratch, lr, out=scratch)
-    np.subtract(p, scratch, out=p)
+    _step_by_root(g, lr, eps, p, s, scratch)
 
 
 class RMSprop(Optimizer):
@@ -293,14 +294,8 @@ def get_optimizer(optimizer: str | Optimizer, **options: Any) -> Optimizer:
 
     Raises:
         UnknownNameError: no such name; the message lists the known ones.
-        ArgumentError: something else was given.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
-    if not isinstance(optimizer, str):
-        raise ArgumentError(
-            f"got {optimizer!r} as optimizer; expected a name or an optimizer: gpunn.optim.SGD()"
-        )
-    if optimizer.lower() not in OPTIMIZERS:
-        raise UnknownNameError("optimizer", optimizer, OPTIMIZERS)
-    return OPTIMIZERS[optimizer.lower()](**options)
+    name = optimizer.lower() if isinstance(optimizer, str) else optimizer
+    return lookup("optimizer", name, OPTIMIZERS)(**options)

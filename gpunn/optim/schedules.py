@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from math import cos, pi
 
-from gpunn.errors import ArgumentError, UnknownNameError
+from gpunn.errors import ArgumentError, lookup
 
 
 class Schedule(ABC):
@@ -132,6 +132,4 @@ def get_schedule(schedule: str | Schedule) -> Schedule:
     """
     if isinstance(schedule, Schedule):
         return schedule
-    if schedule not in SCHEDULES:
-        raise UnknownNameError("schedule", schedule, SCHEDULES)
-    return SCHEDULES[schedule]()
+    return lookup("schedule", schedule, SCHEDULES)()

@@ -45,7 +45,8 @@ def learning_curve(history: History, path: str | Path, *, title: str = "") -> No
         axes[1].set(xlabel="epoch", ylabel="accuracy (%)")
     for axis in axes:
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+        if axis is axes[0]:
+            axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
     if title:
