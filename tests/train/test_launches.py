@@ -1,0 +1,67 @@
+"""What a training step costs on a device, counted on the stand-in."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn
+from tests.standin.backend import StandinBackend, standin_cupy
+
+
+@pytest.fixture
+def one_step():
+    """Run warm steps of a network with 3 hidden layers, then count one."""
+    if not StandinBackend.diagnose().usable:
+        pytest.skip(f"standin:0: {StandinBackend.diagnose().reason}")
+
+    def count(**options):
+        with gn.device("standin"):
+            net = nn.Sequential(
+                *(part for _ in range(3) for part in (nn.Linear(8, 8, "relu"), nn.Dropout(0.5))),
+                nn.Linear(8, 4),
+            )
+        optimizer = gn.optim.Adam(net.parameters())
+        step = gn.train.EagerStep(net, gn.ops.softmax_cross_entropy, optimizer, **options)
+        x, y = (net.backend.upload(a) for a in (np.ones((4, 8), np.float32), np.arange(4)))
+        for _ in range(2):
+            step(x, y)
+        with standin_cupy().counters.count() as found:
+            step(x, y)
+        return found
+
+    return count
+
+
+def test_launches_of_a_step(one_step):
+    found = one_step()
+    assert found.matmuls == 4 + 4 + 3  # forward, weights, inputs; never the data's gradient
+    hidden = {
+        "gpunn_random_words": 3,
+        "gpunn_relu_bias_dropout": 3,
+        "gpunn_relu_grad_dropout": 3,
+        "sum": 3,  # bias gradients
+    }
+    output = {"gpunn_identity_bias": 1, "sum": 1}
+    loss = {"softmax_cross_entropy": 1, "sum": 1, "divide": 1, "fill": 1, "gpunn_scaled": 1}
+    optimizer = {"gpunn_advance": 1, "gpunn_adam": 1}
+    expected = sum(map(Counter, (hidden, output, loss, optimizer)), Counter())
+    assert found.launches == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"clip_norm": 1.0},
+        {"regularizer": gn.optim.ElasticNet(0.1)},
+        {"regularizer": gn.optim.MaxNorm(1.0)},
+    ],
+    ids=["plain", "clipped", "elastic net", "max-norm"],
+)
+def test_a_step_copies_nothing_and_waits_for_nothing(one_step, options):
+    found = one_step(**options)
+    assert (found.host_to_device, found.device_to_host, found.synchronisations) == (0, 0, 0)
