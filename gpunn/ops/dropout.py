@@ -66,30 +66,26 @@ class Rate(NamedTuple):
         return -(-size * self.width // 64)
 
 
-@lru_cache(maxsize=64)
-def _table(width: int, threshold: int, scale: float, dtype: Any) -> Array:
-    """The factor of every number of `width` bits; for 1 bit, the 8 factors of every byte."""
-    numbers = np.arange(2 ** max(width, 8))
-    if width == 1:
-        numbers = numbers[:, None] >> np.arange(8) & 1
-    return np.where(numbers >= threshold, scale, 0.0).astype(dtype)
+@lru_cache(maxsize=16)
+def _factors_of_bytes(threshold: int, scale: float, dtype: Any) -> Array:
+    """(256, 8): the factors that the eight bits of every byte stand for, lowest bit first."""
+    bits = np.arange(256)[:, None] >> np.arange(8) & 1
+    return np.where(bits >= threshold, scale, 0.0).astype(dtype)
 
 
 def keep_factors(words: Array, width: int, threshold: int, scale: float, out: Array) -> None:
     """Write `scale` where the bits keep an element and 0 where they drop it (NumPy)."""
-    table = _table(int(width), int(threshold), float(scale), out.dtype)
-    numbers = words.view(np.uint16 if width == 16 else np.uint8)
-    if width == 1 and out.size % 8:
-        out[...] = (
-            table.reshape(-1)[: 8 * 256]
-            .reshape(256, 8)[numbers]
-            .reshape(-1)[: out.size]
-            .reshape(out.shape)
-        )
-    elif width == 1:
-        np.take(table, numbers[: out.size // 8], axis=0, out=out.reshape(-1, 8), mode="clip")
+    if width == 1 and out.size % 8 == 0:  # a table of bytes: no pass over single bits
+        table = _factors_of_bytes(int(threshold), float(scale), out.dtype)
+        numbers = words.view(np.uint8)[: out.size // 8]
+        np.take(table, numbers, axis=0, out=out.reshape(-1, 8), mode="clip")
+        return
+    if width == 1:
+        numbers = np.unpackbits(words.view(np.uint8), count=out.size, bitorder="little")
     else:
-        np.take(table, numbers[: out.size].reshape(out.shape), out=out, mode="clip")
+        numbers = words.view(np.uint8 if width == 8 else np.uint16)[: out.size]
+    np.greater_equal(numbers.reshape(out.shape), threshold, out=out)
+    np.multiply(out, scale, out=out)
 
 
 def _dropout_body(

@@ -149,27 +149,25 @@ class Trainer:
             callback.on_fit_start(self)
         step = EagerStep(self.model, self.loss, self.optimizer, self.regularizer, self.clip_norm)
         last_step = self.steps + epochs * steps
-        # an overflow is reported once, as the divergence it leads to
-        with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
-            for number in range(1, epochs + 1):
-                start = time.perf_counter()
-                bar.set_description(
-                    f"epoch {number}/{epochs} on {self.model.device}", refresh=False
-                )
-                order = self._order(len(x_all), shuffle)
-                loss = self._epoch(step, x_all, y_all, order, batch_size, last_step, bar)
-                numbers = {"loss": loss, "lr": self.optimizer.lr}
-                if held_out is not None:
-                    scores = self._evaluate(*held_out, batch_size=4096)
-                    numbers |= {f"val_{name}": value for name, value in scores.items()}
-                numbers["seconds"] = time.perf_counter() - start
-                history.record(numbers)
-                shown = {k: f"{v:.4g}" for k, v in numbers.items() if k != "seconds"}
-                bar.set_postfix(shown, refresh=False)
-                reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
-                history.stopped = next(filter(None, reasons), "")
-                if history.stopped:
-                    break
+        self.base_lr = self.optimizer.lr
+        try:
+            # an overflow is reported once, as the divergence it leads to
+            with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
+                for number in range(1, epochs + 1):
+                    title = f"epoch {number}/{epochs} on {self.model.device}"
+                    bar.set_description(title, refresh=False)
+                    order = self._order(len(x_all), shuffle)
+                    start = time.perf_counter()
+                    loss = self._epoch(step, x_all, y_all, order, batch_size, last_step, bar)
+                    numbers = {"loss": loss, "lr": self.optimizer.lr} | self._validated(held_out)
+                    history.record(numbers | {"seconds": time.perf_counter() - start})
+                    bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
+                    reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
+                    history.stopped = next(filter(None, reasons), "")
+                    if history.stopped:
+                        break
+        finally:
+            self.optimizer.lr = self.base_lr  # the schedule's last factor is not for the next fit
         for callback in callbacks:
             callback.on_fit_end(self, history)
         return history
@@ -234,6 +232,13 @@ class Trainer:
         if not np.isfinite(mean):
             raise DivergenceError(divergence(self.model, xb, mean))
         return mean
+
+    def _validated(self, held_out: tuple[Array, Array] | None) -> dict[str, float]:
+        """The numbers of the validation data, if there are any."""
+        if held_out is None:
+            return {}
+        scores = self._evaluate(*held_out, batch_size=4096)
+        return {f"val_{name}": value for name, value in scores.items()}
 
     def _evaluate(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
         b, how = self.model.backend, decision(self.loss)

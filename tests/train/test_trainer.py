@@ -367,3 +367,13 @@ def test_tensors_are_data_too(digits):
     for x in (train.x, gn.tensor(train.x)):
         curves.append(fit(gn.Trainer(network()), x, train.y, epochs=1)["loss"])
     assert curves[0] == curves[1]
+
+
+def test_the_learning_rate_is_the_users_again_after_a_fit(digits):
+    optimizer = optim.SGD(lr=0.5)
+    trainer = gn.Trainer(network(), optimizer=optimizer, schedule="cosine")
+    fit(trainer, digits[0], epochs=1)
+    assert optimizer.lr == 0.5
+    optimizer.lr = 0.25
+    history = fit(trainer, digits[0], epochs=1, batch_size=2000)
+    assert 0 < history["lr"][0] < 0.25
