@@ -99,6 +99,13 @@ def test_large_arrays_in_chunks_equal_the_whole(shape):
     np.testing.assert_array_equal(z, np.tanh(x + bias))
 
 
+def test_chunks_leave_an_axis_of_one_whole():
+    x = np.random.default_rng(0).standard_normal((5, CHUNK), dtype=np.float32)
+    row, z = x[:1].copy(), x.copy()
+    gn.backend("cpu").launch(gn.ops.tanh.bias_kernel, row, out=z)
+    np.testing.assert_array_equal(z, np.tanh(x + row))
+
+
 def test_gather_rows(device):
     b = gn.backend(device)
     rng = np.random.default_rng(0)

@@ -139,6 +139,8 @@ def test_a_saved_model_takes_the_data_as_they_come(tmp_path):
     assert gpunn("train", "flowers.csv", *args, cwd=tmp_path).returncode == 0
     data = gn.data.load_csv(tmp_path / "flowers.csv", "species")
     net = gn.load(tmp_path / "runs" / "flowers" / "model.safetensors")
+    train, _ = data.split(0.2, seed=0, stratify=True)
+    np.testing.assert_allclose(net[0].mean.numpy(), train.x.mean(0), rtol=1e-5)
     assert np.mean(net.classify(data.x) == data.y) > 0.95
 
 

@@ -130,6 +130,9 @@ def test_gradients_of_shared_weights_accumulate_in_the_sink():
     optimizer.zero_grad()
     (w * w).sum().backward()
     np.testing.assert_array_equal(w.grad, np.full((2, 2), 4.0))
+    optimizer.zero_grad()
+    (w @ w).sum().backward()  # both gradients of one operation are for one sink
+    np.testing.assert_array_equal(w.grad, np.full((2, 2), 8.0))
 
 
 def test_a_parameter_without_gradient_is_not_skipped_in_silence():
