@@ -42,39 +42,43 @@ NETWORKS = (
 )
 
 
-def training_step(network: Network, optimizer: gn.optim.Optimizer) -> Callable[[], object]:
+def training_step(
+    network: Network, optimizer: gn.optim.Optimizer, device: str = "cpu"
+) -> Callable[[], object]:
     """A whole step of gpunn on one batch."""
     rng = np.random.default_rng(0)
     gn.manual_seed(0)
     layers: list[gn.nn.Module] = []
-    for d, h in zip(network.sizes[:-2], network.sizes[1:-1], strict=True):
-        layers.append(gn.nn.Linear(d, h, activation="relu"))
-        if network.rate:
-            layers.append(gn.nn.Dropout(network.rate))
-    model = gn.nn.Sequential(*layers, gn.nn.Linear(*network.sizes[-2:]))
+    with gn.device(device):
+        for d, h in zip(network.sizes[:-2], network.sizes[1:-1], strict=True):
+            layers.append(gn.nn.Linear(d, h, activation="relu"))
+            if network.rate:
+                layers.append(gn.nn.Dropout(network.rate))
+        model = gn.nn.Sequential(*layers, gn.nn.Linear(*network.sizes[-2:]))
     optimizer.bind(model.parameters())
     step = gn.train.EagerStep(model, gn.ops.softmax_cross_entropy, optimizer)
-    x = rng.standard_normal((network.batch, network.sizes[0]), dtype=np.float32)
-    y = rng.integers(0, network.sizes[-1], network.batch)
+    b = model.backend
+    x = b.upload(rng.standard_normal((network.batch, network.sizes[0]), dtype=np.float32))
+    y = b.upload(rng.integers(0, network.sizes[-1], network.batch))
     return lambda: step(x, y)
 
 
-def matrix_products(network: Network) -> Callable[[], object]:
+def matrix_products(network: Network, device: str = "cpu") -> Callable[[], object]:
     """The step's matrix products alone, into arrays that are there already."""
-    rng = np.random.default_rng(0)
+    rng, b = np.random.default_rng(0), gn.backend(device)
     products = []
     for k, (d, h) in enumerate(zip(network.sizes[:-1], network.sizes[1:], strict=True)):
         x, w, gz = (
-            rng.standard_normal(shape, dtype=np.float32)
+            b.upload(rng.standard_normal(shape, dtype=np.float32))
             for shape in ((network.batch, d), (d, h), (network.batch, h))
         )
-        products += [(x, w, np.empty_like(gz)), (x.T, gz, np.empty_like(w))]
+        products += [(x, w, b.empty_like(gz)), (x.T, gz, b.empty_like(w))]
         if k:
-            products.append((gz, w.T, np.empty_like(x)))
+            products.append((gz, w.T, b.empty_like(x)))
 
     def run() -> None:
-        for a, b, out in products:
-            np.matmul(a, b, out=out)
+        for left, right, out in products:
+            b.xp.matmul(left, right, out=out)
 
     return run
 

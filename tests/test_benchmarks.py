@@ -1,0 +1,30 @@
+"""The command for machines with a GPU runs: tiny sizes, on every device."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import gpu
+
+
+@pytest.mark.parametrize("part", ["parity", "kernels", "steps", "epoch"])
+def test_a_part_gives_numbers(part, device):
+    found = gpu.PARTS[part](device, True)
+    assert found
+    if part == "parity":
+        assert found["float64"]["holds"]
+        assert found["float32"]["holds"]
+        assert found["random_words_bit_equal"]
+
+
+def test_a_part_that_fails_is_recorded_and_the_others_run(monkeypatch, tmp_path, capsys):
+    def broken(device, quick):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(gpu, "PARTS", {"tests": broken, "epoch": lambda *_: {"seconds": 1}})
+    path = tmp_path / "out.json"
+    monkeypatch.setattr("sys.argv", ["gpu", "--device", "cpu", "--output", str(path)])
+    gpu.main()
+    text = path.read_text()
+    assert "no luck" in text
+    assert '"seconds": 1' in text
