@@ -60,7 +60,7 @@ class Op:
             if isinstance(arg, Tensor):
                 here, node = arg.backend, arg.node
                 arg = arg.data
-            elif isinstance(arg, np.ndarray) or hasattr(arg, "__cuda_array_interface__"):
+            elif isinstance(arg, np.ndarray) or hasattr(type(arg), "__cuda_array_interface__"):
                 here = backend_of(arg)
             elif isinstance(arg, list) and not arrays:
                 raise DTypeError(

@@ -22,6 +22,23 @@ class Dropped(NamedTuple):
     draw: Draw
 
 
+def _check(x: Array, w: Array, bias: Array | None) -> None:
+    if x.ndim == 0 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
+        raise ShapeError(
+            f"got x of shape {x.shape} and w of shape {w.shape}; expected (..., {w.shape[0]}) and "
+            f"{w.shape}: check the number of input features"
+        )
+    if x.dtype != w.dtype:
+        raise DTypeError(
+            f"got x of {x.dtype} and w of {w.dtype}; expected one dtype: "
+            f"use x.astype({str(w.dtype)!r})"
+        )
+    if bias is not None and bias.shape != w.shape[1:]:
+        raise ShapeError(
+            f"got bias of shape {bias.shape} and w of shape {w.shape}; expected {w.shape[1:]}"
+        )
+
+
 @op
 def linear(
     b: Backend,
@@ -51,20 +68,7 @@ def linear(
         gz = gy * keep / (1 - rate) * activation'(z); gx = gz w', gw = x' gz, gbias = sum_n gz.
         Kept: x, w, and y or z, whichever the activation's derivative is computed from.
     """
-    if x.ndim == 0 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
-        raise ShapeError(
-            f"got x of shape {x.shape} and w of shape {w.shape}; expected (..., {w.shape[0]}) and "
-            f"{w.shape}: check the number of input features"
-        )
-    if x.dtype != w.dtype:
-        raise DTypeError(
-            f"got x of {x.dtype} and w of {w.dtype}; expected one dtype: "
-            f"use x.astype({str(w.dtype)!r})"
-        )
-    if bias is not None and bias.shape != w.shape[1:]:
-        raise ShapeError(
-            f"got bias of shape {bias.shape} and w of shape {w.shape}; expected {w.shape[1:]}"
-        )
+    _check(x, w, bias)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
     z = b.matmul(rows, w)  # (N, H)
     options = tuple(activation.options.values())

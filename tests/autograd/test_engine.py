@@ -220,3 +220,12 @@ def test_a_copy_of_a_tensor_is_a_new_leaf(copied):
     again.data[0] = 9
     assert t.numpy().tolist() == [1, 2]
     assert not copied(t * 2.0).requires_grad
+
+
+def test_bare_arrays_of_the_device_are_constants(device):
+    w = gn.tensor(np.ones((3, 2)), requires_grad=True, device=device)
+    x = w.backend.upload(np.full((4, 3), 2.0))
+    (x @ w).sum().backward()
+    np.testing.assert_array_equal(w.backend.download(w.grad), np.full((3, 2), 8.0))
+    with pytest.raises(DTypeError, match="float32 and float64"):
+        gn.ops.linear(w.backend.upload(np.ones((4, 3), np.float32)), w)

@@ -70,6 +70,10 @@ class DeviceArray(NDArrayOperatorsMixin):
         self.host = host
         self._block = Block(host.nbytes) if block is None else block
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        raise AssertionError("asking for the address may wait for the device: ask the type")
+
     # meeting NumPy -------------------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
