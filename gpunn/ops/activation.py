@@ -9,14 +9,14 @@ In a forward body `y` may be the same array as `x`. A gradient body never gets `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise
-from gpunn.errors import UnknownNameError, lookup
+from gpunn.errors import ArgumentError, lookup
 from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
 from gpunn.typing import Array
 
@@ -24,10 +24,19 @@ ACTIVATIONS: dict[str, Op] = {}
 """Every activation that can be named by a string."""
 
 
+class Option(NamedTuple):
+    """A number in an activation's formula: its default and the open interval it must lie in."""
+
+    default: float
+    low: float = 0.0
+    high: float = float("inf")
+
+
 class Activation(Op):
     """An elementwise activation with its kernels.
 
     Attributes:
+        options: the defaults of the numbers in the formula.
         saves: what the gradient is computed from: "y", "x", or "" when it is the identity.
         kinks: where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
@@ -43,12 +52,13 @@ class Activation(Op):
         grad_numpy: Callable[..., Any],
         grad_cuda: str,
         saves: str = "y",
-        options: dict[str, float] | None = None,
+        options: dict[str, Option] | None = None,
         kinks: tuple[float, ...] = (),
         differentiable: bool = True,
     ) -> None:
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
-        self.options = dict(options or {})
+        self._limits = dict(options or {})
+        self.options = {option: limit.default for option, limit in self._limits.items()}
         extra = "".join(f", T {option}" for option in self.options)
         saved = saves or "y"
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)
@@ -81,9 +91,7 @@ class Activation(Op):
         )
 
         def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
-            if not given.keys() <= self.options.keys():
-                raise UnknownNameError(f"option of {name}", [*given], self.options)
-            values = tuple((self.options | given).values())
+            values = self._numbers(given)
             y = b.launch(self.kernel, x, *values)
             kept = x if saves == "x" else y
 
@@ -97,6 +105,16 @@ class Activation(Op):
         vjp.__doc__ = doc
         super().__init__(vjp, name)
         ACTIVATIONS[name] = self
+
+    def _numbers(self, given: dict[str, float]) -> tuple[float, ...]:
+        """The numbers of the formula, in the order of its signature."""
+        for option, number in given.items():
+            _, low, high = lookup(f"option of {self.name}", option, self._limits)
+            if not low < number < high:
+                raise ArgumentError(
+                    f"got {option}={number!r} in {self.name}; expected {low} < {option} < {high}"
+                )
+        return tuple((self.options | given).values())
 
 
 def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:

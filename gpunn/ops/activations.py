@@ -13,7 +13,7 @@ import numpy as np
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
-from gpunn.ops.activation import ACTIVATIONS, Activation
+from gpunn.ops.activation import ACTIVATIONS, Activation, Option
 from gpunn.typing import Array
 
 
@@ -103,8 +103,9 @@ relu = Activation(
 
 
 def _leaky_relu_grad(gy: Array, y: Array, slope: float, gx: Array) -> None:
-    np.multiply(gy, slope, out=gx)
-    np.copyto(gx, gy, where=y > 0)
+    np.greater(y, 0, out=gx)
+    np.maximum(gx, slope, out=gx)  # 1 or slope, which is below 1
+    np.multiply(gx, gy, out=gx)
 
 
 leaky_relu = Activation(
@@ -118,7 +119,7 @@ leaky_relu = Activation(
     Gradient:
         gx = gy where y > 0, else slope * gy (also at 0).
     """,
-    options={"slope": 0.1},
+    options={"slope": Option(0.1, 0.0, 1.0)},
     numpy=lambda x, slope, y: np.maximum(x, x * slope, out=y),
     cuda="y = x < T(0) ? T(slope * x) : x;",
     grad_numpy=_leaky_relu_grad,
@@ -128,16 +129,18 @@ leaky_relu = Activation(
 
 
 def _elu(x: Array, alpha: float, y: Array) -> None:
-    below = np.expm1(np.minimum(x, 0))
+    below = np.minimum(x, _zero_row(x))
+    np.expm1(below, out=below)
     np.multiply(below, alpha, out=below)
-    np.copyto(below, x, where=x > 0)
-    np.copyto(y, below)
+    np.maximum(x, _zero_row(x), out=y)
+    np.add(y, below, out=y)  # one of the two is 0
 
 
 def _elu_grad(gy: Array, y: Array, alpha: float, gx: Array) -> None:
-    np.minimum(y, 0, out=gx)
+    np.minimum(y, _zero_row(y), out=gx)
     np.add(gx, alpha, out=gx)
-    np.copyto(gx, 1, where=y > 0)
+    if alpha != 1:
+        np.add(gx, (y > 0) * (1 - alpha), out=gx)
     np.multiply(gx, gy, out=gx)
 
 
@@ -147,7 +150,7 @@ elu = Activation(
 
     Args:
         x: (...) floats.
-        alpha: minus the limit far below 0.
+        alpha: minus the limit far below 0, above 0.
 
     Gradient:
         gx = gy where y > 0, else gy * (y + alpha).
@@ -155,7 +158,7 @@ elu = Activation(
     Reference:
         Clevert et al. (2016); lecture 001.
     """,
-    options={"alpha": 1.0},
+    options={"alpha": Option(1.0)},
     numpy=_elu,
     cuda="y = x > T(0) ? x : T(alpha * expm1(x));",
     grad_numpy=_elu_grad,

@@ -7,7 +7,7 @@ import pytest
 
 import gpunn as gn
 from gpunn.autograd import OPS
-from gpunn.errors import GradcheckError, GraphFreedError
+from gpunn.errors import ArgumentError, GradcheckError, GraphFreedError, UnknownNameError
 from tests import reference
 from tests.opcases import CASES
 
@@ -137,3 +137,31 @@ def test_a_planted_wrong_gradient_is_caught():
             gn.gradcheck(op, np.array([0.3, -0.8]))
     finally:
         del OPS["planted_wrong_tanh"]
+
+
+@pytest.mark.parametrize(("slope", "x"), [(0.01, -3.0), (0.5, 2.0)])
+def test_an_activation_with_another_number(slope, x, device):
+    t = gn.tensor([x], requires_grad=True, dtype="float64", device=device)
+    y = gn.ops.leaky_relu(t, slope=slope)
+    y.backward()
+    assert y.numpy().tolist() == [x if x > 0 else slope * x]
+    assert t.backend.download(t.grad).tolist() == [1.0 if x > 0 else slope]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_elu_of_another_alpha(alpha, device):
+    x = np.array([-2.0, -1e-12, 0.5])
+    t = gn.tensor(x, requires_grad=True, device=device)
+    y = gn.ops.elu(t, alpha=alpha)
+    np.testing.assert_allclose(y.numpy(), np.where(x > 0, x, alpha * np.expm1(x)), rtol=1e-14)
+    y.backward(t.backend.upload(np.ones(3)))
+    expected = np.where(x > 0, 1, alpha * np.exp(x))
+    np.testing.assert_allclose(t.backend.download(t.grad), expected, rtol=1e-14)
+
+
+def test_a_number_outside_its_range_is_refused():
+    x = gn.tensor([1.0])
+    with pytest.raises(ArgumentError, match=r"0\.0 < slope < 1\.0"):
+        gn.ops.leaky_relu(x, slope=2.0)
+    with pytest.raises(UnknownNameError, match="slope"):
+        gn.ops.leaky_relu(x, alpha=0.5)
