@@ -92,6 +92,7 @@ class RandomStream:
                 )
             if not 0 <= value < 2**64:
                 raise ArgumentError(f"got {name}={value}; expected 0 <= {name} < 2**64")
+            setattr(self, name, int(value))  # a NumPy integer would not go into a file
 
     def draw(self) -> Draw:
         """The next draw."""

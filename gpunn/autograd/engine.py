@@ -136,7 +136,7 @@ def run_backward(root: Node, gy: Array, retain_graph: bool) -> None:
             if known is None:
                 grads[parent] = (contribution, False)
                 heapq.heappush(heap, parent)
-            elif known[1]:
+            elif known[1] and known[0].ndim:  # a 0-d sum may be a NumPy scalar: no place to add to
                 total = known[0]
                 total += contribution
             else:

@@ -67,8 +67,8 @@ class Op:
                     f"got a list in {self.name}; expected a tensor or an array: wrap it with "
                     "gpunn.tensor or numpy.asarray"
                 )
-            else:
-                arrays.append(arg)
+            else:  # a NumPy scalar would promote in silence, a Python number does not
+                arrays.append(arg.item() if isinstance(arg, np.generic) else arg)
                 parents.append(None)
                 continue
             if backend is None:

@@ -164,6 +164,7 @@ class Tensor:
         Raises:
             GradientError: nothing below requires a gradient.
             ShapeError: `gy` is missing for several elements, or has another shape.
+            DTypeError, DeviceMismatchError: `gy` has another dtype, or lives elsewhere.
             GraphFreedError: the graph was walked before without `retain_graph`.
         """
         if self.node is None:
@@ -178,8 +179,14 @@ class Tensor:
                     "element: reduce with .sum() or .mean(), or pass gy"
                 )
             gy = self.backend.full(self.shape, 1, self.dtype)
-        elif isinstance(gy, Tensor):
-            gy = gy.data
+        gy = as_array(gy.data if isinstance(gy, Tensor) else gy)
+        if backend_of(gy) is not self.backend:
+            raise DeviceMismatchError(
+                f"got a gradient on {backend_of(gy).device} for a tensor on {self.device}; "
+                "expected one device: move it with .to(device)"
+            )
+        if gy.dtype != self.dtype:
+            raise DTypeError(f"got a gradient of {gy.dtype}; expected {self.dtype}: use astype")
         if tuple(gy.shape) != self.shape:
             raise ShapeError(
                 f"got a gradient of shape {tuple(gy.shape)}; expected {self.shape}: pass gy with "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gpunn.autograd import Tensor
@@ -52,6 +52,10 @@ class Sequential(Module):
                 x = layer(x)
             position += 1
         return x if isinstance(x, Tensor) else Tensor(x)
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """The layers, named by their positions."""
+        yield from ((str(position), layer) for position, layer in enumerate(self.layers))
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -149,6 +153,10 @@ class Graph(Module):
         self.nodes = {name: module for name, (module, _) in nodes.items()}
         self.inputs = {name: list(inputs) for name, (_, inputs) in nodes.items()}
         self.output = output or next(reversed(self.nodes))
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """The nodes, by name."""
+        yield from self.nodes.items()
 
     def forward(self, x: Any) -> Tensor:
         """The output node's output."""

@@ -102,14 +102,20 @@ class Module:
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """The modules that are attributes, or elements of lists and dicts that are."""
+        yield from self._members(Module)
+
+    def _members(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+        """Attributes of a kind, and elements of lists and dicts that are attributes."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
+            if isinstance(value, kind):
                 yield name, value
-            elif isinstance(value, list | tuple):
-                parts = [(str(i), part) for i, part in enumerate(value)]
-                yield from ((n, part) for n, part in parts if isinstance(part, Module))
+                continue
+            parts: Any = ()
+            if isinstance(value, list | tuple):
+                parts = enumerate(value)
             elif isinstance(value, dict):
-                yield from ((str(n), part) for n, part in value.items() if isinstance(part, Module))
+                parts = value.items()
+            yield from ((f"{name}.{n}", part) for n, part in parts if isinstance(part, kind))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and every module inside it, once each, with dotted names."""
@@ -132,8 +138,8 @@ class Module:
     def _tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, kind) and id(value) not in seen:
+            for name, value in module._members(kind):
+                if id(value) not in seen:
                     seen.add(id(value))
                     yield f"{prefix}.{name}" if prefix else name, value
 
@@ -272,6 +278,8 @@ class Module:
             raise DTypeError(f"got {x.dtype} to predict from; expected an array of numbers")
         if not x.ndim:
             raise ShapeError("got a single number to predict from; expected (N, ...) examples")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f"got batch_size={batch_size!r}; expected an integer of at least 1")
         here, b = backend_of(x), self.backend
         stays = here is b
 

@@ -9,7 +9,7 @@ import numpy as np
 from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
-from gpunn.errors import ArgumentError, ShapeError
+from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.typing import Array, Shape
 
 
@@ -24,6 +24,12 @@ def unbroadcast(g: Array, shape: Shape) -> Array:
 
 
 def _check(name: str, x: Any, y: Any) -> None:
+    dtypes = [value.dtype for value in (x, y) if hasattr(value, "dtype")]
+    if len(dtypes) == 2 and dtypes[0] != dtypes[1]:
+        raise DTypeError(
+            f"got {dtypes[0]} and {dtypes[1]} in {name}; expected one dtype: convert one of them "
+            "with astype, nothing is promoted in silence"
+        )
     shapes = [tuple(getattr(value, "shape", ())) for value in (x, y)]
     try:
         np.broadcast_shapes(*shapes)
@@ -131,6 +137,8 @@ def power(b: Backend, x: Array, exponent: float) -> tuple[Array, Backward]:
         )
 
     def backward(gy: Array, needs: Any) -> tuple[Any, ...]:
+        if exponent == 0:  # x ** -1 would be infinite at 0
+            return gy * 0, None
         return gy * (exponent * x ** (exponent - 1)), None
 
     return b.xp.power(x, exponent), backward
@@ -189,6 +197,8 @@ def matmul(b: Backend, x: Array, y: Array) -> tuple[Array, Backward]:
         raise ShapeError(
             f"got shapes {x.shape} and {y.shape} in matmul; expected two 2-D arrays: reshape"
         )
+    if x.dtype != y.dtype:
+        raise DTypeError(f"got {x.dtype} and {y.dtype} in matmul; expected one dtype: use astype")
 
     def backward(g: Array, needs: Any) -> tuple[Any, ...]:
         return (

@@ -46,6 +46,7 @@ class Rate(NamedTuple):
                 f"got rate={rate!r}; expected the probability of dropping, 0 <= rate < 1: pass "
                 "e.g. rate=0.5"
             )
+        rate = float(rate)
         for width in (1, 8):
             if (rate * 2**width).is_integer():
                 return cls(width, int(rate * 2**width))

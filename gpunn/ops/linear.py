@@ -12,6 +12,7 @@ from gpunn.errors import DTypeError, ShapeError
 from gpunn.ops.activation import Activation
 from gpunn.ops.activations import identity
 from gpunn.ops.dropout import Rate, dropout_words
+from gpunn.ops.reductions import column_sums
 from gpunn.typing import Array
 
 
@@ -102,7 +103,7 @@ def linear(
         gw = b.matmul(rows.T, gz, out=target(needs[1])) if needs[1] else None
         if len(needs) == 2:
             return gx, gw
-        gbias = b.xp.sum(gz, axis=0, out=target(needs[2])) if needs[2] else None
+        gbias = column_sums(b, gz, out=target(needs[2])) if needs[2] else None
         return gx, gw, gbias
 
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1]), backward

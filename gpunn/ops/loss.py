@@ -39,9 +39,11 @@ def reduced(b: Backend, losses: Array, reduction: str) -> tuple[Array, float]:
         return losses, 1.0
     if not losses.size:
         raise DataError("got a loss over no examples; expected at least one: check the batch")
-    y = total(b, losses)
     if reduction == "sum":
-        return y, 1.0
+        return total(b, losses), 1.0
+    if losses.dtype == "float16":  # the sum may be too large for it, the mean is not
+        return total(b, losses.astype("float32") / losses.size).astype("float16"), 1 / losses.size
+    y = total(b, losses)
     y /= losses.size
     return y, 1.0 / losses.size
 

@@ -11,8 +11,23 @@ from gpunn.typing import Array, Shape
 
 
 def total(b: Backend, x: Array) -> Array:
-    """The sum of all elements as a 0-d array of the device."""
-    return b.xp.sum(x, out=b.empty((), x.dtype))
+    """The sum of all elements as a 0-d array of the device; integers sum as NumPy's do."""
+    if x.dtype in ("float32", "float64"):
+        return b.xp.sum(x, out=b.empty((), x.dtype))
+    if x.dtype == "float16":  # added up in float32, rounded once
+        return b.xp.asarray(b.xp.sum(x, dtype="float32")).astype(x.dtype)
+    return b.xp.asarray(b.xp.sum(x))
+
+
+def column_sums(b: Backend, x: Array, out: Array | None = None) -> Array:
+    """(N, H) -> (H,); float16 is added up in float32 and rounded once."""
+    if x.dtype != "float16":
+        return b.xp.sum(x, axis=0, out=out)
+    sums = b.xp.sum(x, axis=0, dtype="float32").astype(x.dtype)
+    if out is None:
+        return sums
+    out[...] = sums
+    return out
 
 
 def _spread(b: Backend, g: Array, shape: Shape, axis: Any, keepdims: bool) -> Array:

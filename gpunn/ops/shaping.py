@@ -38,6 +38,10 @@ def transpose(b: Backend, x: Array, axes: Any = None) -> tuple[Array, Backward]:
     Gradient:
         gy with the axes put back.
     """
+    if axes is not None:
+        if sorted(a % max(x.ndim, 1) for a in axes) != list(range(x.ndim)):
+            raise ShapeError(f"got axes {tuple(axes)}; expected each of {x.ndim} axes once")
+        axes = tuple(a % x.ndim for a in axes)
     back = None if axes is None else tuple(int(a) for a in np.argsort(axes))
     return b.xp.transpose(x, axes), lambda gy, needs: (b.xp.transpose(gy, back), None)
 

@@ -62,6 +62,8 @@ class FlatParameters:
         self.data = self.backend.zeros((ends[-1],), self.dtype)
         self.grad = self.backend.zeros((ends[-1],), self.dtype)
         self._leaves: list[Leaf] = []
+        self._views: list[Array] = []
+        self._sinks: list[Sink] = []
         for tensor, start in zip(self.tensors, ends, strict=False):
             self._adopt(tensor, slice(start, start + tensor.size))
 
@@ -76,6 +78,8 @@ class FlatParameters:
             pending, leaf.grad = leaf.grad, None
             leaf.add(pending)
         self._leaves.append(leaf)
+        self._views.append(view)
+        self._sinks.append(leaf.sink)
 
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
@@ -86,13 +90,16 @@ class FlatParameters:
         """Be sure that every parameter is still ours and has a gradient.
 
         Raises:
-            GradientError: one was moved, or got no gradient.
+            GradientError: one was moved, replaced, taken by another optimizer, or has no gradient.
         """
-        for position, (tensor, leaf) in enumerate(zip(self.tensors, self._leaves, strict=True)):
-            if tensor.node is not leaf:
+        ours = zip(self.tensors, self._leaves, self._views, self._sinks, strict=True)
+        for position, (tensor, leaf, view, sink) in enumerate(ours):
+            if tensor.node is not leaf or tensor.data is not view or leaf.sink is not sink:
                 raise GradientError(
-                    "got a parameter that was moved after the optimizer took it; expected it to "
-                    "stay: call model.to(device) before making the optimizer"
+                    f"got parameter {position} of shape {tensor.shape}, which was moved, replaced "
+                    "or taken by another optimizer or Trainer; expected it to stay: make the "
+                    "optimizer after model.to(device), use the newest one, and write values with "
+                    "p.data[...] = values"
                 )
             if leaf.grad is None:
                 raise GradientError(

@@ -77,6 +77,16 @@ class Optimizer:
                 "got parameters for an optimizer that has some; expected a new optimizer: make "
                 "one for each model"
             )
+        parameters = list(parameters)
+        eps, dtypes = (
+            getattr(self, "eps", None),
+            {t.dtype for t in parameters if hasattr(t, "dtype")},
+        )
+        if eps is not None and any(kind.kind == "f" and kind.type(eps) == 0 for kind in dtypes):
+            raise ArgumentError(
+                f"got eps={eps} for {', '.join(map(str, dtypes))} parameters, in which it is 0; "
+                "expected more, or 0/0 is NaN: pass e.g. eps=1e-4, or train in float32"
+            )
         self.flat = flat = FlatParameters(parameters)
         b = flat.backend
         self.state = [b.zeros(flat.data.shape, flat.dtype) for _ in self.slots]

@@ -31,12 +31,16 @@ def classes(scores: Array, loss: Callable[..., Any]) -> Array:
         return scores
     if how == "argmax":
         return scores.argmax(axis=-1)
-    positive = (scores.reshape(-1) > (0.5 if how == "half" else 0)).astype("int64")
+    if scores.ndim == 2 and scores.shape[1] == 1:
+        scores = scores[:, 0]
+    positive = (scores > (0.5 if how == "half" else 0)).astype("int64")
     return 2 * positive - 1 if loss is ops.perceptron else positive
 
 
 def correct(b: Backend, scores: Array, targets: Array, how: str) -> Array:
     """How many of N examples are classified right, a 0-d array of the device.
+
+    An example with several yes-or-no outputs counts by the share of them that is right.
 
     Args:
         b: the backend of both arrays.
@@ -49,5 +53,6 @@ def correct(b: Backend, scores: Array, targets: Array, how: str) -> Array:
     if how == "argmax":
         labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
         return xp.asarray((scores.argmax(axis=1) == labels).sum())
-    positive = scores.reshape(-1) > (0 if how == "sign" else 0.5)
-    return xp.asarray((positive == (targets.reshape(-1) > 0.5)).sum())
+    positive = scores.reshape(len(scores), -1) > (0 if how == "sign" else 0.5)
+    right = positive == (targets.reshape(len(targets), -1) > 0.5)
+    return xp.asarray(right.mean(axis=1).sum())

@@ -34,6 +34,8 @@ class EagerStep:
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.regularizer, self.clip_norm = regularizer, clip_norm
+        trained = set(optimizer.bound.tensors)
+        self._others = [p for p in model.parameters() if p not in trained]
 
     def __call__(self, x: Array, y: Array) -> Array:
         """Train on one batch.
@@ -57,6 +59,8 @@ class EagerStep:
         if flat.backend.synchronous and not np.isfinite(value):
             raise DivergenceError(divergence(self.model, x, float(value)))
         flat.zero_grad()
+        for parameter in self._others:
+            parameter.zero_grad()
         loss.backward()
         if self.regularizer is not None:
             self.regularizer.add_gradient(flat)

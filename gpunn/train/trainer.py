@@ -183,6 +183,7 @@ class Trainer:
         Raises:
             DataError, ShapeError: as `fit`.
         """
+        batch_size = check_count("batch_size", batch_size)
         return self._evaluate(*self._ready(x, y, "x"), batch_size=batch_size)
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
@@ -283,7 +284,9 @@ class Trainer:
         if how == "argmax" and y.ndim == 1:
             check_labels(b.download(y), self._outputs(x))
             return x, b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
-        y = b.xp.ascontiguousarray(y.astype(self.model.dtype, copy=False))
+        if y.dtype.kind == "f" or isinstance(self.loss, ElementwiseLoss):
+            y = y.astype(self.model.dtype, copy=False)
+        y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
         _check_finite(b, f"the targets of {name}", y)
         if isinstance(self.loss, ElementwiseLoss):
             self.loss.check_targets(y)

@@ -229,3 +229,50 @@ def test_bare_arrays_of_the_device_are_constants(device):
     np.testing.assert_array_equal(w.backend.download(w.grad), np.full((3, 2), 8.0))
     with pytest.raises(DTypeError, match="float32 and float64"):
         gn.ops.linear(w.backend.upload(np.ones((4, 3), np.float32)), w)
+
+
+def test_four_consumers_of_a_number(device):
+    """A 0-d sum of NumPy's is a scalar, which cannot be added to in place."""
+    x = gn.tensor([1.0, 2.0], requires_grad=True, dtype="float64", device=device)
+    s = x.sum()
+    (s * 1.0 + s * 2.0 + s * 3.0 + s * 4.0).backward()
+    assert x.backend.download(x.grad).tolist() == [10.0, 10.0]
+
+
+def test_negative_axes(device):
+    x = gn.tensor(np.arange(9.0).reshape(3, 3), requires_grad=True, device=device)
+    gy = np.arange(9.0).reshape(3, 3) ** 2
+    x.transpose(-1, 0).backward(x.backend.upload(gy))
+    np.testing.assert_array_equal(x.backend.download(x.grad), gy.T)
+    with pytest.raises(ShapeError, match="each of 2 axes once"):
+        x.transpose(0, 0)
+
+
+def test_scalars_of_numpy_promote_nothing():
+    t = gn.tensor([1.0, 2.0], requires_grad=True)
+    y = t * np.float64(2) + np.sqrt(2.0)
+    assert y.dtype == np.float32
+    with pytest.raises(DTypeError, match="int64 and float32"):
+        gn.tensor([1, 2]) * t
+
+
+def test_a_gradient_of_another_dtype_or_device_is_refused():
+    t = gn.tensor([1.0, 2.0], requires_grad=True) * 1.0
+    with pytest.raises(DTypeError, match="float64; expected float32"):
+        t.backward(np.ones(2))
+    with pytest.raises(DTypeError):
+        t.backward([1.0, 1.0])
+
+
+def test_power_zero_at_zero():
+    t = gn.tensor([0.0, 2.0], requires_grad=True)
+    (t**0).sum().backward()
+    assert t.grad.tolist() == [0, 0]
+
+
+def test_sums_do_not_overflow_their_dtype(device):
+    assert gn.tensor(np.full(200, 10, np.uint8), device=device).sum().item() == 2000
+    half = gn.tensor(np.full((4096, 2), 1.0, np.float16), device=device)
+    assert half.sum().item() == 8192
+    target = half.backend.upload(np.full((4096, 2), 11.0, np.float16))
+    assert gn.ops.squared_error(half, target).item() == 100

@@ -241,3 +241,29 @@ def test_names_of_elsewhere_lead_here(name, hint):
 def test_wrong_types_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        self.a, self.b = [nn.Linear(2, 2, seed=0)], {"b": nn.Linear(2, 2, seed=1)}
+        self.ws = [nn.Parameter(np.ones((2, 2), np.float32))]
+
+    def forward(self, x):
+        return self.b["b"](self.a[0](x)) @ self.ws[0]
+
+
+def test_everything_in_lists_and_dicts_is_found():
+    net = Parts()
+    assert list(net.state_dict()) == ["ws.0", "a.0.weight", "a.0.bias", "b.b.weight", "b.b.bias"]
+    assert len(net.parameters()) == 5
+
+
+def test_a_rate_of_zero_is_an_integer_too():
+    x = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(nn.Dropout(0)(gn.tensor(x)).numpy(), x)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5])
+def test_a_bad_batch_size_of_predict(size):
+    with pytest.raises(ArgumentError, match="batch_size"):
+        small().predict(np.ones((2, 5)), batch_size=size)

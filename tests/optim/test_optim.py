@@ -285,3 +285,31 @@ def test_full_objective_and_its_gradient_against_differences(rng):
         flat.data += eps * direction
         values.append(objective())
     assert (values[0] - values[1]) / 2e-6 == pytest.approx(analytic, rel=1e-7)
+
+
+def test_a_second_optimizer_is_noticed_by_the_first():
+    w = gn.tensor([1.0], requires_grad=True)
+    first, second = optim.SGD([w]), optim.Adam([w])
+    (w * w).sum().backward()
+    with pytest.raises(GradientError, match="another optimizer"):
+        first.step()
+    second.step()
+    assert w.numpy()[0] < 1
+    w.data = w.data + 1
+    with pytest.raises(GradientError, match="replaced"):
+        second.step()
+
+
+def test_a_weight_in_two_operations_accumulates_behind_its_sink():
+    values, x = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[1.0, 2.0]])
+    w = gn.tensor(values, requires_grad=True)
+    optim.SGD([w])
+    ((x @ w).sum() + ((2 * x) @ w).sum()).backward()
+    np.testing.assert_array_equal(w.grad, [[3, 3], [6, 6]])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad"])
+def test_an_eps_that_is_zero_in_the_dtype_is_refused(name):
+    w = gn.tensor(np.ones(2, np.float16), requires_grad=True)
+    with pytest.raises(ArgumentError, match="train in float32"):
+        optim.get_optimizer(name).bind([w])

@@ -377,3 +377,84 @@ def test_the_learning_rate_is_the_users_again_after_a_fit(digits):
     optimizer.lr = 0.25
     history = fit(trainer, digits[0], epochs=1, batch_size=2000)
     assert 0 < history["lr"][0] < 0.25
+
+
+def test_several_yes_or_no_outputs():
+    x, y = np.array([[1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]]), np.array([[1, 0, 1], [0, 1, 1]])
+    net = nn.Linear(3, 3, bias=False)
+    net.weight.data[...] = np.eye(3)
+    trainer = gn.Trainer(net, loss="binary_cross_entropy_with_logits")
+    assert trainer.evaluate(x, y)["accuracy"] == pytest.approx(5 / 6)
+    assert trainer.predict(x).tolist() == [[1, 0, 1], [0, 0, 1]]
+
+
+def test_a_loss_of_the_users_gets_integer_labels(digits):
+    def wide_hinge(scores, labels):
+        return gn.ops.multiclass_hinge(scores, labels, margin=2.0)
+
+    history = fit(gn.Trainer(network(), loss=wide_hinge), digits[0], epochs=2)
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_layers_that_the_optimizer_leaves_out_gather_no_gradients(digits):
+    net = network(rate=0.0)
+    trainer = gn.Trainer(net, optimizer=optim.SGD(net[4].parameters(), lr=0.0))
+    fit(trainer, digits[0], epochs=1, batch_size=100, shuffle=False)
+    first = net[0].weight.grad.copy()
+    fit(trainer, digits[0], epochs=1, batch_size=100, shuffle=False)
+    np.testing.assert_array_equal(net[0].weight.grad, first)
+
+
+def test_every_epoch_has_another_order(digits):
+    seen = []
+
+    def watch(x):
+        if len(x) == 32:
+            seen.append(x.copy())
+        return gn.tensor(x)
+
+    net = nn.Sequential(watch, nn.Linear(64, 10))
+    fit(gn.Trainer(net), digits[0].x[:32], digits[0].y[:32], epochs=2, batch_size=32)
+    first, second = seen
+    assert (first != second).any()
+    np.testing.assert_array_equal(np.sort(first, axis=0), np.sort(second, axis=0))
+
+
+def test_a_loaded_model_trains_with_dropout_on(digits):
+    net = network().eval()
+    fit(gn.Trainer(net), digits[0].x[:64], digits[0].y[:64], epochs=1)
+    assert [s.call for s in net.streams()] == [1, 1]
+
+
+def test_evaluation_in_batches_that_do_not_divide(digits):
+    trainer, (_, test) = gn.Trainer(network()), digits
+    whole, parts = trainer.evaluate(test), trainer.evaluate(test, batch_size=100)
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+    assert parts["accuracy"] == whole["accuracy"]
+    with pytest.raises(ArgumentError, match="batch_size"):
+        trainer.evaluate(test, batch_size=-1)
+
+
+def test_regulariser_clip_and_constraint_in_a_step_by_hand(rng):
+    x, y = rng.standard_normal((8, 3)), rng.integers(0, 2, 8)
+    for regularizer in (optim.L2(0.5), optim.MaxNorm(0.3)):
+        nets = [nn.Linear(3, 2, seed=0, dtype="float64") for _ in range(2)]
+        trainer = gn.Trainer(
+            nets[0], optimizer=optim.SGD(lr=0.1), regularizer=regularizer, clip_norm=0.2
+        )
+        history = fit(trainer, x, y, epochs=1, batch_size=8, shuffle=False)
+        w, b = nets[1].weight.numpy(), nets[1].bias.numpy()
+        z = x @ w + b
+        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        loss = -np.log(p[np.arange(8), y]).mean()
+        gz = (p - np.eye(2)[y]) / 8
+        gw, gb = x.T @ gz, gz.sum(0)
+        if isinstance(regularizer, optim.L2):
+            loss, gw = loss + 0.5 * (w**2).sum(), gw + w
+        factor = min(1.0, 0.2 / np.sqrt((gw**2).sum() + (gb**2).sum()))
+        w, b = w - 0.1 * factor * gw, b - 0.1 * factor * gb
+        if isinstance(regularizer, optim.MaxNorm):
+            w = w * np.minimum(1, 0.3 / np.sqrt((w**2).sum(0)))
+        assert history["loss"][0] == pytest.approx(loss, rel=1e-12)
+        np.testing.assert_allclose(nets[0].weight.numpy(), w, rtol=1e-12)
+        np.testing.assert_allclose(nets[0].bias.numpy(), b, rtol=1e-12, atol=1e-15)
