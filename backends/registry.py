@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def _cupy_backend() -> type[Backend]:
     return CupyBackend
 
 
+_instances: dict[Device, Backend] = {}
 _factories: dict[str, Callable[[], type[Backend]]] = {"cpu": _numpy_backend, "cuda": _cupy_backend}
 
 
@@ -48,13 +50,22 @@ def diagnose(kind: str) -> Diagnosis:
     return _factories[kind]().diagnose()
 
 
+_making = threading.Lock()  # two threads that ask first must not get two backends
+
+
 def backend_for(device: Device) -> Backend:
     """The one backend object of a device.
 
     Raises:
         DeviceUnavailableError: the device cannot be used; the message says why and what to do.
     """
-    return _instance(device)
+    found = _instances.get(device)
+    if found is None:
+        with _making:
+            found = _instances.get(device)
+            if found is None:
+                found = _instances[device] = _make(device)
+    return found
 
 
 def backend(spec: DeviceLike = None) -> Backend:
@@ -87,8 +98,7 @@ def as_array(data: Any) -> Array:
     return data if known else np.asarray(data)
 
 
-@cache
-def _instance(device: Device) -> Backend:
+def _make(device: Device) -> Backend:
     diagnosis = diagnose(device.kind)
     if not diagnosis.usable:
         remedy = f" {diagnosis.remedy}." if diagnosis.remedy else ""

@@ -23,7 +23,7 @@ def batches(
     batch_size: int = 128,
     *,
     seed: int = 0,
-    epoch: int = 0,
+    epoch: int = 1,
     shuffle: bool = True,
     drop_last: bool = False,
     device: DeviceLike = None,
@@ -38,7 +38,7 @@ def batches(
         y: (N, ...) targets.
         batch_size: rows of a batch, at least 1; the last batch may be smaller.
         seed: 64-bit seed of the order.
-        epoch: number of the epoch, from 0; every epoch has another order.
+        epoch: number of the epoch; every one has another order, the trainer's first is 1.
         shuffle: False for the order of the arrays; the batches are then views of them.
         drop_last: leave out a last batch that is smaller than the others.
         device: where each batch is copied to; None for batches on the host.

@@ -324,6 +324,8 @@ def multiclass_hinge(
     own = xp.sum(s * right, axis=1, keepdims=True)
     margins = (s - own + margin) * ~right
     losses = xp.sum(xp.maximum(margins, 0), axis=1)
+    if not b.synchronous:  # a label out of range has no column of its own
+        losses = xp.where(xp.any(right, axis=1), losses, float("nan")).astype(s.dtype)
     y, scale = reduced(b, losses, reduction)
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:

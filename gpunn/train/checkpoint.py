@@ -43,7 +43,7 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
     header = {
         "format": FORMAT,
         "version": str(VERSION),
-        "architecture": json.dumps(_spec(model)),
+        "architecture": json.dumps(_spec(model, {})),
         "streams": json.dumps([asdict(stream) for stream in model.streams()]),
         "info": json.dumps(dict(info or {})),
     }
@@ -65,12 +65,12 @@ def load(path: str | Path, *, device: DeviceLike = None) -> Module:
     header, state = _read(Path(path))
     try:
         with default_device(there):
-            model: Module = _build(json.loads(header["architecture"]))
+            model: Module = _build(json.loads(header["architecture"]), [])
         for stream, numbers in zip(model.streams(), json.loads(header["streams"]), strict=True):
             vars(stream).update(asdict(RandomStream(**numbers)))
     except ModelFileError:
         raise
-    except (KeyError, TypeError, ValueError, GpunnError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, GpunnError) as error:
         raise ModelFileError(
             f"got {path}, whose architecture cannot be built ({error}); expected a file that "
             "gpunn.save wrote: save the model again"
@@ -142,26 +142,34 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
     return header, state
 
 
-def _spec(value: Any) -> Any:
+def _spec(value: Any, seen: dict[int, int]) -> Any:
+    """A module as JSON; one that was written before is its number, in order of completion."""
     if isinstance(value, Module):
-        return {"module": value.type_name(), "config": _spec(value.config())}
+        if id(value) in seen:
+            return {"same": seen[id(value)]}
+        spec = {"module": value.type_name(), "config": _spec(value.config(), seen)}
+        seen[id(value)] = len(seen)
+        return spec
     if isinstance(value, dict):
-        return {name: _spec(part) for name, part in value.items()}
+        return {name: _spec(part, seen) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_spec(part) for part in value]
+        return [_spec(part, seen) for part in value]
     return value
 
 
-def _build(spec: Any) -> Any:
+def _build(spec: Any, built: list[Module]) -> Any:
     if isinstance(spec, list):
-        return [_build(part) for part in spec]
+        return [_build(part, built) for part in spec]
     if not isinstance(spec, dict):
         return spec
+    if spec.keys() == {"same"}:
+        return built[spec["same"]]
     if spec.keys() != {"module", "config"}:
-        return {name: _build(part) for name, part in spec.items()}
+        return {name: _build(part, built) for name, part in spec.items()}
     if spec["module"] not in MODULES:
         raise ModelFileError(
             f"got a model with a {spec['module']}, which is not known here; expected one of "
             f"{', '.join(sorted(MODULES))}: import the module that defines it first"
         )
-    return MODULES[spec["module"]].from_config(**_build(spec["config"]))
+    built.append(MODULES[spec["module"]].from_config(**_build(spec["config"], built)))
+    return built[-1]

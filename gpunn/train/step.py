@@ -74,7 +74,11 @@ class EagerStep:
 
 def divergence(model: Module, x: Array, loss: float) -> str:
     """Why a loss is not finite: the parameter, or the layer, in which it began."""
+    streams, buffers = [s.call for s in model.streams()], model.state_dict()
     begins = _where(model, x)
+    for stream, call in zip(model.streams(), streams, strict=True):
+        stream.call = call  # looking for the layer must not count as a step
+    model.load_state_dict(buffers)
     return (
         f"got a loss of {loss}; it began in {begins}: lower the learning rate, clip the "
         "gradients with clip_norm, or scale the data"

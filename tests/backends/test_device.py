@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -140,3 +141,10 @@ def test_an_array_of_no_device():
 def test_asking_for_an_array_imports_no_cupy():
     gn.backends.backend_of(np.ones(1))
     assert "cupy" not in sys.modules or gn.diagnose("cuda").rungs[0].ok
+
+
+def test_threads_that_ask_first_get_one_backend(monkeypatch):
+    monkeypatch.setattr(registry, "_instances", {})
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: registry.backend_for(parse("cpu")), range(64)))
+    assert len(set(map(id, found))) == 1

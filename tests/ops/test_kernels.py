@@ -103,5 +103,6 @@ def test_softmax_cross_entropy_row_kernel(rows, classes, dtype, cuda_device):
 def test_a_label_out_of_range_gives_nan_on_the_device(cuda_device):
     z = gn.tensor(np.zeros((3, 4), np.float32), device=cuda_device)
     labels = z.backend.upload(np.array([0, 4, -1]))
-    loss = gn.ops.softmax_cross_entropy(z, labels, reduction="none").numpy()
-    np.testing.assert_array_equal(np.isnan(loss), [False, True, True])
+    for loss in (gn.ops.softmax_cross_entropy, gn.ops.multiclass_hinge):
+        losses = loss(z, labels, reduction="none").numpy()
+        np.testing.assert_array_equal(np.isnan(losses), [False, True, True])

@@ -130,3 +130,14 @@ def test_a_function_of_the_users_cannot_be_saved(tmp_path):
     with pytest.raises(ArgumentError, match="a function of yours"):
         gn.save(net, tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_module_used_twice_is_one_module_again(tmp_path, rng):
+    layer, drop = nn.Linear(3, 3, "tanh", seed=0), nn.Dropout(0.5)
+    net = nn.Sequential(layer, drop, nn.Residual(layer), nn.Linear(3, 2, seed=1), drop)
+    gn.save(net, tmp_path / "net.safetensors")
+    again = gn.load(tmp_path / "net.safetensors")
+    assert again[0] is again[2].inner
+    assert again[1] is again[4]
+    x = rng.standard_normal((4, 3), dtype=np.float32)
+    np.testing.assert_array_equal(again.predict(x), net.predict(x))
