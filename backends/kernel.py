@@ -89,10 +89,10 @@ class RowKernel:
     Args:
         name: unique name; the file's `extern "C"` function.
         numpy: the body for NumPy arrays, called with the same arguments in the same order.
-        cuda_file: the `.cu` file; `T` is the dtype of the arrays in it and `A` the type to
-            accumulate in.
+        cuda_file: the `.cu` file; `S` is the type that its arrays are stored in and `T` the type
+            that it computes in: double for float64, else float.
         threads: threads of a block.
-        dtypes: the dtypes that T may be.
+        dtypes: the dtypes that S may be.
     """
 
     name: str
@@ -108,9 +108,9 @@ class RowKernel:
         """The complete CUDA text for one dtype."""
         ctype = {"float32": "float", "float64": "double", "float16": "__half"}[dtype]
         include = "#include <cuda_fp16.h>\n" if dtype == "float16" else ""
-        accumulate = "double" if dtype == "float64" else "float"
+        compute = "double" if dtype == "float64" else "float"
         text = self.cuda_file.read_text(encoding="utf-8")
-        return f"{include}typedef {ctype} T;\ntypedef {accumulate} A;\n{text}"
+        return f"{include}typedef {ctype} S;\ntypedef {compute} T;\n{text}"
 
 
 def _declare(kernel: Elementwise | RowKernel) -> None:
