@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -12,10 +13,18 @@ from gpunn.backends import registry
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
-from gpunn.errors import DTypeError
+from gpunn.backends.random import Draw
+from gpunn.errors import CaptureError, DTypeError
 from gpunn.typing import Array, DType, Shape
 
 FLOATS = ("float16", "float32", "float64")
+
+
+class Graph(Protocol):
+    """Recorded work."""
+
+    def launch(self) -> None:
+        """Do it, inside `Backend.own_stream`."""
 
 
 class Backend(ABC):
@@ -33,6 +42,7 @@ class Backend(ABC):
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self._constants: dict[str, Array] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one backend for a device: a copy of it is itself."""
@@ -65,6 +75,10 @@ class Backend(ABC):
     @abstractmethod
     def download(self, array: Array) -> np.ndarray[Any, Any]:
         """A host array with an array's content; waits for the device."""
+
+    @abstractmethod
+    def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
+        """Copy a host array of the same shape and dtype into an array of this device."""
 
     def zeros(self, shape: Shape, dtype: DType) -> Array:
         """An array of zeros."""
@@ -105,7 +119,7 @@ class Backend(ABC):
         """The matrix product of two 2-D arrays (or views of them)."""
 
     @abstractmethod
-    def random_words(self, count: int, key: tuple[int, int], call: int) -> Array:
+    def random_words(self, count: int, draw: Draw) -> Array:
         """`count` 64-bit words of the counter-based stream; see `gpunn.backends.random`."""
 
     # time and memory -----------------------------------------------------------------------
@@ -126,6 +140,25 @@ class Backend(ABC):
     def free_memory(self) -> None:
         """Give back every buffer that nobody uses."""
 
+    # captured work ---------------------------------------------------------------------------
+
+    def why_no_capture(self) -> str:
+        """Why work cannot be captured as a graph here; empty when it can."""
+        return f"{self.device} has no graphs"
+
+    @contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """Do the work of the block on a stream that can be captured, in order with all other."""
+        yield
+
+    def record(self, work: Callable[[], Any]) -> Graph:
+        """What `work` launches, recorded and not done; called inside `own_stream`.
+
+        Raises:
+            CaptureError: the work cannot be captured; the message says why.
+        """
+        raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
+
     # shared --------------------------------------------------------------------------------
 
     def _outputs(self, kernel: Elementwise, inputs: Sequence[Any]) -> tuple[Array, ...]:
@@ -133,14 +166,34 @@ class Backend(ABC):
         shape: Shape = ()
         letters: dict[str, DType] = {}
         for param, value in zip(kernel.inputs, inputs, strict=True):
-            if not hasattr(value, "dtype") or param.raw:
+            if not hasattr(value, "dtype") or param.role == "raw":
                 continue
             letters.setdefault(param.type, value.dtype)
             shape = value.shape if not shape else np.broadcast_shapes(shape, value.shape)
         return tuple(
-            self.empty(shape, letters[p.type] if len(p.type) == 1 else np.dtype(p.type))
+            self.empty(
+                shape if p.role == "each" else (),
+                letters[p.type] if len(p.type) == 1 else np.dtype(p.type),
+            )
             for p in kernel.outputs
         )
+
+    def zero(self) -> Array:
+        """The integer 0 as a 0-d array, always the same one."""
+        if "zero" not in self._constants:
+            self._constants["zero"] = self.zeros((), np.int64)
+        return self._constants["zero"]
+
+    def as_units(self, array: Array, unit_bytes: int) -> Array:
+        """An array as kernels take it that copy bytes and don't compute."""
+        return array.reshape(len(array), -1).view(np.dtype(f"uint{8 * unit_bytes}"))
+
+    def one(self, dtype: DType) -> Array:
+        """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""
+        name = np.dtype(dtype).name
+        if name not in self._constants:
+            self._constants[name] = self.full((), 1, dtype)
+        return self._constants[name]
 
 
 def float_dtype(dtype: DType) -> np.dtype[Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,15 @@ from gpunn.backends.base import Backend
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, RungError, climb
 from gpunn.backends.kernel import Elementwise, RowKernel
-from gpunn.backends.random import RANDOM_WORDS
-from gpunn.errors import DeviceMismatchError, DeviceUnavailableError, OutOfMemoryError, ShapeError
+from gpunn.backends.launcher import Launcher
+from gpunn.backends.random import RANDOM_WORDS, Draw
+from gpunn.errors import (
+    CaptureError,
+    DeviceMismatchError,
+    DeviceUnavailableError,
+    OutOfMemoryError,
+    ShapeError,
+)
 from gpunn.typing import Array, DType, Shape
 
 INSTALL = (
@@ -43,8 +51,10 @@ class CupyBackend(Backend):
                 f'use "{device.kind}:{count - 1}" or less'
             )
         self._here = self.xp.cuda.Device(device.index)
-        self._elementwise: dict[str, Any] = {}
+        self._launcher = Launcher(self.xp)
         self._rows: dict[tuple[str, str], Any] = {}
+        self._stream: Any = None
+        self._no_lt = "cuBLASLt is missing"
 
     @classmethod
     def _cupy(cls) -> Any:
@@ -155,22 +165,18 @@ class CupyBackend(Backend):
         host: np.ndarray[Any, Any] = self.xp.asnumpy(array)
         return host
 
+    def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
+        """Copy a host array over, in order with the work of the current stream."""
+        with self._here:
+            array.set(np.ascontiguousarray(content, array.dtype))
+
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the CUDA body, compiled on first use."""
         outputs = self._outputs(kernel, inputs) if out is None else out
         if type(outputs) is not tuple:
             outputs = (outputs,)
-        compiled = self._elementwise.get(kernel.name)
-        if compiled is None:
-            compiled = self._elementwise[kernel.name] = self.xp.ElementwiseKernel(
-                kernel.cuda_in_params(),
-                kernel.cuda_out_params(),
-                kernel.cuda,
-                f"gpunn_{kernel.name}",
-                preamble=kernel.preamble,
-            )
         with self._here:
-            compiled(*inputs, *outputs)
+            self._launcher.launch(kernel, inputs, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
@@ -182,8 +188,11 @@ class CupyBackend(Backend):
                 kernel.source(name), kernel.name, options=("--std=c++17",)
             )
         if rows:
+            given = [_scalar(a) for a in args]
             with self._here:
-                compiled((rows,), (kernel.threads,), tuple(_scalar(a) for a in args))
+                if kernel.ticket:
+                    given.append(self._launcher.space("ticket"))
+                compiled((rows,), (kernel.threads,), tuple(given))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product through cuBLAS, in full precision."""
@@ -201,10 +210,10 @@ class CupyBackend(Backend):
         with self._here:
             return self.xp.matmul(a, b, out=out)
 
-    def random_words(self, count: int, key: tuple[int, int], call: int) -> Array:
+    def random_words(self, count: int, draw: Draw) -> Array:
         """The same words as on the CPU, from the CUDA body."""
         out = self.empty((count,), np.uint64)
-        return self.launch(RANDOM_WORDS, *map(np.uint64, (*key, call)), out=out)
+        return self.launch(RANDOM_WORDS, *draw.key, draw.call, draw.ahead, out=out)
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -220,6 +229,45 @@ class CupyBackend(Backend):
             end.synchronize()
         return float(self.xp.cuda.get_elapsed_time(start, end))
 
+    def why_no_capture(self) -> str:
+        """Why work cannot be captured: cuBLASLt is missing, and cuBLAS refuses to be captured."""
+        return self._no_lt
+
+    @contextmanager
+    def own_stream(self) -> Iterator[None]:
+        """A stream of this backend, which waits for the current one, and that one for it."""
+        with self._here:
+            outer = self.xp.cuda.get_current_stream()
+            if self._stream is None:
+                self._stream = self.xp.cuda.Stream(non_blocking=True)
+            if outer == self._stream:
+                yield
+                return
+            self._stream.wait_event(outer.record())
+            try:
+                with self._stream:
+                    yield
+            finally:
+                outer.wait_event(self._stream.record())
+
+    def record(self, work: Callable[[], Any]) -> Recording:
+        """Capture the stream; the graph's arrays live in a memory pool of its own."""
+        stream, pool = self._stream, self.xp.cuda.MemoryPool()
+        stream.begin_capture()
+        try:
+            with self.xp.cuda.using_allocator(pool.malloc):
+                kept = work()
+        except Exception as error:
+            with suppress(Exception):  # the capture is broken; what broke it is the news
+                stream.end_capture()
+            raise CaptureError(
+                f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
+                "one without copies to the host: pass capture=False"
+            ) from error
+        graph = stream.end_capture()
+        graph.upload(stream)
+        return Recording(graph, stream, pool, kept)
+
     def memory_bytes(self) -> int:
         """Bytes that CuPy's pool holds."""
         with self._here:
@@ -229,6 +277,24 @@ class CupyBackend(Backend):
         """Give idle blocks of CuPy's pool back to the device."""
         with self._here:
             self.xp.get_default_memory_pool().free_all_blocks()
+
+
+class Recording:
+    """A captured graph with the memory that it works in, which nobody else may use.
+
+    Args:
+        graph: CuPy's graph.
+        stream: that it was captured on.
+        pool: that its arrays came from.
+        kept: arrays to keep alive: a graph holds no reference to them.
+    """
+
+    def __init__(self, graph: Any, stream: Any, pool: Any, kept: Any) -> None:
+        self.graph, self.stream, self.pool, self.kept = graph, stream, pool, kept
+
+    def launch(self) -> None:
+        """Do the recorded work."""
+        self.graph.launch(self.stream)
 
 
 def _scalar(value: Any) -> Any:

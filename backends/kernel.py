@@ -15,19 +15,39 @@ from typing import Any, NamedTuple
 KERNELS: dict[str, Elementwise | RowKernel] = {}
 """Every kernel that the imported modules declare, by name."""
 
-_PARAM = re.compile(r"(?P<raw>raw )?(?:(?P<type>\w+) )?(?P<name>\w+)")
+CTYPES = {
+    "bool": "bool",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "int16": "short",
+    "uint16": "unsigned short",
+    "int32": "int",
+    "uint32": "unsigned int",
+    "int64": "long long",
+    "uint64": "unsigned long long",
+    "float16": "__half",
+    "bfloat16": "__nv_bfloat16",
+    "float32": "float",
+    "float64": "double",
+}
+HEADERS = {"float16": "#include <cuda_fp16.h>\n", "bfloat16": "#include <cuda_bf16.h>\n"}
+
+_PARAM = re.compile(r"(?:(?P<role>raw|sum|one) )?(?:(?P<type>\w+) )?(?P<name>\w+)")
 
 
 class Param(NamedTuple):
-    """One parameter of a kernel: type letter or dtype name, its name, whether it is indexed."""
+    """One parameter of a kernel.
+
+    Attributes:
+        type: T, the dtype of the arrays, or a dtype's name.
+        name: as both bodies use it.
+        role: "each", an element a time; "raw", indexed by the body itself; "sum", an output to
+            which every element adds; "one", an output with one element that `once` sets.
+    """
 
     type: str
     name: str
-    raw: bool
-
-    def cuda(self) -> str:
-        """The parameter as `cupy.ElementwiseKernel` writes it."""
-        return f"{'raw ' if self.raw else ''}{self.type} {self.name}"
+    role: str
 
 
 def _params(text: str) -> tuple[Param, ...]:
@@ -35,8 +55,8 @@ def _params(text: str) -> tuple[Param, ...]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _PARAM.fullmatch(part)
         if match is None:
-            raise ValueError(f"got kernel parameter {part!r}; expected '[raw] [type] name'")
-        found.append(Param(match["type"] or "T", match["name"], match["raw"] is not None))
+            raise ValueError(f"got kernel parameter {part!r}; expected '[role] [type] name'")
+        found.append(Param(match["type"] or "T", match["name"], match["role"] or "each"))
     return tuple(found)
 
 
@@ -46,12 +66,16 @@ class Elementwise:
 
     Args:
         name: unique name; also the CUDA kernel's.
-        signature: "gy, y, float32 rate -> gx". A parameter without a type has letter T, the dtype
-            of the arrays. `raw` parameters are indexed by the body itself. An output may be read
-            before it is written, and then must be passed to `Backend.launch` as `out`.
-        numpy: the body for NumPy arrays; it writes its outputs.
-        cuda: the body for CUDA, in which each name is one element and `i` the flat index.
+        signature: "gy, y, T rate -> gx, sum total". A parameter without a type has letter T, the
+            dtype of the arrays; see `Param` for the roles. An output may be read before it is
+            written, and then must be passed to `Backend.launch` as `out`.
+        numpy: the body for NumPy arrays; it writes its outputs, and adds to those that are sums.
+        cuda: the body for CUDA, in which each name is one element and `i` the flat index. It
+            computes in T: float, for float64 arrays double, whatever they are stored in; S is what
+            the first of them is stored in.
         preamble: CUDA functions that the body calls.
+        once: what is done after all elements, by one thread, with the finished sums.
+        numpy_once: the same for NumPy, called with all inputs and outputs.
         chunkable: whether the NumPy body may be called on slices of axis 0, one after another;
             never where a parameter is `raw`.
     """
@@ -61,25 +85,21 @@ class Elementwise:
     numpy: Callable[..., Any]
     cuda: str
     preamble: str = ""
+    once: str = ""
+    numpy_once: Callable[..., Any] | None = None
     chunkable: bool = True
     inputs: tuple[Param, ...] = field(init=False)
     outputs: tuple[Param, ...] = field(init=False)
+    sums: tuple[Param, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         left, right = self.signature.split("->")
         object.__setattr__(self, "inputs", _params(left))
         object.__setattr__(self, "outputs", _params(right))
-        if any(p.raw for p in self.inputs + self.outputs):
+        object.__setattr__(self, "sums", tuple(p for p in self.outputs if p.role == "sum"))
+        if any(p.role == "raw" for p in self.inputs):
             object.__setattr__(self, "chunkable", False)
         _declare(self)
-
-    def cuda_in_params(self) -> str:
-        """The inputs as `cupy.ElementwiseKernel` takes them."""
-        return ", ".join(p.cuda() for p in self.inputs)
-
-    def cuda_out_params(self) -> str:
-        """The outputs as `cupy.ElementwiseKernel` takes them."""
-        return ", ".join(p.cuda() for p in self.outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +113,8 @@ class RowKernel:
             that it computes in: double for float64, else float.
         threads: threads of a block.
         dtypes: the dtypes that S may be.
+        ticket: whether the CUDA function takes, as its last argument, an `unsigned int*` that is
+            0 and that it leaves 0: by it the block that arrives last knows itself.
     """
 
     name: str
@@ -100,14 +122,15 @@ class RowKernel:
     cuda_file: Path
     threads: int = 256
     dtypes: tuple[str, ...] = ("float32", "float64", "float16")
+    ticket: bool = False
 
     def __post_init__(self) -> None:
         _declare(self)
 
     def source(self, dtype: str) -> str:
         """The complete CUDA text for one dtype."""
-        ctype = {"float32": "float", "float64": "double", "float16": "__half"}[dtype]
-        include = "#include <cuda_fp16.h>\n" if dtype == "float16" else ""
+        ctype = CTYPES[dtype]
+        include = HEADERS.get(dtype, "")
         compute = "double" if dtype == "float64" else "float"
         text = self.cuda_file.read_text(encoding="utf-8")
         return f"{include}typedef {ctype} S;\ntypedef {compute} T;\n{text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -10,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends import random
 from gpunn.backends.base import Backend
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.backends.random import Draw, words
 from gpunn.errors import ShapeError
 from gpunn.typing import Array, DType, Shape
 
@@ -112,17 +113,29 @@ class NumpyBackend(Backend):
         """A copy of the array, so that a pooled buffer is not kept."""
         return np.array(array, order="C")
 
+    def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
+        """Copy the content over."""
+        array[...] = content
+
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the NumPy body, in chunks of rows when the arrays are large."""
         outputs = self._outputs(kernel, inputs) if out is None else out
         if type(outputs) is not tuple:
             outputs = (outputs,)
-        first = outputs[0]
-        if first.size > 2 * CHUNK and kernel.chunkable and first.ndim:
-            _by_chunks(kernel.numpy, inputs, outputs)
+        for total in kernel.sums:
+            outputs[kernel.outputs.index(total)].fill(0)
+        first = outputs[0] if kernel.outputs[0].role == "each" else inputs[0]
+        if kernel.chunkable and first.size > 2 * CHUNK and first.ndim:
+            _by_chunks(kernel.numpy, first.shape, (*inputs, *outputs))
         else:
             kernel.numpy(*inputs, *outputs)
+        if kernel.numpy_once is not None:
+            kernel.numpy_once(*inputs, *outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def as_units(self, array: Array, unit_bytes: int) -> Array:
+        """The array itself: NumPy bodies know what they copy."""
+        return array
 
     def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
         """Run the NumPy body on all rows."""
@@ -139,9 +152,9 @@ class NumpyBackend(Backend):
             out = self._pool.empty((a.shape[0], b.shape[1]), a.dtype)
         return np.matmul(a, b, out=out)
 
-    def random_words(self, count: int, key: tuple[int, int], call: int) -> Array:
+    def random_words(self, count: int, draw: Draw) -> Array:
         """Words of NumPy's own Philox, which runs in C."""
-        return random.words(count, key, call)
+        return words(count, draw.key, int(draw.call) + draw.ahead)
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
@@ -161,12 +174,10 @@ class NumpyBackend(Backend):
         self._pool.free()
 
 
-def _by_chunks(body: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
+def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) -> None:
     """Call a body on consecutive slices of axis 0, so that its passes stay in the cache."""
-    shape = outputs[0].shape
     ndim, length = len(shape), shape[0]
-    rows = max(1, CHUNK * length // outputs[0].size)
-    args = (*inputs, *outputs)
+    rows = max(1, CHUNK * length // math.prod(shape))
     sliced = [getattr(a, "ndim", 0) == ndim and a.shape[0] == length for a in args]
     for start in range(0, length, rows):
         part = slice(start, start + rows)

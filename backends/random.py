@@ -44,17 +44,18 @@ def words(count: int, key: tuple[int, int], call: int) -> np.ndarray[Any, np.dty
     return generator.random_raw(count)
 
 
-def _words_body(seed: int, stream: int, call: int, out: Array) -> None:
-    out[...] = words(out.size, (seed, stream), call)
+def _words_body(seed: int, stream: int, call: int, ahead: int, out: Array) -> None:
+    out[...] = words(out.size, (seed, stream), int(call) + int(ahead))
 
 
 RANDOM_WORDS = Elementwise(
     "random_words",
-    "uint64 seed, uint64 stream, uint64 call -> uint64 word",
+    "uint64 seed, uint64 stream, uint64 call, uint64 ahead -> uint64 word",
     numpy=_words_body,
     cuda=(
         "const unsigned long long at = (unsigned long long)i; "
-        "word = philox4x64(seed, stream, (at >> 2) + 1ull, call, 0ull, 0ull, (int)(at & 3ull));"
+        "word = philox4x64(seed, stream, (at >> 2) + 1ull, call + ahead, 0ull, 0ull, "
+        "(int)(at & 3ull));"
     ),
     preamble=PHILOX_CUDA,
     chunkable=False,
@@ -62,10 +63,24 @@ RANDOM_WORDS = Elementwise(
 
 
 class Draw(NamedTuple):
-    """One use of a stream: enough to compute its bits again."""
+    """One use of a stream: enough to compute its bits again.
+
+    Attributes:
+        key: seed and stream.
+        call: number of the draw; a 0-d array of the device where a captured step counts there.
+        ahead: added to it.
+    """
 
     key: tuple[int, int]
-    call: int
+    call: int | Array
+    ahead: int = 0
+
+
+class Counter(NamedTuple):
+    """Where a device counts the draws of a stream, and what it holds when a graph starts."""
+
+    call: Array
+    start: int
 
 
 @dataclass
@@ -77,6 +92,9 @@ class RandomStream:
         stream: 64-bit number of the stream; two streams of one seed are independent.
         call: how many draws were taken; goes into a checkpoint.
         chosen: whether a user named the seed, so that a Trainer leaves it alone.
+
+    Attributes:
+        counter: while a step is captured, where the device counts this stream's draws.
     """
 
     seed: int
@@ -94,9 +112,15 @@ class RandomStream:
                 raise ArgumentError(f"got {name}={value}; expected 0 <= {name} < 2**64")
             setattr(self, name, int(value))  # a NumPy integer would not go into a file
 
+        self.counter: Counter | None = None
+
     def draw(self) -> Draw:
         """The next draw."""
-        taken = Draw((self.seed, self.stream), self.call)
+        key, counter = (self.seed, self.stream), self.counter
+        if counter is None:
+            taken = Draw(key, self.call)
+        else:
+            taken = Draw(key, counter.call, self.call - counter.start)
         self.call += 1
         return taken
 

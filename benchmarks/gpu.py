@@ -29,6 +29,7 @@ import gpunn as gn
 from benchmarks.step_floor import NETWORKS, Network, matrix_products, training_step
 from gpunn import nn, ops, optim
 from gpunn.backends import Backend, RandomStream
+from gpunn.backends.random import Draw
 
 RESULTS = Path(__file__).parent / "results"
 STEP_NETWORKS = (
@@ -74,7 +75,7 @@ def parity(device: str, quick: bool) -> dict[str, Any]:
         gap = float(np.max(np.abs(np.subtract(*losses)) / np.abs(losses[0])))
         found[dtype] = {"largest_relative_difference": gap, "bound": bound, "holds": gap <= bound}
     words = [
-        (b := gn.backend(place)).download(b.random_words(10_000, (7, 2**63 + 1), 5))
+        (b := gn.backend(place)).download(b.random_words(10_000, Draw((7, 2**63 + 1), 5)))
         for place in ("cpu", device)
     ]
     found["random_words_bit_equal"] = bool((words[0] == words[1]).all())
@@ -90,7 +91,7 @@ def kernels(device: str, quick: bool) -> dict[str, Any]:
     gy, out = b.full(x.shape, 1, np.float32), b.empty_like(x)
     bias = b.full((width,), 0, np.float32)
     bits = ops.Rate.of(0.5)
-    words = b.random_words(bits.word_count(x.size), (1, 2), 3)
+    words = b.random_words(bits.word_count(x.size), Draw((1, 2), 3))
     dropped = (words, *bits, bits.scale)
     copy = _bandwidth(b, 2 * x.nbytes, lambda: b.launch(ops.identity.kernel, x, out=out), quick)
     found: dict[str, Any] = {"copy": {"gb_per_s": copy, "percent_of_copy": 100.0}}

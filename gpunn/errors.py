@@ -64,6 +64,10 @@ class OutOfMemoryError(GpunnError, MemoryError):
     """The device has no memory left."""
 
 
+class CaptureError(GpunnError, RuntimeError):
+    """A training step that cannot be captured as a graph; the message says why."""
+
+
 class GraphFreedError(GpunnError, RuntimeError):
     """`backward()` ran a second time over a graph whose saved arrays are gone."""
 

@@ -178,7 +178,8 @@ class Tensor:
                     f"got backward() of shape {self.shape} without a gradient; expected one "
                     "element: reduce with .sum() or .mean(), or pass gy"
                 )
-            gy = self.backend.full(self.shape, 1, self.dtype)
+            one = self.backend.one(self.dtype)
+            gy = one if not self.shape else one.reshape(self.shape)
         gy = as_array(gy.data if isinstance(gy, Tensor) else gy)
         if backend_of(gy) is not self.backend:
             raise DeviceMismatchError(

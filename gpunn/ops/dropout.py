@@ -106,7 +106,7 @@ DROPOUT = Elementwise(
 
 def dropout_words(b: Backend, rate: Rate, size: int, draw: Draw) -> Array:
     """The packed random words that decide over `size` elements."""
-    return b.random_words(rate.word_count(size), draw.key, draw.call)
+    return b.random_words(rate.word_count(size), draw)
 
 
 @op

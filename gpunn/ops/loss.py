@@ -16,7 +16,6 @@ from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise
 from gpunn.errors import DataError, GradientError, ShapeError, lookup
-from gpunn.ops.reductions import total
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
@@ -32,20 +31,55 @@ SCALED = Elementwise(
 )
 
 
-def reduced(b: Backend, losses: Array, reduction: str) -> tuple[Array, float]:
-    """The reduced loss, and the factor by which the reduction scales every gradient."""
-    lookup("reduction", reduction, REDUCTIONS)
-    if reduction == "none":
-        return losses, 1.0
-    if not losses.size:
-        raise DataError("got a loss over no examples; expected at least one: check the batch")
-    if reduction == "sum":
-        return total(b, losses), 1.0
-    if losses.dtype == "float16":  # the sum may be too large for it, the mean is not
-        return total(b, losses.astype("float32") / losses.size).astype("float16"), 1 / losses.size
-    y = total(b, losses)
-    y /= losses.size
-    return y, 1.0 / losses.size
+class Reduction(NamedTuple):
+    """What a loss does with individual losses and their gradients.
+
+    Attributes:
+        name: "mean", "sum" or "none".
+        divisor: of the sum of the losses.
+        scale: what the kernel multiplies every gradient by, in one pass with computing it.
+        rest: what the backward pass multiplies it by: the scale of a mean in float16 and bfloat16,
+            where small gradients would be lost before a loss scale can lift them.
+    """
+
+    name: str
+    divisor: int
+    scale: float
+    rest: float
+
+    @classmethod
+    def of(cls, name: str, losses: int, dtype: Any) -> Reduction:
+        """The reduction of that many losses.
+
+        Raises:
+            UnknownNameError: no such reduction.
+            DataError: no losses, which have no mean.
+        """
+        lookup("reduction", name, REDUCTIONS)
+        if not losses and name != "none":
+            raise DataError("got a loss over no examples; expected at least one: check the batch")
+        divisor = losses if name == "mean" else 1
+        narrow = np.dtype(dtype).itemsize < 4
+        return cls(
+            name, divisor, 1.0 if narrow else 1.0 / divisor, 1.0 / divisor if narrow else 1.0
+        )
+
+    def of_losses(self, losses: Array, total: Array) -> Array:
+        """What the loss returns."""
+        return losses if self.name == "none" else total
+
+    def gradient(self, b: Backend, gl: Array, gradients: Array) -> Array:
+        """The gradients times that of the reduced loss; as they are where that is 1."""
+        if gl is b.one(gl.dtype) and self.rest == 1.0:
+            return gradients
+        if self.name == "none" and gl.ndim < gradients.ndim:
+            gl = gl[:, None]
+        return b.launch(SCALED, gl, gradients, self.rest, out=b.empty_like(gradients))
+
+
+def loss_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype of the losses of such predictions: at least float32, or a mean has 3 digits."""
+    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def no_target_gradient(name: str, needs: Any) -> None:
@@ -102,9 +136,13 @@ class ElementwiseLoss(Op):
         predictions: Domain | None = None,
     ) -> None:
         self.targets, self.predictions = targets, predictions
-        self.kernel = Elementwise(name, "p, t -> l", numpy, cuda)
-        self.grad_kernel = Elementwise(
-            f"{name}_grad", "gl, p, t, T scale -> gp", _scaled(grad_numpy), grad_cuda
+        self.kernel = Elementwise(
+            name,
+            "p, t, T count, T scale -> l, gp, sum total",
+            numpy=_with_gradient(numpy, grad_numpy),
+            cuda=f"{cuda} total = l; {grad_cuda} gp = gp * scale;",
+            once="total = total / count;",
+            numpy_once=_divide_total,
         )
 
         def vjp(b: Backend, p: Array, t: Array, *, reduction: str = "mean") -> tuple[Any, Backward]:
@@ -112,13 +150,16 @@ class ElementwiseLoss(Op):
             if b.synchronous:
                 self.check_targets(t)
                 _check_domain(f"predictions in {name}", p, predictions)
-            y, scale = reduced(b, b.launch(self.kernel, p, t), reduction)
+            how = Reduction.of(reduction, p.size, p.dtype)
+            kind = loss_dtype(p.dtype)
+            out = (b.empty(p.shape, kind), b.empty_like(p), b.empty((), kind))
+            losses, gp, total = b.launch(self.kernel, p, t, how.divisor, how.scale, out=out)
 
             def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
                 no_target_gradient(name, needs)
-                return b.launch(self.grad_kernel, gl, p, t, scale), None
+                return how.gradient(b, gl, gp), None
 
-            return y, backward
+            return how.of_losses(losses, total), backward
 
         vjp.__doc__ = doc
         super().__init__(vjp, name)
@@ -143,12 +184,23 @@ def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
     )
 
 
-def _scaled(slope: Callable[..., Any]) -> Callable[..., Any]:
-    def body(gl: Array, p: Array, t: Array, scale: float, gp: Array) -> None:
+def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Callable[..., Any]:
+    """One NumPy body for the losses, their sum and their gradient."""
+
+    def body(
+        p: Array, t: Array, count: int, scale: float, losses: Array, gp: Array, total: Array
+    ) -> None:
+        value(p, t, losses)
+        total += np.sum(losses)
         slope(p, t, gp)
-        np.multiply(gp, gl * scale, out=gp)
+        if scale != 1:
+            np.multiply(gp, scale, out=gp)
 
     return body
+
+
+def _divide_total(p: Array, t: Array, count: int, *rest: Any) -> None:
+    rest[-1][...] /= count
 
 
 def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:

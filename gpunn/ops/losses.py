@@ -14,13 +14,13 @@ from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.ops.loss import (
     LOSSES,
     PROBABILITIES,
-    SCALED,
     SIGNS,
     ZERO_TO_ONE,
     ElementwiseLoss,
+    Reduction,
     as_prediction,
+    loss_dtype,
     no_target_gradient,
-    reduced,
 )
 from gpunn.typing import Array
 
@@ -57,7 +57,7 @@ squared_error = ElementwiseLoss(
     numpy=_square,
     cuda="l = (p - t) * (p - t);",
     grad_numpy=_twice_difference,
-    grad_cuda="gp = gl * scale * T(2) * (p - t);",
+    grad_cuda="gp = T(2) * (p - t);",
 )
 
 half_squared_error = ElementwiseLoss(
@@ -75,7 +75,7 @@ half_squared_error = ElementwiseLoss(
     numpy=_half_square,
     cuda="l = T(0.5) * (p - t) * (p - t);",
     grad_numpy=lambda p, t, gp: np.subtract(p, t, out=gp),
-    grad_cuda="gp = gl * scale * (p - t);",
+    grad_cuda="gp = (p - t);",
 )
 
 
@@ -118,7 +118,7 @@ binary_cross_entropy_with_logits = ElementwiseLoss(
     numpy=_logit_loss,
     cuda="l = (p > T(0) ? p : T(0)) - p * t + log1p(exp(-abs(p)));",
     grad_numpy=_logit_slope,
-    grad_cuda="gp = gl * scale * (T(1) / (T(1) + exp(-p)) - t);",
+    grad_cuda="gp = (T(1) / (T(1) + exp(-p)) - t);",
     targets=ZERO_TO_ONE,
 )
 
@@ -141,8 +141,8 @@ def _probability_slope(p: Array, t: Array, gp: Array) -> None:
 
 
 _CLIP = (
-    "const T tiny = sizeof(T) == 8 ? T(1.1102230246251565e-16) : "
-    "sizeof(T) == 4 ? T(5.9604644775390625e-08) : T(4.8828125e-04); "
+    "const T tiny = sizeof(S) == 8 ? T(1.1102230246251565e-16) : "
+    "sizeof(S) == 4 ? T(5.9604644775390625e-08) : T(4.8828125e-04); "
     "const T q = p < tiny ? tiny : p > T(T(1) - tiny) ? T(T(1) - tiny) : p; "
 )
 
@@ -166,7 +166,7 @@ binary_cross_entropy = ElementwiseLoss(
     numpy=_probability_loss,
     cuda=_CLIP + "l = -(t * log(q) + (T(1) - t) * log1p(-q));",
     grad_numpy=_probability_slope,
-    grad_cuda=_CLIP + "gp = gl * scale * (q - t) / (q * (T(1) - q));",
+    grad_cuda="gp = (q - t) / (q * (T(1) - q));",
     targets=ZERO_TO_ONE,
     predictions=PROBABILITIES,
 )
@@ -195,7 +195,7 @@ perceptron = ElementwiseLoss(
     numpy=lambda p, t, loss: np.maximum(p * -t, 0, out=loss),
     cuda="l = p * t < T(0) ? T(-(p * t)) : T(0);",
     grad_numpy=_perceptron_slope,
-    grad_cuda="gp = p * t < T(0) ? T(gl * scale * -t) : T(0);",
+    grad_cuda="gp = p * t < T(0) ? T(-t) : T(0);",
     targets=SIGNS,
 )
 
@@ -223,7 +223,16 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             )
 
 
-def _softmax_rows(z: Array, labels: Array, loss: Array, gz: Array, classes: int) -> None:
+def _softmax_rows(
+    z: Array,
+    labels: Array,
+    loss: Array,
+    gz: Array,
+    total: Array,
+    classes: int,
+    count: float,
+    scale: float,
+) -> None:
     rows = np.arange(len(z))
     np.subtract(z, np.max(z, axis=1, keepdims=True), out=gz)
     np.negative(gz[rows, labels], out=loss)
@@ -232,12 +241,17 @@ def _softmax_rows(z: Array, labels: Array, loss: Array, gz: Array, classes: int)
     np.add(loss, np.log(sums[:, 0]), out=loss)
     np.divide(gz, sums, out=gz)
     gz[rows, labels] -= 1
+    if scale != 1:
+        np.multiply(gz, scale, out=gz)
+    np.sum(loss, out=total)
+    total /= count
 
 
 SOFTMAX_CROSS_ENTROPY = RowKernel(
     "softmax_cross_entropy",
     numpy=_softmax_rows,
     cuda_file=Path(__file__).parent / "cuda" / "softmax_cross_entropy.cu",
+    ticket=True,
 )
 
 
@@ -266,22 +280,31 @@ def softmax_cross_entropy(
     Reference:
         Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
     """
+    kind = loss_dtype(z.dtype)
     if t.ndim == 2:
+        how = Reduction.of(reduction, len(z), kind)
         losses, gz = _soft_targets(b, z, t)
+        total = _reduced(b, losses, how)
+        gz *= how.scale
     else:
         _check_labels(b, "softmax_cross_entropy", z, t)
-        labels = t if t.dtype == np.int64 else t.astype(np.int64)
-        losses, gz = b.empty(z.shape[:1], z.dtype), b.empty(z.shape, z.dtype)
-        logits = b.xp.ascontiguousarray(z)
-        args = (logits, b.xp.ascontiguousarray(labels), losses, gz, z.shape[1])
-        b.launch_rows(SOFTMAX_CROSS_ENTROPY, z.shape[0], z.dtype, *args)
-    y, scale = reduced(b, losses, reduction)
+        how = Reduction.of(reduction, len(z), z.dtype)
+        losses, gz, total = b.empty(z.shape[:1], kind), b.empty(z.shape, z.dtype), b.empty((), kind)
+        labels = b.xp.ascontiguousarray(t if t.dtype == np.int64 else t.astype(np.int64))
+        args = (b.xp.ascontiguousarray(z), labels, losses, gz, total, z.shape[1])
+        numbers = (float(how.divisor), how.scale)
+        b.launch_rows(SOFTMAX_CROSS_ENTROPY, z.shape[0], z.dtype, *args, *numbers)
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
         no_target_gradient("softmax_cross_entropy", needs)
-        return b.launch(SCALED, gl if reduction != "none" else gl[:, None], gz, scale), None
+        return how.gradient(b, gl, gz), None
 
-    return y, backward
+    return how.of_losses(losses, total), backward
+
+
+def _reduced(b: Backend, losses: Array, how: Reduction) -> Array:
+    """The sum of row losses over the count, a 0-d array."""
+    return b.xp.asarray(b.xp.sum(losses, dtype=loss_dtype(losses.dtype)) / how.divisor)
 
 
 def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
@@ -326,15 +349,15 @@ def multiclass_hinge(
     losses = xp.sum(xp.maximum(margins, 0), axis=1)
     if not b.synchronous:  # a label out of range has no column of its own
         losses = xp.where(xp.any(right, axis=1), losses, float("nan")).astype(s.dtype)
-    y, scale = reduced(b, losses, reduction)
+    how = Reduction.of(reduction, len(s), s.dtype)
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
         no_target_gradient("multiclass_hinge", needs)
         over = (margins > 0).astype(s.dtype)
-        gs = over - right * xp.sum(over, axis=1, keepdims=True)
-        return b.launch(SCALED, gl if reduction != "none" else gl[:, None], gs, scale), None
+        gs = (over - right * xp.sum(over, axis=1, keepdims=True)) * how.scale
+        return how.gradient(b, gl, gs), None
 
-    return y, backward
+    return how.of_losses(losses, _reduced(b, losses, how)), backward
 
 
 LOSSES["softmax_cross_entropy"] = softmax_cross_entropy

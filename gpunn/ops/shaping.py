@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ import numpy as np
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.autograd.op import Op
-from gpunn.backends import Backend, Elementwise
+from gpunn.backends import Backend, RowKernel
 from gpunn.errors import ArgumentError, DataError, ShapeError
-from gpunn.typing import Array, Shape
+from gpunn.typing import Array
 
 
 @op
@@ -101,22 +103,35 @@ def _concatenate(b: Backend, *xs: Array, axis: int = -1) -> tuple[Array, Backwar
 concatenate = Op(_concatenate, "concatenate")
 
 
-def _gather_body(table: Array, index: Array, rows: int, width: int, fill: float, y: Array) -> None:
-    if index.size and not (int(index.min()) >= 0 and int(index.max()) < rows):
+def _gather_body(
+    x: Array,
+    x_units: int,
+    y: Array,
+    y_units: int,
+    index: Array,
+    table_rows: int,
+    tick: Array,
+    ahead: int,
+    x_out: Array,
+    y_out: Array,
+) -> None:
+    first = (int(tick) + ahead) * len(x_out)
+    index = index[first : first + len(x_out)]
+    if index.size and not (int(index.min()) >= 0 and int(index.max()) < table_rows):
         raise DataError(
-            f"got row numbers from {index.min()} to {index.max()}; expected 0 to {rows - 1}"
+            f"got row numbers from {index.min()} to {index.max()}; expected 0 to {table_rows - 1}"
         )
-    np.take(table, index, axis=0, out=y, mode="clip")
+    np.take(x, index, axis=0, out=x_out, mode="clip")
+    if y_units:
+        np.take(y, index, axis=0, out=y_out, mode="clip")
 
 
-GATHER_ROWS = Elementwise(
+GATHER_ROWS = RowKernel(
     "gather_rows",
-    "raw T table, raw int64 index, int64 rows, int64 width, T fill -> y",
     numpy=_gather_body,
-    cuda=(
-        "const long long row = index[i / width]; "
-        "y = (row >= 0 && row < rows) ? table[row * width + i % width] : fill;"
-    ),
+    cuda_file=Path(__file__).parent / "cuda" / "gather_rows.cu",
+    threads=128,
+    dtypes=("uint8", "uint16", "uint32", "uint64"),
 )
 
 
@@ -136,9 +151,51 @@ def gather_rows(b: Backend, table: Array, index: Array, out: Array | None = None
         DataError: on the CPU, a number outside [0, R). A GPU, which cannot raise inside a kernel,
             writes NaN (-1 for integers) there, which the loss reports.
     """
-    shape: Shape = (*index.shape, *table.shape[1:])
-    y = b.empty(shape, table.dtype) if out is None else out
-    width = int(np.prod(table.shape[1:], dtype=np.int64))
-    fill = float("nan") if np.dtype(table.dtype).kind == "f" else -1
-    b.launch(GATHER_ROWS, table, index, table.shape[0], width, fill, out=y)
-    return y
+    gather = RowGather(b, (table,))
+    return gather(index, b.zero(), 0, len(index), None if out is None else (out,))[0]
+
+
+class RowGather:
+    """Gathers rows of one or two tables by their numbers, in one launch.
+
+    Args:
+        b: the backend of the tables.
+        tables: one or two arrays (R, ...) of any dtype, contiguous.
+    """
+
+    def __init__(self, b: Backend, tables: tuple[Array, ...]) -> None:
+        self.backend, self.tables = b, tables
+        sizes = [t.dtype.itemsize * math.prod(t.shape[1:]) for t in tables]
+        self._unit = next(u for u in (8, 4, 2, 1) if not any(size % u for size in sizes))
+        self._units = np.dtype(f"uint{8 * self._unit}")
+        self._given: list[Any] = []
+        for table, size in zip(tables, sizes, strict=True):
+            self._given += [b.as_units(table, self._unit), size // self._unit]
+        if len(tables) == 1:
+            self._given += [self._given[0], 0]
+
+    def __call__(
+        self,
+        index: Array,
+        tick: Array,
+        ahead: int,
+        rows: int,
+        out: tuple[Array, ...] | None = None,
+    ) -> tuple[Array, ...]:
+        """Rows number `index[(tick + ahead) * rows + n]` for n in range(rows).
+
+        Args:
+            index: int64 row numbers.
+            tick: 0-d int64 of the device.
+            ahead: added to it.
+            rows: how many.
+            out: (rows, ...) arrays, one for each table; new when None.
+        """
+        b = self.backend
+        if out is None:
+            out = tuple(b.empty((rows, *t.shape[1:]), t.dtype) for t in self.tables)
+        units = [b.as_units(array, self._unit) for array in out]
+        where = (index, np.int64(len(self.tables[0])), tick, ahead)
+        ends = (units[0], units[-1])
+        b.launch_rows(GATHER_ROWS, rows, self._units, *self._given, *where, *ends)
+        return out

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from gpunn.autograd import Sink, Tensor
 from gpunn.autograd.engine import Leaf
 from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GradientError
-from gpunn.typing import Array
+from gpunn.ops import identity
+from gpunn.typing import Array, DType
 
 ALIGN = 64  # bytes: every parameter starts at a cache line and at a 16-byte vector load
 
@@ -23,6 +25,8 @@ class FlatParameters:
     Attributes:
         data: (P,) all parameters.
         grad: (P,) all gradients.
+        narrow: (P,) the parameters in the dtype that products are computed in; None where that is
+            their own.
         weights: the slice of `data` and `grad` to which penalties apply.
         tensors: the parameters, in the order of the buffer.
 
@@ -61,8 +65,11 @@ class FlatParameters:
         self.weights = slice(0, ends[penalised])
         self.data = self.backend.zeros((ends[-1],), self.dtype)
         self.grad = self.backend.zeros((ends[-1],), self.dtype)
+        self.narrow: Array | None = None
+        self.views: dict[Tensor, Array] = {}
+        self._parts: dict[Tensor, slice] = {}
+        self._narrow_views: dict[Tensor, Array] = {}
         self._leaves: list[Leaf] = []
-        self._views: list[Array] = []
         self._sinks: list[Sink] = []
         for tensor, start in zip(self.tensors, ends, strict=False):
             self._adopt(tensor, slice(start, start + tensor.size))
@@ -78,8 +85,32 @@ class FlatParameters:
             pending, leaf.grad = leaf.grad, None
             leaf.add(pending)
         self._leaves.append(leaf)
-        self._views.append(view)
+        self.views[tensor], self._parts[tensor] = view, part
         self._sinks.append(leaf.sink)
+
+    @contextmanager
+    def narrowed(self, dtype: DType) -> Iterator[None]:
+        """Let the network compute with copies of its parameters in another dtype.
+
+        Updates change the parameters, in full precision, and the copies with them; gradients
+        arrive in full precision. After the block the network has its parameters back.
+        """
+        if np.dtype(dtype) == self.dtype:
+            yield
+            return
+        self.narrow = self.backend.empty(self.data.shape, dtype)
+        self.backend.launch(identity.kernel, self.data, out=self.narrow)
+        try:
+            for tensor in self.tensors:
+                tensor.data = self._narrow_views[tensor] = self.narrow[self._parts[tensor]].reshape(
+                    tensor.shape
+                )
+            yield
+        finally:
+            for tensor, view in self.views.items():
+                tensor.data = view
+            self._narrow_views.clear()
+            self.narrow = None
 
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
@@ -92,9 +123,11 @@ class FlatParameters:
         Raises:
             GradientError: one was moved, replaced, taken by another optimizer, or has no gradient.
         """
-        ours = zip(self.tensors, self._leaves, self._views, self._sinks, strict=True)
-        for position, (tensor, leaf, view, sink) in enumerate(ours):
-            if tensor.node is not leaf or tensor.data is not view or leaf.sink is not sink:
+        views = self._narrow_views or self.views
+        ours = zip(self.tensors, self._leaves, self._sinks, strict=True)
+        for position, (tensor, leaf, sink) in enumerate(ours):
+            stays = tensor.data is views[tensor]
+            if tensor.node is not leaf or not stays or leaf.sink is not sink:
                 raise GradientError(
                     f"got parameter {position} of shape {tensor.shape}, which was moved, replaced "
                     "or taken by another optimizer or Trainer; expected it to stay: make the "

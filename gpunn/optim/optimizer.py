@@ -8,19 +8,13 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.optim.flat import FlatParameters
+from gpunn.optim.rule import Rule
+from gpunn.typing import Array
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
-
-ADVANCE = Elementwise(
-    "advance",
-    "-> int64 step",
-    numpy=lambda step: np.add(step, 1, out=step),
-    cuda="step = step + 1;",
-)
 
 
 def in_range(name: str, value: float, low: float, high: float = float("inf")) -> float:
@@ -37,7 +31,7 @@ def in_range(name: str, value: float, low: float, high: float = float("inf")) ->
 
 
 class Optimizer:
-    """Changes parameters along their gradients. A subclass declares its kernel and its options.
+    """Changes parameters along their gradients. A subclass declares its rule and its options.
 
     Args:
         parameters: what to train; may be left out and given by `bind`, as the Trainer does.
@@ -45,12 +39,12 @@ class Optimizer:
 
     Attributes:
         slots: names of the state arrays, each as long as the flat parameters.
-        kernel: one kernel over the flat buffers, `g, lr, options... -> p, slots...`.
+        rule: the formula, as kernels over the flat buffers.
         flat: the parameters, once bound.
     """
 
     slots: tuple[str, ...] = ()
-    kernel: Elementwise
+    rule: Rule
 
     def __init__(self, parameters: Iterable[Tensor] | None, lr: float) -> None:
         self._lr = in_range("lr", lr, 0.0)
@@ -63,7 +57,7 @@ class Optimizer:
         OPTIMIZERS[cls.__name__.lower()] = cls
 
     def options(self) -> tuple[float, ...]:
-        """The numbers that the kernel takes after `g`, `lr` and `step`."""
+        """The numbers that the rule takes."""
         return ()
 
     def bind(self, parameters: Iterable[Tensor]) -> None:
@@ -119,12 +113,20 @@ class Optimizer:
             self.device_lr.fill(value)
         self._lr = value
 
+    def note_lr(self, value: float) -> None:
+        """Take note of a rate that the device has set for itself."""
+        self._lr = value
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         self.bound.zero_grad()
 
-    def step(self) -> None:
+    def step(self, factor: Array | None = None) -> None:
         """Change every parameter along its gradient: one kernel over the flat buffer.
+
+        Args:
+            factor: 0-d array of the device that every gradient is multiplied by; where it holds
+                0, nothing is changed and the step is not counted.
 
         Raises:
             GradientError: a parameter has no gradient.
@@ -132,9 +134,13 @@ class Optimizer:
         flat = self.bound
         flat.check_ready()
         b = flat.backend
-        b.launch(ADVANCE, out=self.device_step)
-        inputs = (flat.grad, self.device_lr, self.device_step, *self.options())
-        b.launch(self.kernel, *inputs, out=(flat.data, *self.state))
+        times = b.one(flat.dtype) if factor is None else factor
+        inputs = (flat.grad, times, self.device_lr, *self.options())
+        if flat.narrow is None:
+            b.launch(self.rule.kernel, *inputs, out=(flat.data, *self.state, self.device_step))
+        else:
+            out = (flat.data, *self.state, flat.narrow, self.device_step)
+            b.launch(self.rule.narrow_kernel, *inputs, out=out)
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Host copies of the state: the slots, the number of steps and the learning rate."""

@@ -13,30 +13,41 @@ from gpunn.optim.optimizer import in_range
 from gpunn.typing import Array
 
 
-def _penalty_grad(w: Array, l1: float, l2: float, g: Array) -> None:
+def _penalty(w: Array, times: Array, l1: float, l2: float, g: Array, value: Array) -> None:
+    by = float(times)
     if l2:
-        g += 2 * l2 * w
+        value += l2 * np.vdot(w, w)
+        g += 2 * l2 * by * w
     if l1:
-        g += l1 * np.sign(w)
+        value += l1 * np.sum(np.abs(w))
+        g += l1 * by * np.sign(w)
 
 
-PENALTY_GRAD = Elementwise(
-    "penalty_grad",
-    "w, T l1, T l2 -> g",
-    numpy=_penalty_grad,
-    cuda=("g = g + T(2) * l2 * w + l1 * (w > T(0) ? T(1) : w < T(0) ? T(-1) : T(0));"),
+PENALTY = Elementwise(
+    "penalty",
+    "w, times, T l1, T l2 -> g, sum value",
+    numpy=_penalty,
+    cuda=(
+        "value = l2 * w * w + l1 * abs(w); g = g + times * "
+        "(T(2) * l2 * w + l1 * (w > T(0) ? T(1) : w < T(0) ? T(-1) : T(0)));"
+    ),
 )
 
 
 class Regularizer:
     """A term that training adds to the loss, or a constraint that it keeps."""
 
-    def value(self, flat: FlatParameters) -> Array | float:
-        """The term's value, a 0-d array of the device; 0 for a constraint."""
-        return 0.0
+    def penalize(self, flat: FlatParameters, times: Array) -> Array | None:
+        """Add the term's gradient to the gradients.
 
-    def add_gradient(self, flat: FlatParameters) -> None:
-        """Add the term's gradient to the gradients."""
+        Args:
+            flat: the parameters.
+            times: 0-d array of the device that the gradient is multiplied by, as the others are.
+
+        Returns:
+            The term's value, a 0-d array of the device; None for a constraint.
+        """
+        return None
 
     def constrain(self, flat: FlatParameters) -> None:
         """Bring the parameters back into the constraint, after an update."""
@@ -60,16 +71,12 @@ class ElasticNet(Regularizer):
         self.l1 = in_range("strength", strength, 0.0)
         self.l2 = self.l1 * in_range("beta", beta, 0.0)
 
-    def value(self, flat: FlatParameters) -> Array | float:
-        """The penalty."""
-        xp, w = flat.backend.xp, flat.data[flat.weights]
-        value = xp.asarray(xp.dot(w, w)) * self.l2 if self.l2 else 0.0
-        return value + xp.asarray(xp.sum(xp.abs(w))) * self.l1 if self.l1 else value
-
-    def add_gradient(self, flat: FlatParameters) -> None:
-        """Add the gradient: one kernel over the weights."""
+    def penalize(self, flat: FlatParameters, times: Array) -> Array:
+        """Add the gradient and return the value: one kernel over the weights."""
         w, g = flat.data[flat.weights], flat.grad[flat.weights]
-        flat.backend.launch(PENALTY_GRAD, w, self.l1, self.l2, out=g)
+        value = flat.backend.empty((), flat.dtype)
+        flat.backend.launch(PENALTY, w, times, self.l1, self.l2, out=(g, value))
+        return value
 
 
 class L2(ElasticNet):
@@ -105,6 +112,6 @@ class MaxNorm(Regularizer):
         xp = flat.backend.xp
         for tensor in flat.tensors:
             if tensor.ndim == 2 and getattr(tensor, "regularize", True):
-                w = tensor.data  # (D, H): column h holds the weights into unit h
+                w = flat.views[tensor]  # (D, H): column h holds the weights into unit h
                 norms = xp.sqrt(xp.sum(w * w, axis=0))
                 w *= self.limit / xp.maximum(norms, self.limit)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError, lookup
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, in_range
+from gpunn.optim.rule import Rule
 from gpunn.typing import Array
 
 Parameters = Iterable[Tensor] | None
@@ -49,15 +49,15 @@ class SGD(Optimizer):
     """
 
     slots: tuple[str, ...] = ("velocity",)
-    kernel = Elementwise(
+    rule = Rule(
         "sgd",
-        "g, lr, int64 step, T momentum, T ahead -> p, v",
+        "T momentum, T ahead -> v",
         numpy=_sgd,
         cuda="v = momentum * v + g; p = p - lr * (ahead != T(0) ? T(g + momentum * v) : v);",
     )
-    plain_kernel = Elementwise(
+    plain_rule = Rule(
         "sgd_plain",
-        "g, lr, int64 step -> p",
+        "->",
         numpy=lambda g, lr, step, p: np.subtract(p, lr * g, out=p),
         cuda="p = p - lr * g;",
     )
@@ -75,7 +75,7 @@ class SGD(Optimizer):
             raise ArgumentError("got nesterov=True with momentum=0; expected momentum > 0")
         if not momentum:
             self.slots = ()
-            self.kernel = self.plain_kernel
+            self.rule = self.plain_rule
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
@@ -111,9 +111,9 @@ class AdaGrad(Optimizer):
     """
 
     slots = ("squares",)
-    kernel = Elementwise(
+    rule = Rule(
         "adagrad",
-        "g, lr, int64 step, T eps -> p, s",
+        "T eps -> s",
         numpy=_adagrad,
         cuda="s = s + g * g; p = p - lr * g / (sqrt(s) + eps);",
     )
@@ -153,9 +153,9 @@ class RMSprop(Optimizer):
     """
 
     slots = ("squares",)
-    kernel = Elementwise(
+    rule = Rule(
         "rmsprop",
-        "g, lr, int64 step, T decay, T eps -> p, s",
+        "T decay, T eps -> s",
         numpy=_rmsprop,
         cuda="s = decay * s + (T(1) - decay) * g * g; p = p - lr * g / (sqrt(s) + eps);",
     )
@@ -226,9 +226,9 @@ class Adam(Optimizer):
     """
 
     slots = ("mean", "squares")
-    kernel = Elementwise(
+    rule = Rule(
         "adam",
-        "g, lr, int64 step, T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> p, m, v",
+        "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
         numpy=_adam,
         cuda=(
             "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "

@@ -1,6 +1,7 @@
 """Training: the loop, its callbacks, what it records, and models as files."""
 
 from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping
+from gpunn.train.capture import CapturedStep
 from gpunn.train.checkpoint import load, read_info, save
 from gpunn.train.history import History
 from gpunn.train.step import EagerStep
@@ -9,6 +10,7 @@ from gpunn.train.trainer import Trainer
 __all__ = [
     "CSVLog",
     "Callback",
+    "CapturedStep",
     "EagerStep",
     "EarlyStopping",
     "History",

@@ -9,7 +9,9 @@ import numpy as np
 from gpunn.autograd import Tensor, no_grad
 from gpunn.errors import DivergenceError
 from gpunn.nn import Module, observe
-from gpunn.optim import Optimizer, Regularizer, clip_by_global_norm
+from gpunn.optim import Optimizer, Regularizer
+from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
+from gpunn.optim.scaling import LossScale
 from gpunn.typing import Array
 
 
@@ -22,6 +24,10 @@ class EagerStep:
         optimizer: bound to the model's parameters.
         regularizer: a penalty or constraint, or None.
         clip_norm: largest global norm of the gradients, or None.
+        scale: the loss scale of a float16 network, or None.
+
+    Raises:
+        ArgumentError: clip_norm is not above 0.
     """
 
     def __init__(
@@ -31,9 +37,11 @@ class EagerStep:
         optimizer: Optimizer,
         regularizer: Regularizer | None = None,
         clip_norm: float | None = None,
+        scale: LossScale | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.regularizer, self.clip_norm = regularizer, clip_norm
+        self.regularizer, self.scale = regularizer, scale
+        self.clip_norm = None if clip_norm is None else check_max_norm(clip_norm)
         trained = set(optimizer.bound.tensors)
         self._others = [p for p in model.parameters() if p not in trained]
 
@@ -51,25 +59,39 @@ class EagerStep:
             DivergenceError: where the loss can be read without waiting, it is NaN or infinite;
                 nothing was updated.
         """
+        flat = self.optimizer.bound
+        b = flat.backend
         loss = self.loss(self.model(x), y)
         value = loss.data
-        flat = self.optimizer.bound
-        if self.regularizer is not None:
-            value = value + self.regularizer.value(flat)
-        if flat.backend.synchronous and not np.isfinite(value):
-            raise DivergenceError(divergence(self.model, x, float(value)))
+        self._check(x, value)
         flat.zero_grad()
         for parameter in self._others:
             parameter.zero_grad()
-        loss.backward()
+        loss.backward(None if self.scale is None else self.scale.scale)
         if self.regularizer is not None:
-            self.regularizer.add_gradient(flat)
-        if self.clip_norm is not None:
-            clip_by_global_norm(flat, self.clip_norm)
-        self.optimizer.step()
+            times = b.one(flat.dtype) if self.scale is None else self.scale.scale
+            penalty = self.regularizer.penalize(flat, times)
+            if penalty is not None:
+                value = value + penalty
+                self._check(x, value)
+        self.optimizer.step(self._factor())
         if self.regularizer is not None:
             self.regularizer.constrain(flat)
         return value
+
+    def _factor(self) -> Array | None:
+        """What the update multiplies the gradients by; None for 1."""
+        flat = self.optimizer.bound
+        if self.scale is not None:
+            return self.scale.factor(flat, self.clip_norm)
+        if self.clip_norm is None:
+            return None
+        return flat.backend.launch(CLIP_FACTOR, global_norm(flat), self.clip_norm)
+
+    def _check(self, x: Array, value: Array) -> None:
+        """Raise where a loss that can be read without waiting is not finite."""
+        if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
+            raise DivergenceError(divergence(self.model, x, float(value)))
 
 
 def divergence(model: Module, x: Array, loss: float) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import Backend, Elementwise, as_array, backend_of
+from gpunn.backends import Backend, as_array, backend_of
 from gpunn.backends.random import RandomStream, permutation
 from gpunn.data.checks import check_count, check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
 from gpunn.errors import (
     ArgumentError,
+    CaptureError,
     DataError,
     DeviceMismatchError,
     DivergenceError,
@@ -23,20 +25,17 @@ from gpunn.errors import (
     ShapeError,
 )
 from gpunn.nn import Module
-from gpunn.ops import ElementwiseLoss, gather_rows, get_loss
+from gpunn.ops import ElementwiseLoss, get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback
+from gpunn.train.feed import ACCUMULATE, Feed
 from gpunn.train.history import History
 from gpunn.train.metrics import classes, correct, decision
+from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.step import EagerStep, divergence
 from gpunn.typing import Array, DeviceLike
 
-ACCUMULATE = Elementwise(
-    "accumulate",
-    "T loss, float64 weight -> float64 total",
-    numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
-    cuda="total = total + (double)loss * weight;",
-)
+logger = logging.getLogger("gpunn")
 
 
 class Trainer:
@@ -52,6 +51,8 @@ class Trainer:
         regularizer: a penalty on the weights, or a constraint.
         schedule: of the learning rate, by optimizer steps; a registered name or a `Schedule`.
         clip_norm: largest global norm of the gradients, None for no limit.
+        capture: whether a fit runs as CUDA graphs: "auto" where it can, with a line in the log
+            where it cannot; True demands it; False forbids it. The numbers are the same.
 
     Attributes:
         history: of the last fit.
@@ -83,7 +84,11 @@ class Trainer:
         regularizer: Regularizer | None = None,
         schedule: str | Schedule = "constant",
         clip_norm: float | None = None,
+        capture: bool | str = "auto",
     ) -> None:
+        if capture not in (True, False, "auto"):
+            raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
+        self.capture = capture
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.schedule = get_schedule(schedule)
@@ -148,6 +153,7 @@ class Trainer:
         for callback in callbacks:
             callback.on_fit_start(self)
         step = EagerStep(self.model, self.loss, self.optimizer, self.regularizer, self.clip_norm)
+        runner = self._runner(step, Feed(self.model.backend, x_all, y_all, int(batch_size)))
         last_step = self.steps + epochs * steps
         self.base_lr = self.optimizer.lr
         try:
@@ -156,9 +162,8 @@ class Trainer:
                 for number in range(1, epochs + 1):
                     title = f"epoch {number}/{epochs} on {self.model.device}"
                     bar.set_description(title, refresh=False)
-                    order = self._order(len(x_all), shuffle)
                     start = time.perf_counter()
-                    loss = self._epoch(step, x_all, y_all, order, batch_size, last_step, bar)
+                    loss = self._epoch(runner, shuffle, last_step, bar)
                     numbers = {"loss": loss, "lr": self.optimizer.lr} | self._validated(held_out)
                     history.record(numbers | {"seconds": time.perf_counter() - start})
                     bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
@@ -202,36 +207,47 @@ class Trainer:
 
     # the parts of a fit ----------------------------------------------------------------------
 
-    def _order(self, n: int, shuffle: bool) -> Array | None:
-        """This epoch's row numbers on the device; None for the order of the data."""
-        self.epoch += 1
-        if not shuffle:
-            return None
-        return self.model.backend.upload(permutation(n, self.seed, SHUFFLE_STREAM, self.epoch))
-
-    def _epoch(
-        self,
-        step: EagerStep,
-        x: Array,
-        y: Array,
-        order: Array | None,
-        batch_size: int,
-        last_step: int,
-        bar: Any,
-    ) -> float:
-        """Run one epoch; the mean loss, read from the device once."""
+    def _runner(self, step: EagerStep, feed: Feed) -> EagerRunner:
+        """How the steps run: captured where that is wanted and can be."""
         b = self.model.backend
-        total = b.zeros((), np.float64)
+        why = "" if self.capture else "capture=False"
+        if not why:
+            why = b.why_no_capture()
+        if not why and feed.whole_steps < 2:
+            why = f"an epoch of {len(feed)} rows has fewer than two whole batches"
+        if not why:
+            return CapturedRunner(step, feed, required=self.capture is True)
+        if self.capture is True:
+            raise CaptureError(
+                f"got capture=True, but {why}; expected steps that can be captured: pass "
+                'capture="auto" to go on without'
+            )
+        if self.capture and not b.synchronous:
+            logger.warning("training without CUDA graphs: %s", why)
+        return EagerRunner(step, feed)
+
+    def _epoch(self, runner: EagerRunner, shuffle: bool, last_step: int, bar: Any) -> float:
+        """Run one epoch; the mean loss, read from the device once."""
+        b, feed = self.model.backend, runner.feed
+        self.epoch += 1
+        order = None
+        if shuffle:
+            order = permutation(len(feed), self.seed, SHUFFLE_STREAM, self.epoch)
+        elif isinstance(runner, CapturedRunner):
+            order = np.arange(len(feed))
+        rates = [
+            self.base_lr * self.schedule.factor(self.steps + k, last_step)
+            for k in range(feed.steps)
+        ]
         self.model.train()
-        for xb, yb in _batches(b, x, y, order, batch_size):
-            self.optimizer.lr = self.base_lr * self.schedule.factor(self.steps, last_step)
-            loss = step(xb, yb)
-            b.launch(ACCUMULATE, loss, len(xb) / len(x), out=total)
-            self.steps += 1
-            bar.update()
-        mean = float(b.download(total))
+        with b.own_stream():
+            feed.begin(order)
+            for taken in runner.epoch(rates):
+                self.steps += taken
+                bar.update(taken)
+        mean = float(b.download(feed.total))
         if not np.isfinite(mean):
-            raise DivergenceError(divergence(self.model, xb, mean))
+            raise DivergenceError(divergence(self.model, feed.batch(feed.steps - 1)[0], mean))
         return mean
 
     def _validated(self, held_out: tuple[Array, Array] | None) -> dict[str, float]:
@@ -245,7 +261,9 @@ class Trainer:
         b, how = self.model.backend, decision(self.loss)
         loss, hits = b.zeros((), np.float64), b.zeros((), np.float64)
         with self.model.evaluating():
-            for xb, yb in _batches(b, x, y, None, batch_size):
+            for start in range(0, len(x), batch_size):
+                part = slice(start, start + batch_size)
+                xb, yb = x[part], y[part]
                 scores = self.model(xb)
                 value = self.loss(scores, yb).data
                 b.launch(ACCUMULATE, value, len(xb) / len(x), out=loss)
@@ -328,17 +346,6 @@ def _pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
 def _check_finite(b: Backend, name: str, array: Array) -> None:
     if not bool(b.xp.isfinite(array).all()):
         check_finite(name, b.download(array))
-
-
-def _batches(
-    b: Backend, x: Array, y: Array, order: Array | None, batch_size: int
-) -> Iterator[tuple[Array, Array]]:
-    for start in range(0, len(x), batch_size):
-        part = slice(start, start + batch_size)
-        if order is None:
-            yield x[part], y[part]
-        else:
-            yield gather_rows(b, x, order[part]), gather_rows(b, y, order[part])
 
 
 def _bar(total: int, progress: bool) -> Any:

@@ -59,9 +59,11 @@ def test_published_vectors(counter, key, output, device):
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 1000])
 @pytest.mark.parametrize(("key", "call"), [((0, 0), 0), ((7, 2**64 - 1), 5), ((2**63, 1), 2**40)])
 def test_both_bodies_give_the_same_words(count, key, call, cuda_device):
-    expected = gn.backend("cpu").random_words(count, key, call)
+    expected = gn.backend("cpu").random_words(count, random.Draw(key, call))
     b = gn.backend(cuda_device)
-    np.testing.assert_array_equal(b.download(b.random_words(count, key, call)), expected)
+    np.testing.assert_array_equal(
+        b.download(b.random_words(count, random.Draw(key, call))), expected
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 0.25, 51 / 256, 0.1, 0.3, 0.999])
@@ -70,10 +72,10 @@ def test_both_bodies_give_the_same_mask(rate, shape, device):
     realised = Rate.of(rate)
     size = int(np.prod(shape))
     b = gn.backend(device)
-    words = b.random_words(realised.word_count(size), (3, 1), 9)
+    words = b.random_words(realised.word_count(size), random.Draw((3, 1), 9))
     ones = b.full(shape, 1, np.float32)
     kept = b.download(b.launch(DROPOUT, ones, words, *realised, realised.scale)) != 0
-    host = gn.backend("cpu").random_words(realised.word_count(size), (3, 1), 9)
+    host = gn.backend("cpu").random_words(realised.word_count(size), random.Draw((3, 1), 9))
     expected = reference.keep_mask(host, realised.width, realised.threshold, size)
     np.testing.assert_array_equal(kept.reshape(-1), expected)
 

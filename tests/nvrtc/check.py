@@ -3,36 +3,33 @@
     pip install ".[nvrtc]"
     python -m tests.nvrtc.check
 
-From exactly the text that CuPy would generate, float32 on contiguous arrays is compiled for every
-architecture; the other dtypes and strided 2-D arrays for a few of them (`FEW_ARCHS`), which keeps
-the check within minutes. A row kernel is compiled for the dtypes that it declares, on every
-architecture; bfloat16 where ml_dtypes is installed. Exits with 1 if a kernel is refused.
+The text of every kernel is compiled for every architecture in float32, with packs of 16 bytes; in
+the other dtypes, with bare elements, repeated rows, and with float32 arrays beside narrow ones, for
+a few of them (`FEW_ARCHS`), which keeps the check within minutes. A row kernel is compiled for the
+dtypes that it declares, on every architecture. Exits with 1 if a kernel is refused.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
+import re
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.nvrtc.cupy_source import (
-    Arg,
-    CompileError,
-    cubin,
-    elementwise_source,
-    supported_archs,
-    versions,
-)
+import numpy as np
+
+from gpunn.backends.cuda_text import Argument, elementwise_source
+from tests.nvrtc.compiler import CompileError, cubin, supported_archs, versions
 
 ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
 FEW_ARCHS = (75, 90, 120)
+WIDTHS = {"T": "float32", "bfloat16": "float16"}  # another dtype of the same size
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-BROKEN = ("T x", "T y", "T z = x;\ny = z + nosuch", "gpunn_broken", "")
+NARROW = ("float16", "bfloat16")
 
 
 class Case(NamedTuple):
@@ -62,17 +59,43 @@ def cases() -> Iterator[Case]:
     known = supported_archs()
     every = tuple(a for a in ARCHS if a in known)
     few = tuple(a for a in FEW_ARCHS if a in known)
-    dtypes = DTYPES if importlib.util.find_spec("ml_dtypes") else DTYPES[:-1]
     for kernel in KERNELS.values():
         if not isinstance(kernel, Elementwise):
             for dtype in kernel.dtypes:
                 yield _case(kernel.name, dtype, every, lambda k=kernel, d=dtype: k.source(d))
             continue
-        for dtype in dtypes:
-            for layout, ndim in (("contiguous", 1), ("strided 2-d", 2)):
-                archs = every if (dtype, ndim) == ("float32", 1) else few
-                text = lambda k=kernel, d=dtype, n=ndim: _elementwise(k, d, n)  # noqa: E731
-                yield _case(kernel.name, f"{dtype}, {layout}", archs, text)
+        for dtype in DTYPES:
+            for variant in ("packed", "bare", "repeated", "beside float32"):
+                if variant == "beside float32" and dtype not in NARROW:
+                    continue
+                archs = every if (dtype, variant) == ("float32", "packed") else few
+                text = lambda k=kernel, d=dtype, v=variant: elementwise_text(k, d, v)  # noqa: E731
+                yield _case(kernel.name, f"{dtype}, {variant}", archs, text)
+
+
+def elementwise_text(kernel: Any, dtype: str, variant: str) -> str:
+    """The text of a kernel for arrays of one dtype, laid out in one way."""
+    found = []
+    outputs = len(kernel.inputs)
+    for k, param in enumerate((*kernel.inputs, *kernel.outputs)):
+        name = dtype if param.type == "T" else param.type
+        array = param.type == "T" or k >= outputs
+        if param.role in ("raw", "sum", "one"):
+            found.append(Argument("raw" if param.role == "raw" else "one", name))
+        elif param in kernel.inputs and re.search(rf"\b{param.name}\b", kernel.once):
+            found.append(Argument("one", name))
+        elif not array:
+            found.append(Argument("value", param.type))
+        elif variant == "repeated" and k < outputs:
+            found.append(Argument(("row", "column", "one")[k % 3], name))
+        elif variant == "beside float32" and k % 2:
+            found.append(Argument("each", "float32" if param.type == "T" else name))
+        else:
+            found.append(Argument("each", name))
+    lanes = 1
+    if variant != "bare":
+        lanes = 16 // max(np.dtype(WIDTHS.get(a.dtype, a.dtype)).itemsize for a in found)
+    return elementwise_source(kernel, tuple(found), max(1, lanes), wide=variant == "bare")
 
 
 def compile_case(case: Case) -> Outcome:
@@ -82,7 +105,7 @@ def compile_case(case: Case) -> Outcome:
     compiled = 0
     for arch in () if case.error else case.archs:
         try:
-            cubin(case.source, arch, f"{case.kernel}.cu", ("--std=c++17",))
+            cubin(case.source, arch, f"{case.kernel}.cu")
             compiled += 1
         except CompileError as error:
             failures.append(f"{case.kernel} [{case.variant}] sm_{arch}:\n{error}")
@@ -91,13 +114,15 @@ def compile_case(case: Case) -> Outcome:
 
 def check_refusal() -> str:
     """Nothing if a broken body is refused by its line; else what is wrong with this check."""
-    source = elementwise_source(BROKEN, [Arg("float32"), Arg("float32")], ndim=1)
-    wanted = next(n for n, line in enumerate(source.split("\n"), 1) if "nosuch" in line)
+    from gpunn.backends.kernel import KERNELS, Elementwise
+
+    broken = Elementwise("broken", "x -> y", numpy=None, cuda="T z = x;\ny = z + nosuch;")
+    del KERNELS["broken"]
     try:
-        cubin(source, 90, "gpunn_broken.cu")
+        cubin(elementwise_text(broken, "float32", "packed"), 90, "broken.cu")
     except CompileError as error:
-        named = f"({wanted})" in str(error) and "nosuch" in str(error)
-        return "" if named else f"the message does not name line {wanted}:\n{error}"
+        named = "broken.body(2)" in str(error) and "nosuch" in str(error)
+        return "" if named else f"the message does not name line 2 of the body:\n{error}"
     return "a broken body went through: the check is worthless"
 
 
@@ -133,24 +158,6 @@ def _case(kernel: str, variant: str, archs: tuple[int, ...], text) -> Case:
         return Case(kernel, variant, text(), archs)
     except Exception as error:  # what CuPy or the library refuses is a finding, not a crash
         return Case(kernel, variant, "", archs, f"{type(error).__name__}: {error}")
-
-
-def _elementwise(kernel, dtype: str, ndim: int) -> str:
-    """The text for one dtype; inputs of a fixed type that are not raw arrive as scalars."""
-    args = []
-    for param in (*kernel.inputs, *kernel.outputs):
-        letter = len(param.type) == 1
-        scalar = not letter and not param.raw and param in kernel.inputs
-        layout = (1, True) if param.raw else (ndim, ndim == 1)
-        args.append(Arg(None) if scalar else Arg(dtype if letter else param.type, *layout))
-    texts = (
-        kernel.cuda_in_params(),
-        kernel.cuda_out_params(),
-        kernel.cuda,
-        f"gpunn_{kernel.name}",
-        kernel.preamble,
-    )
-    return elementwise_source(texts, args, ndim)
 
 
 if __name__ == "__main__":

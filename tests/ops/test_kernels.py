@@ -14,6 +14,7 @@ from tests.standin.host_kernel import all_orders
 RATE = Rate.of(0.3)
 NUMBERS = {
     "slope": 0.1, "alpha": 1.3, "momentum": 0.9, "ahead": 1.0, "eps": 1e-3, "decay": 0.9,
+    "count": 4.0, "interval": np.int64(5),
     "beta1": 0.9, "beta2": 0.99, "log_beta1": np.log(0.9), "log_beta2": np.log(0.99),
     "shrink": 0.1, "limit": 1.5, "l1": 0.1, "l2": 0.2, "weight": 0.25, "fill": -1.0,
     "width": RATE.width, "threshold": RATE.threshold, "scale": RATE.scale,
@@ -35,20 +36,28 @@ def arguments(kernel, dtype):
         "v": rng.uniform(0.1, 0.9, SHAPE).astype(dtype),
         "norm": np.array(2.5, dtype),
         "lr": np.array(0.1, dtype),
+        "factor": np.array(0.5, dtype),
+        "times": np.array(2, dtype),
+        "good": np.array(4, np.int64),
+        "taken": np.array(3, np.int64),
         "loss": np.array(0.3, dtype),
         "total": np.array(0.2, np.float64),
         "bias": rng.standard_normal(SHAPE[1:]).astype(dtype),
         "words": words,
     }
-    if kernel.name == "gather_rows":
-        table = rng.standard_normal((9, SHAPE[1])).astype(dtype)
-        return [table, rng.integers(0, 9, SHAPE[0]), 9, SHAPE[1], -1.0], [np.zeros(SHAPE, dtype)]
     if kernel.name == "accumulate":
         return [special["loss"], 0.25], [special["total"]]
     if kernel.name == "advance":
-        return [], [np.array(4, np.int64)]
+        return [np.array([2, 3])], [np.array([5, 6])]
+    if kernel.name == "rate":
+        return [np.arange(9).astype(dtype), np.array(4), 2], [np.zeros((), dtype)]
+    if kernel.name == "clip_factor":
+        return [special["norm"], 1.5], [np.zeros((), dtype)]
+    if kernel.name == "rescale":
+        zero, scale = np.zeros((), dtype), np.array(8, dtype)
+        return [special["norm"], 0.1, 5], [zero, scale, special["good"]]
     if kernel.name == "random_words":
-        return [np.uint64(7), np.uint64(2**63 + 5), np.uint64(9)], [np.zeros(11, np.uint64)]
+        return [7, 2**63 + 5, 9, 2], [np.zeros(11, np.uint64)]
 
     def value(param):
         if param.name in special:
@@ -58,7 +67,11 @@ def arguments(kernel, dtype):
         return rng.standard_normal(SHAPE).astype(dtype)
 
     def filled(param):
+        if param.role == "sum":
+            return np.array(0.7, dtype)
         content = value(param)
+        if param.role == "one":
+            return content
         return content if np.shape(content) == SHAPE else rng.standard_normal(SHAPE).astype(dtype)
 
     return [value(p) for p in kernel.inputs], [filled(p) for p in kernel.outputs]
@@ -93,9 +106,11 @@ def test_softmax_cross_entropy_row_kernel(rows, classes, dtype, cuda_device):
     results = []
     for b in (gn.backend("cpu"), gn.backend(cuda_device)):
         loss, gz = b.empty((rows,), dtype), b.empty(z.shape, dtype)
+        total, numbers = b.empty((), dtype), (classes, 4.0, 0.25)
+        given = (b.upload(z), b.upload(labels), loss, gz, total, *numbers)
         with all_orders(rtol=RTOL[dtype]):
-            b.launch_rows(kernel, rows, dtype, b.upload(z), b.upload(labels), loss, gz, classes)
-        results.append([b.download(loss), b.download(gz)])
+            b.launch_rows(kernel, rows, dtype, *given)
+        results.append([b.download(loss), b.download(gz), b.download(total)])
     for numpy, cuda in zip(*results, strict=True):
         np.testing.assert_allclose(cuda, numpy, rtol=10 * RTOL[dtype], atol=RTOL[dtype])
 

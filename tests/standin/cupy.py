@@ -8,6 +8,8 @@ uses, on arrays that refuse to be mixed with host arrays, and counts launches, c
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -116,11 +118,31 @@ class Stream:
         """Whether a capture is on."""
         return self._graph is not None
 
+    def record(self, event: Event | None = None) -> Event:
+        """An event that is done when this stream's work is."""
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
     def wait_event(self, event: Event) -> None:
         """Nothing to wait for."""
 
 
 Stream.null = Stream._current = Stream(null=True)
+
+
+class MemoryPool:
+    """As `cupy.cuda.MemoryPool`: arrays made under its allocator stay out of other pools."""
+
+    def malloc(self, size: int) -> int:
+        """Never called: the stand-in's arrays are NumPy's."""
+        raise AssertionError("only to be handed to using_allocator")
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """As `cupy.cuda.using_allocator`."""
+    yield
 
 
 class Event:
@@ -179,6 +201,8 @@ def _cuda() -> SimpleNamespace:
         Event=Event,
         Graph=Graph,
         runtime=runtime,
+        MemoryPool=MemoryPool,
+        using_allocator=using_allocator,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         get_current_stream=lambda: Stream._current,
         get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),

@@ -1,0 +1,248 @@
+"""The CUDA text of an elementwise kernel, for one choice of dtypes and layouts.
+
+Every thread works on a pack of `lanes` neighbouring elements, which are read and written 16 bytes
+at a time where the shapes allow it. Arrays are stored in their dtypes and computed with in T. Sums
+are added up in an order that depends on the number of elements alone: first in each block, then by
+the block that arrives last, so a kernel is one launch and its result the same on every run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param
+
+THREADS = 256
+SUM_BLOCKS = 1024  # at most, of a kernel with sums; the workspace has room for their parts
+MAX_SUMS = 4
+PACK_BYTES = 16
+
+
+class Argument(NamedTuple):
+    """How an argument arrives.
+
+    Attributes:
+        layout: "value", a number; "raw", a pointer; "one", an array with one element; "each", an
+            array with the elements in order; "row", one that repeats every so many elements;
+            "column", one whose elements each stand for so many.
+        dtype: the dtype's name; of a number, that of its parameter, with T for itself.
+    """
+
+    layout: str
+    dtype: str
+
+
+def compute_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
+    """What T is: double for float64 arrays, float for other floats, integers as they are."""
+    params = (*kernel.inputs, *kernel.outputs)
+    pairs = zip(params, arguments, strict=True)
+    dtypes = {a.dtype for p, a in pairs if p.type == "T" and a.dtype != "T"}
+    if "float64" in dtypes:
+        return "double"
+    if all("float" in dtype for dtype in dtypes):
+        return "float"
+    return CTYPES[min(dtypes)]
+
+
+def elementwise_source(
+    kernel: Elementwise, arguments: tuple[Argument, ...], lanes: int, wide: bool
+) -> str:
+    """The complete text of `gpunn_<name>`.
+
+    Args:
+        kernel: the declaration.
+        arguments: of its inputs and outputs, in order.
+        lanes: elements of a pack; divides the number of elements and every repetition.
+        wide: whether there are 2**31 elements or more.
+    """
+    text = _Text(kernel, arguments)
+    headers = "".join(HEADERS.get(name, "") for name in sorted({a.dtype for a in arguments}))
+    index = "long long" if wide else "unsigned int"
+    return TEMPLATE.format(
+        headers=headers,
+        compute=compute_type(kernel, arguments),
+        stored=_stored_type(kernel, arguments),
+        index=index,
+        lanes=lanes,
+        name=kernel.name,
+        preamble=kernel.preamble,
+        threads=THREADS,
+        parameters=", ".join(text.parameters),
+        before="\n  ".join(text.before),
+        load="\n    ".join(text.load),
+        element="\n      ".join(text.element),
+        body=kernel.cuda,
+        write="\n      ".join(text.write),
+        store="\n    ".join(text.store),
+        after=_after(kernel, arguments),
+    )
+
+
+def _stored_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
+    """What S is: the type that the first array of letter T is stored in."""
+    pairs = zip((*kernel.inputs, *kernel.outputs), arguments, strict=True)
+    dtypes = [a.dtype for p, a in pairs if p.type == "T" and a.dtype != "T"]
+    return CTYPES[dtypes[0]] if dtypes else "float"
+
+
+class _Text:
+    """The pieces of a kernel's text, one parameter after another."""
+
+    def __init__(self, kernel: Elementwise, arguments: tuple[Argument, ...]) -> None:
+        self.parameters: list[str] = []
+        self.before: list[str] = []
+        self.load: list[str] = []
+        self.element: list[str] = []
+        self.write: list[str] = []
+        self.store: list[str] = []
+        outputs = len(kernel.inputs)
+        for k, param in enumerate((*kernel.inputs, *kernel.outputs)):
+            self._add(param, arguments[k], is_output=k >= outputs)
+        self.parameters.append("const I n_")
+        if kernel.sums or kernel.once:
+            self.parameters += ["T* parts_", "unsigned int* ticket_"]
+
+    def _add(self, param: Param, argument: Argument, is_output: bool) -> None:
+        name, (layout, dtype) = param.name, argument
+        stored = CTYPES.get(dtype, "T")
+        computed = "T" if param.type == "T" else CTYPES[param.type]
+        if layout == "value":
+            self.parameters.append(f"{computed} {name}_p")
+            self.element.append(f"{computed} {name} = {name}_p;")
+            return
+        const = "" if is_output else "const "
+        self.parameters.append(f"{const}{stored}* {name if layout == 'raw' else name + '_p'}")
+        if param.role == "sum":
+            self.before.append(f"T {name}_s = 0;")
+            self.element.append(f"T {name} = 0;")
+            self.write.append(f"{name}_s += {name};")
+        elif layout == "one" or param.role == "one":
+            self.before.append(f"const {computed} {name}_c = ({computed})*{name}_p;")
+            self.element.append(f"{computed} {name} = {name}_c;")
+        elif layout != "raw":
+            self._add_elements(name, layout, stored, computed, is_output)
+
+    def _add_elements(
+        self, name: str, layout: str, stored: str, computed: str, is_output: bool
+    ) -> None:
+        if layout == "column":
+            self.parameters.append(f"const I {name}_n")
+            self.load.append(f"const {stored} {name}_v = {name}_p[at_ / {name}_n];")
+            self.element.append(f"{computed} {name} = ({computed}){name}_v;")
+            return
+        at = "at_"
+        if layout == "row":
+            self.parameters.append(f"const I {name}_n")
+            at = f"at_ % {name}_n"
+        pack = f"Pack_<{stored}>"
+        self.load.append(f"{pack} {name}_v = *(const {pack}*)({name}_p + {at});")
+        self.element.append(f"{computed} {name} = ({computed}){name}_v.v[k_];")
+        if is_output:
+            self.write.append(f"{name}_v.v[k_] = ({stored}){name};")
+            self.store.append(f"*({pack}*)({name}_p + at_) = {name}_v;")
+
+
+def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
+    """What follows the elements: sums of a block, then, in the last block, everything else."""
+    sums = [p.name for p in kernel.sums]
+    if not sums and not kernel.once:
+        return ""
+    ends, write = [], []
+    for param, argument in zip((*kernel.inputs, *kernel.outputs), arguments, strict=True):
+        name, stored = param.name, CTYPES.get(argument.dtype, "T")
+        computed = "T" if param.type == "T" else CTYPES[param.type]
+        if param.role == "sum":
+            write.append(f"*{name}_p = ({stored}){name};")
+        elif param.role == "one":
+            ends.append(f"{computed} {name} = {name}_c;")
+            write.append(f"*{name}_p = ({stored}){name};")
+        elif argument.layout in ("value", "one"):
+            source = f"{name}_p" if argument.layout == "value" else f"{name}_c"
+            ends.append(f"const {computed} {name} = {source};")
+    rows = [f"block_sum_({name}_s)" for name in sums]
+    keep = [
+        f"if (threadIdx.x == 0) parts_[{k} * gridDim.x + blockIdx.x] = {name}_t;"
+        for k, name in enumerate(sums)
+    ]
+    again = [
+        f"T {name} = 0;\n"
+        f"  for (unsigned b_ = threadIdx.x; b_ < gridDim.x; b_ += {THREADS})\n"
+        f"    {name} += ((volatile T*)parts_)[{k} * gridDim.x + b_];\n"
+        f"  {name} = block_sum_({name});"
+        for k, name in enumerate(sums)
+    ]
+    return LAST_BLOCK.format(
+        totals="\n  ".join(f"const T {n}_t = {row};" for n, row in zip(sums, rows, strict=True)),
+        keep="\n  ".join(keep),
+        again="\n  ".join(again),
+        ends="\n    ".join(ends),
+        once=kernel.once,
+        name=kernel.name,
+        write="\n    ".join(write),
+    )
+
+
+TEMPLATE = """{headers}typedef {compute} T;
+typedef {stored} S;
+typedef {index} I;
+#line 1 "{name}.preamble"
+{preamble}
+#line 1 "{name}.generated"
+template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }};
+
+static __device__ T block_sum_(T v) {{
+  __shared__ T part[{threads} / 32];
+  for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+  if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = 0;
+  for (int w = 0; w < {threads} / 32; ++w) v += part[w];
+  __syncthreads();  // part is used again
+  return v;
+}}
+
+extern "C" __global__ void __launch_bounds__({threads}) gpunn_{name}({parameters}) {{
+  {before}
+  const I stride_ = (I)gridDim.x * {threads} * {lanes};
+  for (I at_ = ((I)blockIdx.x * {threads} + threadIdx.x) * {lanes}; at_ < n_; at_ += stride_) {{
+    {load}
+#pragma unroll
+    for (int k_ = 0; k_ < {lanes}; ++k_) {{
+      const I i = at_ + k_;
+      (void)i;
+      {element}
+      {{
+#line 1 "{name}.body"
+{body}
+#line 100 "{name}.generated"
+      }}
+      {write}
+    }}
+    {store}
+  }}
+  {after}
+}}
+"""
+
+LAST_BLOCK = """__shared__ bool last_;
+  {totals}
+  {keep}
+  __syncthreads();  // nobody in this block reads what the last block is about to change
+  if (threadIdx.x == 0) {{
+    __threadfence();
+    last_ = atomicAdd(ticket_, 1u) == gridDim.x - 1;
+  }}
+  __syncthreads();
+  if (!last_) return;
+  __threadfence();
+  {again}
+  if (threadIdx.x == 0) {{
+    {ends}
+    {{
+#line 1 "{name}.once"
+{once}
+#line 200 "{name}.generated"
+    }}
+    {write}
+    *ticket_ = 0;
+  }}"""

@@ -1,0 +1,187 @@
+"""How an elementwise kernel meets its arrays on a GPU: layouts, packs, blocks, compiled text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends.cuda_text import (
+    MAX_SUMS,
+    PACK_BYTES,
+    SUM_BLOCKS,
+    THREADS,
+    Argument,
+    compute_type,
+    elementwise_source,
+)
+from gpunn.backends.kernel import CTYPES, Elementwise
+from gpunn.errors import DeviceMismatchError, ShapeError
+from gpunn.typing import Array, Shape
+
+PACKED = ("each", "row")  # layouts that are read in packs
+SCALARS = {ctype: np.dtype(name).type for name, ctype in CTYPES.items() if name != "bfloat16"}
+
+
+class Launcher:
+    """Compiles elementwise kernels on first use and launches them.
+
+    Sums pass through one small workspace, so only one stream at a time may compute.
+
+    Args:
+        xp: the module `cupy`.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self._compiled: dict[Any, Any] = {}
+        self._workspace: dict[str, Array] = {}
+
+    def launch(self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> None:
+        """Run a kernel once over all elements."""
+        shape = loop_shape(kernel, inputs, outputs)
+        given: list[Any] = []
+        layouts: list[Argument] = []
+        repeats: list[int] = []
+        params = (*kernel.inputs, *kernel.outputs)
+        copies: list[tuple[Array, Array]] = []
+        for k, (param, value) in enumerate(zip(params, (*inputs, *outputs), strict=True)):
+            is_output = k >= len(inputs)
+            layout, array, repeat = self._arrange(param.role, value, shape, is_output)
+            if array is not value and is_output:
+                copies.append((value, array))
+            layouts.append(Argument(layout, _dtype_name(array, param.type, layout)))
+            given.append(array)
+            repeats.append(repeat)
+        n = int(np.prod(shape, dtype=np.int64))
+        if not n:
+            for param, array in zip(kernel.outputs, outputs, strict=True):
+                if param.role == "sum":
+                    array.fill(0)
+            return
+        key = tuple(layouts)
+        lanes, wide = _lanes(n, key, given, repeats), n >= 2**31
+        function = self._compiled.get((kernel.name, key, lanes, wide))
+        if function is None:
+            function = self._compile(kernel, key, lanes, wide)
+        blocks = -(-n // (lanes * THREADS))
+        if kernel.sums:
+            blocks = min(blocks, SUM_BLOCKS)
+        arguments = self._arguments(kernel, key, given, repeats, np.int64 if wide else np.uint32, n)
+        function((blocks,), (THREADS,), arguments)
+        for array, copy in copies:
+            array[...] = copy
+
+    def _arrange(
+        self, role: str, value: Any, shape: Shape, is_output: bool
+    ) -> tuple[str, Any, int]:
+        """Layout of an argument, the array (a copy, where its order does not fit), repetition."""
+        if not hasattr(value, "dtype") or isinstance(value, np.generic):
+            return "value", value, 0
+        if isinstance(value, np.ndarray):
+            raise DeviceMismatchError(
+                "got a host array in a kernel on a GPU; expected an array of that device: move it "
+                "with .to(device)"
+            )
+        if role == "raw":
+            return "raw", self.xp.ascontiguousarray(value), 0
+        if role in ("sum", "one") or (value.size == 1 and not is_output):
+            return "one", value, 0
+        if value.shape != shape:
+            row = value.shape
+            while row and row[0] == 1:
+                row = row[1:]
+            if value.flags.c_contiguous:
+                if row == shape[len(shape) - len(row) :]:
+                    return "row", value, value.size
+                if value.ndim == len(shape) and _is_column(value.shape, shape):
+                    return "column", value, int(np.prod(shape, dtype=np.int64)) // value.size
+            value = self.xp.broadcast_to(value, shape)
+        return "each", self.xp.ascontiguousarray(value), 0
+
+    def _compile(
+        self, kernel: Elementwise, key: tuple[Argument, ...], lanes: int, wide: bool
+    ) -> Any:
+        function = self.xp.RawKernel(
+            elementwise_source(kernel, key, lanes, wide),
+            f"gpunn_{kernel.name}",
+            options=("--std=c++17",),
+        )
+        self._compiled[kernel.name, key, lanes, wide] = function
+        return function
+
+    def _arguments(
+        self,
+        kernel: Elementwise,
+        key: tuple[Argument, ...],
+        given: Sequence[Any],
+        repeats: Sequence[int],
+        index: type[Any],
+        n: int,
+    ) -> tuple[Any, ...]:
+        """What the compiled function takes, every number with its exact C type."""
+        computed = compute_type(kernel, key)
+        found: list[Any] = []
+        params = (*kernel.inputs, *kernel.outputs)
+        for param, argument, value, repeat in zip(params, key, given, repeats, strict=True):
+            if argument.layout == "value":
+                value = SCALARS[computed if param.type == "T" else CTYPES[param.type]](value)
+            found.append(value)
+            if argument.layout in ("row", "column"):
+                found.append(index(repeat))
+        found.append(index(n))
+        if kernel.sums or kernel.once:
+            found += [self.space(computed), self.space("ticket")]
+        return tuple(found)
+
+    def space(self, name: str) -> Array:
+        """The workspace of a name: "ticket", or the type of the parts of sums."""
+        space = self._workspace.get(name)
+        if space is None:
+            size, ctype = (1, "unsigned int") if name == "ticket" else (MAX_SUMS * SUM_BLOCKS, name)
+            space = self._workspace[name] = self.xp.zeros((size,), SCALARS[ctype])
+        return space
+
+
+def loop_shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Any]) -> Shape:
+    """The shape that a kernel runs over: its outputs', or what its inputs broadcast to.
+
+    Raises:
+        ShapeError: arrays that do not fit each other.
+    """
+    for param, array in zip(kernel.outputs, outputs, strict=True):
+        if param.role == "each":
+            return tuple(array.shape)
+    pairs = zip(kernel.inputs, inputs, strict=True)
+    shapes = [v.shape for p, v in pairs if p.role == "each" and hasattr(v, "dtype")]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ShapeError(f"got arrays of shapes {shapes}; expected shapes that fit") from error
+
+
+def _dtype_name(array: Any, letter: str, layout: str) -> str:
+    return letter if layout == "value" else np.dtype(array.dtype).name
+
+
+def _is_column(shape: Shape, whole: Shape) -> bool:
+    """Whether a shape is the leading part of another, followed by ones."""
+    k = len(shape)
+    while k and shape[k - 1] == 1:
+        k -= 1
+    return shape[:k] == whole[:k]
+
+
+def _lanes(n: int, key: tuple[Argument, ...], given: Sequence[Any], repeats: Sequence[int]) -> int:
+    """The largest pack whose elements fill 16 bytes at most and that divides everything."""
+    packed = [a for a, argument in zip(given, key, strict=True) if argument.layout in PACKED]
+    lanes = PACK_BYTES // max((a.dtype.itemsize for a in packed), default=4)
+    lanes = max(1, lanes)
+    while lanes > 1 and (
+        n % lanes
+        or any(r % lanes for r in repeats)
+        or any(a.data.ptr % (lanes * a.dtype.itemsize) for a in packed)
+    ):
+        lanes //= 2
+    return lanes

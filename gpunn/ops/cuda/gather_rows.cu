@@ -1,0 +1,17 @@
+// One block per row n: copies row index[first + n] of a table x, and of a table y, where first is
+// rows * (*tick + ahead). S is a unit of bytes, whatever the tables hold; a row number outside
+// [0, table_rows) fills with ones, which is NaN in every float type and -1 in every integer type.
+
+extern "C" __global__ void gather_rows(
+    const S* x, int x_units, const S* y, int y_units, const long long* index, long long table_rows,
+    const long long* tick, int ahead, S* x_out, S* y_out) {
+  const long long n = blockIdx.x, rows = gridDim.x;
+  const long long row = index[(*tick + ahead) * rows + n];
+  const bool known = row >= 0 && row < table_rows;
+  for (int k = threadIdx.x; k < x_units; k += blockDim.x) {
+    x_out[n * x_units + k] = known ? x[row * x_units + k] : (S)~(S)0;
+  }
+  for (int k = threadIdx.x; k < y_units; k += blockDim.x) {
+    y_out[n * y_units + k] = known ? y[row * y_units + k] : (S)~(S)0;
+  }
+}

@@ -1,0 +1,75 @@
+"""What makes the kernels of an update rule out of its formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends import Elementwise
+from gpunn.typing import Array
+
+COUNT = "taken = taken + (factor != T(0) ? 1 : 0);"
+
+
+class Rule:
+    """The kernels of an update rule.
+
+    Each multiplies the gradient by `factor`, skips the update where that is 0, and counts the
+    steps taken, all in one launch.
+
+    Args:
+        name: of the kernel.
+        signature: "T momentum -> v": numbers on the left; state arrays on the right.
+        numpy: called as `numpy(g, lr, step, numbers..., p, states...)` on chunks, with `step`
+            counted from 1.
+        cuda: the same for one element.
+
+    Attributes:
+        kernel: "g, factor, lr, numbers -> p, states, taken".
+        narrow_kernel: "... -> p, states, narrow, taken"; writes p also in the dtype that products
+            are computed in.
+    """
+
+    def __init__(self, name: str, signature: str, numpy: Callable[..., Any], cuda: str) -> None:
+        numbers, states = (part.strip() for part in signature.split("->"))
+        inputs = "g, factor, lr" + (f", {numbers}" if numbers else "")
+        outputs = "p" + (f", {states}" if states else "")
+        place = numbers.count(",") + 1 if numbers else 0  # of p behind the numbers
+        text = (
+            "const long long step = taken + 1; (void)step; "
+            f"if (factor != T(0)) {{ g = g * factor; {cuda} }}"
+        )
+
+        def body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+            *arrays, taken = rest
+            times = float(factor)
+            if times != 0:
+                numpy(g if times == 1 else g * times, lr, int(taken) + 1, *arrays)
+
+        def narrow_body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+            *arrays, narrow, taken = rest
+            body(g, factor, lr, *arrays, taken)
+            np.copyto(narrow, arrays[place], casting="same_kind")
+
+        self.kernel = Elementwise(
+            name,
+            f"{inputs} -> {outputs}, one int64 taken",
+            numpy=body,
+            cuda=text,
+            once=COUNT,
+            numpy_once=_count,
+        )
+        self.narrow_kernel = Elementwise(
+            f"{name}_narrow",
+            f"{inputs} -> {outputs}, narrow, one int64 taken",
+            numpy=narrow_body,
+            cuda=f"{text} narrow = p;",
+            once=COUNT,
+            numpy_once=_count,
+        )
+
+
+def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+    rest[-1][...] += float(factor) != 0

@@ -1,0 +1,148 @@
+"""Training steps as one CUDA graph: recorded once, launched again and again.
+
+A graph repeats the same launches with the same addresses, so everything that changes from step to
+step lives on the device: the number of the batch, the learning rate, the number of draws that each
+random stream has taken, the optimizer's count of steps. The host keeps count too, without asking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends import Backend, Elementwise, RandomStream
+from gpunn.backends.base import Graph
+from gpunn.backends.random import Counter
+from gpunn.train.step import EagerStep
+from gpunn.typing import Array
+
+ADVANCE = Elementwise(
+    "advance",
+    "int64 by -> int64 count",
+    numpy=lambda by, count: np.add(count, by, out=count),
+    cuda="count = count + by;",
+)
+
+
+class StepGraph:
+    """Several training steps in one graph. All methods are called inside `Backend.own_stream`.
+
+    Args:
+        b: the backend.
+        streams: the random streams that the steps draw from.
+        work: `work(tick, k)` launches step number `tick + k`, where `tick` is read on the device;
+            what it returns is kept alive.
+        count: steps in the graph.
+
+    Raises:
+        CaptureError: the steps cannot be captured.
+    """
+
+    def __init__(
+        self,
+        b: Backend,
+        streams: Sequence[RandomStream],
+        work: Callable[[Array, int], Any],
+        count: int = 1,
+    ) -> None:
+        self.backend, self.streams, self.count = b, streams, count
+        self._counters = b.zeros((1 + len(streams),), np.int64)
+        self._expected: list[int] = []
+        starts = [stream.call for stream in streams]
+        ends: list[int] = []
+        increments = b.zeros(self._counters.shape, np.int64)
+
+        def record() -> Any:
+            kept = [work(self._counters[0], k) for k in range(count)]
+            ends.extend(stream.call for stream in streams)
+            b.launch(ADVANCE, increments, out=self._counters)
+            return kept
+
+        for k, stream in enumerate(streams):
+            stream.counter = Counter(self._counters[k + 1], stream.call)
+        try:
+            self._graph: Graph = b.record(record)
+        finally:
+            for stream, start in zip(streams, starts, strict=True):
+                stream.counter, stream.call = None, start
+        self._drawn = [end - start for end, start in zip(ends, starts, strict=True)]
+        b.write(increments, np.array([count, *self._drawn], np.int64))
+        self._increments = increments
+
+    def seek(self, tick: int) -> None:
+        """Let the next launch start at step number `tick`, with the streams as they are now."""
+        calls = [stream.call for stream in self.streams]
+        self.backend.write(self._counters, np.array([tick, *calls], np.int64))
+        self._expected = calls
+
+    def in_step(self) -> bool:
+        """Whether the device's counts of draws are those of the streams."""
+        return self._expected == [stream.call for stream in self.streams]
+
+    def launch(self) -> None:
+        """Do the steps."""
+        self._graph.launch()
+        for stream, drawn in zip(self.streams, self._drawn, strict=True):
+            stream.call += drawn
+        self._expected = [stream.call for stream in self.streams]
+
+
+class CapturedStep:
+    """A training step that is one CUDA graph, with the signature and the numbers of `EagerStep`.
+
+    The first batch of a shape runs eagerly, which compiles what is needed; the second is captured.
+    The loss that a call returns is overwritten by the next call of the same shape.
+
+    Args:
+        step: the eager step.
+
+    Raises:
+        CaptureError: this device has no graphs.
+
+    Example:
+        step = gn.train.CapturedStep(gn.train.EagerStep(net, loss, optimizer))
+        for x, y in gn.data.batches(x_train, y_train, device="cuda"):
+            loss = step(x, y)
+    """
+
+    def __init__(self, step: EagerStep) -> None:
+        self.step = step
+        self.backend = step.optimizer.bound.backend
+        if why := self.backend.why_no_capture():
+            self.backend.record(lambda: why)  # raises, in the backend's words
+        self._graphs: dict[Any, tuple[StepGraph, Array, Array, Array] | None] = {}
+
+    def __call__(self, x: Array, y: Array) -> Array:
+        """Train on one batch; see `EagerStep.__call__`.
+
+        Raises:
+            CaptureError: the step copies to the host.
+        """
+        key = (x.shape, np.dtype(x.dtype), y.shape, np.dtype(y.dtype))
+        with self.backend.own_stream():
+            if key not in self._graphs:
+                self._graphs[key] = None
+                return self.step(x, y)
+            found = self._graphs[key] or self._capture(key, x, y)
+            graph, x_in, y_in, loss = found
+            x_in[...] = x
+            y_in[...] = y
+            if not graph.in_step():
+                graph.seek(0)
+            graph.launch()
+        return loss
+
+    def _capture(self, key: Any, x: Array, y: Array) -> tuple[StepGraph, Array, Array, Array]:
+        b = self.backend
+        x_in, y_in = b.empty_like(x), b.empty_like(y)
+        losses: list[Array] = []
+
+        def work(tick: Array, k: int) -> Any:
+            losses.append(self.step(x_in, y_in))
+            return losses
+
+        graph = StepGraph(b, self.step.model.streams(), work)
+        found = self._graphs[key] = (graph, x_in, y_in, losses[0])
+        return found

@@ -1,0 +1,81 @@
+"""The data of a fit as the steps see it: batch after batch, on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpunn.backends import Backend, Elementwise
+from gpunn.ops.shaping import RowGather
+from gpunn.typing import Array
+
+ACCUMULATE = Elementwise(
+    "accumulate",
+    "T loss, float64 weight -> float64 total",
+    numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
+    cuda="total = total + (double)loss * weight;",
+)
+
+
+class Feed:
+    """Examples and targets on a device, in the order of an epoch.
+
+    Args:
+        b: the backend of both arrays.
+        x: (N, ...) examples, contiguous.
+        y: (N, ...) targets, contiguous.
+        batch_size: B, rows of a batch; the last one has what is left.
+
+    Attributes:
+        order: (N,) int64 row numbers of this epoch on the device; None for the order of the data.
+        tick: 0-d int64 of the device, by which a captured step knows its batch.
+        total: 0-d float64 of the device, the mean loss of the epoch so far.
+    """
+
+    def __init__(self, b: Backend, x: Array, y: Array, batch_size: int) -> None:
+        self.backend, self.x, self.y, self.batch_size = b, x, y, batch_size
+        self.order: Array | None = None
+        self.total = b.zeros((), np.float64)
+        self._gather = RowGather(b, (x, y))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.x) // self.batch_size)
+
+    @property
+    def whole_steps(self) -> int:
+        """Batches that have all their rows."""
+        return len(self.x) // self.batch_size
+
+    def begin(self, order: np.ndarray | None) -> None:
+        """Start an epoch with the rows in this order; its buffer stays where it is."""
+        b = self.backend
+        self.total.fill(0)
+        if order is None:
+            self.order = None
+        elif self.order is None:
+            self.order = b.upload(order)
+        else:
+            b.write(self.order, order)
+
+    def batch(self, number: int) -> tuple[Array, Array]:
+        """Batch `number` of the epoch, counted from 0."""
+        start = number * self.batch_size
+        part = slice(start, start + self.batch_size)
+        if self.order is None:
+            return self.x[part], self.y[part]
+        x, y = self._gather(self.order[part], self.backend.zero(), 0, len(self.order[part]))
+        return x, y
+
+    def batch_at(self, tick: Array, ahead: int) -> tuple[Array, Array]:
+        """Batch number `tick + ahead`, where the tick is read on the device."""
+        assert self.order is not None
+        x, y = self._gather(self.order, tick, ahead, self.batch_size)
+        return x, y
+
+    def add(self, loss: Array, rows: int) -> None:
+        """Count the loss of a batch into the mean of the epoch."""
+        self.backend.launch(ACCUMULATE, loss, rows / len(self.x), out=self.total)
