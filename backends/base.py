@@ -14,10 +14,11 @@ from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import Draw
-from gpunn.errors import CaptureError, DTypeError
+from gpunn.errors import CaptureError, DTypeError, MissingExtraError, lookup
 from gpunn.typing import Array, DType, Shape
 
 FLOATS = ("float16", "float32", "float64")
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
 class Graph(Protocol):
@@ -27,11 +28,31 @@ class Graph(Protocol):
         """Do it, inside `Backend.own_stream`."""
 
 
+def precision_dtype(precision: str) -> np.dtype[Any]:
+    """The dtype that a network computes in under a precision of training.
+
+    Raises:
+        UnknownNameError: no such precision.
+        MissingExtraError: bfloat16 without the package that defines its dtype.
+    """
+    lookup("precision", precision, dict.fromkeys(PRECISIONS))
+    if precision == "float16":
+        return np.dtype(np.float16)
+    if precision != "bfloat16":
+        return np.dtype(np.float32)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise MissingExtraError("ml_dtypes", "bfloat16", 'precision="bfloat16"') from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 class Backend(ABC):
     """One device: its array module, its buffers and its way to run kernels.
 
     Attributes:
         device: the device.
+        tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
         xp: the array module, `numpy` or `cupy`.
         synchronous: whether a number can be read without waiting for the device.
     """
@@ -42,6 +63,7 @@ class Backend(ABC):
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.tf32 = False
         self._constants: dict[str, Array] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -212,7 +212,9 @@ def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
             f"got predictions of shape {p.shape} and targets of shape {t.shape} in {name}; "
             "expected the same shape: reshape the targets"
         )
-    return t if t.dtype == p.dtype else t.astype(p.dtype)  # integers and booleans are exact
+    if t.dtype in (p.dtype, loss_dtype(p.dtype)):  # narrow predictions keep their wide targets
+        return t
+    return t.astype(p.dtype)  # integers and booleans are exact
 
 
 def get_loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:

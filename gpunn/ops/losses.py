@@ -282,10 +282,11 @@ def softmax_cross_entropy(
     """
     kind = loss_dtype(z.dtype)
     if t.ndim == 2:
-        how = Reduction.of(reduction, len(z), kind)
-        losses, gz = _soft_targets(b, z, t)
+        how = Reduction.of(reduction, len(z), z.dtype)
+        losses, gz = _soft_targets(b, z.astype(kind, copy=False), t)
         total = _reduced(b, losses, how)
         gz *= how.scale
+        gz = gz.astype(z.dtype, copy=False)
     else:
         _check_labels(b, "softmax_cross_entropy", z, t)
         how = Reduction.of(reduction, len(z), z.dtype)

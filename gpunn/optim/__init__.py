@@ -6,6 +6,7 @@ from gpunn.optim.flat import FlatParameters
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
 from gpunn.optim.regularizers import L1, L2, ElasticNet, MaxNorm, Regularizer
 from gpunn.optim.rules import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
+from gpunn.optim.scaling import LossScale
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "AdamW",
     "ElasticNet",
     "FlatParameters",
+    "LossScale",
     "MaxNorm",
     "Optimizer",
     "RMSprop",

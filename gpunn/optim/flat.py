@@ -25,8 +25,8 @@ class FlatParameters:
     Attributes:
         data: (P,) all parameters.
         grad: (P,) all gradients.
-        narrow: (P,) the parameters in the dtype that products are computed in; None where that is
-            their own.
+        narrow: (P,) a copy of the parameters in the dtype that the network computes in, inside
+            `narrowed`; else None.
         weights: the slice of `data` and `grad` to which penalties apply.
         tensors: the parameters, in the order of the buffer.
 
@@ -66,6 +66,7 @@ class FlatParameters:
         self.data = self.backend.zeros((ends[-1],), self.dtype)
         self.grad = self.backend.zeros((ends[-1],), self.dtype)
         self.narrow: Array | None = None
+        self._narrow: Array | None = None
         self.views: dict[Tensor, Array] = {}
         self._parts: dict[Tensor, slice] = {}
         self._narrow_views: dict[Tensor, Array] = {}
@@ -98,7 +99,9 @@ class FlatParameters:
         if np.dtype(dtype) == self.dtype:
             yield
             return
-        self.narrow = self.backend.empty(self.data.shape, dtype)
+        if self._narrow is None or self._narrow.dtype != dtype:
+            self._narrow = self.backend.empty(self.data.shape, dtype)
+        self.narrow = self._narrow  # the same buffer in every block: a graph knows its address
         self.backend.launch(identity.kernel, self.data, out=self.narrow)
         try:
             for tensor in self.tensors:

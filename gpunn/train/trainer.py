@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import Backend, as_array, backend_of
+from gpunn.backends.base import precision_dtype
 from gpunn.backends.random import RandomStream, permutation
-from gpunn.data.checks import check_count, check_finite, check_labels, check_lengths
+from gpunn.data.checks import check_count
 from gpunn.data.dataset import Dataset
 from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
 from gpunn.errors import (
     ArgumentError,
     CaptureError,
     DataError,
-    DeviceMismatchError,
     DivergenceError,
-    DTypeError,
-    ShapeError,
 )
 from gpunn.nn import Module
-from gpunn.ops import ElementwiseLoss, get_loss
+from gpunn.ops import get_loss, identity
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
+from gpunn.optim.scaling import LossScale
 from gpunn.train.callbacks import Callback
 from gpunn.train.feed import ACCUMULATE, Feed
 from gpunn.train.history import History
+from gpunn.train.inputs import pair, training_arrays
 from gpunn.train.metrics import classes, correct, decision
 from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.step import EagerStep, divergence
@@ -53,9 +53,14 @@ class Trainer:
         clip_norm: largest global norm of the gradients, None for no limit.
         capture: whether a fit runs as CUDA graphs: "auto" where it can, with a line in the log
             where it cannot; True demands it; False forbids it. The numbers are the same.
+        precision: what training computes in. "float32": the dtype of the model, in full. On a GPU
+            and for float32 models also "tf32": products round their operands to 10 bits;
+            "float16" and "bfloat16": everything but losses, gradients of parameters and updates
+            is in that dtype. The parameters stay in float32 throughout; evaluation uses them.
 
     Attributes:
         history: of the last fit.
+        loss_scale: of a float16 training, else None.
 
     Raises:
         UnknownNameError: an unknown loss, optimizer or schedule.
@@ -85,6 +90,7 @@ class Trainer:
         schedule: str | Schedule = "constant",
         clip_norm: float | None = None,
         capture: bool | str = "auto",
+        precision: str = "float32",
     ) -> None:
         if capture not in (True, False, "auto"):
             raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
@@ -105,6 +111,8 @@ class Trainer:
                 "got an optimizer of another model's parameters; expected one of this model's: "
                 "make it with model.parameters(), or without parameters"
             )
+        self.precision, self._compute_dtype = precision, self._check_precision(precision)
+        self.loss_scale = LossScale(model.backend) if precision == "float16" else None
         self.base_lr = self.optimizer.lr
         self.epoch = 0
         self.steps = 0
@@ -146,13 +154,15 @@ class Trainer:
             ArgumentError: an argument outside its range.
         """
         epochs = check_count("epochs", epochs)
-        x_all, y_all = self._ready(x, y, "x")
+        x_all, y_all = self._inputs(x, y, "x")
         steps = steps_per_epoch(len(x_all), batch_size)
-        held_out = None if validation is None else self._ready(*_pair(validation), "validation")
+        held_out = None if validation is None else self._inputs(*pair(validation), "validation")
         self.history = history = History(device=self.model.backend.describe())
         for callback in callbacks:
             callback.on_fit_start(self)
-        step = EagerStep(self.model, self.loss, self.optimizer, self.regularizer, self.clip_norm)
+        rules = (self.regularizer, self.clip_norm, self.loss_scale)
+        step = EagerStep(self.model, self.loss, self.optimizer, *rules)
+        x_all = self._narrowed(x_all)
         runner = self._runner(step, Feed(self.model.backend, x_all, y_all, int(batch_size)))
         last_step = self.steps + epochs * steps
         self.base_lr = self.optimizer.lr
@@ -189,7 +199,7 @@ class Trainer:
             DataError, ShapeError: as `fit`.
         """
         batch_size = check_count("batch_size", batch_size)
-        return self._evaluate(*self._ready(x, y, "x"), batch_size=batch_size)
+        return self._evaluate(*self._inputs(x, y, "x"), batch_size=batch_size)
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
         """What the model says of examples: classes for a classifier, else its outputs.
@@ -204,6 +214,52 @@ class Trainer:
         """
         scores = self.model.predict(x, batch_size=batch_size)
         return classes(scores, self.loss)
+
+    def _inputs(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
+        return training_arrays(self.model, self.loss, x, y, name)
+
+    # precision -------------------------------------------------------------------------------
+
+    def _check_precision(self, precision: str) -> np.dtype[Any]:
+        """The dtype that training computes in."""
+        dtype, model = precision_dtype(precision), self.model
+        if precision == "float32":
+            return model.dtype
+        if model.backend.synchronous:
+            raise ArgumentError(
+                f'got precision={precision!r} on {model.device}; expected "float32": narrow '
+                "products are fast on a GPU only"
+            )
+        if model.dtype != np.float32:
+            raise ArgumentError(
+                f"got precision={precision!r} for a model of {model.dtype}; expected one of "
+                "float32, whose parameters stay in full precision"
+            )
+        return dtype
+
+    @contextmanager
+    def _precisely(self) -> Iterator[None]:
+        """Let the network compute in the precision of training inside the block."""
+        b = self.model.backend
+        b.tf32 = self.precision == "tf32"
+        try:
+            with self.optimizer.bound.narrowed(self._compute_dtype):
+                yield
+        finally:
+            b.tf32 = False
+
+    def _narrowed(self, x: Array) -> Array:
+        """Examples in the dtype that training computes in."""
+        if x.dtype == self._compute_dtype:
+            return x
+        b = self.model.backend
+        narrow = b.launch(identity.kernel, x, out=b.empty(x.shape, self._compute_dtype))
+        if self.precision == "float16" and not bool(b.xp.isfinite(narrow).all()):
+            raise DataError(
+                "got examples beyond 65504, the range of float16; expected smaller ones: "
+                'standardize the data, or pass precision="bfloat16"'
+            )
+        return narrow
 
     # the parts of a fit ----------------------------------------------------------------------
 
@@ -240,7 +296,7 @@ class Trainer:
             for k in range(feed.steps)
         ]
         self.model.train()
-        with b.own_stream():
+        with b.own_stream(), self._precisely():
             feed.begin(order)
             for taken in runner.epoch(rates):
                 self.steps += taken
@@ -273,79 +329,6 @@ class Trainer:
         if how is not None:
             numbers["accuracy"] = float(b.download(hits)) / len(x)
         return numbers
-
-    # arrays in ---------------------------------------------------------------------------------
-
-    def _ready(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
-        """Check examples and targets and bring them to the model's device and dtype."""
-        if isinstance(x, Dataset):
-            x, y = x.x, x.y
-        if y is None:
-            raise DataError(f"got {name} without targets; expected both: pass x and y")
-        x, y = (as_array(a.data if isinstance(a, Tensor) else a) for a in (x, y))
-        check_lengths(x, y)
-        b = self.model.backend
-        x, y = self._moved(b, x, name), self._moved(b, y, f"the targets of {name}")
-        if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
-            raise DTypeError(
-                f"got {name} of dtype {x.dtype} and targets of {y.dtype}; expected numbers: "
-                "encode text as integers first"
-            )
-        x = b.xp.ascontiguousarray(x.astype(self.model.dtype, copy=False))
-        _check_finite(b, name, x)
-        how = decision(self.loss)
-        if how == "argmax" and y.ndim == 2 and y.shape[1] == 1:
-            raise ShapeError(
-                f"got targets of {name} of shape {y.shape}; expected (N,) labels or (N, C) one-hot "
-                "rows: use y.ravel()"
-            )
-        if how == "argmax" and y.ndim == 1:
-            check_labels(b.download(y), self._outputs(x))
-            return x, b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
-        if y.dtype.kind == "f" or isinstance(self.loss, ElementwiseLoss):
-            y = y.astype(self.model.dtype, copy=False)
-        y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
-        _check_finite(b, f"the targets of {name}", y)
-        if isinstance(self.loss, ElementwiseLoss):
-            self.loss.check_targets(y)
-        return x, y
-
-    def _moved(self, b: Backend, array: Array, name: str) -> Array:
-        here = backend_of(array)
-        if here is b:
-            return array
-        if not here.synchronous:
-            raise DeviceMismatchError(
-                f"got {name} on {here.device} and a model on {b.device}; expected one device: "
-                f"pass device={str(here.device)!r} to Trainer, or move the data yourself"
-            )
-        return b.upload(array)
-
-    def _outputs(self, x: Array) -> int:
-        """The number of outputs, found by running the model on one example."""
-        with self.model.evaluating():
-            shape = self.model(x[:1]).shape
-        if len(shape) != 2:
-            raise ShapeError(
-                f"got outputs of shape {shape}; expected (N, C) scores for {self.loss}"
-            )
-        return shape[1]
-
-
-def _pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
-    if isinstance(validation, Dataset):
-        return validation.x, validation.y
-    if not isinstance(validation, tuple) or len(validation) != 2:
-        raise ArgumentError(
-            f"got validation of type {type(validation).__name__}; expected a pair (x, y) or a "
-            "Dataset: pass validation=(x_test, y_test)"
-        )
-    return validation
-
-
-def _check_finite(b: Backend, name: str, array: Array) -> None:
-    if not bool(b.xp.isfinite(array).all()):
-        check_finite(name, b.download(array))
 
 
 def _bar(total: int, progress: bool) -> Any:

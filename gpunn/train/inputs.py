@@ -1,0 +1,108 @@
+"""What a fit is given: checked, and brought to where the model is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import Backend, as_array, backend_of
+from gpunn.data.checks import check_finite, check_labels, check_lengths
+from gpunn.data.dataset import Dataset
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
+from gpunn.nn import Module
+from gpunn.ops import ElementwiseLoss
+from gpunn.train.metrics import decision
+from gpunn.typing import Array
+
+
+def pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
+    """Examples and targets of what was passed as validation data.
+
+    Raises:
+        ArgumentError: neither a pair nor a `Dataset`.
+    """
+    if isinstance(validation, Dataset):
+        return validation.x, validation.y
+    if not isinstance(validation, tuple) or len(validation) != 2:
+        raise ArgumentError(
+            f"got validation of type {type(validation).__name__}; expected a pair (x, y) or a "
+            "Dataset: pass validation=(x_test, y_test)"
+        )
+    return validation
+
+
+def _check_finite(b: Backend, name: str, array: Array) -> None:
+    if not bool(b.xp.isfinite(array).all()):
+        check_finite(name, b.download(array))
+
+
+def training_arrays(
+    model: Module, loss: Callable[..., Any], x: Any, y: Any, name: str
+) -> tuple[Array, Array]:
+    """Check examples and targets and bring them to the model's device and dtype.
+
+    Args:
+        model: what is to be trained or evaluated.
+        loss: what compares its outputs with the targets.
+        x: (N, ...) numbers, or a `Dataset`.
+        y: targets.
+        name: what messages call the examples.
+
+    Raises:
+        DataError, ShapeError, DTypeError, DeviceMismatchError: see `Trainer.fit`.
+    """
+    if isinstance(x, Dataset):
+        x, y = x.x, x.y
+    if y is None:
+        raise DataError(f"got {name} without targets; expected both: pass x and y")
+    x, y = (as_array(a.data if isinstance(a, Tensor) else a) for a in (x, y))
+    check_lengths(x, y)
+    b = model.backend
+    x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
+    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"got {name} of dtype {x.dtype} and targets of {y.dtype}; expected numbers: "
+            "encode text as integers first"
+        )
+    x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
+    _check_finite(b, name, x)
+    how = decision(loss)
+    if how == "argmax" and y.ndim == 2 and y.shape[1] == 1:
+        raise ShapeError(
+            f"got targets of {name} of shape {y.shape}; expected (N,) labels or (N, C) one-hot "
+            "rows: use y.ravel()"
+        )
+    if how == "argmax" and y.ndim == 1:
+        check_labels(b.download(y), _outputs(model, loss, x))
+        return x, b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
+    if y.dtype.kind == "f" or isinstance(loss, ElementwiseLoss):
+        y = y.astype(model.dtype, copy=False)
+    y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
+    _check_finite(b, f"the targets of {name}", y)
+    if isinstance(loss, ElementwiseLoss):
+        loss.check_targets(y)
+    return x, y
+
+
+def _moved(b: Backend, array: Array, name: str) -> Array:
+    here = backend_of(array)
+    if here is b:
+        return array
+    if not here.synchronous:
+        raise DeviceMismatchError(
+            f"got {name} on {here.device} and a model on {b.device}; expected one device: "
+            f"pass device={str(here.device)!r} to Trainer, or move the data yourself"
+        )
+    return b.upload(array)
+
+
+def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
+    """The number of outputs, found by running the model on one example."""
+    with model.evaluating():
+        shape = model(x[:1]).shape
+    if len(shape) != 2:
+        raise ShapeError(f"got outputs of shape {shape}; expected (N, C) scores for {loss}")
+    return shape[1]
