@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import Draw
-from gpunn.errors import CaptureError, DTypeError, MissingExtraError, lookup
+from gpunn.backends.streaming import DoubleBuffer
+from gpunn.errors import ArgumentError, CaptureError, DTypeError, MissingExtraError, lookup
 from gpunn.typing import Array, DType, Shape
 
 FLOATS = ("float16", "float32", "float64")
@@ -44,7 +46,8 @@ def precision_dtype(precision: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError as error:
         raise MissingExtraError("ml_dtypes", "bfloat16", 'precision="bfloat16"') from error
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 class Backend(ABC):
@@ -180,6 +183,28 @@ class Backend(ABC):
             CaptureError: the work cannot be captured; the message says why.
         """
         raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
+
+    # memory that does not suffice ------------------------------------------------------------
+
+    def free_bytes(self) -> int:
+        """Bytes that new arrays may take."""
+        return sys.maxsize
+
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        """Let arrays take at most so many bytes together; None for no limit.
+
+        Raises:
+            ArgumentError: this device has no such limit.
+        """
+        if limit_bytes is not None:
+            raise ArgumentError(
+                f"got memory_limit={limit_bytes} on {self.device}; expected None: only the memory "
+                "of a GPU can be limited"
+            )
+
+    def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
+        """Buffers through which batches of such (shape, dtype) come from the host."""
+        raise ArgumentError(f"got data to stream to {self.device}, where host arrays are at home")
 
     # shared --------------------------------------------------------------------------------
 

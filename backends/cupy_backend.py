@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from gpunn.backends.diagnosis import Diagnosis, RungError, climb
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.launcher import Launcher
 from gpunn.backends.random import RANDOM_WORDS, Draw
+from gpunn.backends.streaming import DoubleBuffer
 from gpunn.errors import (
     CaptureError,
     DeviceMismatchError,
@@ -253,6 +254,8 @@ class CupyBackend(Backend):
     def record(self, work: Callable[[], Any]) -> Recording:
         """Capture the stream; the graph's arrays live in a memory pool of its own."""
         stream, pool = self._stream, self.xp.cuda.MemoryPool()
+        if self.xp.get_default_memory_pool().get_limit():
+            pool.set_limit(size=max(1, self.free_bytes()))
         stream.begin_capture()
         try:
             with self.xp.cuda.using_allocator(pool.malloc):
@@ -267,6 +270,24 @@ class CupyBackend(Backend):
         graph = stream.end_capture()
         graph.upload(stream)
         return Recording(graph, stream, pool, kept)
+
+    def free_bytes(self) -> int:
+        """Bytes that the pool may still hand out: of the device, and within the limit."""
+        with self._here:
+            pool = self.xp.get_default_memory_pool()
+            free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+            limit = pool.get_limit()
+            return int(min(free, limit - pool.used_bytes()) if limit else free)
+
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        """Limit CuPy's pool, and the pools of captured graphs with it."""
+        with self._here:
+            self.xp.get_default_memory_pool().set_limit(size=limit_bytes or 0)
+
+    def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
+        """Pinned buffers on the host, and buffers here."""
+        with self._here:
+            return DoubleBuffer(self.xp, kinds)
 
     def memory_bytes(self) -> int:
         """Bytes that CuPy's pool holds."""

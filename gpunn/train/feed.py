@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gpunn.backends import Backend, Elementwise
+from gpunn.ops import identity
 from gpunn.ops.shaping import RowGather
-from gpunn.typing import Array
+from gpunn.typing import Array, DType
 
 ACCUMULATE = Elementwise(
     "accumulate",
@@ -76,6 +79,65 @@ class Feed:
         x, y = self._gather(self.order, tick, ahead, self.batch_size)
         return x, y
 
+    def rows(self, number: int) -> int:
+        """Rows of batch `number`."""
+        return min(self.batch_size, len(self.x) - number * self.batch_size)
+
+    def done(self, number: int) -> None:
+        """The step on batch `number` has been launched."""
+
     def add(self, loss: Array, rows: int) -> None:
         """Count the loss of a batch into the mean of the epoch."""
         self.backend.launch(ACCUMULATE, loss, rows / len(self.x), out=self.total)
+
+
+class StreamedFeed(Feed):
+    """Examples and targets that stay on the host, because the device has no room for them.
+
+    While the device computes with a batch, the next one is gathered into pinned memory and copied.
+
+    Args:
+        b: the backend to stream to.
+        x: (N, ...) examples on the host.
+        y: (N, ...) targets on the host.
+        batch_size: rows of a batch.
+        dtype: that the network computes in; examples are converted on the device.
+    """
+
+    def __init__(self, b: Backend, x: Array, y: Array, batch_size: int, dtype: DType) -> None:
+        self.backend, self.x, self.y, self.batch_size = b, x, y, batch_size
+        self.dtype = np.dtype(dtype)
+        self.total = b.zeros((), np.float64)
+        self._rows: np.ndarray | None = None
+        rows = min(batch_size, len(x))
+        self._buffers = b.double_buffer([((rows, *a.shape[1:]), a.dtype) for a in (x, y)])
+
+    def begin(self, order: np.ndarray | None) -> None:
+        """Start an epoch: the first batch is on its way."""
+        self.total.fill(0)
+        self._rows = np.arange(len(self.x)) if order is None else order
+        self._put(0)
+
+    def batch(self, number: int) -> tuple[Array, Array]:
+        """Batch `number` on the device; the next one starts on its way."""
+        x, y = self._buffers.get(number, self.rows(number))
+        if number + 1 < self.steps:
+            self._put(number + 1)
+        if x.dtype != self.dtype:
+            x = self.backend.launch(identity.kernel, x, out=self.backend.empty(x.shape, self.dtype))
+        return x, y
+
+    def done(self, number: int) -> None:
+        """The buffers of batch `number` may be written again when its step is over."""
+        self._buffers.release(number)
+
+    def _put(self, number: int) -> None:
+        assert self._rows is not None
+        start = number * self.batch_size
+        chosen = self._rows[start : start + self.batch_size]
+
+        def fill(pinned: Sequence[Array]) -> None:
+            for table, place in zip((self.x, self.y), pinned, strict=True):
+                np.take(table, chosen, axis=0, out=place, mode="clip")
+
+        self._buffers.put(number, len(chosen), fill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,15 @@ from gpunn.nn import Module
 from gpunn.ops import ElementwiseLoss
 from gpunn.train.metrics import decision
 from gpunn.typing import Array
+
+SHARE_FOR_DATA = 0.8  # of the free memory of a device
+
+logger = logging.getLogger("gpunn")
+
+
+def too_large(b: Backend, size_bytes: int) -> bool:
+    """Whether data of that size leaves a device too little room to compute in."""
+    return size_bytes > SHARE_FOR_DATA * b.free_bytes()
 
 
 def pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
@@ -44,6 +54,8 @@ def training_arrays(
 ) -> tuple[Array, Array]:
     """Check examples and targets and bring them to the model's device and dtype.
 
+    Host arrays that the device has no room for stay on the host, in the right dtype.
+
     Args:
         model: what is to be trained or evaluated.
         loss: what compares its outputs with the targets.
@@ -61,6 +73,16 @@ def training_arrays(
     x, y = (as_array(a.data if isinstance(a, Tensor) else a) for a in (x, y))
     check_lengths(x, y)
     b = model.backend
+    if too_large(b, x.size * model.dtype.itemsize + y.size * max(y.dtype.itemsize, 4)):
+        host = backend_of(x)
+        if host.synchronous and backend_of(y) is host:
+            b = host
+            logger.warning(
+                "streaming %s from the host: %s has no room for its %.1f GiB",
+                name,
+                model.device,
+                x.size * model.dtype.itemsize / 2**30,
+            )
     x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
         raise DTypeError(
@@ -102,7 +124,8 @@ def _moved(b: Backend, array: Array, name: str) -> Array:
 def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
     """The number of outputs, found by running the model on one example."""
     with model.evaluating():
-        shape = model(x[:1]).shape
+        one = model.backend.upload(x[:1]) if isinstance(x, np.ndarray) else x[:1]
+        shape = model(one).shape
     if len(shape) != 2:
         raise ShapeError(f"got outputs of shape {shape}; expected (N, C) scores for {loss}")
     return shape[1]

@@ -47,6 +47,7 @@ class EagerRunner:
         self.step.optimizer.lr = rate
         x, y = self.feed.batch(number)
         self.feed.add(self.step(x, y), len(x))
+        self.feed.done(number)
         return 1
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpunn.autograd import Tensor, no_grad
+from gpunn.backends import backend_of
 from gpunn.errors import DivergenceError
 from gpunn.nn import Module, observe
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
 from gpunn.optim.scaling import LossScale
 from gpunn.typing import Array
+
+if TYPE_CHECKING:
+    from gpunn.train.feed import Feed
 
 
 class EagerStep:
@@ -94,13 +100,53 @@ class EagerStep:
             raise DivergenceError(divergence(self.model, x, float(value)))
 
 
+def no_room(step: EagerStep, feed: Feed, error: MemoryError) -> str:
+    """What an out-of-memory error says: the batch size, and the largest half of it that fits."""
+    b = step.optimizer.bound.backend
+    error.__traceback__ = None  # it holds the arrays of the failed step
+    fits = feed.batch_size // 2
+    with undisturbed(step.model):
+        while fits and not _fits(step, feed, fits):
+            fits //= 2
+    step.optimizer.zero_grad()
+    b.free_memory()
+    remedy = (
+        f"batch_size={fits} fits" if fits else "not even a batch of one fits: shrink the network"
+    )
+    return (
+        f"got batch_size={feed.batch_size}, for which {b.device} has no room ({error}); expected "
+        f"less: {remedy}"
+    )
+
+
+def _fits(step: EagerStep, feed: Feed, rows: int) -> bool:
+    """Whether a forward and a backward pass over so many rows find room."""
+    b = step.optimizer.bound.backend
+    b.free_memory()
+    try:
+        x, y = (a[:rows] if backend_of(a) is b else b.upload(a[:rows]) for a in (feed.x, feed.y))
+        step.loss(step.model(x), y).backward()
+    except MemoryError:
+        return False
+    return True
+
+
+@contextmanager
+def undisturbed(model: Module) -> Iterator[None]:
+    """Put streams and state of a model back after the block: what it does is no training."""
+    calls, state = [stream.call for stream in model.streams()], model.state_dict()
+    try:
+        yield
+    finally:
+        for stream, call in zip(model.streams(), calls, strict=True):
+            stream.call = call
+        model.load_state_dict(state)
+
+
 def divergence(model: Module, x: Array, loss: float) -> str:
     """Why a loss is not finite: the parameter, or the layer, in which it began."""
-    streams, buffers = [s.call for s in model.streams()], model.state_dict()
-    begins = _where(model, x)
-    for stream, call in zip(model.streams(), streams, strict=True):
-        stream.call = call  # looking for the layer must not count as a step
-    model.load_state_dict(buffers)
+    with undisturbed(model):  # looking for the layer must not count as a step
+        begins = _where(model, x)
     return (
         f"got a loss of {loss}; it began in {begins}: lower the learning rate, clip the "
         "gradients with clip_norm, or scale the data"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
+from gpunn.backends import backend_of
 from gpunn.backends.base import precision_dtype
 from gpunn.backends.random import RandomStream, permutation
 from gpunn.data.checks import check_count
@@ -21,18 +22,19 @@ from gpunn.errors import (
     CaptureError,
     DataError,
     DivergenceError,
+    OutOfMemoryError,
 )
 from gpunn.nn import Module
 from gpunn.ops import get_loss, identity
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.optim.scaling import LossScale
 from gpunn.train.callbacks import Callback
-from gpunn.train.feed import ACCUMULATE, Feed
+from gpunn.train.feed import ACCUMULATE, Feed, StreamedFeed
 from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays
 from gpunn.train.metrics import classes, correct, decision
 from gpunn.train.runner import CapturedRunner, EagerRunner
-from gpunn.train.step import EagerStep, divergence
+from gpunn.train.step import EagerStep, divergence, no_room
 from gpunn.typing import Array, DeviceLike
 
 logger = logging.getLogger("gpunn")
@@ -57,6 +59,8 @@ class Trainer:
             and for float32 models also "tf32": products round their operands to 10 bits;
             "float16" and "bfloat16": everything but losses, gradients of parameters and updates
             is in that dtype. The parameters stay in float32 throughout; evaluation uses them.
+        memory_limit: bytes that arrays on the GPU may take together, None for all it has. Data
+            for which there is no room stays on the host and is streamed, batch by batch.
 
     Attributes:
         history: of the last fit.
@@ -91,6 +95,7 @@ class Trainer:
         clip_norm: float | None = None,
         capture: bool | str = "auto",
         precision: str = "float32",
+        memory_limit: int | None = None,
     ) -> None:
         if capture not in (True, False, "auto"):
             raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
@@ -111,6 +116,7 @@ class Trainer:
                 "got an optimizer of another model's parameters; expected one of this model's: "
                 "make it with model.parameters(), or without parameters"
             )
+        model.backend.limit_memory(memory_limit)
         self.precision, self._compute_dtype = precision, self._check_precision(precision)
         self.loss_scale = LossScale(model.backend) if precision == "float16" else None
         self.base_lr = self.optimizer.lr
@@ -162,10 +168,10 @@ class Trainer:
             callback.on_fit_start(self)
         rules = (self.regularizer, self.clip_norm, self.loss_scale)
         step = EagerStep(self.model, self.loss, self.optimizer, *rules)
-        x_all = self._narrowed(x_all)
-        runner = self._runner(step, Feed(self.model.backend, x_all, y_all, int(batch_size)))
+        runner = self._runner(step, self._feed(x_all, y_all, int(batch_size)))
         last_step = self.steps + epochs * steps
         self.base_lr = self.optimizer.lr
+        b = self.model.backend
         try:
             # an overflow is reported once, as the divergence it leads to
             with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
@@ -181,8 +187,13 @@ class Trainer:
                     history.stopped = next(filter(None, reasons), "")
                     if history.stopped:
                         break
+        except MemoryError as error:
+            raise OutOfMemoryError(no_room(step, runner.feed, error)) from error
         finally:
             self.optimizer.lr = self.base_lr  # the schedule's last factor is not for the next fit
+            del runner  # with its graphs and buffers
+            if not b.synchronous:
+                b.free_memory()
         for callback in callbacks:
             callback.on_fit_end(self, history)
         return history
@@ -263,12 +274,21 @@ class Trainer:
 
     # the parts of a fit ----------------------------------------------------------------------
 
+    def _feed(self, x: Array, y: Array, batch_size: int) -> Feed:
+        """The batches: from the device, or from the host where it has no room."""
+        b = self.model.backend
+        if backend_of(x) is b:
+            return Feed(b, self._narrowed(x), y, batch_size)
+        return StreamedFeed(b, x, y, batch_size, self._compute_dtype)
+
     def _runner(self, step: EagerStep, feed: Feed) -> EagerRunner:
         """How the steps run: captured where that is wanted and can be."""
         b = self.model.backend
         why = "" if self.capture else "capture=False"
         if not why:
             why = b.why_no_capture()
+        if not why and isinstance(feed, StreamedFeed):
+            why = "the data is streamed from the host"
         if not why and feed.whole_steps < 2:
             why = f"an epoch of {len(feed)} rows has fewer than two whole batches"
         if not why:
@@ -314,12 +334,12 @@ class Trainer:
         return {f"val_{name}": value for name, value in scores.items()}
 
     def _evaluate(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
-        b, how = self.model.backend, decision(self.loss)
+        b, here, how = self.model.backend, backend_of(x), decision(self.loss)
         loss, hits = b.zeros((), np.float64), b.zeros((), np.float64)
         with self.model.evaluating():
             for start in range(0, len(x), batch_size):
                 part = slice(start, start + batch_size)
-                xb, yb = x[part], y[part]
+                xb, yb = (a[part] if here is b else b.upload(a[part]) for a in (x, y))
                 scores = self.model(xb)
                 value = self.loss(scores, yb).data
                 b.launch(ACCUMULATE, value, len(xb) / len(x), out=loss)

@@ -134,6 +134,9 @@ Stream.null = Stream._current = Stream(null=True)
 class MemoryPool:
     """As `cupy.cuda.MemoryPool`: arrays made under its allocator stay out of other pools."""
 
+    def set_limit(self, size: int) -> None:
+        """Not counted: the stand-in has one pool."""
+
     def malloc(self, size: int) -> int:
         """Never called: the stand-in's arrays are NumPy's."""
         raise AssertionError("only to be handed to using_allocator")
@@ -202,6 +205,7 @@ def _cuda() -> SimpleNamespace:
         Graph=Graph,
         runtime=runtime,
         MemoryPool=MemoryPool,
+        alloc_pinned_memory=bytearray,
         using_allocator=using_allocator,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         get_current_stream=lambda: Stream._current,
