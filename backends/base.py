@@ -167,6 +167,11 @@ class Backend(ABC):
 
     # captured work ---------------------------------------------------------------------------
 
+    @property
+    def captures(self) -> bool:
+        """Whether work can be captured as a graph here."""
+        return not self.why_no_capture()
+
     def why_no_capture(self) -> str:
         """Why work cannot be captured as a graph here; empty when it can."""
         return f"{self.device} has no graphs"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks.gpu import __main__ as gpu
 
 
-@pytest.mark.parametrize("part", ["parity", "kernels", "steps", "epoch"])
+@pytest.mark.parametrize("part", ["parity", "capture", "kernels", "steps", "epoch"])
 def test_a_part_gives_numbers(part, device):
     found = gpu.PARTS[part](device, True)
     assert found

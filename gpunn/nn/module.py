@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
 from gpunn.errors import ArgumentError, DTypeError, ModelFileError, ShapeError
+from gpunn.nn.inference import CapturedForward
 from gpunn.typing import Array, DeviceLike
 
 MODULES: dict[str, type[Module]] = {}
@@ -51,6 +53,7 @@ class Module:
     """
 
     training = True
+    _captured: CapturedForward | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -85,6 +88,10 @@ class Module:
         if observer is not None:
             observer(self, y)
         return y
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or pickle keeps: everything but captured graphs."""
+        return {name: value for name, value in vars(self).items() if name != "_captured"}
 
     def __repr__(self) -> str:
         """The constructor's arguments, and the modules inside, indented."""
@@ -143,8 +150,8 @@ class Module:
                     seen.add(id(value))
                     yield f"{prefix}.{name}" if prefix else name, value
 
-    def _state(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, then every buffer, once each."""
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and tensors: every parameter, then every buffer, once each."""
         yield from self._tensors(Parameter)
         yield from self._tensors(Buffer)
 
@@ -164,14 +171,14 @@ class Module:
     @property
     def backend(self) -> Backend:
         """The backend of the parameters and buffers; the default one when there are none."""
-        for _, value in self._state():
+        for _, value in self.state():
             return value.backend
         return backend()
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the parameters and buffers; float32 when there are none."""
-        for _, value in self._state():
+        for _, value in self.state():
             return value.dtype
         return np.dtype(np.float32)
 
@@ -179,7 +186,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Host copies of all parameters and buffers, by name."""
-        return {name: value.numpy() for name, value in self._state()}
+        return {name: value.numpy() for name, value in self.state()}
 
     def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
         """Set all parameters and buffers, in place.
@@ -187,7 +194,7 @@ class Module:
         Raises:
             ModelFileError: names are missing or left over, or a shape differs. Nothing is set.
         """
-        tensors = dict(self._state())
+        tensors = dict(self.state())
         if tensors.keys() != state.keys():
             missing, unknown = tensors.keys() - state.keys(), state.keys() - tensors.keys()
             raise ModelFileError(
@@ -220,7 +227,7 @@ class Module:
             DeviceUnavailableError: the device cannot be used; nothing is moved.
         """
         there = backend(device)
-        for _, value in self._state():
+        for _, value in self.state():
             if value.backend is not there:
                 value.data = there.upload(value.numpy())
                 value.backend = there
@@ -283,10 +290,13 @@ class Module:
         here, b = backend_of(x), self.backend
         stays = here is b
 
+        forward = self._forward()
+
         def outputs(batch: Array) -> Array:
             batch = batch.astype(self.dtype) if batch.dtype != self.dtype else batch
-            y = self(Tensor(batch) if stays else Tensor(b.upload(here.download(batch)))).data
-            return y if stays else b.download(y)
+            if stays:
+                return forward(batch).copy() if b.captures else forward(batch)
+            return b.download(forward(b.upload(here.download(batch))))
 
         with self.evaluating():
             parts = [
@@ -294,6 +304,14 @@ class Module:
                 for start in range(0, max(len(x), 1), batch_size)
             ]
         return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
+
+    def _forward(self) -> Callable[[Array], Array]:
+        """What computes a batch: captured where the device can."""
+        if not self.backend.captures or _observer.get() is not None:
+            return lambda x: self(Tensor(x)).data
+        if self._captured is None:
+            self._captured = CapturedForward()
+        return partial(self._captured, self)
 
     def classify(self, x: Array, *, batch_size: int = 4096) -> Array:
         """The class with the highest score for each example: (N,) integers.

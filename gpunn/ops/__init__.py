@@ -39,8 +39,8 @@ from gpunn.ops.losses import (
     squared_error,
 )
 from gpunn.ops.normalize import batch_norm, layer_norm
+from gpunn.ops.reductions import column_sums, mean
 from gpunn.ops.reductions import max_ as max
-from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
 from gpunn.ops.shaping import concatenate, gather_rows, getitem, reshape, transpose
 
@@ -56,6 +56,7 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "column_sums",
     "concatenate",
     "divide",
     "dropout",

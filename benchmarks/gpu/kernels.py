@@ -1,0 +1,128 @@
+"""GB/s of every kernel, and per cent of a copy of the same size on the same device."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import gpunn as gn
+from gpunn import ops, optim
+from gpunn.backends import Backend
+from gpunn.backends.random import Draw
+
+REPEATS = 20
+GOAL_PERCENT = 85.0
+
+
+class Bandwidth:
+    """Measures work as graphs of many launches, so that the host's time does not count.
+
+    Args:
+        b: the backend.
+        quick: measure little.
+    """
+
+    def __init__(self, b: Backend, quick: bool) -> None:
+        self.backend, self.repeats = b, 2 if quick else REPEATS
+        self.rounds = 3 if quick else 7
+        self.found: dict[str, Any] = {}
+
+    def measure(self, name: str, size_bytes: int, work: Callable[[], Any]) -> float:
+        """GB/s: bytes that one call reads and writes at least, over the median time."""
+        b = self.backend
+
+        def several() -> list[Any]:
+            return [work() for _ in range(self.repeats)]
+
+        with b.own_stream():
+            work()
+            run = b.record(several).launch if b.captures else several
+            run()
+            times_ms = [b.time_ms(run) / self.repeats for _ in range(self.rounds)]
+        speed = size_bytes / statistics.median(times_ms) / 1e6
+        copy = self.found["copy"]["gb_per_s"] if self.found else speed
+        percent = 100 * speed / copy
+        self.found[name] = {"gb_per_s": speed, "percent_of_copy": percent}
+        return speed
+
+
+def kernels(device: str, quick: bool) -> dict[str, Any]:
+    """Elementwise kernels, updates and row kernels on arrays of 256 MiB."""
+    b = gn.backend(device)
+    rows, width = (64, 1024) if quick else (65_536, 1024)
+    rng = np.random.default_rng(0)
+    x = b.upload(rng.standard_normal((rows, width), dtype=np.float32))
+    gy, out, other = b.full(x.shape, 1, np.float32), b.empty_like(x), b.empty_like(x)
+    bandwidth = Bandwidth(b, quick)
+    bandwidth.measure("copy", 2 * x.nbytes, lambda: out.__setitem__(..., x))
+    bias = b.full((width,), 0, np.float32)
+    bits = ops.Rate.of(0.5)
+    words = b.random_words(bits.word_count(x.size), Draw((1, 2), 3))
+    dropped = (words, *bits, bits.scale)
+    for name, activation in sorted(ops.ACTIVATIONS.items()):
+        if not isinstance(activation, ops.Activation):
+            continue
+        options = tuple(activation.options.values())
+        saves_x = activation.saves == "x"
+        bandwidth.measure(
+            f"{name}_bias",
+            (3 if saves_x else 2) * x.nbytes,
+            lambda a=activation, o=options, two=(other, out) if saves_x else other: b.launch(
+                a.bias_kernel, bias, *o, out=two
+            ),
+        )
+        bandwidth.measure(
+            f"{name}_grad_dropout",
+            3 * x.nbytes,
+            lambda a=activation, o=options: b.launch(
+                a.grad_dropout_kernel, gy, x, *o, *dropped, out=out
+            ),
+        )
+    _updates(b, x, bandwidth)
+    _rows(b, x, bandwidth)
+    return bandwidth.found | {"goal_percent": GOAL_PERCENT, "missed": _missed(bandwidth.found)}
+
+
+def _updates(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
+    for name in sorted(optim.OPTIMIZERS):
+        rule = optim.get_optimizer(name)
+        w = gn.tensor(np.ones(x.size, np.float32), requires_grad=True, device=b.device)
+        rule.bind([w])
+        w.sum().backward()
+        bandwidth.measure(f"update_{name}", (3 + 2 * len(rule.slots)) * x.nbytes, rule.step)
+        if name == "sgd":
+            bandwidth.measure("norm", x.nbytes, lambda flat=rule.bound: optim.global_norm(flat))
+
+
+def _rows(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
+    rows, width = x.shape
+    rng = np.random.default_rng(1)
+    labels = b.upload(rng.integers(0, width, rows))
+    order = b.upload(rng.permutation(rows))
+    z = gn.Tensor(x)
+    gamma, beta = (b.full((width,), v, np.float32) for v in (1, 0))
+    gy = b.full(x.shape, 1, np.float32)
+    _, backward = ops.layer_norm.vjp(b, x, gamma, beta)
+    sums = b.empty((width,), np.float32)
+    work: dict[str, tuple[int, Callable[[], Any]]] = {
+        "softmax_cross_entropy": (2, lambda: ops.softmax_cross_entropy(z, labels)),
+        "softmax": (2, lambda: ops.softmax(z)),
+        "layer_norm": (2, lambda: ops.layer_norm.vjp(b, x, gamma, beta)[0]),
+        "layer_norm_grad": (4, lambda: backward(gy, (True, True, True))),
+        "column_sums": (1, lambda: ops.column_sums(b, x, out=sums)),
+        "gather_rows": (2, lambda: ops.gather_rows(b, x, order)),
+        "dropout_words": (0, lambda: b.random_words(x.size // 64, Draw((1, 2), 3))),
+    }
+    for name, (passes, call) in work.items():
+        bandwidth.measure(name, passes * x.nbytes or x.size // 8, call)
+
+
+def _missed(found: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} {numbers['percent_of_copy']:.0f} %"
+        for name, numbers in found.items()
+        if numbers["percent_of_copy"] < GOAL_PERCENT
+    ]
