@@ -15,7 +15,7 @@ from gpunn.backends.device import (
     set_default_device,
 )
 from gpunn.backends.diagnosis import Diagnosis, Rung
-from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel
+from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel, computed
 from gpunn.backends.random import RandomStream, manual_seed
 from gpunn.backends.registry import as_array, backend, backend_of, diagnose, register_backend
 
@@ -33,6 +33,7 @@ __all__ = [
     "backend",
     "backend_of",
     "choose_device",
+    "computed",
     "default_device",
     "device",
     "diagnose",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -57,11 +58,13 @@ class Backend(ABC):
         device: the device.
         tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
         xp: the array module, `numpy` or `cupy`.
+        fuses: whether `matmul_with` is worth a call.
         synchronous: whether a number can be read without waiting for the device.
     """
 
     kind: ClassVar[str]
     synchronous: ClassVar[bool] = False
+    fuses: ClassVar[bool] = False
     xp: Any
 
     def __init__(self, device: Device) -> None:
@@ -136,12 +139,51 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
-        """Run a row kernel, one block a row, on arguments that include its outputs."""
+    def launch_rows(
+        self, kernel: RowKernel, blocks: int, dtype: DType, *args: Any, threads: int | None = None
+    ) -> None:
+        """Run a row kernel on arguments that include its outputs.
+
+        Args:
+            kernel: the kernel.
+            blocks: how many blocks of threads.
+            dtype: what the kernel's arrays are stored in.
+            args: contiguous arrays of this device, or Python scalars.
+            threads: of a block, a multiple of 32 and at most 1024; None for the kernel's own.
+        """
+
+    def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
+        """Run a row kernel on (..., columns) arrays; its last two arguments follow from the shape.
+
+        Args:
+            kernel: the kernel.
+            shape: of the matrix; all axes but the last are rows.
+            dtype: what the kernel's arrays are stored in.
+            args: contiguous arrays of this device, or Python scalars.
+        """
+        columns = shape[-1]
+        rows = math.prod(shape[:-1])
+        blocks, threads = kernel.geometry(np.dtype(dtype).itemsize, rows, columns)
+        self.launch_rows(kernel, blocks, dtype, *args, columns, rows, threads=threads)
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product of two 2-D arrays (or views of them)."""
+
+    def matmul_with(
+        self, epilogue: str, a: Array, b: Array, bias: Array, out: Array | None = None
+    ) -> Array | None:
+        """A matrix product with something fused in, or None where this device has no such thing.
+
+        Args:
+            epilogue: "bias" for a @ b + bias; "bias_grad" for a @ b where `bias` becomes the
+                sums of the columns of `b`.
+            a: (M, K).
+            b: (K, N).
+            bias: (N,).
+            out: (M, N).
+        """
+        return None
 
     @abstractmethod
     def random_words(self, count: int, draw: Draw) -> Array:

@@ -67,6 +67,7 @@ def elementwise_source(
         name=kernel.name,
         preamble=kernel.preamble,
         threads=THREADS,
+        block_sum=BLOCK_SUM.format(threads=THREADS) if kernel.sums else "",
         parameters=", ".join(text.parameters),
         before="\n  ".join(text.before),
         load="\n    ".join(text.load),
@@ -95,9 +96,13 @@ class _Text:
         self.element: list[str] = []
         self.write: list[str] = []
         self.store: list[str] = []
+        self.once: list[str] = []
         outputs = len(kernel.inputs)
         for k, param in enumerate((*kernel.inputs, *kernel.outputs)):
             self._add(param, arguments[k], is_output=k >= outputs)
+        if self.once:  # one thread of a block reads what the last block will change
+            self.before.append("__syncthreads();")
+            self.before += [f"const auto {name}_c = {name}_f;" for name in self.once]
         self.parameters.append("const I n_")
         if kernel.sums or kernel.once:
             self.parameters += ["T* parts_", "unsigned int* ticket_"]
@@ -116,7 +121,12 @@ class _Text:
             self.before.append(f"T {name}_s = 0;")
             self.element.append(f"T {name} = 0;")
             self.write.append(f"{name}_s += {name};")
-        elif layout == "one" or param.role == "one":
+        elif param.role == "one":
+            self.once.append(name)
+            self.before.append(f"__shared__ {computed} {name}_f;")
+            self.before.append(f"if (threadIdx.x == 0) {name}_f = ({computed})*{name}_p;")
+            self.element.append(f"{computed} {name} = {name}_c;")
+        elif layout == "one":
             self.before.append(f"const {computed} {name}_c = ({computed})*{name}_p;")
             self.element.append(f"{computed} {name} = {name}_c;")
         elif layout != "raw":
@@ -159,7 +169,7 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
         elif argument.layout in ("value", "one"):
             source = f"{name}_p" if argument.layout == "value" else f"{name}_c"
             ends.append(f"const {computed} {name} = {source};")
-    rows = [f"block_sum_({name}_s)" for name in sums]
+    rows = [f"block_sum_({name}_s, part_[{k}])" for k, name in enumerate(sums)]
     keep = [
         f"if (threadIdx.x == 0) parts_[{k} * gridDim.x + blockIdx.x] = {name}_t;"
         for k, name in enumerate(sums)
@@ -168,17 +178,23 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
         f"T {name} = 0;\n"
         f"  for (unsigned b_ = threadIdx.x; b_ < gridDim.x; b_ += {THREADS})\n"
         f"    {name} += ((volatile T*)parts_)[{k} * gridDim.x + b_];\n"
-        f"  {name} = block_sum_({name});"
+        f"  {name} = block_sum_({name}, part_[{k}]);"
         for k, name in enumerate(sums)
     ]
-    return LAST_BLOCK.format(
-        totals="\n  ".join(f"const T {n}_t = {row};" for n, row in zip(sums, rows, strict=True)),
-        keep="\n  ".join(keep),
-        again="\n  ".join(again),
+    finish = ONCE.format(
         ends="\n    ".join(ends),
         once=kernel.once,
         name=kernel.name,
         write="\n    ".join(write),
+    )
+    if not sums:
+        return LAST_THREAD.format(finish=finish)
+    return LAST_BLOCK.format(
+        shared=f"__shared__ T part_[{len(sums)}][{THREADS} / 32];",
+        totals="\n  ".join(f"const T {n}_t = {row};" for n, row in zip(sums, rows, strict=True)),
+        keep="\n  ".join(keep),
+        again="\n  ".join(again),
+        finish=finish,
     )
 
 
@@ -190,18 +206,7 @@ typedef {index} I;
 #line 1 "{name}.generated"
 template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }};
 
-static __device__ T block_sum_(T v) {{
-  __shared__ T part[{threads} / 32];
-  for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
-  if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
-  __syncthreads();
-  v = 0;
-  for (int w = 0; w < {threads} / 32; ++w) v += part[w];
-  __syncthreads();  // part is used again
-  return v;
-}}
-
-extern "C" __global__ void __launch_bounds__({threads}) gpunn_{name}({parameters}) {{
+{block_sum}extern "C" __global__ void __launch_bounds__({threads}) gpunn_{name}({parameters}) {{
   {before}
   const I stride_ = (I)gridDim.x * {threads} * {lanes};
   for (I at_ = ((I)blockIdx.x * {threads} + threadIdx.x) * {lanes}; at_ < n_; at_ += stride_) {{
@@ -224,10 +229,27 @@ extern "C" __global__ void __launch_bounds__({threads}) gpunn_{name}({parameters
 }}
 """
 
+BLOCK_SUM = """static __device__ T block_sum_(T v, T* part) {{  // part: of this call alone
+  for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+  if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = 0;
+  for (int w = 0; w < {threads} / 32; ++w) v += part[w];
+  return v;
+}}
+
+"""
+
+LAST_THREAD = """if (threadIdx.x == 0) {{
+    __threadfence();
+    if (atomicAdd(ticket_, 1u) != gridDim.x - 1) return;
+    {finish}
+  }}"""
+
 LAST_BLOCK = """__shared__ bool last_;
+  {shared}
   {totals}
   {keep}
-  __syncthreads();  // nobody in this block reads what the last block is about to change
   if (threadIdx.x == 0) {{
     __threadfence();
     last_ = atomicAdd(ticket_, 1u) == gridDim.x - 1;
@@ -237,12 +259,14 @@ LAST_BLOCK = """__shared__ bool last_;
   __threadfence();
   {again}
   if (threadIdx.x == 0) {{
-    {ends}
+    {finish}
+  }}"""
+
+ONCE = """{ends}
     {{
 #line 1 "{name}.once"
 {once}
 #line 200 "{name}.generated"
     }}
     {write}
-    *ticket_ = 0;
-  }}"""
+    *ticket_ = 0;"""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gpunn.backends.base import Backend
+from gpunn.backends.cublaslt import CublasLt, CublasLtError, LibraryNotFound
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, RungError, climb
 from gpunn.backends.kernel import Elementwise, RowKernel
@@ -30,16 +33,24 @@ from gpunn.errors import (
 )
 from gpunn.typing import Array, DType, Shape
 
+logger = logging.getLogger("gpunn")
+
 INSTALL = (
     'Install it with pip install "gpunn[cuda13]" (driver 580 or newer) '
     'or pip install "gpunn[cuda12]" (driver 525 or newer); never both'
 )
 
 
+PROBE = """extern "C" __global__ void gpunn_probe(const float* x, float* y) {
+  y[threadIdx.x] = x[threadIdx.x] + 1;
+}"""
+
+
 class CupyBackend(Backend):
     """CuPy on one CUDA device."""
 
     kind = "cuda"
+    fuses = True
 
     def __init__(self, device: Device) -> None:
         super().__init__(device)
@@ -53,9 +64,9 @@ class CupyBackend(Backend):
             )
         self._here = self.xp.cuda.Device(device.index)
         self._launcher = Launcher(self.xp)
-        self._rows: dict[tuple[str, str], Any] = {}
+        self._rows: dict[tuple[str, DType], Any] = {}
         self._stream: Any = None
-        self._no_lt = "cuBLASLt is missing"
+        self._no_lt = ""
 
     @classmethod
     def _cupy(cls) -> Any:
@@ -108,10 +119,9 @@ class CupyBackend(Backend):
     @classmethod
     def _check_compile(cls) -> str:
         cupy = cls._cupy()
-        body = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x + 1", "gpunn_probe")
         try:
             x, y = cupy.zeros(2, cupy.float32), cupy.zeros(2, cupy.float32)
-            body(x, y)
+            cupy.RawKernel(PROBE, "gpunn_probe")((1,), (2,), (x, y))
             found = cupy.asnumpy(y).tolist()
         except Exception as error:
             detail = f"a kernel cannot be compiled or run ({type(error).__name__}: {error})"
@@ -180,23 +190,24 @@ class CupyBackend(Backend):
             self._launcher.launch(kernel, inputs, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
-        """Run the CUDA file, one block a row."""
-        name = np.dtype(dtype).name
-        compiled = self._rows.get((kernel.name, name))
+    def launch_rows(
+        self, kernel: RowKernel, blocks: int, dtype: DType, *args: Any, threads: int | None = None
+    ) -> None:
+        """Run the CUDA file, compiled on first use."""
+        compiled = self._rows.get((kernel.name, dtype))
         if compiled is None:
-            compiled = self._rows[kernel.name, name] = self.xp.RawKernel(
-                kernel.source(name), kernel.name, options=("--std=c++17",)
+            compiled = self._rows[kernel.name, dtype] = self.xp.RawKernel(
+                kernel.source(np.dtype(dtype).name), kernel.name, options=("--std=c++17",)
             )
-        if rows:
-            given = [_scalar(a) for a in args]
+        if blocks:
+            given = [_argument(a) for a in args]
             with self._here:
                 if kernel.ticket:
                     given.append(self._launcher.space("ticket"))
-                compiled((rows,), (kernel.threads,), tuple(given))
+                compiled((blocks,), (threads or kernel.threads,), tuple(given))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The matrix product through cuBLAS, in full precision."""
+        """The matrix product through cuBLASLt, in full precision unless `tf32` is set."""
         for operand in (a, b):
             if not isinstance(operand, self.xp.ndarray):
                 raise DeviceMismatchError(
@@ -208,8 +219,45 @@ class CupyBackend(Backend):
                 f"got a matrix product of shapes {a.shape} and {b.shape}; "
                 f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
             )
+        if a.ndim > 2 or b.ndim > 2 or self._lt is None or not a.size or not b.size:
+            return self._cublas(a, b, out)
+        if out is None:
+            out = self.empty((a.shape[0], b.shape[1]), a.dtype)
         with self._here:
-            return self.xp.matmul(a, b, out=out)
+            done = self._lt.matmul(a, b, out, tf32=self.tf32)
+        return out if done else self._cublas(a, b, out)
+
+    def _cublas(self, a: Array, b: Array, out: Array | None) -> Array:
+        with self._here:
+            if out is None or out.dtype == a.dtype:
+                return self.xp.matmul(a, b, out=out)
+            out[...] = self.xp.matmul(a, b)
+            return out
+
+    def matmul_with(
+        self, epilogue: str, a: Array, b: Array, bias: Array, out: Array | None = None
+    ) -> Array | None:
+        """The product with an epilogue, where cuBLASLt has an algorithm for it."""
+        if self._lt is None:
+            return None
+        if out is None:
+            out = self.empty((a.shape[0], b.shape[1]), a.dtype)
+        with self._here:
+            done = self._lt.matmul(a, b, out, epilogue=epilogue, bias=bias, tf32=self.tf32)
+        return out if done else None
+
+    @cached_property
+    def _lt(self) -> CublasLt | None:
+        try:
+            with self._here:
+                return self._cublaslt()
+        except (LibraryNotFound, CublasLtError) as error:
+            self._no_lt = f"products cannot be captured without cuBLASLt: {error}"
+            logger.warning("%s: %s", self.device, self._no_lt)
+            return None
+
+    def _cublaslt(self) -> CublasLt:
+        return CublasLt.find(self.xp)
 
     def random_words(self, count: int, draw: Draw) -> Array:
         """The same words as on the CPU, from the CUDA body."""
@@ -231,8 +279,8 @@ class CupyBackend(Backend):
         return float(self.xp.cuda.get_elapsed_time(start, end))
 
     def why_no_capture(self) -> str:
-        """Why work cannot be captured: cuBLASLt is missing, and cuBLAS refuses to be captured."""
-        return self._no_lt
+        """Why work cannot be captured: cuBLASLt is missing, and CuPy's products refuse."""
+        return "" if self._lt is not None else self._no_lt
 
     @contextmanager
     def own_stream(self) -> Iterator[None]:
@@ -253,6 +301,7 @@ class CupyBackend(Backend):
 
     def record(self, work: Callable[[], Any]) -> Recording:
         """Capture the stream; the graph's arrays live in a memory pool of its own."""
+        self.free_memory()  # what eager work left behind is of no use to the graph's own pool
         stream, pool = self._stream, self.xp.cuda.MemoryPool()
         if self.xp.get_default_memory_pool().get_limit():
             pool.set_limit(size=max(1, self.free_bytes()))
@@ -318,6 +367,13 @@ class Recording:
         self.graph.launch(self.stream)
 
 
-def _scalar(value: Any) -> Any:
+def _argument(value: Any) -> Any:
     """A kernel argument as RawKernel takes it: an int is a C int, a float a C double."""
-    return np.int32(value) if isinstance(value, int) else value
+    if isinstance(value, int):
+        return np.int32(value)
+    if hasattr(value, "flags") and not value.flags.c_contiguous:
+        raise ValueError(
+            f"got an array of shape {value.shape} with gaps in a row kernel, which is given its "
+            "address alone; expected a contiguous one: use ascontiguousarray"
+        )
+    return value

@@ -12,8 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from gpunn.typing import DType
+
 KERNELS: dict[str, Elementwise | RowKernel] = {}
 """Every kernel that the imported modules declare, by name."""
+
+WARP_COLUMNS = 1024
+"""The longest row that one warp works on; a longer one has a whole block of threads."""
+TILE_LANES = 8
+"""Lanes side by side along the columns of a tile, 16 bytes each: together a line of the cache."""
+TALL_ROWS, TALL_THREADS = 256, 512
+"""From how many rows on a tile of columns has the larger block, and the threads of that."""
 
 CTYPES = {
     "bool": "bool",
@@ -104,24 +115,29 @@ class Elementwise:
 
 @dataclass(frozen=True, eq=False)
 class RowKernel:
-    """A kernel in which one block of threads works on one row, from a `.cu` file.
+    """A kernel in which blocks of threads share out the rows of a matrix, from a `.cu` file.
+
+    Its last two parameters are the number of columns and the number of rows.
 
     Args:
-        name: unique name; the file's `extern "C"` function.
+        name: unique name; an `extern "C"` function of the file.
         numpy: the body for NumPy arrays, called with the same arguments in the same order.
         cuda_file: the `.cu` file; `S` is the type that its arrays are stored in and `T` the type
-            that it computes in: double for float64, else float.
+            that it computes in: double for float64, else float. The `block.cuh` beside it is put
+            before its text.
         threads: threads of a block.
         dtypes: the dtypes that S may be.
         ticket: whether the CUDA function takes, as its last argument, an `unsigned int*` that is
             0 and that it leaves 0: by it the block that arrives last knows itself.
+        by_columns: whether a block works on a tile of columns, over all rows.
     """
 
     name: str
     numpy: Callable[..., Any]
     cuda_file: Path
     threads: int = 256
-    dtypes: tuple[str, ...] = ("float32", "float64", "float16")
+    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    by_columns: bool = False
     ticket: bool = False
 
     def __post_init__(self) -> None:
@@ -129,11 +145,31 @@ class RowKernel:
 
     def source(self, dtype: str) -> str:
         """The complete CUDA text for one dtype."""
-        ctype = CTYPES[dtype]
-        include = HEADERS.get(dtype, "")
         compute = "double" if dtype == "float64" else "float"
-        text = self.cuda_file.read_text(encoding="utf-8")
-        return f"{include}typedef {ctype} S;\ntypedef {compute} T;\n{text}"
+        shared = self.cuda_file.with_name("block.cuh").read_text(encoding="utf-8")
+        return (
+            f"{HEADERS.get(dtype, '')}typedef {CTYPES[dtype]} S;\n"
+            f"typedef {compute} T;\n"
+            f"constexpr int WARP_COLUMNS = {WARP_COLUMNS}, TILE_LANES = {TILE_LANES};\n"
+            f"{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
+        )
+
+    def geometry(self, item_bytes: int, rows: int, columns: int) -> tuple[int, int]:
+        """How many blocks, and of how many threads, work on a matrix of such elements."""
+        if self.by_columns:
+            width = TILE_LANES * 16 // item_bytes
+            return -(-columns // width), TALL_THREADS if rows >= TALL_ROWS else self.threads
+        if columns > WARP_COLUMNS:
+            return rows, self.threads
+        return -(-rows // (self.threads // 32)), self.threads
+
+
+_SINGLE, _DOUBLE = np.dtype("float32"), np.dtype("float64")
+
+
+def computed(dtype: DType) -> np.dtype[Any]:
+    """The dtype that kernels compute in for arrays of another, and keep losses and sums in."""
+    return _DOUBLE if dtype == _DOUBLE else _SINGLE
 
 
 def _declare(kernel: Elementwise | RowKernel) -> None:

@@ -137,9 +137,15 @@ class NumpyBackend(Backend):
         """The array itself: NumPy bodies know what they copy."""
         return array
 
-    def launch_rows(self, kernel: RowKernel, rows: int, dtype: DType, *args: Any) -> None:
+    def launch_rows(
+        self, kernel: RowKernel, blocks: int, dtype: DType, *args: Any, threads: int | None = None
+    ) -> None:
         """Run the NumPy body on all rows."""
         kernel.numpy(*args)
+
+    def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
+        """Run the NumPy body; there are no threads to share it out among."""
+        kernel.numpy(*args, shape[-1], math.prod(shape[:-1]))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product through BLAS."""

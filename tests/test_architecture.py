@@ -106,6 +106,20 @@ def test_the_package_list_is_the_tree():
     assert set(setup["packages"]) == found
 
 
+def test_every_cuda_file_is_packaged_and_small():
+    tomllib = pytest.importorskip("tomllib", reason="tomllib is in Python 3.11 and newer")
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folder = ROOT / "gpunn" / "ops"
+    packaged = {
+        path for pattern in setup["package-data"]["gpunn.ops"] for path in folder.glob(pattern)
+    }
+    assert packaged == set((folder / "cuda").iterdir())
+    for path in packaged:
+        lines = path.read_text().split("\n")
+        assert len(lines) < 400
+        assert max(map(len, lines)) <= 100, path
+
+
 def test_backends_is_one_folder_under_two_names():
     link = ROOT / "gpunn" / "backends"
     if not (ROOT / ".git").exists():

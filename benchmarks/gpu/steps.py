@@ -116,9 +116,10 @@ def products(network: Network, dtype: str, device: str) -> Callable[[], Any]:
         if k:
             pairs.append((gz, w.T, b.empty_like(x)))
 
-    def work() -> None:
+    def work() -> Any:
         for left, right, out in pairs:
             b.matmul(left, right, out=out)
+        return pairs  # which the graph keeps alive
 
     if not b.captures:
         return work

@@ -27,6 +27,8 @@ class Op:
     carries a gradient back, `backward(gy, needs=(True, ...))`.
     """
 
+    any_float: tuple[int, ...] = ()  # places whose dtype the operation itself looks after
+
     def __init__(self, vjp: Callable[..., tuple[Any, Backward]], name: str) -> None:
         if name in OPS:
             raise ValueError(f"two operations are named {name!r}; a name must be unique")
@@ -75,7 +77,7 @@ class Op:
                 backend = here
             elif here is not backend:
                 raise DeviceMismatchError(_mismatch(self.name, args))
-            if arg.dtype.kind == "f":
+            if arg.dtype.kind == "f" and len(arrays) not in self.any_float:
                 if dtype is None:
                     dtype = arg.dtype
                 elif arg.dtype != dtype:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import backend
+from gpunn.backends import backend, computed
 from gpunn.backends.base import float_dtype
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.nn.module import Buffer, Module, Parameter
@@ -54,9 +54,10 @@ class Standardize(Module):
 
     def forward(self, x: Any) -> Tensor:
         """The shifted and scaled x, (N, D)."""
+        mean, scale = _as(x, self.mean), _as(x, self.scale)
         if self.inverse:
-            return add(multiply(x, self.scale), self.mean)
-        return divide(subtract(x, self.mean), self.scale)
+            return add(multiply(x, scale), mean)
+        return divide(subtract(x, mean), scale)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -66,6 +67,13 @@ class Standardize(Module):
             "inverse": self.inverse,
             "dtype": self.mean.dtype.name,
         }
+
+
+def _as(x: Any, numbers: Buffer) -> Tensor:
+    """Fixed numbers in the dtype that is computed in; training may narrow it."""
+    if x.dtype == numbers.dtype:
+        return numbers
+    return Tensor(numbers.data.astype(x.dtype), backend=numbers.backend)
 
 
 class LayerNorm(Module):
@@ -128,15 +136,15 @@ class BatchNorm(LayerNorm):
     ) -> None:
         super().__init__(features, eps=eps, dtype=dtype, device=device)
         self.momentum = momentum
-        b, kind = self.gamma.backend, self.gamma.dtype
+        b, kind = self.gamma.backend, computed(self.gamma.dtype)  # a mean of few digits would stand
         self.running_mean = Buffer(b.zeros((features,), kind))
         self.running_variance = Buffer(b.full((features,), 1, kind))
 
     def forward(self, x: Any) -> Tensor:
         """The normalised x, (N, D)."""
         if not self.training:
-            deviation = (self.running_variance + self.eps) ** 0.5
-            normal: Tensor = (x - self.running_mean) / deviation
+            deviation = (_as(x, self.running_variance) + self.eps) ** 0.5
+            normal: Tensor = (x - _as(x, self.running_mean)) / deviation
             return normal * self.gamma + self.beta
         return batch_norm(
             x,

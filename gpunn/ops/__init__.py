@@ -33,15 +33,14 @@ from gpunn.ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     half_squared_error,
-    multiclass_hinge,
     perceptron,
-    softmax_cross_entropy,
     squared_error,
 )
 from gpunn.ops.normalize import batch_norm, layer_norm
 from gpunn.ops.reductions import column_sums, mean
 from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import sum_ as sum
+from gpunn.ops.row_losses import multiclass_hinge, softmax_cross_entropy
 from gpunn.ops.shaping import concatenate, gather_rows, getitem, reshape, transpose
 
 __all__ = [

@@ -6,13 +6,14 @@ Its string name, its fused kernels, its tests and its place in every layer follo
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend
+from gpunn.backends import Backend, RowKernel, computed
 from gpunn.ops.activation import ACTIVATIONS, Activation, Option
 from gpunn.typing import Array
 
@@ -277,6 +278,24 @@ identity = Activation(
 )
 
 
+def _softmax(x: Array, y: Array, columns: int, rows: int) -> None:
+    np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=y)
+    np.exp(y, out=y)
+    np.divide(y, np.add.reduce(y, axis=-1, dtype=computed(y.dtype), keepdims=True), out=y)
+
+
+def _softmax_grad(gy: Array, y: Array, gx: Array, columns: int, rows: int) -> None:
+    np.multiply(gy, y, out=gx)
+    along = np.add.reduce(gx, axis=-1, dtype=computed(y.dtype), keepdims=True)
+    np.subtract(gy, along, out=gx)
+    np.multiply(gx, y, out=gx)
+
+
+_CUDA = Path(__file__).parent / "cuda" / "softmax.cu"
+SOFTMAX = RowKernel("softmax", _softmax, _CUDA)
+SOFTMAX_GRAD = RowKernel("softmax_grad", _softmax_grad, _CUDA)
+
+
 @op
 def softmax(b: Backend, x: Array) -> tuple[Array, Backward]:
     """Softmax over the last axis, y_k = exp(x_k) / sum_j exp(x_j). Not elementwise.
@@ -290,12 +309,13 @@ def softmax(b: Backend, x: Array) -> tuple[Array, Backward]:
     Numerics:
         The row's maximum is taken off first, so no exponential overflows.
     """
-    xp = b.xp
-    y = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-    y /= xp.sum(y, axis=-1, keepdims=True)
+    y = b.empty_like(x)
+    b.launch_matrix(SOFTMAX, x.shape, x.dtype, b.xp.ascontiguousarray(x), y)
 
     def backward(gy: Array, needs: Any) -> tuple[Array]:
-        return (y * (gy - xp.sum(gy * y, axis=-1, keepdims=True)),)
+        gx = b.empty_like(y)
+        b.launch_matrix(SOFTMAX_GRAD, y.shape, y.dtype, b.xp.ascontiguousarray(gy), y, gx)
+        return (gx,)
 
     return y, backward
 

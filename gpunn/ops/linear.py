@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gpunn.autograd import op, target
-from gpunn.autograd.engine import Backward
+from gpunn.autograd.engine import Backward, Need
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw
 from gpunn.errors import DTypeError, ShapeError
@@ -71,11 +71,16 @@ def linear(
     """
     _check(x, w, bias)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
-    z = b.matmul(rows, w)  # (N, H)
     options = tuple(activation.options.values())
-    offset = b.zeros(w.shape[1:], w.dtype) if bias is None else bias
     bits: tuple[Any, ...] = ()
-    if dropout is not None:
+    fused = None
+    if b.fuses and bias is not None and dropout is None and not activation.saves:
+        fused = b.matmul_with("bias", rows, w, bias)
+    z = b.matmul(rows, w) if fused is None else fused  # (N, H)
+    offset = b.zeros(w.shape[1:], w.dtype) if bias is None else bias
+    if fused is not None:
+        kept = y = z
+    elif dropout is not None:
         rate = Rate.of(dropout.rate)
         words = dropout_words(b, rate, z.size, dropout.draw)
         bits = (words, *rate, rate.scale)
@@ -100,10 +105,22 @@ def linear(
         else:
             gz = gy
         gx = b.matmul(gz, w.T).reshape(x.shape) if needs[0] else None
-        gw = b.matmul(rows.T, gz, out=target(needs[1])) if needs[1] else None
         if len(needs) == 2:
-            return gx, gw
-        gbias = column_sums(b, gz, out=target(needs[2])) if needs[2] else None
-        return gx, gw, gbias
+            return gx, b.matmul(rows.T, gz, out=target(needs[1])) if needs[1] else None
+        return gx, *_parameter_gradients(b, rows, gz, needs[1], needs[2])
 
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1]), backward
+
+
+def _parameter_gradients(
+    b: Backend, rows: Array, gz: Array, weight: Need, bias: Need
+) -> tuple[Array | None, Array | None]:
+    """The gradients of weight and bias, by one product where the device can."""
+    if b.fuses and weight and bias:
+        sums = target(bias)
+        sums = b.empty(gz.shape[1:], gz.dtype) if sums is None else sums
+        gw = b.matmul_with("bias_grad", rows.T, gz, sums, out=target(weight))
+        if gw is not None:
+            return gw, sums
+    gw = b.matmul(rows.T, gz, out=target(weight)) if weight else None
+    return gw, column_sums(b, gz, out=target(bias)) if bias else None

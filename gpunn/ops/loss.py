@@ -14,12 +14,15 @@ import numpy as np
 
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise
-from gpunn.errors import DataError, GradientError, ShapeError, lookup
+from gpunn.backends import Backend, Elementwise, computed
+from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, lookup
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
 """Every loss that can be named by a string."""
+
+TARGETS = (1,)
+"""Which argument of a loss the targets are."""
 
 REDUCTIONS = dict.fromkeys(("mean", "sum", "none"))
 
@@ -75,11 +78,6 @@ class Reduction(NamedTuple):
         if self.name == "none" and gl.ndim < gradients.ndim:
             gl = gl[:, None]
         return b.launch(SCALED, gl, gradients, self.rest, out=b.empty_like(gradients))
-
-
-def loss_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype of the losses of such predictions: at least float32, or a mean has 3 digits."""
-    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def no_target_gradient(name: str, needs: Any) -> None:
@@ -151,7 +149,7 @@ class ElementwiseLoss(Op):
                 self.check_targets(t)
                 _check_domain(f"predictions in {name}", p, predictions)
             how = Reduction.of(reduction, p.size, p.dtype)
-            kind = loss_dtype(p.dtype)
+            kind = computed(p.dtype)
             out = (b.empty(p.shape, kind), b.empty_like(p), b.empty((), kind))
             losses, gp, total = b.launch(self.kernel, p, t, how.divisor, how.scale, out=out)
 
@@ -163,6 +161,7 @@ class ElementwiseLoss(Op):
 
         vjp.__doc__ = doc
         super().__init__(vjp, name)
+        self.any_float = TARGETS
         LOSSES[name] = self
 
     def check_targets(self, t: Array) -> None:
@@ -212,8 +211,13 @@ def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
             f"got predictions of shape {p.shape} and targets of shape {t.shape} in {name}; "
             "expected the same shape: reshape the targets"
         )
-    if t.dtype in (p.dtype, loss_dtype(p.dtype)):  # narrow predictions keep their wide targets
+    if t.dtype in (p.dtype, computed(p.dtype)):  # narrow predictions keep their wide targets
         return t
+    if np.dtype(t.dtype).kind == "f":
+        raise DTypeError(
+            f"got predictions of {p.dtype} and targets of {t.dtype} in {name}; expected one dtype: "
+            f"use astype({str(p.dtype)!r}), nothing is promoted in silence"
+        )
     return t.astype(p.dtype)  # integers and booleans are exact
 
 

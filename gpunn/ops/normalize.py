@@ -2,41 +2,125 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from gpunn.autograd import op
+import numpy as np
+
+from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend
-from gpunn.errors import ShapeError
+from gpunn.backends import Backend, RowKernel, computed
+from gpunn.errors import DTypeError, ShapeError
 from gpunn.typing import Array
 
+_CUDA = Path(__file__).parent / "cuda"
 
-def _check(name: str, x: Array, gamma: Array, beta: Array) -> None:
-    if x.ndim != 2 or gamma.shape != x.shape[1:] or beta.shape != x.shape[1:]:
+
+def _check(name: str, x: Array, *each: Array) -> None:
+    if x.ndim != 2 or any(array.shape != x.shape[1:] for array in each):
         raise ShapeError(
-            f"got x of shape {x.shape}, gamma {gamma.shape} and beta {beta.shape} in {name}; "
-            "expected (N, D), (D,) and (D,): check the number of features"
+            f"got x of shape {x.shape}, and {', '.join(str(array.shape) for array in each)} for "
+            f"its columns in {name}; expected (N, D) and (D,): check the number of features"
         )
+    for array in each:
+        if array.dtype != x.dtype:
+            raise DTypeError(
+                f"got x of {x.dtype} and {array.dtype} for its columns in {name}; expected one "
+                f"dtype: use x.astype({str(array.dtype)!r})"
+            )
 
 
-def _normalized(
-    b: Backend, x: Array, gamma: Array, beta: Array, axis: int, eps: float
-) -> tuple[Array, Array, Array, Backward]:
-    """Take off the mean over `axis`, divide by the deviation, then scale and shift the features."""
-    xp = b.xp
-    mean = xp.mean(x, axis=axis, keepdims=True)
-    centred = x - mean
-    variance = xp.mean(centred * centred, axis=axis, keepdims=True)
-    inverse = 1 / xp.sqrt(variance + eps)
-    normal = centred * inverse
+def _check_running(x: Array, *running: Array) -> None:
+    for array in running:
+        if array.shape != x.shape[1:] or array.dtype != computed(x.dtype):
+            raise ShapeError(
+                f"got running values of shape {array.shape} and {array.dtype} in batch_norm; "
+                f"expected {x.shape[1:]} and {computed(x.dtype)}, one for each feature"
+            )
 
-    def backward(gy: Array, needs: Any) -> tuple[Array, ...]:
-        gn = gy * gamma
-        along = xp.mean(gn * normal, axis=axis, keepdims=True)
-        gx = (gn - xp.mean(gn, axis=axis, keepdims=True) - normal * along) * inverse
-        return gx, xp.sum(gy * normal, axis=0), xp.sum(gy, axis=0)
 
-    return normal * gamma + beta, mean, variance, backward
+def _scratch(out: Array, statistic: Array) -> Array:
+    """Where to compute what goes into `out`: there, unless the statistics are kept wider."""
+    return out if out.dtype == statistic.dtype else np.empty(out.shape, statistic.dtype)
+
+
+def _round(work: Array, out: Array) -> None:
+    if work is not out:
+        out[...] = work
+
+
+# over rows ---------------------------------------------------------------------------------
+
+
+def _layer_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    y: Array,
+    mean: Array,
+    inverse: Array,
+    eps: float,
+    columns: int,
+    rows: int,
+) -> None:
+    work = _scratch(y, mean)
+    np.divide(np.add.reduce(x, axis=1, dtype=mean.dtype, out=mean), columns, out=mean)
+    np.subtract(x, mean[:, None], out=work)
+    np.vecdot(work, work, out=inverse)
+    np.divide(inverse, columns, out=inverse)
+    np.sqrt(np.add(inverse, eps, out=inverse), out=inverse)
+    np.reciprocal(inverse, out=inverse)
+    np.multiply(work, inverse[:, None], out=work)
+    np.multiply(work, gamma, out=work)
+    np.add(work, beta, out=work)
+    _round(work, y)
+
+
+def _layer_norm_grad(
+    gy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    inverse: Array,
+    gx: Array,
+    columns: int,
+    rows: int,
+) -> None:
+    work = _scratch(gx, mean)
+    normal = np.subtract(x, mean[:, None])
+    np.multiply(normal, inverse[:, None], out=normal)
+    np.multiply(gy, gamma, out=work)
+    along = np.vecdot(work, normal) / columns
+    np.subtract(work, np.add.reduce(work, axis=1, keepdims=True) / columns, out=work)
+    np.subtract(work, np.multiply(normal, along[:, None], out=normal), out=work)
+    np.multiply(work, inverse[:, None], out=work)
+    _round(work, gx)
+
+
+def _layer_norm_grad_columns(
+    gy: Array,
+    x: Array,
+    mean: Array,
+    inverse: Array,
+    ggamma: Array,
+    gbeta: Array,
+    columns: int,
+    rows: int,
+) -> None:
+    normal = np.subtract(x, mean[:, None])
+    np.multiply(normal, inverse[:, None], out=normal)
+    ggamma[...] = np.add.reduce(np.multiply(normal, gy, out=normal), axis=0)
+    gbeta[...] = np.add.reduce(gy, axis=0, dtype=mean.dtype)
+
+
+LAYER_NORM = RowKernel("layer_norm", _layer_norm, _CUDA / "layer_norm.cu")
+LAYER_NORM_GRAD = RowKernel("layer_norm_grad", _layer_norm_grad, _CUDA / "layer_norm.cu")
+LAYER_NORM_GRAD_COLUMNS = RowKernel(
+    "layer_norm_grad_columns",
+    _layer_norm_grad_columns,
+    _CUDA / "layer_norm.cu",
+    by_columns=True,
+)
 
 
 @op
@@ -52,14 +136,110 @@ def layer_norm(
         eps: added to the variance.
 
     Gradient:
-        gx = (gn - mean(gn) - normal mean(gn normal)) / deviation with gn = gy gamma.
+        gx = (gn - mean(gn) - normal mean(gn normal)) / deviation with gn = gy gamma. Kept: x, and
+        each row's mean and inverse deviation.
+
+    Numerics:
+        Half types are computed in float32 and rounded once.
 
     Reference:
         Ba et al. (2016).
     """
     _check("layer_norm", x, gamma, beta)
-    y, _, _, backward = _normalized(b, x, gamma, beta, 1, eps)
+    x, gamma = b.xp.ascontiguousarray(x), b.xp.ascontiguousarray(gamma)
+    y = b.empty_like(x)
+    mean, inverse = (b.empty(x.shape[:1], computed(x.dtype)) for _ in range(2))
+    args = (x, gamma, b.xp.ascontiguousarray(beta), y, mean, inverse, float(eps))
+    b.launch_matrix(LAYER_NORM, x.shape, x.dtype, *args)
+
+    def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
+        gy, gx = b.xp.ascontiguousarray(gy), None
+        if needs[0]:
+            gx = b.empty_like(x)
+            args = (gy, x, gamma, mean, inverse, gx)
+            b.launch_matrix(LAYER_NORM_GRAD, x.shape, x.dtype, *args)
+        sums = _column_sums(b, x, needs)
+        if needs[1] or needs[2]:
+            args = (gy, x, mean, inverse, *sums)
+            b.launch_matrix(LAYER_NORM_GRAD_COLUMNS, x.shape, x.dtype, *args)
+        return gx, *_parameter_gradients(x, sums, needs)
+
     return y, backward
+
+
+def _column_sums(b: Backend, x: Array, needs: Any) -> list[Array]:
+    """Where the sums go that are the gradients of gamma and beta: the parameter's own, if wide."""
+    found, wide = [], computed(x.dtype)
+    for need in needs[1:]:
+        own = target(need)
+        fits = own is not None and own.dtype == wide
+        found.append(own if fits else b.empty(x.shape[1:], wide))
+    return found
+
+
+def _parameter_gradients(x: Array, sums: list[Array], needs: Any) -> list[Array]:
+    """The sums, in the dtype of a parameter that has no buffer for its gradient."""
+    pairs = zip(sums, needs[1:], strict=True)
+    return [s if target(need) is not None else s.astype(x.dtype, copy=False) for s, need in pairs]
+
+
+# over the batch ----------------------------------------------------------------------------
+
+
+def _batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    y: Array,
+    mean: Array,
+    inverse: Array,
+    running_mean: Array,
+    running_variance: Array,
+    momentum: float,
+    eps: float,
+    columns: int,
+    rows: int,
+) -> None:
+    work = _scratch(y, mean)
+    np.divide(np.add.reduce(x, axis=0, dtype=mean.dtype, out=mean), rows, out=mean)
+    np.subtract(x, mean, out=work)
+    variance = np.einsum("nd,nd->d", work, work) / rows
+    np.reciprocal(np.sqrt(variance + eps), out=inverse)
+    np.multiply(work, inverse * gamma, out=work)
+    np.add(work, beta, out=work)
+    _round(work, y)
+    running_mean += momentum * (mean - running_mean)
+    running_variance += momentum * (variance * (rows / (rows - 1)) - running_variance)
+
+
+def _batch_norm_grad(
+    gy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    inverse: Array,
+    gx: Array,
+    ggamma: Array,
+    gbeta: Array,
+    columns: int,
+    rows: int,
+) -> None:
+    work = _scratch(gx, mean)
+    normal = np.subtract(x, mean)
+    np.multiply(normal, inverse, out=normal)
+    along = np.add.reduce(np.multiply(gy, normal, out=work), axis=0)
+    total = np.add.reduce(gy, axis=0, dtype=mean.dtype)
+    ggamma[...], gbeta[...] = along, total
+    np.subtract(gy, total / rows, out=work)
+    np.subtract(work, np.multiply(normal, along / rows, out=normal), out=work)
+    np.multiply(work, inverse * gamma, out=work)
+    _round(work, gx)
+
+
+BATCH_NORM = RowKernel("batch_norm", _batch_norm, _CUDA / "batch_norm.cu", by_columns=True)
+BATCH_NORM_GRAD = RowKernel(
+    "batch_norm_grad", _batch_norm_grad, _CUDA / "batch_norm.cu", by_columns=True
+)
 
 
 @op
@@ -83,8 +263,8 @@ def batch_norm(
         x: (N, D), N >= 2.
         gamma: (D,).
         beta: (D,).
-        running_mean: (D,), changed in place.
-        running_variance: (D,), changed in place.
+        running_mean: (D,), changed in place; float32 for x of fewer bits.
+        running_variance: (D,), likewise.
         momentum: weight of this batch in the running values.
         eps: added to the variance.
 
@@ -98,12 +278,23 @@ def batch_norm(
         Ioffe and Szegedy (2015).
     """
     _check("batch_norm", x, gamma, beta)
+    _check_running(x, running_mean, running_variance)
     if x.shape[0] < 2:
         raise ShapeError(
             f"got a batch of {x.shape[0]} rows in batch_norm; expected at least 2 in training: "
             "choose a batch size that leaves no single row over"
         )
-    y, mean, variance, backward = _normalized(b, x, gamma, beta, 0, eps)
-    running_mean += momentum * (mean[0] - running_mean)
-    running_variance += momentum * (variance[0] * (len(x) / (len(x) - 1)) - running_variance)
+    x, gamma = b.xp.ascontiguousarray(x), b.xp.ascontiguousarray(gamma)
+    y = b.empty_like(x)
+    mean, inverse = (b.empty(x.shape[1:], computed(x.dtype)) for _ in range(2))
+    args = (x, gamma, b.xp.ascontiguousarray(beta), y, mean, inverse)
+    numbers = (float(momentum), float(eps))
+    b.launch_matrix(BATCH_NORM, x.shape, x.dtype, *args, running_mean, running_variance, *numbers)
+
+    def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
+        gx, sums = b.empty_like(x), _column_sums(b, x, needs)
+        args = (b.xp.ascontiguousarray(gy), x, gamma, mean, inverse, gx, *sums)
+        b.launch_matrix(BATCH_NORM_GRAD, x.shape, x.dtype, *args)
+        return gx, *_parameter_gradients(x, sums, needs)
+
     return y, backward

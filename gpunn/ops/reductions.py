@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend
+from gpunn.backends import Backend, RowKernel
+from gpunn.errors import DTypeError
 from gpunn.typing import Array, Shape
 
 
@@ -19,14 +23,37 @@ def total(b: Backend, x: Array) -> Array:
     return b.xp.asarray(b.xp.sum(x))
 
 
+def _column_sums(x: Array, out: Array, columns: int, rows: int) -> None:
+    if x.dtype == out.dtype and x.dtype.itemsize == 2:
+        out[...] = np.add.reduce(x, axis=0, dtype=np.float32)
+    else:
+        np.add.reduce(x, axis=0, dtype=out.dtype, out=out)
+
+
+_CUDA = Path(__file__).parent / "cuda" / "column_sums.cu"
+COLUMN_SUMS = RowKernel("column_sums", _column_sums, _CUDA, by_columns=True)
+COLUMN_SUMS_WIDE = RowKernel(
+    "column_sums_wide", _column_sums, _CUDA, dtypes=("float16", "bfloat16"), by_columns=True
+)
+
+
 def column_sums(b: Backend, x: Array, out: Array | None = None) -> Array:
-    """(N, H) -> (H,); float16 is added up in float32 and rounded once."""
-    if x.dtype != "float16":
-        return b.xp.sum(x, axis=0, out=out)
-    sums = b.xp.sum(x, axis=0, dtype="float32").astype(x.dtype)
+    """(N, H) -> (H,); half types are added up in float32 and rounded once, or not at all.
+
+    Raises:
+        DTypeError: `out` is neither of x's dtype nor, for a half type, float32.
+    """
     if out is None:
-        return sums
-    out[...] = sums
+        out = b.empty(x.shape[1:], x.dtype)
+    kernel = COLUMN_SUMS
+    if out.dtype != x.dtype:
+        kernel = COLUMN_SUMS_WIDE
+        if x.dtype.name not in kernel.dtypes or out.dtype != "float32":
+            raise DTypeError(
+                f"got column sums of {x.dtype} into {out.dtype}; expected {x.dtype}, or float32 "
+                "for a half type: convert with astype"
+            )
+    b.launch_matrix(kernel, x.shape, x.dtype, b.xp.ascontiguousarray(x), out)
     return out
 
 

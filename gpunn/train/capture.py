@@ -14,7 +14,7 @@ import numpy as np
 
 from gpunn.backends import Backend, Elementwise, RandomStream
 from gpunn.backends.base import Graph
-from gpunn.backends.random import Counter
+from gpunn.backends.random import Counter, Draw
 from gpunn.train.step import EagerStep
 from gpunn.typing import Array
 
@@ -49,6 +49,7 @@ class StepGraph:
     ) -> None:
         self.backend, self.streams, self.count = b, streams, count
         self._counters = b.zeros((1 + len(streams),), np.int64)
+        self._warm_up()
         self._expected: list[int] = []
         starts = [stream.call for stream in streams]
         ends: list[int] = []
@@ -70,6 +71,14 @@ class StepGraph:
         self._drawn = [end - start for end, start in zip(ends, starts, strict=True)]
         b.write(increments, np.array([count, *self._drawn], np.int64))
         self._increments = increments
+
+    def _warm_up(self) -> None:
+        """Load the kernels that only a graph uses: loading one in a capture might break it."""
+        b = self.backend
+        b.launch(ADVANCE, b.zeros(self._counters.shape, np.int64), out=self._counters)
+        if self.streams:
+            for words in (1, 2):  # one at a time, and in packs
+                b.random_words(words, Draw((0, 0), self._counters[1]))
 
     def seek(self, tick: int) -> None:
         """Let the next launch start at step number `tick`, with the streams as they are now."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpunn import ops
-from gpunn.backends import Backend
+from gpunn.backends import Backend, RowKernel
+from gpunn.errors import DTypeError
 from gpunn.typing import Array
 
 DECISIONS: dict[Any, str] = {
@@ -37,7 +41,16 @@ def classes(scores: Array, loss: Callable[..., Any]) -> Array:
     return 2 * positive - 1 if loss is ops.perceptron else positive
 
 
-def correct(b: Backend, scores: Array, targets: Array, how: str) -> Array:
+def _correct(scores: Array, labels: Array, hits: Array, classes: int, rows: int) -> None:
+    hits += np.count_nonzero(scores.argmax(axis=1) == labels)
+
+
+CORRECT = RowKernel("correct", _correct, Path(ops.__file__).parent / "cuda" / "correct.cu")
+
+
+def correct(
+    b: Backend, scores: Array, targets: Array, how: str, hits: Array | None = None
+) -> Array:
     """How many of N examples are classified right, a 0-d array of the device.
 
     An example with several yes-or-no outputs counts by the share of them that is right.
@@ -48,11 +61,27 @@ def correct(b: Backend, scores: Array, targets: Array, how: str) -> Array:
         targets: (N,) integers, or one-hot rows for "argmax"; for the others anything above the
             middle (0 where targets are -1 and +1, else 1/2) is the positive class.
         how: see `decision`.
+        hits: a 0-d array to add the number to, which is then the result: int64 for "argmax", of
+            which a batch takes one launch; else float64. None for an array of its own.
+
+    Raises:
+        DTypeError: `hits` is of another dtype.
     """
+    wanted = np.dtype(np.int64 if how == "argmax" else np.float64)
+    if hits is not None and hits.dtype != wanted:
+        raise DTypeError(f"got hits of {hits.dtype} for {how!r}; expected {wanted}: use b.zeros")
     xp = b.xp
     if how == "argmax":
         labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return xp.asarray((scores.argmax(axis=1) == labels).sum())
+        hits = b.zeros((), np.int64) if hits is None else hits
+        labels = xp.ascontiguousarray(labels.astype(np.int64, copy=False))
+        scores = xp.ascontiguousarray(scores)
+        b.launch_matrix(CORRECT, scores.shape, scores.dtype, scores, labels, hits)
+        return hits
     positive = scores.reshape(len(scores), -1) > (0 if how == "sign" else 0.5)
     right = positive == (targets.reshape(len(targets), -1) > 0.5)
-    return xp.asarray(right.mean(axis=1).sum())
+    share = xp.asarray(right.mean(axis=1).sum())
+    if hits is None:
+        return share
+    hits += share
+    return hits

@@ -80,6 +80,7 @@ class CapturedRunner(EagerRunner):
         """
         number = 0
         if self._graph is None and not self._refused:
+            self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
             yield self._one(number, rates[number])
             number = 1
             self._graph = self._record()
@@ -107,6 +108,7 @@ class CapturedRunner(EagerRunner):
             return x, y, loss
 
         count = max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1))
+        b.launch(RATE, self._rates, b.zero(), 0, out=step.optimizer.device_lr)  # loads it
         try:
             return StepGraph(b, step.model.streams(), work, count)
         except CaptureError as error:

@@ -124,7 +124,9 @@ def _fits(step: EagerStep, feed: Feed, rows: int) -> bool:
     b = step.optimizer.bound.backend
     b.free_memory()
     try:
-        x, y = (a[:rows] if backend_of(a) is b else b.upload(a[:rows]) for a in (feed.x, feed.y))
+        x, y = (  # a batch is a copy
+            a[:rows].copy() if backend_of(a) is b else b.upload(a[:rows]) for a in (feed.x, feed.y)
+        )
         step.loss(step.model(x), y).backward()
     except MemoryError:
         return False

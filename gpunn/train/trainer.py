@@ -159,44 +159,12 @@ class Trainer:
             DivergenceError: the loss became NaN or infinite; it names the layer.
             ArgumentError: an argument outside its range.
         """
-        epochs = check_count("epochs", epochs)
-        x_all, y_all = self._inputs(x, y, "x")
-        steps = steps_per_epoch(len(x_all), batch_size)
-        held_out = None if validation is None else self._inputs(*pair(validation), "validation")
-        self.history = history = History(device=self.model.backend.describe())
-        for callback in callbacks:
-            callback.on_fit_start(self)
-        rules = (self.regularizer, self.clip_norm, self.loss_scale)
-        step = EagerStep(self.model, self.loss, self.optimizer, *rules)
-        runner = self._runner(step, self._feed(x_all, y_all, int(batch_size)))
-        last_step = self.steps + epochs * steps
-        self.base_lr = self.optimizer.lr
-        b = self.model.backend
+        numbers = check_count("epochs", epochs), check_count("batch_size", batch_size)
         try:
-            # an overflow is reported once, as the divergence it leads to
-            with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
-                for number in range(1, epochs + 1):
-                    title = f"epoch {number}/{epochs} on {self.model.device}"
-                    bar.set_description(title, refresh=False)
-                    start = time.perf_counter()
-                    loss = self._epoch(runner, shuffle, last_step, bar)
-                    numbers = {"loss": loss, "lr": self.optimizer.lr} | self._validated(held_out)
-                    history.record(numbers | {"seconds": time.perf_counter() - start})
-                    bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
-                    reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
-                    history.stopped = next(filter(None, reasons), "")
-                    if history.stopped:
-                        break
-        except MemoryError as error:
-            raise OutOfMemoryError(no_room(step, runner.feed, error)) from error
+            return self._fit(x, y, *numbers, validation, shuffle, callbacks, progress)
         finally:
-            self.optimizer.lr = self.base_lr  # the schedule's last factor is not for the next fit
-            del runner  # with its graphs and buffers
-            if not b.synchronous:
-                b.free_memory()
-        for callback in callbacks:
-            callback.on_fit_end(self, history)
-        return history
+            if not self.model.backend.synchronous:
+                self.model.backend.free_memory()
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 4096) -> dict[str, float]:
         """The mean loss (without penalties) and, for classifiers, the accuracy.
@@ -228,6 +196,51 @@ class Trainer:
 
     def _inputs(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
         return training_arrays(self.model, self.loss, x, y, name)
+
+    def _fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int,
+        batch_size: int,
+        validation: tuple[Any, Any] | Dataset | None,
+        shuffle: bool,
+        callbacks: Sequence[Callback],
+        progress: bool,
+    ) -> History:
+        x_all, y_all = self._inputs(x, y, "x")
+        steps = steps_per_epoch(len(x_all), batch_size)
+        held_out = None if validation is None else self._inputs(*pair(validation), "validation")
+        self.history = history = History(device=self.model.backend.describe())
+        for callback in callbacks:
+            callback.on_fit_start(self)
+        rules = (self.regularizer, self.clip_norm, self.loss_scale)
+        step = EagerStep(self.model, self.loss, self.optimizer, *rules)
+        runner = self._runner(step, self._feed(x_all, y_all, batch_size))
+        last_step = self.steps + epochs * steps
+        self.base_lr = self.optimizer.lr
+        try:
+            # an overflow is reported once, as the divergence it leads to
+            with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
+                for number in range(1, epochs + 1):
+                    title = f"epoch {number}/{epochs} on {self.model.device}"
+                    bar.set_description(title, refresh=False)
+                    start = time.perf_counter()
+                    loss = self._epoch(runner, shuffle, last_step, bar)
+                    numbers = {"loss": loss, "lr": self.optimizer.lr} | self._validated(
+                        held_out, batch_size
+                    )
+                    history.record(numbers | {"seconds": time.perf_counter() - start})
+                    bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
+                    reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
+                    history.stopped = next(filter(None, reasons), "")
+                    if history.stopped:
+                        break
+        finally:
+            self.optimizer.lr = self.base_lr  # the schedule's last factor is not for the next fit
+        for callback in callbacks:
+            callback.on_fit_end(self, history)
+        return history
 
     # precision -------------------------------------------------------------------------------
 
@@ -318,25 +331,42 @@ class Trainer:
         self.model.train()
         with b.own_stream(), self._precisely():
             feed.begin(order)
-            for taken in runner.epoch(rates):
-                self.steps += taken
-                bar.update(taken)
+            try:
+                for taken in runner.epoch(rates):
+                    self.steps += taken
+                    bar.update(taken)
+            except MemoryError as error:
+                raise OutOfMemoryError(no_room(runner.step, feed, error)) from error
         mean = float(b.download(feed.total))
         if not np.isfinite(mean):
             raise DivergenceError(divergence(self.model, feed.batch(feed.steps - 1)[0], mean))
         return mean
 
-    def _validated(self, held_out: tuple[Array, Array] | None) -> dict[str, float]:
+    def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:
         """The numbers of the validation data, if there are any."""
         if held_out is None:
             return {}
-        scores = self._evaluate(*held_out, batch_size=4096)
+        streamed = backend_of(held_out[0]) is not self.model.backend
+        rows = batch_size if streamed else max(batch_size, 4096)
+        scores = self._evaluate(*held_out, batch_size=rows)
         return {f"val_{name}": value for name, value in scores.items()}
+
+    @contextmanager
+    def _room_for(self, batch_size: int) -> Iterator[None]:
+        """Say what to do where an evaluation runs out of memory."""
+        try:
+            yield
+        except MemoryError as error:
+            raise OutOfMemoryError(
+                f"got batches of {batch_size} rows to evaluate, for which {self.model.device} has "
+                f"no room ({error}); expected smaller ones: evaluate with a smaller batch_size"
+            ) from error
 
     def _evaluate(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
         b, here, how = self.model.backend, backend_of(x), decision(self.loss)
-        loss, hits = b.zeros((), np.float64), b.zeros((), np.float64)
-        with self.model.evaluating():
+        loss = b.zeros((), np.float64)
+        hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
+        with self.model.evaluating(), self._room_for(batch_size):
             for start in range(0, len(x), batch_size):
                 part = slice(start, start + batch_size)
                 xb, yb = (a[part] if here is b else b.upload(a[part]) for a in (x, y))
@@ -344,7 +374,7 @@ class Trainer:
                 value = self.loss(scores, yb).data
                 b.launch(ACCUMULATE, value, len(xb) / len(x), out=loss)
                 if how is not None:
-                    hits += correct(b, scores.data, yb, how)
+                    correct(b, scores.data, yb, how, hits)
         numbers = {"loss": float(b.download(loss))}
         if how is not None:
             numbers["accuracy"] = float(b.download(hits)) / len(x)

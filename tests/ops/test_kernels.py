@@ -7,9 +7,8 @@ import pytest
 
 import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
-from gpunn.backends import KERNELS, Elementwise, RowKernel
+from gpunn.backends import KERNELS, Elementwise
 from gpunn.ops import Rate
-from tests.standin.host_kernel import all_orders
 
 RATE = Rate.of(0.3)
 NUMBERS = {
@@ -93,26 +92,6 @@ def test_bodies_agree(name, dtype, cuda_device):
         rtol = RTOL[dtype] if numpy.dtype.kind == "f" else 0
         np.testing.assert_allclose(cuda, numpy, rtol=rtol, atol=rtol)
     assert any((a != b).any() for a, b in zip(results[0], outputs, strict=True)), "it does nothing"
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("rows", "classes"), [(1, 1), (3, 10), (2, 32), (2, 257), (1, 1000)])
-def test_softmax_cross_entropy_row_kernel(rows, classes, dtype, cuda_device):
-    kernel = KERNELS["softmax_cross_entropy"]
-    assert isinstance(kernel, RowKernel)
-    rng = np.random.default_rng(0)
-    z = (4 * rng.standard_normal((rows, classes))).astype(dtype)
-    labels = rng.integers(0, classes, rows)
-    results = []
-    for b in (gn.backend("cpu"), gn.backend(cuda_device)):
-        loss, gz = b.empty((rows,), dtype), b.empty(z.shape, dtype)
-        total, numbers = b.empty((), dtype), (classes, 4.0, 0.25)
-        given = (b.upload(z), b.upload(labels), loss, gz, total, *numbers)
-        with all_orders(rtol=RTOL[dtype]):
-            b.launch_rows(kernel, rows, dtype, *given)
-        results.append([b.download(loss), b.download(gz), b.download(total)])
-    for numpy, cuda in zip(*results, strict=True):
-        np.testing.assert_allclose(cuda, numpy, rtol=10 * RTOL[dtype], atol=RTOL[dtype])
 
 
 def test_a_label_out_of_range_gives_nan_on_the_device(cuda_device):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 from gpunn.backends import Device, register_backend
+from gpunn.backends.cublaslt import CublasLt
 from gpunn.backends.cupy_backend import CupyBackend
 from gpunn.backends.diagnosis import RungError
 from tests.standin.compiler import why_unavailable
+from tests.standin.cublaslt import FakeCublasLt
 from tests.standin.cupy import make
 
 
@@ -25,6 +27,9 @@ class StandinBackend(CupyBackend):
     @classmethod
     def _cupy(cls):
         return standin_cupy()
+
+    def _cublaslt(self):
+        return CublasLt(FakeCublasLt(), self.xp)
 
     @classmethod
     def _check_package(cls):

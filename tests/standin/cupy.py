@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tests.standin.device_array import FUNCTIONS, Device, DeviceArray, call, from_host, unwrap
-from tests.standin.host_kernel import HostElementwiseKernel, HostRawKernel
+from tests.standin.host_kernel import HostRawKernel
 from tests.standin.machine import MACHINE, CUDARuntimeError, Graph, OutOfMemoryError
 
 VERSION = "14.2.0+standin"
@@ -32,25 +32,6 @@ DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "bool_"),
 )
-
-
-class ElementwiseKernel:
-    """As `cupy.ElementwiseKernel`, on device arrays."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._kernel = HostElementwiseKernel(*args, **options)
-        self.name = self._kernel.name
-
-    def __call__(self, *args: Any, size: int | None = None, stream: Any = None) -> Any:
-        """Launch it; returns the outputs."""
-        MACHINE.counters.launches[self.name] += 1
-        given = [_argument(a) for a in args]
-        if len(given) == len(self._kernel.params):
-            MACHINE.act(lambda: self._kernel(*given, size=size))
-            outs = args[len(self._kernel.ins) :]
-            return outs[0] if len(outs) == 1 else tuple(outs)
-        made = MACHINE.produce(lambda: self._kernel(*given, size=size))
-        return tuple(map(DeviceArray, made)) if isinstance(made, tuple) else DeviceArray(made)
 
 
 class RawKernel:
@@ -171,7 +152,7 @@ def make() -> ModuleType:
         **{name: getattr(np, name) for name in (*DTYPES, "dtype", "newaxis", "inf", "nan", "pi")},
         **{f.__name__: f for f in (empty, empty_like, zeros, zeros_like, ones, ones_like)},
         **{f.__name__: f for f in (full, full_like, arange, asarray, array, ascontiguousarray)},
-        **{f.__name__: f for f in (asnumpy, ElementwiseKernel, RawKernel)},
+        **{f.__name__: f for f in (asnumpy, RawKernel)},
         "__version__": VERSION,
         "ndarray": DeviceArray,
         "counters": MACHINE.counters,

@@ -69,6 +69,8 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __init__(self, host: np.ndarray, block: Block | None = None) -> None:
         self.host = host
         self._block = Block(host.nbytes) if block is None else block
+        if MACHINE.graph is not None:  # a private pool keeps its memory as long as the graph
+            MACHINE.graph.memory.append(host)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

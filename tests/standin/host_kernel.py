@@ -1,10 +1,9 @@
 """Run the CUDA text of CuPy kernels on the CPU, on NumPy arrays.
 
-`HostElementwiseKernel` and `HostRawKernel` take the strings given to `cupy.ElementwiseKernel` and
-`cupy.RawKernel`, compile them with g++ and apply CuPy's rules. Every CUDA thread of a block is a
-fiber; blocks run one after another; shared memory, barriers, shuffles, votes and atomics work.
-The results are the kernel's own arithmetic. Speed, memory ordering, the GPU's rounding of
-transcendental functions and reads outside an array (but for `raw` parameters) are not covered.
+`HostRawKernel` takes the text given to `cupy.RawKernel`, compiles it with g++ and runs it. Every
+CUDA thread of a block is a fiber; blocks run one after another; shared memory, barriers, shuffles,
+votes and atomics work. The results are the kernel's own arithmetic. Speed, memory ordering and the
+GPU's rounding of transcendental functions are not covered.
 """
 
 from __future__ import annotations
@@ -22,218 +21,23 @@ from tests.standin.compiler import HostCompileError, build, why_unavailable
 
 __all__ = [
     "HostCompileError",
-    "HostElementwiseKernel",
     "HostRawKernel",
     "all_orders",
     "why_unavailable",
 ]
 
-CTYPES = {
-    "bool": "bool",
-    "int8": "signed char",
-    "uint8": "unsigned char",
-    "int16": "short",
-    "uint16": "unsigned short",
-    "int32": "int",
-    "uint32": "unsigned int",
-    "int64": "long long",
-    "uint64": "unsigned long long",
-    "float16": "float16",
-    "float32": "float",
-    "float64": "double",
-    "bfloat16": "bfloat16",
-}
 ORDERS = ("forward", "reverse", "shuffle", "warps", "warps-reverse")
 GUARD_BYTES = 256
-GUARD = 0xA5
-Word = ctypes.c_ssize_t
-
-
-class Param:
-    """One parameter of an elementwise kernel: "raw float32 x" or "T x"."""
-
-    def __init__(self, text: str, const: bool) -> None:
-        words = text.split()
-        if len(words) < 2:
-            raise ValueError(f"Syntax error: {text}")
-        *keys, self.type, self.name = words
-        if set(keys) - {"raw", "_non_const"}:
-            raise ValueError(f"Unknown keyword in {text!r}")
-        if self.name == "i":
-            raise ValueError("Can not use 'i' as a parameter name")
-        self.raw = "raw" in keys
-        self.const = "const " if const and "_non_const" not in keys else ""
-        self.letter = self.type if len(self.type) == 1 else None
-        self.dtype = None if self.letter else _dtype(self.type)
-        self.ctype = self.letter or CTYPES[_dtype(self.type).name]
-
-
-class HostElementwiseKernel:
-    """`cupy.ElementwiseKernel` on NumPy arrays."""
-
-    def __init__(
-        self,
-        in_params: str,
-        out_params: str,
-        operation: str,
-        name: str = "kernel",
-        preamble: str = "",
-        **options: Any,
-    ) -> None:
-        if options:
-            raise TypeError(f"the stand-in does not know the options {sorted(options)}")
-        self.ins = [Param(p, True) for p in in_params.split(",") if p.strip()]
-        self.outs = [Param(p, False) for p in out_params.split(",") if p.strip()]
-        self.params = self.ins + self.outs
-        self.operation, self.name, self.preamble = operation, name, preamble
-        self._compiled: dict[Any, Any] = {}
-
-    def __call__(self, *args: Any, size: int | None = None) -> Any:
-        """Run it on inputs and, optionally, outputs; returns the outputs."""
-        if len(args) not in (len(self.ins), len(self.params)):
-            raise TypeError(f"Wrong number of arguments for {self.name!r}")
-        arrays = [a if isinstance(a, np.ndarray) else None for a in args]
-        types = self._bind(arrays)
-        shape = self._loop_shape(arrays, size)
-        count = len(self.ins)
-        outs = arrays[count:] or [np.empty(shape, p.dtype or types[p.letter]) for p in self.outs]
-        for param, out in zip(self.outs, outs, strict=True):
-            if out is None:
-                raise TypeError(f"output {param.name} of {self.name!r} is no array")
-            if not param.raw and out.shape != shape:
-                raise ValueError("Out shape is mismatched")
-        scalars = (*(a is None for a in arrays[:count]), *(False for _ in outs))
-        views = [
-            np.asarray(value, param.dtype or types[param.letter])
-            if array is None
-            else array
-            if param.raw or array.shape == shape
-            else np.broadcast_to(array, shape)
-            for param, array, value in zip(self.ins, arrays, args, strict=False)
-        ]
-        self._run(types, scalars, shape, [*views, *outs])
-        return outs[0] if len(outs) == 1 else tuple(outs)
-
-    def source(self, types: dict[str, np.dtype], scalars: Sequence[bool]) -> str:
-        """The C++ text for a choice of types, and of inputs that are scalars."""
-        whole, row, element = [], [], []
-        for k, (p, scalar) in enumerate(zip(self.params, scalars, strict=True)):
-            if scalar:
-                whole.append(f"const {p.ctype} {p.name} = *(const {p.ctype}*)data_[{k}];")
-            elif p.raw:
-                kind = f"StandinRaw<{p.const}{p.ctype}>"
-                parts = f'(char*)data_[{k}], ndims_[{k}], shapes_[{k}], strides_[{k}], "{p.name}"'
-                whole.append(f"{kind} {p.name} = {{{parts}}};")
-            else:
-                start = f"standin_row(data_[{k}], row_, ndim_, shape_, strides_[{k}])"
-                row.append(f"char* const row_{k} = {start};")
-                place = f"row_{k} + column_ * strides_[{k}][ndim_ - 1]"
-                element.append(f"{p.const}{p.ctype} &{p.name} = *({p.const}{p.ctype}*)({place});")
-        typedefs = "\n".join(f"typedef {CTYPES[d.name]} {t};" for t, d in sorted(types.items()))
-        return TEMPLATE.format(
-            typedefs=typedefs,
-            name=self.name,
-            preamble=self.preamble,
-            whole="\n  ".join(whole),
-            row="\n    ".join(row),
-            element="\n      ".join(element),
-            operation=self.operation,
-        )
-
-    def _bind(self, arrays: Sequence[np.ndarray | None]) -> dict[str, np.dtype]:
-        types: dict[str, np.dtype] = {}
-        count = len(self.ins)
-        given = zip((*self.outs, *self.ins), (*arrays[count:], *arrays[:count]), strict=False)
-        if len(arrays) == count:
-            given = zip(self.ins, arrays, strict=True)
-        for param, array in given:  # CuPy binds the letters from the outputs first
-            if array is None:
-                continue
-            bound = param.dtype
-            if bound is None:
-                bound = types.setdefault(param.letter or "", array.dtype)
-            if bound != array.dtype:
-                raise TypeError(f"Type is mismatched. {param.name} {array.dtype} {bound}")
-        for param in self.params:
-            if param.letter and param.letter not in types:
-                raise KeyError(param.letter)  # what CuPy raises: a scalar decides no letter
-        return types
-
-    def _loop_shape(self, arrays: Sequence[Any], size: int | None) -> tuple[int, ...]:
-        pairs = zip(self.params, arrays, strict=False)
-        shapes = {a.shape for p, a in pairs if a is not None and not p.raw}
-        if size is not None:
-            if shapes:
-                raise ValueError(
-                    "Specified 'size' can be used only if all of the ndarray are 'raw'."
-                )
-            return (size,)
-        if not shapes:
-            raise ValueError("Loop size is undecided.")
-        return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
-
-    def _run(self, types: Any, scalars: Any, shape: tuple[int, ...], views: list[Any]) -> None:
-        key = (tuple((letter, dtype.num) for letter, dtype in sorted(types.items())), scalars)
-        run = self._compiled.get(key)
-        if run is None:
-            run = self._compiled[key] = build(self.source(types, scalars), self.name).run_
-            run.restype = ctypes.c_char_p
-        if not (total := math.prod(shape)):
-            return
-        looped = [not (p.raw or s) for p, s in zip(self.params, scalars, strict=True)]
-        flat = all(v.flags.c_contiguous for v, loop in zip(views, looped, strict=True) if loop)
-        if flat or not shape:  # as CuPy does, one axis is enough
-            views = [v.reshape(total) if loop else v for v, loop in zip(views, looped, strict=True)]
-            shape = (total,)
-        count, layout = len(views), []
-        for v in views:
-            layout += [(Word * max(1, v.ndim))(*v.shape), (Word * max(1, v.ndim))(*v.strides)]
-        pointers = [ctypes.addressof(words) for words in layout]
-        error = run(
-            Word(total // shape[-1]),
-            ctypes.c_int(len(shape)),
-            (Word * len(shape))(*shape),
-            (ctypes.c_void_p * count)(*[v.ctypes.data for v in views]),
-            (ctypes.c_int * count)(*[v.ndim for v in views]),
-            (ctypes.c_void_p * count)(*pointers[0::2]),
-            (ctypes.c_void_p * count)(*pointers[1::2]),
-        )
-        if error:
-            raise RuntimeError(f"{self.name}: {error.decode()}")
-
-
-TEMPLATE = """#include "prelude.h"
-#include "elementwise.h"
-{typedefs}
-#line 1 "{name}.preamble"
-{preamble}
-extern "C" const char* run_(ptrdiff_t rows_, int ndim_, const ptrdiff_t* shape_, void* const* data_,
-                            const int* ndims_, const ptrdiff_t* const* shapes_,
-                            const ptrdiff_t* const* strides_) {{
-  const ptrdiff_t columns_ = shape_[ndim_ - 1];
-  StandinIndexer _ind = {{rows_ * columns_, 0}};
-  standin_error[0] = 0;
-  {whole}
-  for (ptrdiff_t row_ = 0; row_ < rows_; ++row_) {{
-    {row}
-    for (ptrdiff_t column_ = 0; column_ < columns_; ++column_) {{
-      ptrdiff_t i = row_ * columns_ + column_;
-      _ind.at = i;
-      {element}
-#line 1 "{name}.operation"
-      {operation};
-    }}
-  }}
-  return standin_error[0] ? standin_error : nullptr;
-}}
-"""
+Guarded = tuple[np.ndarray, np.ndarray, np.ndarray]  # an array, its memory, what lies around it
 
 
 class HostRawKernel:
     """`cupy.RawKernel` on NumPy arrays, which are changed in place.
 
     The kernel runs once for each scheduling order; a result that depends on the order is a race and
-    raises. Arrays lie between guard bands, so that a write outside of one raises too.
+    raises. Arrays lie between guard bands, so that a write outside of one raises too. What is read
+    there is a NaN, another for each array, so that it is noticed where it is written; for integers
+    it is -1 in the first of the orders and 0 in the others.
 
     Attributes:
         default_orders: the orders of a call that names none. One order is enough for training;
@@ -294,14 +98,15 @@ class HostRawKernel:
         if self._run is None:
             self._run = build(self.source(), self.name).run_
             self._run.restype = ctypes.c_char_p
-        guarded: list[tuple[np.ndarray, np.ndarray]] = []
-        same: dict[Any, tuple[np.ndarray, np.ndarray]] = {}  # one array may be input and output
+        guarded: list[Guarded] = []
+        same: dict[Any, Guarded] = {}  # one array may be input and output
         values, items = [], []
         for a in args:
             if isinstance(a, np.ndarray):
                 place = (a.ctypes.data, a.shape, a.dtype)
-                inside, band = same[place] = same.get(place) or _guarded(a)
-                guarded.append((inside, band))
+                guard = _guard(a.dtype, len(guarded), order)
+                inside, _, _ = same[place] = same.get(place) or _guarded(a, guard)
+                guarded.append(same[place])
                 values.append(np.array(inside.ctypes.data, np.uintp))
                 items.append(a.itemsize)
             else:  # as CuPy: int -> long long, float -> double, NumPy scalars as they are
@@ -319,11 +124,11 @@ class HostRawKernel:
         )
         if error:
             raise RuntimeError(f"{self.name}: {error.decode()}")
-        for k, (inside, band) in enumerate(guarded):
+        for k, (inside, band, guard) in enumerate(guarded):
             ends = (band[:GUARD_BYTES], band[GUARD_BYTES + inside.nbytes :])
-            if any((end != GUARD).any() for end in ends):
+            if any((end != guard).any() for end in ends):
                 raise RuntimeError(f"{self.name} wrote outside array {k}")
-        return [inside for inside, _ in guarded]
+        return [inside for inside, _, _ in guarded]
 
 
 @contextmanager
@@ -341,20 +146,23 @@ def all_orders(rtol: float = 0.0) -> Iterator[None]:
         HostRawKernel.default_orders, HostRawKernel.default_rtol = kept
 
 
-def _guarded(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _guard(dtype: np.dtype, number: int, order: str) -> np.ndarray:
+    """The bytes on either side of a kernel's array of this number."""
+    if dtype.kind in "iub":
+        return np.full(GUARD_BYTES, 0xFF if order == ORDERS[0] else 0, np.uint8)
+    if order == ORDERS[1]:  # a number, since a NaN that is computed with stays what it was
+        return np.full(GUARD_BYTES // dtype.itemsize, number + 1.5, dtype).view(np.uint8)
+    guard = np.full(GUARD_BYTES, 0xFF, np.uint8)
+    guard[:: dtype.itemsize] = number + 1  # the end of the NaN's mantissa
+    return guard
+
+
+def _guarded(array: np.ndarray, guard: np.ndarray) -> Guarded:
     if not array.flags.c_contiguous:
         raise ValueError(
             "a raw kernel is given a pointer: the stand-in takes contiguous arrays only"
         )
-    band = np.full(array.nbytes + 2 * GUARD_BYTES, GUARD, np.uint8)
+    band = np.concatenate([guard, np.empty(array.nbytes, np.uint8), guard])
     inside = band[GUARD_BYTES : GUARD_BYTES + array.nbytes].view(array.dtype).reshape(array.shape)
     inside[...] = array
-    return inside, band
-
-
-def _dtype(name: str) -> np.dtype:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+    return inside, band, guard

@@ -112,6 +112,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.actions: list[Callable[[], None]] = []
+        self.memory: list[np.ndarray] = []
 
     def launch(self, stream: Any = None) -> None:
         """Do it."""

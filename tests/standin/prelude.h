@@ -25,37 +25,16 @@ static inline To standin_bits(From from) {
   return to;
 }
 
-// Stored narrow, computed as float: CuPy's float16 and bfloat16 of an ElementwiseKernel.
-struct float16 {
-  _Float16 data;
-  float16() = default;
-  float16(float v) : data((_Float16)v) {}
-  explicit float16(bool v) : data((_Float16)v) {}
-  explicit float16(double v) : data((_Float16)v) {}
-  explicit float16(int v) : data((_Float16)v) {}
-  explicit float16(unsigned v) : data((_Float16)v) {}
-  explicit float16(long long v) : data((_Float16)v) {}
-  explicit float16(unsigned long long v) : data((_Float16)v) {}
-  operator float() const { return (float)data; }
-  template <class V>
-  float16& operator=(V v) { return *this = float16(v); }
-  float16& operator=(const float16&) = default;
-  float16(const float16&) = default;
-  template <class V> float16& operator+=(V v) { return *this = float16((float)*this + (float)v); }
-  template <class V> float16& operator-=(V v) { return *this = float16((float)*this - (float)v); }
-  template <class V> float16& operator*=(V v) { return *this = float16((float)*this * (float)v); }
-  template <class V> float16& operator/=(V v) { return *this = float16((float)*this / (float)v); }
-};
-
-struct bfloat16 {
+// cuda_bf16.h: stored only; arithmetic is done in float.
+struct __nv_bfloat16 {
   uint16_t data;
-  bfloat16() = default;
-  bfloat16(float v) {  // to nearest, ties to even
-    const uint32_t u = standin_bits<uint32_t>(v);
-    data = v != v ? 0x7fc0 : (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+  __nv_bfloat16() = default;
+  template <class V, class = std::enable_if_t<std::is_arithmetic<V>::value>>
+  __nv_bfloat16(V v) {  // to nearest, ties to even
+    const float f = (float)v;
+    const uint32_t u = standin_bits<uint32_t>(f);
+    data = f != f ? 0x7fc0 : (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
-  explicit bfloat16(double v) : bfloat16((float)v) {}
-  explicit bfloat16(int v) : bfloat16((float)v) {}
   operator float() const { return standin_bits<float>((uint32_t)data << 16); }
 };
 

@@ -1,14 +1,11 @@
 """The stand-in computes what CUDA would, and notices what CUDA would not."""
 
-import math
-
 import numpy as np
 import pytest
 
 from tests.standin.host_kernel import (
     ORDERS,
     HostCompileError,
-    HostElementwiseKernel,
     HostRawKernel,
     all_orders,
     why_unavailable,
@@ -16,19 +13,6 @@ from tests.standin.host_kernel import (
 
 pytestmark = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "-")
 
-RELU_GRAD = ("T gy, T y", "T gx", "gx = y > T(0) ? gy : T(0)", "relu_grad")
-PHILOX = """
-__device__ inline void philox4x64(unsigned long long* c, unsigned long long k0,
-                                  unsigned long long k1) {
-  for (int round = 0; round < 10; ++round) {
-    const unsigned long long a = 0xD2E7470EE14C6C93ull, b = 0xCA5A826395121157ull;
-    const unsigned long long high0 = __umul64hi(a, c[0]), low0 = a * c[0];
-    const unsigned long long high1 = __umul64hi(b, c[2]), low1 = b * c[2];
-    c[0] = high1 ^ c[1] ^ k0; c[1] = low1; c[2] = high0 ^ c[3] ^ k1; c[3] = low0;
-    k0 += 0x9E3779B97F4A7C15ull; k1 += 0xBB67AE8584CAA73Bull;
-  }
-}
-"""
 ROW_SUM = r"""
 extern "C" __global__ void row_sum(const float* x, float* y, float* total, int n) {
   __shared__ float part[32];
@@ -55,97 +39,12 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_broadcasts(rng, dtype):
-    gy = rng.standard_normal((5, 1, 7)).astype(dtype)
-    y = rng.standard_normal((3, 7)).astype(dtype)
-    found = HostElementwiseKernel(*RELU_GRAD)(gy, y)
-    np.testing.assert_array_equal(found, np.where(y > 0, gy, dtype(0)))
-    assert found.dtype == dtype
-
-
-def test_takes_strided_and_transposed_views(rng):
-    x = rng.standard_normal((6, 8)).astype(np.float32)
-    gy, y, out = x.T[::2], x[:, ::2].T, np.empty((6, 4), np.float32).T
-    HostElementwiseKernel(*RELU_GRAD)(gy, y, out)
-    np.testing.assert_array_equal(out, np.where(y > 0, gy, 0))
-
-
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1, 1)])
-def test_small_shapes(shape):
-    found = HostElementwiseKernel(*RELU_GRAD)(
-        np.ones(shape, np.float32), np.ones(shape, np.float32)
+def test_a_broken_kernel_is_refused_and_its_line_named():
+    kernel = HostRawKernel(
+        '#line 1 "broken.body"\n__global__ void broken(int n) {\nnosuch; }', "broken"
     )
-    np.testing.assert_array_equal(found, np.ones(shape))
-
-
-def test_flat_index_counts_over_the_broadcast_shape():
-    out = np.empty((2, 3), np.int64)
-    HostElementwiseKernel("T x", "int64 y", "y = i + (x - x)", "index")(np.ones(3, np.float32), out)
-    np.testing.assert_array_equal(out, np.arange(6).reshape(2, 3))
-
-
-def test_philox_is_numpys(rng):
-    key = rng.integers(0, 2**64, 2, np.uint64)
-    body = """unsigned long long c[4] = {(unsigned long long)i + 1, 7, 0, 0};
-      philox4x64(c, k0, k1);
-      for (int j = 0; j < 4; ++j) out[4 * i + j] = c[j]"""
-    kernel = HostElementwiseKernel("uint64 k0, uint64 k1", "raw uint64 out", body, "kat", PHILOX)
-    found = np.zeros(40, np.uint64)
-    kernel(*map(int, key), found, size=10)
-    wanted = np.random.Philox(key=key, counter=np.array([0, 7, 0, 0], np.uint64)).random_raw(40)
-    np.testing.assert_array_equal(found, wanted)
-
-
-def test_updates_in_place_with_mixed_types(rng):
-    body = "m = b1 * m + (1.0f - b1) * (float)g; p = T((float)p - lr * m)"
-    kernel = HostElementwiseKernel(
-        "T g, float32 lr, float32 b1", "T p, float32 m", body, "momentum"
-    )
-    g, p = rng.standard_normal((2, 100)).astype(np.float16)
-    m, before = np.zeros(100, np.float32), p.copy()
-    kernel(g, 0.1, np.float64(0.5), p, m)
-    np.testing.assert_allclose(m, g / np.float32(2), rtol=1e-6)
-    np.testing.assert_allclose(p, before - np.float32(0.1) * m, rtol=2e-3, atol=1e-3)
-
-
-def test_mathematics_of_each_type():
-    body = (
-        "y = T(erf(x) + log1p(exp(-abs(x))) + expm1(max(x, T(0))) + tanh(x) + rsqrt(T(1) + x * x))"
-    )
-    for dtype in (np.float16, np.float32, np.float64):
-        x = np.linspace(-3, 3, 50, dtype=dtype)
-        found = HostElementwiseKernel("T x", "T y", body, "mathematics")(x)
-        erf = np.array([math.erf(v) for v in x.astype(float)])
-        z = x.astype(np.float64)
-        wanted = erf + np.log1p(np.exp(-abs(z))) + np.expm1(np.maximum(z, 0)) + np.tanh(z)
-        wanted += (1 + z * z) ** -0.5
-        np.testing.assert_allclose(found, wanted, rtol=4 * np.finfo(dtype).eps, atol=1e-6)
-
-
-def test_a_broken_body_is_refused_and_its_line_named():
-    kernel = HostElementwiseKernel("T x", "T y", "T z = x;\ny = z + nosuch", "broken")
-    with pytest.raises(HostCompileError, match=r"broken\.operation:2:.*error.*nosuch"):
-        kernel(np.ones(3, np.float32))
-
-
-def test_type_rules_are_cupys():
-    x = np.ones(3, np.float32)
-    kernel = HostElementwiseKernel(*RELU_GRAD)
-    with pytest.raises(TypeError, match="Type is mismatched"):
-        kernel(x, x.astype(np.float64))
-    with pytest.raises(KeyError, match="S"):
-        HostElementwiseKernel("T x, S scale", "T y", "y = x * scale", "scaled")(x, 2.0)
-    with pytest.raises(ValueError, match="Loop size"):
-        HostElementwiseKernel("float32 x", "float32 y", "y = x")(1.0)
-    with pytest.raises(ValueError, match="Out shape"):
-        kernel(x, x, np.empty(1, np.float32))
-
-
-def test_raw_index_outside_is_noticed():
-    kernel = HostElementwiseKernel("raw T x", "T y", "y = x[i + 1]", "shifted")
-    with pytest.raises(RuntimeError, match="index 3 of raw parameter x, which has 3"):
-        kernel(np.ones(3, np.float32), np.empty(3, np.float32))
+    with pytest.raises(HostCompileError, match=r"broken\.body:2:.*error.*nosuch"):
+        kernel((1,), (1,), (np.int32(1),))
 
 
 def run_rows(rng, code=ROW_SUM, n=100, args=None, orders=ORDERS, threads=128):
@@ -186,6 +85,29 @@ def test_mistakes_are_noticed(rng, old, new, message):
     assert old in ROW_SUM
     with pytest.raises(RuntimeError, match=message):
         run_rows(rng, ROW_SUM.replace(old, new))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_what_is_read_outside_of_an_array_is_nan(dtype):
+    letter = {2: "__half", 4: "float", 8: "double"}[np.dtype(dtype).itemsize]
+    code = f'extern "C" __global__ void shift(const {letter}* x, {letter}* y) {{ *y = x[1]; }}'
+    x, y = np.zeros((2, 1), dtype)
+    HostRawKernel(code, "shift")((1,), (1,), (x, y))
+    assert np.isnan(y[0])
+
+
+def test_a_read_outside_that_is_written_outside_is_noticed():
+    code = 'extern "C" __global__ void copy(const float* x, float* y) { y[1] = x[1] + x[0]; }'
+    x, y = np.zeros((2, 1), np.float32)
+    with pytest.raises(RuntimeError, match="wrote outside array 1"):
+        HostRawKernel(code, "copy")((1,), (1,), (x, y))
+
+
+def test_an_integer_read_outside_depends_on_the_order():
+    code = 'extern "C" __global__ void shift(const int* x, int* y) { *y = x[1]; }'
+    x, y = np.ones((2, 1), np.int32)
+    with pytest.raises(RuntimeError, match="depends on the order"):
+        HostRawKernel(code, "shift")((1,), (1,), (x, y), orders=ORDERS)
 
 
 def test_what_nvrtc_does_not_define_is_not_defined():

@@ -61,6 +61,30 @@ def test_every_device_trains_to_the_same_numbers(cuda_device, digits):
     assert states[0] == states[1] == [46, 46]
 
 
+def test_a_gpu_learns_digits_as_the_cpu_does(cuda_device, digits):
+    """Captured, with dropout: the same accuracy, the same masks, losses that start within 1e-5."""
+    train, test = digits
+    accuracies, curves, masks = [], [], []
+    for device in ("cpu", cuda_device):
+        trainer = gn.Trainer(
+            network(device, rate=0.125), optimizer=optim.SGD(lr=0.05, momentum=0.9), seed=3
+        )
+        history = fit(trainer, train, epochs=25, batch_size=32, validation=test)
+        accuracies.append(history["val_accuracy"][-1])
+        curves.append(history["loss"])
+        net = trainer.model.train()
+        hidden = net.backend.upload(np.ones((64, 32), np.float32))
+        masks.append(
+            [layer(hidden).numpy() != 0 for layer in net.layers if type(layer) is nn.Dropout]
+        )
+    assert min(accuracies) > 0.95
+    assert abs(accuracies[0] - accuracies[1]) < 0.01
+    np.testing.assert_allclose(curves[1][:2], curves[0][:2], rtol=1e-5)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=2e-2)
+    assert len(masks[0]) == 2
+    np.testing.assert_array_equal(masks[1], masks[0])
+
+
 def test_float64_on_two_devices_for_20_steps(cuda_device, digits):
     train, _ = digits
     states = []

@@ -1,0 +1,391 @@
+"""Matrix products with epilogues through cuBLASLt, called with ctypes.
+
+CuPy refuses its own matrix product while a stream is captured; cuBLASLt does not. How a product of
+row-major arrays becomes one of column-major matrices is told in `cublaslt_request`: cuBLASLt's A is
+`b`, its B is `a`, and its C and D are `out`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ctypes import (
+    byref,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from gpunn.backends.cublaslt_request import (
+    HALF,
+    Compute,
+    DataType,
+    Operands,
+    Refusal,
+    Request,
+    epilogue_of,
+    request_of,
+    traits,
+)
+from gpunn.errors import GpunnError
+from gpunn.typing import Array
+
+LOG = logging.getLogger(__name__)
+
+
+class Status(IntEnum):
+    """`cublasStatus_t`."""
+
+    SUCCESS = 0
+    NOT_INITIALIZED = 1
+    ALLOC_FAILED = 3
+    INVALID_VALUE = 7
+    ARCH_MISMATCH = 8
+    MAPPING_ERROR = 11
+    EXECUTION_FAILED = 13
+    INTERNAL_ERROR = 14
+    NOT_SUPPORTED = 15
+    LICENSE_ERROR = 16
+
+
+class ReductionScheme(IntEnum):
+    """`cublasLtReductionScheme_t`: how the parts of a product that was split along K are added."""
+
+    NONE = 0
+    COMPUTE_TYPE = 2
+    OUTPUT_TYPE = 4
+
+
+class Attribute(IntEnum):
+    """`cublasLtMatmulDescAttributes_t`."""
+
+    TRANSA = 3
+    TRANSB = 4
+    EPILOGUE = 7
+    BIAS_POINTER = 8
+    EPILOGUE_AUX_POINTER = 11
+    EPILOGUE_AUX_LD = 12
+    EPILOGUE_AUX_DATA_TYPE = 22
+    BIAS_DATA_TYPE = 26
+
+
+class Preference(IntEnum):
+    """`cublasLtMatmulPreferenceAttributes_t`."""
+
+    MAX_WORKSPACE_BYTES = 1
+    REDUCTION_SCHEME_MASK = 3
+    MIN_ALIGNMENT_A_BYTES = 5
+    MIN_ALIGNMENT_B_BYTES = 6
+    MIN_ALIGNMENT_C_BYTES = 7
+    MIN_ALIGNMENT_D_BYTES = 8
+
+
+class MatmulAlgo(ctypes.Structure):
+    """`cublasLtMatmulAlgo_t`: plain data, with no pointer in it."""
+
+    _fields_ = (("data", c_uint64 * 8),)
+
+
+class HeuristicResult(ctypes.Structure):
+    """`cublasLtMatmulHeuristicResult_t`."""
+
+    _fields_ = (
+        ("algo", MatmulAlgo),
+        ("workspaceSize", c_size_t),
+        ("state", c_int),
+        ("wavesCount", c_float),
+        ("reserved", c_int * 4),
+    )
+
+
+_SET = (c_void_p, c_int, c_void_p, c_size_t)
+SIGNATURES: dict[str, tuple[Any, ...]] = {  # every function returns a status
+    "cublasLtCreate": (c_void_p,),
+    "cublasLtDestroy": (c_void_p,),
+    "cublasLtMatmulDescCreate": (c_void_p, c_int, c_int),
+    "cublasLtMatmulDescSetAttribute": _SET,
+    "cublasLtMatmulDescDestroy": (c_void_p,),
+    "cublasLtMatrixLayoutCreate": (c_void_p, c_int, c_uint64, c_uint64, c_int64),
+    "cublasLtMatrixLayoutDestroy": (c_void_p,),
+    "cublasLtMatmulPreferenceCreate": (c_void_p,),
+    "cublasLtMatmulPreferenceSetAttribute": _SET,
+    "cublasLtMatmulPreferenceDestroy": (c_void_p,),
+    "cublasLtMatmulAlgoGetHeuristic": (*(c_void_p,) * 7, c_int, c_void_p, c_void_p),
+    "cublasLtMatmul": (*(c_void_p,) * 14, c_size_t, c_void_p),
+}
+STATUS_NAMES = {status.value: status.name for status in Status}
+
+
+class LibraryNotFound(Exception):
+    """cuBLASLt cannot be used; the text says why."""
+
+
+class CublasLtError(GpunnError, RuntimeError):
+    """cuBLASLt answered with a status other than success."""
+
+
+class Plan(NamedTuple):
+    """Descriptors and the algorithm for one kind of product."""
+
+    descriptor: c_void_p
+    a: c_void_p
+    b: c_void_p
+    d: c_void_p
+    algorithm: MatmulAlgo
+    one: Any
+    zero: Any
+
+
+class CublasLt:
+    """cuBLASLt on the CUDA device that is current when it is made.
+
+    Plans are kept for each combination of shapes, layouts, types, alignments and epilogue. All
+    products share one workspace, so those of one object must follow each other on the device: use
+    one stream at a time. Keep the object as long as a graph that was captured with it.
+
+    Args:
+        library: the functions of cuBLASLt: a `ctypes.CDLL`, or what a test puts in its place.
+        xp: the module `cupy`.
+
+    Raises:
+        CublasLtError: cuBLASLt cannot make a handle on this device.
+    """
+
+    WORKSPACE_BYTES = 32 << 20
+
+    def __init__(self, library: Any, xp: Any) -> None:
+        if isinstance(library, ctypes.CDLL):
+            for name, types in SIGNATURES.items():
+                function = getattr(library, name)
+                function.argtypes, function.restype = types, c_int
+        self._library, self._xp = library, xp
+        self._plans: dict[tuple[Any, ...], Plan | None] = {}
+        self._workspace: Array | None = None
+        self._lock = threading.Lock()  # ctypes releases the interpreter between pointer and product
+        self._resources = ExitStack()
+        self._handle = self._new(self._resources, "")
+        self._finalizer = weakref.finalize(self, self._resources.close)
+        # At exit the driver may be gone before us, and the process's end frees everything anyway.
+        self._finalizer.atexit = False
+
+    @classmethod
+    def find(cls, xp: Any) -> CublasLt:
+        """The cuBLASLt that NVIDIA's own finder, on which CuPy depends, knows.
+
+        Raises:
+            LibraryNotFound: the finder or the library is missing.
+            CublasLtError: the library cannot use this device.
+        """
+        try:
+            pathfinder = importlib.import_module("cuda.pathfinder")
+        except ImportError as error:
+            raise LibraryNotFound(f"cuda.pathfinder cannot be imported ({error})") from error
+        try:
+            path = pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path
+            if path is None:  # CDLL(None) would be this process, not the library
+                raise LibraryNotFound("cuda.pathfinder gives no path for cuBLASLt")
+            library = ctypes.CDLL(path)
+        except (RuntimeError, OSError) as error:
+            raise LibraryNotFound(f"cuBLASLt cannot be loaded ({error})") from error
+        return cls(library, xp)
+
+    def close(self) -> None:
+        """Free the handle, the descriptors and the workspace; the object cannot be used again."""
+        self._finalizer()
+        self._workspace = None
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        *,
+        epilogue: str = "none",
+        bias: Array | None = None,
+        aux: Array | None = None,
+        tf32: bool = False,
+    ) -> bool:
+        """Write epilogue(a @ b) to `out`, on the current stream, captured or not.
+
+        The epilogues, where y = a @ b:
+
+        - none: y
+        - bias: y + bias
+        - relu_bias: relu(y + bias)
+        - relu_aux_bias: relu(y + bias); aux becomes the mask, one bit an element, y + bias > 0
+        - gelu_aux_bias: gelu(y + bias), in the tanh form; aux becomes y + bias
+        - drelu_bgrad: y where the mask aux is set, 0 elsewhere; bias becomes its sum over rows
+        - dgelu_bgrad: y times gelu'(aux); bias becomes its sum over rows
+        - bias_grad: y; bias becomes the sum of `b` over rows
+
+        Args:
+            a: (M, K), row-major with any pitch, or the transpose of such an array; float16,
+                bfloat16, float32 or float64.
+            b: (K, N), likewise, of the same dtype.
+            out: (M, N), row-major with any pitch; of the same dtype, or float32 for half factors.
+            epilogue: one of the above.
+            bias: (N,), contiguous; of the dtype of `out`, or of another if cuBLASLt takes it.
+            aux: for a ReLU a uint8 array of `cublaslt_request.mask_shape(M, N)`; for a GELU (M, N),
+                row-major with a pitch that is a multiple of 8 elements, of a dtype as `bias`.
+            tf32: let float32 factors be rounded to TensorFloat-32; other types stay as they are.
+
+        Returns:
+            Whether it was done. False, with nothing written, where cuBLASLt has no algorithm or
+            the arrays are none of the above, empty ones included.
+
+        Raises:
+            ArgumentError: an epilogue without its bias or aux, or with one that it does not take.
+            UnknownNameError: no such epilogue.
+            CublasLtError: a planned product failed, or the object was closed.
+
+        Numerics:
+            Accumulated in float32, or float64 for float64. Where a product is split along K, its
+            parts are added in a step of their own. The ReLU of NaN is 0 in some versions.
+        """
+        kind = epilogue_of(epilogue, bias, aux)
+        arrays = Operands(a, b, out, bias, aux)
+        key = (kind, tf32, *map(traits, arrays))
+        with self._lock:
+            if not self._finalizer.alive:
+                raise CublasLtError("got a product after close(): make a new CublasLt")
+            if key not in self._plans:
+                # Host work only, so legal in a capture; a warm-up step should have done it before.
+                self._plans[key] = self._plan_or_none(arrays, tf32, epilogue)
+            plan = self._plans[key]
+            if plan is None:
+                return False
+            try:
+                self._run(plan, arrays)
+            except CublasLtError as error:
+                raise CublasLtError(
+                    f"{error} in the planned product {arrays}, epilogue {epilogue}: run it again "
+                    "with CUBLASLT_LOG_LEVEL=5 in the environment to see what is objected to"
+                ) from error
+        return True
+
+    def _run(self, plan: Plan, arrays: Operands) -> None:
+        if self._workspace is None:  # here and not in __init__: it is much for a mere trial
+            self._workspace = self._xp.empty(self.WORKSPACE_BYTES, self._xp.uint8)
+        self._point(plan.descriptor, arrays)
+        out = c_void_p(arrays.out.data.ptr)
+        self._call(
+            "cublasLtMatmul",
+            *(self._handle, plan.descriptor, byref(plan.one)),
+            *(c_void_p(arrays.b.data.ptr), plan.a),
+            *(c_void_p(arrays.a.data.ptr), plan.b),
+            byref(plan.zero),
+            *(out, plan.d),  # C is D: it is not read, as beta is 0
+            *(out, plan.d),
+            byref(plan.algorithm),
+            *(c_void_p(self._workspace.data.ptr), self.WORKSPACE_BYTES),
+            c_void_p(self._xp.cuda.get_current_stream().ptr),
+        )
+
+    def _plan_or_none(self, arrays: Operands, tf32: bool, epilogue: str) -> Plan | None:
+        """A plan, or None with the reason in the log: what was refused is not asked for again."""
+        with ExitStack() as descriptors:  # those of a plan that fails half-way are freed here
+            try:
+                plan = self._plan(descriptors, arrays, request_of(arrays, tf32, epilogue))
+            except (Refusal, CublasLtError) as reason:
+                LOG.debug("cuBLASLt does not do %s, epilogue %s: %s", arrays, epilogue, reason)
+                return None
+            self._resources.callback(descriptors.pop_all().close)
+        return plan
+
+    def _plan(self, descriptors: ExitStack, arrays: Operands, request: Request) -> Plan:
+        double = request.compute is Compute.COMPUTE_64F
+        scale = DataType.R_64F if double else DataType.R_32F
+        number = c_double if double else c_float
+        descriptor = self._new(descriptors, "MatmulDesc", request.compute, scale)
+        for attribute, value in _attributes(request):
+            self._set("MatmulDesc", descriptor, attribute, value)
+        # The heuristic does not follow these pointers but looks at how they are aligned.
+        self._point(descriptor, arrays)
+        a, b, d = (
+            self._new(descriptors, "MatrixLayout", view.data_type, view.rows, view.columns, view.ld)
+            for view in (request.a, request.b, request.d)
+        )
+        algorithm = self._choose(request, descriptor, a, b, d, d)
+        return Plan(descriptor, a, b, d, algorithm, number(1), number(0))
+
+    def _choose(self, request: Request, *problem: c_void_p) -> MatmulAlgo:
+        found, count = HeuristicResult(), c_int(0)
+        with ExitStack() as stack:
+            preference = self._new(stack, "MatmulPreference")
+            for attribute, value in _preferences(request, self.WORKSPACE_BYTES):
+                self._set("MatmulPreference", preference, attribute, value)
+            self._call(
+                "cublasLtMatmulAlgoGetHeuristic",
+                *(self._handle, *problem, preference),
+                *(1, byref(found), byref(count)),
+            )
+        if not count.value or found.state:
+            raise Refusal(f"the heuristic offers no algorithm (state {found.state})")
+        algorithm: MatmulAlgo = found.algo
+        return algorithm
+
+    def _point(self, descriptor: c_void_p, arrays: Operands) -> None:
+        """Tell a descriptor where bias and aux lie."""
+        for attribute, array in (
+            (Attribute.BIAS_POINTER, arrays.bias),
+            (Attribute.EPILOGUE_AUX_POINTER, arrays.aux),
+        ):
+            if array is not None:
+                self._set("MatmulDesc", descriptor, attribute, c_void_p(array.data.ptr))
+
+    def _new(self, stack: ExitStack, kind: str, *args: Any) -> c_void_p:
+        """A handle or descriptor, destroyed with `stack`."""
+        made = c_void_p()
+        self._call(f"cublasLt{kind}Create", byref(made), *args)
+        stack.callback(getattr(self._library, f"cublasLt{kind}Destroy"), made)
+        return made
+
+    def _set(self, kind: str, descriptor: c_void_p, attribute: IntEnum, value: Any) -> None:
+        size_bytes = ctypes.sizeof(value)
+        self._call(f"cublasLt{kind}SetAttribute", descriptor, attribute, byref(value), size_bytes)
+
+    def _call(self, name: str, *args: Any) -> None:
+        status = getattr(self._library, name)(*args)
+        if status:
+            meaning = STATUS_NAMES.get(status, "unknown")
+            raise CublasLtError(f"got status {status} ({meaning}) from {name}, expected 0")
+
+
+def _attributes(request: Request) -> Iterator[tuple[Attribute, Any]]:
+    """What a descriptor is told beside its pointers."""
+    yield Attribute.TRANSA, c_int32(request.a.operation)
+    yield Attribute.TRANSB, c_int32(request.b.operation)
+    yield Attribute.EPILOGUE, c_uint32(request.epilogue)
+    if request.bias_type is not request.d.data_type:  # the default
+        yield Attribute.BIAS_DATA_TYPE, c_int32(request.bias_type)
+    if request.aux_ld:
+        yield Attribute.EPILOGUE_AUX_LD, c_int64(request.aux_ld)
+    if request.aux_type is not request.d.data_type:
+        yield Attribute.EPILOGUE_AUX_DATA_TYPE, c_int32(request.aux_type)
+
+
+def _preferences(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:
+    """What an algorithm must keep to."""
+    yield Preference.MAX_WORKSPACE_BYTES, c_uint64(workspace_bytes)
+    # Of the ways to add the parts of a product that was split along K, the one in place is left
+    # out, as nothing promises its order. Kept in the output's type, the parts of a half result
+    # would be rounded, or overflow, before they are added.
+    schemes = ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE
+    if request.d.data_type not in HALF:
+        schemes |= ReductionScheme.OUTPUT_TYPE
+    yield Preference.REDUCTION_SCHEME_MASK, c_uint32(schemes)
+    for letter, alignment in zip("ABCD", request.alignments, strict=True):
+        yield Preference[f"MIN_ALIGNMENT_{letter}_BYTES"], c_uint32(alignment)

@@ -1,0 +1,243 @@
+"""A row-major product of arrays in the words of cuBLASLt, or why it has no words for it.
+
+cuBLASLt knows column-major matrices only. A row-major matrix is, in its memory, a column-major
+transpose, so that out = a @ b is asked for as out^T = b^T @ a^T: cuBLASLt's A is `b`, its B is `a`,
+and a row of its D is a column of `out`. Nothing is copied for it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from gpunn.errors import ArgumentError, lookup
+from gpunn.typing import Array, Shape
+
+MAX_ALIGNMENT_BYTES = 256  # what cuBLASLt assumes unless told; no algorithm asks for more
+MASK_BITS = 128  # the row of a ReLU's mask is a whole number of these
+AUX_ELEMENTS = 8  # and the row of a GELU's stored input of these
+
+
+class DataType(IntEnum):
+    """`cudaDataType`."""
+
+    R_32F = 0
+    R_64F = 1
+    R_16F = 2
+    R_16BF = 14
+
+
+class Compute(IntEnum):
+    """`cublasComputeType_t`."""
+
+    COMPUTE_32F = 68
+    COMPUTE_64F = 70
+    COMPUTE_32F_FAST_TF32 = 77
+
+
+class Operation(IntEnum):
+    """`cublasOperation_t`."""
+
+    OP_N = 0
+    OP_T = 1
+
+
+class Epilogue(IntEnum):
+    """`cublasLtEpilogue_t`."""
+
+    DEFAULT = 1
+    BIAS = 4
+    RELU_BIAS = 6
+    RELU_AUX_BIAS = 134
+    DRELU_BGRAD = 152
+    GELU_AUX_BIAS = 164
+    DGELU_BGRAD = 208
+    BGRADA = 256
+
+
+EPILOGUES = {
+    "none": Epilogue.DEFAULT,
+    "bias": Epilogue.BIAS,
+    "relu_bias": Epilogue.RELU_BIAS,
+    "relu_aux_bias": Epilogue.RELU_AUX_BIAS,
+    "gelu_aux_bias": Epilogue.GELU_AUX_BIAS,
+    "drelu_bgrad": Epilogue.DRELU_BGRAD,
+    "dgelu_bgrad": Epilogue.DGELU_BGRAD,
+    "bias_grad": Epilogue.BGRADA,
+}
+GELUS = (Epilogue.GELU_AUX_BIAS, Epilogue.DGELU_BGRAD)
+WITH_AUX = (*GELUS, Epilogue.RELU_AUX_BIAS, Epilogue.DRELU_BGRAD)
+R_32F, R_64F = DataType.R_32F, DataType.R_64F
+HALF = (DataType.R_16F, DataType.R_16BF)
+DATA_TYPES = {
+    "float16": DataType.R_16F,
+    "bfloat16": DataType.R_16BF,
+    "float32": DataType.R_32F,
+    "float64": DataType.R_64F,
+}
+
+
+class Refusal(Exception):
+    """Why cuBLASLt does not do a product; never leaves `CublasLt.matmul`."""
+
+
+class Operands(NamedTuple):
+    """The arrays of one product; bias and aux where the epilogue has them."""
+
+    a: Array
+    b: Array
+    out: Array
+    bias: Array | None
+    aux: Array | None
+
+    def __str__(self) -> str:
+        a, b, out = (f"{x.shape} {x.dtype.name}" for x in (self.a, self.b, self.out))
+        return f"{a} @ {b} -> {out}"
+
+
+class View(NamedTuple):
+    """The column-major matrix in the memory of an array.
+
+    Attributes:
+        data_type: of its elements.
+        rows: elements that lie side by side.
+        columns: how many of such runs.
+        ld: elements from the start of one run to that of the next.
+        operation: OP_N if it is the transpose of the array, OP_T if it is the array itself.
+    """
+
+    data_type: DataType
+    rows: int
+    columns: int
+    ld: int
+    operation: Operation
+
+
+class Request(NamedTuple):
+    """One product in the words of cuBLASLt; `aux_ld` is in bits for a mask, 0 without an aux."""
+
+    epilogue: Epilogue
+    compute: Compute
+    a: View
+    b: View
+    d: View
+    alignments: tuple[int, ...]
+    bias_type: DataType
+    aux_ld: int
+    aux_type: DataType
+
+
+def mask_shape(rows: int, columns: int) -> tuple[int, int]:
+    """The shape of the uint8 mask of a ReLU whose result has so many rows and columns."""
+    return rows, -(-columns // MASK_BITS) * (MASK_BITS // 8)
+
+
+def epilogue_of(name: str, bias: Array | None, aux: Array | None) -> Epilogue:
+    """The epilogue with this name.
+
+    Raises:
+        UnknownNameError: there is none.
+        ArgumentError: it needs a bias or an aux that is missing, or takes none.
+    """
+    epilogue = lookup("epilogue", name, EPILOGUES)
+    needed = {"bias": epilogue is not Epilogue.DEFAULT, "aux": epilogue in WITH_AUX}
+    for companion, array in (("bias", bias), ("aux", aux)):
+        got, expected = array is not None, needed[companion]
+        if got != expected:
+            raise ArgumentError(
+                f"got {'a' if got else 'no'} {companion} with epilogue {name!r}, which "
+                f"{'needs' if expected else 'takes'} {'one' if expected else 'none'}: "
+                f"{'pass' if expected else 'leave out'} {companion}"
+            )
+    return epilogue
+
+
+def traits(array: Array | None) -> Any:
+    """What of an array a plan depends on, as a key."""
+    if array is None:
+        return None
+    return array.shape, array.strides, array.dtype, _alignment(array)
+
+
+def _alignment(array: Array) -> int:
+    """The largest power of two that divides the address, in bytes, at most 256."""
+    return int(min(array.data.ptr & -array.data.ptr, MAX_ALIGNMENT_BYTES))
+
+
+def request_of(arrays: Operands, tf32: bool, epilogue: str) -> Request:
+    """The product in cuBLASLt's words.
+
+    Raises:
+        Refusal: the layouts, shapes or dtypes are none that cuBLASLt is asked for.
+    """
+    kind = EPILOGUES[epilogue]
+    a, b, d = (_column_major(array) for array in (arrays.b, arrays.a, arrays.out))
+    if d.operation is not Operation.OP_N:
+        raise Refusal("out is not row-major")
+    (m, k), (depth, n) = arrays.a.shape, arrays.b.shape
+    if k != depth or arrays.out.shape != (m, n):
+        raise Refusal("the shapes do not fit each other")
+    if a.data_type is not b.data_type:
+        raise Refusal("the factors differ in dtype")
+    if d.data_type is not a.data_type and not (a.data_type in HALF and d.data_type is R_32F):
+        raise Refusal("out has neither the dtype of the factors nor float32 for half ones")
+    compute = Compute.COMPUTE_64F if a.data_type is R_64F else Compute.COMPUTE_32F
+    if tf32 and a.data_type is R_32F:
+        compute = Compute.COMPUTE_32F_FAST_TF32
+    return Request(
+        *(kind, compute, a, b, d),
+        alignments=tuple(map(_alignment, (arrays.b, arrays.a, arrays.out, arrays.out))),
+        bias_type=d.data_type if arrays.bias is None else _bias_type(arrays.bias, n),
+        aux_ld=0 if arrays.aux is None else _aux_ld(kind, arrays.aux, m, n),
+        aux_type=_data_type(arrays.aux) if kind in GELUS else d.data_type,
+    )
+
+
+def _data_type(array: Array) -> DataType:
+    found = DATA_TYPES.get(array.dtype.name)
+    if found is None:
+        raise Refusal(f"{array.dtype.name} is none of {', '.join(DATA_TYPES)}")
+    return found
+
+
+def _column_major(array: Array) -> View:
+    if array.ndim != 2 or 0 in array.shape:
+        raise Refusal(f"shape {array.shape} is no matrix with elements")
+    data_type, (rows, columns) = _data_type(array), array.shape
+    ld = _pitch(array.shape, array.strides, array.itemsize)
+    if ld:
+        return View(data_type, columns, rows, ld, Operation.OP_N)
+    ld = _pitch(array.shape[::-1], array.strides[::-1], array.itemsize)
+    if ld:
+        return View(data_type, rows, columns, ld, Operation.OP_T)
+    raise Refusal(f"strides {array.strides} are neither row-major nor their transpose")
+
+
+def _pitch(shape: Shape, strides: Shape, itemsize: int) -> int:
+    """Elements from row to row of a row-major matrix, 0 for any other."""
+    (rows, columns), (down, across) = shape, strides
+    if columns > 1 and across != itemsize:
+        return 0
+    if rows == 1:  # NumPy and CuPy leave any number in a stride that is never used
+        return columns
+    return 0 if down % itemsize or down < columns * itemsize else down // itemsize
+
+
+def _bias_type(bias: Array, size: int) -> DataType:
+    if bias.shape != (size,) or (size > 1 and bias.strides[0] != bias.itemsize):
+        raise Refusal(f"a bias of shape {bias.shape} and strides {bias.strides}")
+    return _data_type(bias)
+
+
+def _aux_ld(kind: Epilogue, aux: Array, m: int, n: int) -> int:
+    """The pitch of a GELU's input in elements, of a mask in bits."""
+    if kind in GELUS:
+        unit, multiple, fits = 1, AUX_ELEMENTS, aux.shape == (m, n)
+    else:
+        unit, multiple = 8, MASK_BITS
+        fits = aux.ndim == 2 and aux.dtype == "uint8" and aux.shape[0] == m
+        fits = fits and unit * aux.shape[1] >= n
+    ld = unit * _pitch(aux.shape, aux.strides, aux.itemsize) if fits else 0
+    if not ld or ld % multiple:
+        raise Refusal(f"aux has shape {aux.shape}, strides {aux.strides}, dtype {aux.dtype.name}")
+    return ld

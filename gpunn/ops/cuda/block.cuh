@@ -1,0 +1,198 @@
+// What the row kernels share. S is the type that arrays are stored in, T the one computed in. Every
+// sum is taken in an order that the launch's shape alone decides: the same bits each time.
+
+// rows --------------------------------------------------------------------------------------------
+
+struct Row { int at, lane, lanes; };  // a row, and which of the threads that work on it this one is
+
+// A row of WARP_COLUMNS or fewer belongs to a warp, a longer one to the block. The last block's
+// last warps may have no row; they may leave before a fold, which is the warp's own then.
+__device__ inline Row this_row(int columns) {
+  const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  if (columns > WARP_COLUMNS) return {(int)blockIdx.x, (int)threadIdx.x, (int)blockDim.x};
+  return {(int)blockIdx.x * warps + warp, lane, 32};
+}
+
+struct Sum {
+  static __device__ inline T none() { return (T)0; }
+  static __device__ inline T both(T a, T b) { return a + b; }
+};
+
+struct Max {
+  static __device__ inline T none() { return log((T)0); }  // -infinity
+  static __device__ inline T both(T a, T b) { return b > a || b != b ? b : a; }  // NaN stays
+};
+
+template <class Fold>
+__device__ inline T warp_fold(T v) {
+  for (int o = 16; o; o >>= 1) v = Fold::both(v, __shfl_xor_sync(0xffffffffu, v, o));
+  return v;
+}
+
+constexpr int ROW_PARTS = 33;  // one of each warp, and the whole
+
+// Of all lanes of the row, given to all of them; part has room for ROW_PARTS.
+template <class Fold>
+__device__ inline T row_fold(T v, const Row& row, T* part) {
+  v = warp_fold<Fold>(v);
+  if (row.lanes == 32) return v;
+  const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  if (lane == 0) part[warp] = v;
+  __syncthreads();
+  if (warp == 0) {
+    v = warp_fold<Fold>(lane < warps ? part[lane] : Fold::none());
+    if (lane == 0) part[32] = v;
+  }
+  __syncthreads();
+  return part[32];
+}
+
+// Writes the losses of the block's rows, of which the first lane of each row has its own; and, in
+// the block that arrives last, total = sum_n loss[n] / divisor. Every thread calls it. One thread
+// writes all losses of a block: its fence is then before its ticket for each of them.
+static __device__ void add_up(
+    T own, const Row& row, T* loss, int rows, T* total, T divisor, T* part, unsigned int* ticket) {
+  __shared__ bool last;
+  const int each = row.lanes == 32 ? blockDim.x >> 5 : 1, first = (int)blockIdx.x * each;
+  if (row.lane == 0) part[row.at - first] = own;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int r = first; r < first + each && r < rows; ++r) loss[r] = part[r - first];
+    __threadfence();
+    last = atomicAdd(ticket, 1u) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  T sum = 0;
+  for (int n = threadIdx.x; n < rows; n += blockDim.x) sum += ((const volatile T*)loss)[n];
+  sum = row_fold<Sum>(sum, {0, (int)threadIdx.x, (int)blockDim.x}, part);
+  if (threadIdx.x == 0) {
+    *total = sum / divisor;
+    *ticket = 0;
+  }
+}
+
+// columns -----------------------------------------------------------------------------------------
+
+constexpr int PACK = 16 / sizeof(S);        // columns of a thread
+constexpr int WIDTH = TILE_LANES * PACK;    // columns of a block
+constexpr int TILE_PARTS = 33 * WIDTH;      // the whole, and one of each warp
+struct alignas(16) Pack { S v[PACK]; };
+struct Columns { T v[PACK]; };
+
+// TILE_LANES lanes lie side by side, and the rows are dealt to the others. Packed: a lane's columns
+// are neighbours and one load of 16 bytes; else they are TILE_LANES apart, so that lanes are.
+struct Tile { int first, lane, row, step; bool packed; };
+
+__device__ inline bool aligned(const void* p) { return (size_t)p % 16 == 0; }
+
+__device__ inline Tile this_tile(int columns, bool vectors) {
+  const int thread = threadIdx.x;
+  return {(int)blockIdx.x * WIDTH, thread % TILE_LANES, thread / TILE_LANES,
+          (int)blockDim.x / TILE_LANES, vectors && columns % PACK == 0};
+}
+
+// Where the lane's column j is within the tile.
+__device__ inline int place(const Tile& tile, int j) {
+  return tile.packed ? tile.lane * PACK + j : j * TILE_LANES + tile.lane;
+}
+
+// A row's columns; past the last one, which is nobody's, what the last ones hold.
+__device__ inline Columns load(const Tile& tile, const S* row, int columns) {
+  Columns c;
+  if (tile.packed) {
+    const Pack pack = *(const Pack*)(row + min(tile.first + place(tile, 0), columns - PACK));
+    for (int j = 0; j < PACK; ++j) c.v[j] = (T)pack.v[j];
+  } else {
+    for (int j = 0; j < PACK; ++j) c.v[j] = (T)row[min(tile.first + place(tile, j), columns - 1)];
+  }
+  return c;
+}
+
+// What an array (columns,) of type V holds for them.
+template <class V>
+__device__ inline Columns load_each(const Tile& tile, const V* array, int columns) {
+  Columns c;
+  for (int j = 0; j < PACK; ++j) c.v[j] = (T)array[min(tile.first + place(tile, j), columns - 1)];
+  return c;
+}
+
+__device__ inline void store(const Tile& tile, S* row, int columns, const Columns& c) {
+  if (tile.packed) {
+    const int at = tile.first + place(tile, 0);
+    Pack pack;
+    for (int j = 0; j < PACK; ++j) pack.v[j] = (S)c.v[j];
+    if (at < columns) *(Pack*)(row + at) = pack;
+    return;
+  }
+  for (int j = 0; j < PACK; ++j) {
+    const int at = tile.first + place(tile, j);
+    if (at < columns) row[at] = (S)c.v[j];
+  }
+}
+
+// How many rows a thread asks for before it uses the first: one at a time would wait for each.
+constexpr int AHEAD = PACK > 4 ? 2 : 4;
+
+// Calls use(v, n) with the lane's columns of every row n of x that this thread works on.
+template <class Use>
+__device__ inline void each_row(const Tile& tile, const S* x, int columns, int rows, Use use) {
+  for (int n = tile.row; n < rows; n += AHEAD * tile.step) {
+    Columns v[AHEAD];
+    for (int j = 0; j < AHEAD; ++j) {
+      v[j] = load(tile, x + (size_t)min(n + j * tile.step, rows - 1) * columns, columns);
+    }
+    for (int j = 0; j < AHEAD; ++j) {
+      const int at = n + j * tile.step;
+      if (at < rows) use(v[j], at);
+    }
+  }
+}
+
+// The same for two matrices: use(v, w, n).
+template <class Use>
+__device__ inline void each_pair(const Tile& tile, const S* x, const S* z, int columns, int rows,
+                                 Use use) {
+  for (int n = tile.row; n < rows; n += 2 * tile.step) {
+    const size_t one = (size_t)n * columns, other = (size_t)min(n + tile.step, rows - 1) * columns;
+    const Columns v = load(tile, x + one, columns), w = load(tile, z + one, columns);
+    const Columns second = load(tile, x + other, columns), third = load(tile, z + other, columns);
+    use(v, w, n);
+    const int at = n + tile.step;
+    if (at < rows) use(second, third, at);
+  }
+}
+
+// The sums over the block's rows: part[k], room for TILE_PARTS, is that of the tile's column k.
+__device__ inline void tile_sum(const Tile& tile, const Columns& c, T* part) {
+  const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5;
+  for (int j = 0; j < PACK; ++j) {
+    T v = c.v[j];
+    for (int o = TILE_LANES; o < 32; o <<= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+    if (tile.row % (32 / TILE_LANES) == 0) part[(1 + warp) * WIDTH + place(tile, j)] = v;
+  }
+  __syncthreads();
+  for (int k = threadIdx.x; k < WIDTH; k += blockDim.x) {
+    T v = 0;
+    for (int w = 0; w < warps; ++w) v += part[(1 + w) * WIDTH + k];
+    part[k] = v;
+  }
+  __syncthreads();
+}
+
+// The lane's share of what tile_sum left.
+__device__ inline Columns summed(const Tile& tile, const T* part) {
+  Columns c;
+  for (int j = 0; j < PACK; ++j) c.v[j] = part[place(tile, j)];
+  return c;
+}
+
+// Writes to a (columns,) array what tile_sum left.
+template <class V>
+__device__ inline void store_sums(const Tile& tile, V* array, int columns, const T* part) {
+  for (int k = threadIdx.x; k < WIDTH; k += blockDim.x) {
+    const int at = tile.first + k;
+    if (at < columns) array[at] = (V)part[k];
+  }
+}

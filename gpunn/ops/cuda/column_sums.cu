@@ -1,0 +1,25 @@
+// The sums of the columns of x (N, H), added up in T: out[h] = sum_n x[n, h].
+
+template <class R>
+__device__ inline void sum_columns(const S* x, R* out, int columns, int rows, T* part) {
+  const Tile tile = this_tile(columns, aligned(x));
+  Columns sum = {};
+  each_row(tile, x, columns, rows, [&](const Columns& v, int) {
+    for (int j = 0; j < PACK; ++j) sum.v[j] += v.v[j];
+  });
+  tile_sum(tile, sum, part);
+  store_sums(tile, out, columns, part);
+}
+
+extern "C" __global__ void __launch_bounds__(512) column_sums(
+    const S* x, S* out, int columns, int rows) {
+  __shared__ T part[TILE_PARTS];
+  sum_columns(x, out, columns, rows, part);
+}
+
+// Not rounded to S at the end: for a gradient that is kept wider than what it is computed from.
+extern "C" __global__ void __launch_bounds__(512) column_sums_wide(
+    const S* x, T* out, int columns, int rows) {
+  __shared__ T part[TILE_PARTS];
+  sum_columns(x, out, columns, rows, part);
+}

@@ -1,0 +1,215 @@
+"""Losses of rows of scores. Every one says what an individual loss is: that of one row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import op
+from gpunn.autograd.engine import Backward
+from gpunn.backends import Backend, RowKernel, computed
+from gpunn.errors import DataError, DTypeError, ShapeError
+from gpunn.ops.loss import LOSSES, TARGETS, Reduction, as_prediction, no_target_gradient
+from gpunn.typing import Array
+
+
+def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ShapeError(
+            f"got scores of shape {scores.shape} and labels of shape {labels.shape} in {name}; "
+            f"expected (N, C) and (N,): {scores.shape[0]} labels, or one-hot rows"
+        )
+    if np.dtype(labels.dtype).kind not in "iu":
+        raise DTypeError(
+            f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
+            "astype('int64'), or one-hot rows"
+        )
+    if b.synchronous and labels.size:  # elsewhere the kernel answers with NaN, unread until asked
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= scores.shape[1]:
+            row = int(np.argmax((labels < 0) | (labels >= scores.shape[1])))
+            raise DataError(
+                f"got label {int(labels[row])} in row {row} in {name}; expected 0 to "
+                f"{scores.shape[1] - 1}: widen the last layer or mend the labels"
+            )
+
+
+def _row_loss(
+    b: Backend,
+    kernel: RowKernel,
+    scores: Array,
+    labels: Array,
+    how: Reduction,
+    *numbers: float,
+) -> tuple[Array, Array, Array]:
+    """Row losses, their reduced sum and their gradients for integer labels, in one launch."""
+    labels = b.xp.ascontiguousarray(labels.astype(np.int64, copy=False))
+    kind = computed(scores.dtype)
+    losses, gradients = b.empty(scores.shape[:1], kind), b.empty(scores.shape, scores.dtype)
+    total = b.empty((), kind)
+    arrays = (b.xp.ascontiguousarray(scores), labels, losses, gradients, total)
+    numbers = (*numbers, float(how.divisor), how.scale)
+    b.launch_matrix(kernel, scores.shape, scores.dtype, *arrays, *numbers)
+    return losses, total, gradients
+
+
+def _finish(loss: Array, gradients: Array, total: Array, divisor: float, scale: float) -> None:
+    """What the NumPy bodies of row losses end with."""
+    if scale != 1:
+        np.multiply(gradients, scale, out=gradients)
+    np.sum(loss, out=total)
+    total /= divisor
+
+
+def _softmax_rows(
+    z: Array,
+    labels: Array,
+    loss: Array,
+    gz: Array,
+    total: Array,
+    divisor: float,
+    scale: float,
+    classes: int,
+    count: int,
+) -> None:
+    rows = np.arange(count)
+    np.subtract(z, np.max(z, axis=1, keepdims=True), out=gz)
+    np.negative(gz[rows, labels], out=loss)
+    np.exp(gz, out=gz)
+    sums = np.sum(gz, axis=1, keepdims=True)
+    np.add(loss, np.log(sums[:, 0]), out=loss)
+    np.divide(gz, sums, out=gz)
+    gz[rows, labels] -= 1
+    _finish(loss, gz, total, divisor, scale)
+
+
+_CUDA = Path(__file__).parent / "cuda"
+SOFTMAX_CROSS_ENTROPY = RowKernel(
+    "softmax_cross_entropy",
+    numpy=_softmax_rows,
+    cuda_file=_CUDA / "softmax_cross_entropy.cu",
+    ticket=True,
+)
+
+
+@op
+def softmax_cross_entropy(
+    b: Backend, z: Array, t: Array, *, reduction: str = "mean"
+) -> tuple[Array, Backward]:
+    """Softmax and cross-entropy of logits, -log p_t with p = softmax(z); a row loss.
+
+    Args:
+        z: (N, C) logits.
+        t: (N,) integer labels 0 .. C - 1, or (N, C) one-hot rows or probabilities.
+        reduction: "mean" over the N rows, "sum" or "none".
+
+    Raises:
+        ShapeError: shapes that do not fit.
+        DTypeError: labels that are not integers.
+        DataError: on the CPU, a label out of range. On a GPU that row's loss is NaN.
+
+    Gradient:
+        gz = p - onehot(t). It is computed together with the loss and kept.
+
+    Numerics:
+        log-sum-exp with the row's maximum taken off: finite for every finite logit.
+
+    Reference:
+        Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
+    """
+    if t.ndim == 2:
+        how = Reduction.of(reduction, len(z), z.dtype)
+        losses, gz = _soft_targets(b, z.astype(computed(z.dtype), copy=False), t)
+        total = b.xp.asarray(b.xp.sum(losses) / how.divisor)
+        gz *= how.scale
+        gz = gz.astype(z.dtype, copy=False)
+    else:
+        _check_labels(b, "softmax_cross_entropy", z, t)
+        how = Reduction.of(reduction, len(z), z.dtype)
+        losses, total, gz = _row_loss(b, SOFTMAX_CROSS_ENTROPY, z, t, how)
+
+    def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
+        no_target_gradient("softmax_cross_entropy", needs)
+        return how.gradient(b, gl, gz), None
+
+    return how.of_losses(losses, total), backward
+
+
+def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
+    """Row losses and gradients for targets that are rows of probabilities."""
+    t = as_prediction(b, "softmax_cross_entropy", z, t)
+    xp = b.xp
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    p = xp.exp(shifted)
+    sums = xp.sum(p, axis=1, keepdims=True)
+    mass = xp.sum(t, axis=1, keepdims=True)
+    losses = mass[:, 0] * xp.log(sums[:, 0]) - xp.sum(t * shifted, axis=1)
+    return losses, p / sums * mass - t
+
+
+def _hinge_rows(
+    s: Array,
+    labels: Array,
+    loss: Array,
+    gs: Array,
+    total: Array,
+    margin: float,
+    divisor: float,
+    scale: float,
+    classes: int,
+    count: int,
+) -> None:
+    rows = np.arange(count)
+    np.subtract(s, s[rows, labels][:, None], out=gs)
+    np.add(gs, margin, out=gs)
+    gs[rows, labels] = 0
+    np.maximum(gs, 0, out=gs)
+    loss[...] = np.sum(gs, axis=1, dtype=computed(gs.dtype))
+    np.not_equal(gs, 0, out=gs)
+    gs[rows, labels] = -np.sum(gs, axis=1, dtype=computed(gs.dtype))
+    _finish(loss, gs, total, divisor, scale)
+
+
+MULTICLASS_HINGE = RowKernel(
+    "multiclass_hinge", numpy=_hinge_rows, cuda_file=_CUDA / "multiclass_hinge.cu", ticket=True
+)
+
+
+@op
+def multiclass_hinge(
+    b: Backend, s: Array, t: Array, *, margin: float = 1.0, reduction: str = "mean"
+) -> tuple[Array, Backward]:
+    """Multiclass SVM hinge, sum over j != t of max(0, s_j - s_t + margin); a row loss.
+
+    Args:
+        s: (N, C) scores.
+        t: (N,) integer labels 0 .. C - 1.
+        margin: by how much the right score should lead.
+        reduction: "mean" over the N rows, "sum" or "none".
+
+    Raises:
+        ShapeError, DTypeError, DataError: as `softmax_cross_entropy`.
+
+    Gradient:
+        gs_j = 1 where a wrong class violates the margin, gs_t = -(number of such classes); 0 at
+        the kink.
+
+    Reference:
+        Weston and Watkins (1999); lecture 001. (Its slide prints a plus for the minus.)
+    """
+    _check_labels(b, "multiclass_hinge", s, t)
+    how = Reduction.of(reduction, len(s), s.dtype)
+    losses, total, gs = _row_loss(b, MULTICLASS_HINGE, s, t, how, float(margin))
+
+    def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
+        no_target_gradient("multiclass_hinge", needs)
+        return how.gradient(b, gl, gs), None
+
+    return how.of_losses(losses, total), backward
+
+
+softmax_cross_entropy.any_float = TARGETS
+LOSSES["softmax_cross_entropy"] = softmax_cross_entropy
+LOSSES["multiclass_hinge"] = multiclass_hinge

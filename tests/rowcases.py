@@ -1,0 +1,102 @@
+"""Arguments for every row kernel, for the tests that run its two bodies side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends import computed
+
+
+class Draw:
+    """Random host arrays of one dtype for a matrix of some shape.
+
+    Outputs are NaN at first, so that an element that is not written shows.
+    """
+
+    def __init__(self, dtype: str, rows: int, columns: int) -> None:
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            self.dtype = np.dtype(ml_dtypes.bfloat16)
+        else:
+            self.dtype = np.dtype(dtype)
+        self.rows, self.columns = rows, columns
+        self.statistic = np.dtype(computed(dtype))
+        self.rng = np.random.default_rng(rows * 1009 + columns)
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """Standard normal numbers; a matrix unless a shape is given."""
+        values = self.rng.standard_normal(shape or (self.rows, self.columns))
+        return values.astype(self.dtype)
+
+    def labels(self) -> np.ndarray:
+        """A class for each row."""
+        return self.rng.integers(0, self.columns, self.rows)
+
+    def out(self, *shape: int, dtype: Any = None) -> np.ndarray:
+        """An output; a matrix unless a shape is given."""
+        return np.full(shape or (self.rows, self.columns), np.nan, dtype or self.dtype)
+
+
+def _row_loss(draw: Draw, *numbers: float) -> list[Any]:
+    losses, total = draw.out(draw.rows, dtype=draw.statistic), np.zeros((), draw.statistic)
+    return [4 * draw.normal(), draw.labels(), losses, draw.out(), total, *numbers, 3.0, 0.25]
+
+
+def _correct(draw: Draw) -> list[Any]:
+    scores, labels = draw.normal(), draw.labels()
+    scores[: draw.rows // 2] = np.round(scores[: draw.rows // 2])  # ties: the first one counts
+    labels[::2] = scores[::2].argmax(axis=1)
+    return [scores, labels, np.array(5)]
+
+
+def _layer_norm(draw: Draw) -> list[Any]:
+    each = draw.normal(draw.columns), draw.normal(draw.columns)
+    kept = (draw.out(draw.rows, dtype=draw.statistic) for _ in range(2))
+    return [3 + draw.normal(), *each, draw.out(), *kept, 1e-5]
+
+
+def _batch_norm(draw: Draw) -> list[Any]:
+    each = draw.normal(draw.columns), draw.normal(draw.columns)
+    kept = (draw.out(draw.columns, dtype=draw.statistic) for _ in range(2))
+    running = (abs(draw.normal(draw.columns)).astype(draw.statistic) for _ in range(2))
+    return [3 + draw.normal(), *each, draw.out(), *kept, *running, 0.25, 1e-5]
+
+
+def _statistics(draw: Draw, count: int) -> list[np.ndarray]:
+    """Means and inverse deviations, kept by a forward."""
+    mean, inverse = draw.rng.standard_normal(count), draw.rng.uniform(0.5, 2, count)
+    return [mean.astype(draw.statistic), inverse.astype(draw.statistic)]
+
+
+ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
+    "softmax_cross_entropy": _row_loss,
+    "multiclass_hinge": lambda draw: _row_loss(draw, 0.7),
+    "correct": _correct,
+    "softmax": lambda draw: [4 * draw.normal(), draw.out()],
+    "softmax_grad": lambda draw: [draw.normal(), abs(draw.normal()) / draw.columns, draw.out()],
+    "column_sums": lambda draw: [draw.normal(), draw.out(draw.columns)],
+    "column_sums_wide": lambda draw: [draw.normal(), draw.out(draw.columns, dtype=draw.statistic)],
+    "layer_norm": _layer_norm,
+    "layer_norm_grad": lambda draw: [
+        *(draw.normal(), draw.normal(), draw.normal(draw.columns)),
+        *_statistics(draw, draw.rows),
+        draw.out(),
+    ],
+    "layer_norm_grad_columns": lambda draw: [
+        *(draw.normal(), draw.normal()),
+        *_statistics(draw, draw.rows),
+        *(draw.out(draw.columns, dtype=draw.statistic) for _ in range(2)),
+    ],
+    "batch_norm": _batch_norm,
+    "batch_norm_grad": lambda draw: [
+        *(draw.normal(), draw.normal(), draw.normal(draw.columns)),
+        *_statistics(draw, draw.columns),
+        draw.out(),
+        *(draw.out(draw.columns, dtype=draw.statistic) for _ in range(2)),
+    ],
+}
+"""The arguments of each row kernel but for the last two."""

@@ -1,0 +1,235 @@
+"""Steps and predictions as graphs: the same numbers, and nothing that waits."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn
+from gpunn.errors import CaptureError
+from gpunn.train.runner import STEPS_PER_GRAPH
+from tests.standin.backend import standin_cupy
+
+
+def network(device, norm=False):
+    gn.manual_seed(0)
+    with gn.device(device):
+        return nn.Sequential(
+            nn.Linear(6, 16, "relu"),
+            nn.Dropout(0.5),
+            *([nn.BatchNorm(16)] if norm else []),
+            nn.Linear(16, 8, "gelu"),
+            nn.Dropout(0.2),
+            nn.Linear(8, 3),
+        )
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((170, 6), dtype=np.float32), rng.integers(0, 3, 170)
+
+
+def fit(net, data, capture, epochs=3, **options):
+    trainer = gn.Trainer(net, seed=5, capture=capture, **options)
+    history = trainer.fit(*data, epochs=epochs, batch_size=16, progress=False)
+    return history, net.state_dict(), [stream.call for stream in net.streams()], trainer
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "batch norm"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "cosine"},
+        {"optimizer": "sgd", "clip_norm": 0.5},
+        {"optimizer": gn.optim.SGD(lr=0.05, momentum=0.9), "regularizer": gn.optim.L2(0.01)},
+        {"regularizer": gn.optim.MaxNorm(0.8)},
+    ],
+    ids=["cosine", "clipped", "penalty", "max-norm"],
+)
+def test_a_captured_fit_has_the_bits_of_an_eager_one(options, norm, shuffle, data, cuda_device):
+    found = []
+    for capture in (True, False):
+        net = network(cuda_device, norm)
+        trainer = gn.Trainer(net, seed=5, capture=capture, **copy.deepcopy(options))
+        history = trainer.fit(
+            *data, epochs=3, batch_size=16, progress=False, shuffle=shuffle, validation=data
+        )
+        calls = [stream.call for stream in net.streams()]
+        found.append((history, net.state_dict(), calls, trainer.optimizer.state_dict()))
+    (captured, weights, calls, state), (eager, *rest) = found
+    for name in ("loss", "lr", "val_loss", "val_accuracy"):
+        assert captured[name] == eager[name], name
+    assert calls == rest[1]
+    assert calls[0] == 3 * 11  # 170 rows are 10 whole batches and a tail
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, rest[0][name], err_msg=name)
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, rest[2][name], err_msg=name)
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(data, cuda_device):
+    weights = []
+    for capture in (True, False):
+        *_, trainer = fit(network(cuda_device), data, capture)
+        trainer.fit(*data, epochs=2, batch_size=32, progress=False)
+        weights.append(trainer.model.state_dict())
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(value, weights[1][name])
+
+
+def test_a_captured_step_costs_the_host_next_to_nothing(data):
+    net = network("standin")
+    trainer = gn.Trainer(net, capture=True)
+    trainer.fit(*data, epochs=1, batch_size=16, progress=False)
+    counters = standin_cupy().counters
+    steps = []
+    for epochs in (1, 3):
+        with counters.count() as found:
+            trainer.fit(*data, epochs=epochs, batch_size=16, progress=False)
+        steps.append(found)
+    more = {
+        name: getattr(steps[1], name) - getattr(steps[0], name)
+        for name in ("host_to_device", "device_to_host", "synchronisations")
+    }
+    # each epoch: the order, the rates and the counters go there; the mean loss comes back
+    assert more == {"host_to_device": 2 * 3, "device_to_host": 2, "synchronisations": 2}
+
+
+def test_steps_per_graph_and_the_rest_of_an_epoch(data, cuda_device):
+    """11 batches: one eager step, two graphs of 4, one eager rest and the tail."""
+    net = network(cuda_device)
+    trainer = gn.Trainer(net, capture=True)
+    taken = []
+    net_bar = type("Bar", (), {})
+    with pytest.MonkeyPatch.context() as patch:
+        bar = net_bar()
+        bar.update = taken.append
+        bar.set_description = bar.set_postfix = lambda *a, **k: None
+        manager = type("M", (), {"__enter__": lambda s: bar, "__exit__": lambda s, *a: None})
+        patch.setattr("gpunn.train.trainer._bar", lambda total, progress: manager())
+        trainer.fit(*data, epochs=2, batch_size=16)
+    assert STEPS_PER_GRAPH == 4
+    assert taken == [1, 4, 4, 1, 1, 4, 4, 1, 1, 1]
+    assert trainer.steps == 22
+
+
+def test_the_step_by_hand(data, cuda_device):
+    losses = []
+    for captured in (True, False):
+        net = network(cuda_device)
+        b = net.backend
+        step = gn.train.EagerStep(
+            net, gn.ops.softmax_cross_entropy, gn.optim.Adam(net.parameters())
+        )
+        if captured:
+            step = gn.train.CapturedStep(step)
+        mine = []
+        for k in range(6):
+            x, y = (b.upload(a[16 * k : 16 * k + 16 - k // 4]) for a in data)  # two shapes
+            mine.append(float(b.download(step(x, y))))
+            if k == 3:
+                net(x)  # somebody else draws from the streams in between
+        losses.append(mine)
+    assert losses[0] == losses[1]
+
+
+def test_no_graphs_on_the_cpu(data):
+    net = network("cpu")
+    with pytest.raises(CaptureError, match=r'capture=True, but cpu has no graphs.*capture="auto"'):
+        fit(net, data, True)
+    step = gn.train.EagerStep(net, gn.ops.softmax_cross_entropy, gn.optim.SGD(net.parameters()))
+    with pytest.raises(CaptureError, match="cpu has no graphs"):
+        gn.train.CapturedStep(step)
+    with pytest.raises(gn.GpunnError, match='"auto"'):
+        gn.Trainer(net, capture="always")
+
+
+def asking(z, t):
+    """A loss that copies to the host in every step."""
+    loss = gn.ops.softmax_cross_entropy(z, t)
+    loss.item()
+    return loss
+
+
+def test_a_step_that_copies_is_refused_or_runs_eagerly_with_a_word(data, cuda_device, caplog):
+    found = []
+    for capture in ("auto", False):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "gpunn"):
+            found.append(fit(network(cuda_device), data, capture, loss=asking))
+        words = "training without CUDA graphs: got a step that cannot be captured"
+        assert [r.getMessage()[: len(words)] for r in caplog.records] == (
+            [words] if capture else []
+        )
+    for name, value in found[0][1].items():
+        np.testing.assert_array_equal(value, found[1][1][name])
+    assert found[0][2] == found[1][2]
+    with pytest.raises(CaptureError, match=r"cannot be captured.*without copies to the host"):
+        fit(network(cuda_device), data, True, loss=asking)
+
+
+def test_an_epoch_of_one_batch_is_not_worth_a_graph(data, cuda_device, caplog):
+    trainer = gn.Trainer(network(cuda_device))
+    with caplog.at_level(logging.WARNING, "gpunn"):
+        trainer.fit(*data, epochs=1, batch_size=100, progress=False)
+    assert "fewer than two whole batches" in caplog.text
+
+
+def test_without_cublaslt_training_is_eager_and_says_so(data, monkeypatch, caplog):
+    from gpunn.backends.cublaslt import LibraryNotFound
+    from tests.standin.backend import StandinBackend
+
+    def missing(self):
+        raise LibraryNotFound("libcublasLt is not there")
+
+    b = gn.backend("standin")
+    monkeypatch.setattr(StandinBackend, "_cublaslt", missing)
+    monkeypatch.delitem(b.__dict__, "_lt", raising=False)
+    monkeypatch.setattr(b, "_no_lt", "")
+    with caplog.at_level(logging.WARNING, "gpunn"):
+        history, *_ = fit(network("standin"), data, "auto")
+    del b.__dict__["_lt"]
+    assert "libcublasLt is not there" in caplog.text
+    assert "training without CUDA graphs" in caplog.text
+    monkeypatch.undo()
+    assert history["loss"] == pytest.approx(fit(network("standin"), data, True)[0]["loss"], 1e-5)
+
+
+# predictions -----------------------------------------------------------------------------------
+
+
+def test_predictions_are_captured_and_follow_the_weights(data, cuda_device):
+    x, _ = data
+    net = network(cuda_device)
+    eager = network("cpu")
+    for _ in range(4):
+        np.testing.assert_allclose(net.predict(x), eager.predict(x), rtol=1e-5, atol=1e-6)
+        net.parameters()[0].data[...] *= 1.5  # in place: the graph sees it
+        eager.parameters()[0].data[...] *= 1.5
+    net.layers[0] = replaced = nn.Linear(6, 16, "tanh", seed=3, device=cuda_device)
+    eager.layers[0] = replaced = nn.Linear(6, 16, "tanh", seed=3)
+    for _ in range(3):
+        np.testing.assert_allclose(net.predict(x), eager.predict(x), rtol=1e-5, atol=1e-6)
+    assert replaced is eager.layers[0]
+
+
+def test_a_graph_predicts_batch_after_batch(data, cuda_device):
+    x, _ = data
+    net = network(cuda_device)
+    b = net.backend
+    parts = net.predict(x, batch_size=20)
+    np.testing.assert_allclose(parts, net.predict(x), rtol=1e-5, atol=1e-6)
+    on_device = net.predict(b.upload(x), batch_size=20)
+    np.testing.assert_array_equal(b.download(on_device), parts)
+
+
+def test_a_captured_model_can_be_copied(data, cuda_device):
+    net = network(cuda_device)
+    for _ in range(3):
+        expected = net.predict(data[0])
+    np.testing.assert_array_equal(copy.deepcopy(net).predict(data[0]), expected)
