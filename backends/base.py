@@ -6,7 +6,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -56,6 +56,7 @@ class Backend(ABC):
 
     Attributes:
         device: the device.
+        scope: makes this device current in a `with` block; None where it always is.
         tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
         xp: the array module, `numpy` or `cupy`.
         fuses: whether `matmul_with` is worth a call.
@@ -70,6 +71,7 @@ class Backend(ABC):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.tf32 = False
+        self.scope: AbstractContextManager[Any] | None = None
         self._constants: dict[str, Array] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,6 +91,10 @@ class Backend(ABC):
     @abstractmethod
     def describe(self) -> str:
         """The device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
+
+    def current(self) -> AbstractContextManager[Any]:
+        """A block in which array functions run on this device, whichever was current before."""
+        return nullcontext() if self.scope is None else self.scope
 
     # arrays --------------------------------------------------------------------------------
 
@@ -115,7 +121,8 @@ class Backend(ABC):
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
         """An array filled with one value."""
         array = self.empty(shape, dtype)
-        array.fill(value)
+        with self.current():
+            array.fill(value)
         return array
 
     def empty_like(self, array: Array) -> Array:

@@ -63,6 +63,8 @@ class CupyBackend(Backend):
                 f'use "{device.kind}:{count - 1}" or less'
             )
         self._here = self.xp.cuda.Device(device.index)
+        if count > 1:  # CuPy's functions run on the current device, wherever their arrays are
+            self.scope = self._here
         self._launcher = Launcher(self.xp)
         self._rows: dict[tuple[str, DType], Any] = {}
         self._stream: Any = None

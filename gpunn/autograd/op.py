@@ -93,7 +93,11 @@ class Op:
                 f"got no tensor or array in {self.name}; expected at least one: wrap the data "
                 "with gpunn.tensor"
             )
-        y, backward = self.vjp(backend, *arrays, **options)
+        if backend.scope is None:
+            y, backward = self.vjp(backend, *arrays, **options)
+        else:
+            with backend.scope:
+                y, backward = self.vjp(backend, *arrays, **options)
         if not (live and is_recording()):
             return Tensor(y, backend=backend)
         return Tensor(y, backend=backend, node=Node(self.name, tuple(parents), backward))

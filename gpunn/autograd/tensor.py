@@ -193,7 +193,8 @@ class Tensor:
                 f"got a gradient of shape {tuple(gy.shape)}; expected {self.shape}: pass gy with "
                 "the shape of the tensor"
             )
-        run_backward(self.node, gy, retain_graph)
+        with self.backend.current():
+            run_backward(self.node, gy, retain_graph)
 
     def zero_grad(self) -> None:
         """Forget the gradient that arrived here."""

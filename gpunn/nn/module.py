@@ -208,8 +208,9 @@ class Module:
                     f"got {name} of shape {state[name].shape}; expected {value.shape}: build the "
                     "model that was saved"
                 )
-        for name, value in tensors.items():
-            value.data[...] = value.backend.upload(state[name].astype(value.dtype))
+        with self.backend.current():
+            for name, value in tensors.items():
+                value.data[...] = value.backend.upload(state[name].astype(value.dtype))
 
     def streams(self) -> list[RandomStream]:
         """The random streams of the modules inside, in order."""
@@ -298,12 +299,12 @@ class Module:
                 return forward(batch).copy() if b.captures else forward(batch)
             return b.download(forward(b.upload(here.download(batch))))
 
-        with self.evaluating():
+        with b.current(), self.evaluating():
             parts = [
                 outputs(x[start : start + batch_size])
                 for start in range(0, max(len(x), 1), batch_size)
             ]
-        return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
+            return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
 
     def _forward(self) -> Callable[[Array], Array]:
         """What computes a batch: captured where the device can."""

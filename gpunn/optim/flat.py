@@ -72,8 +72,9 @@ class FlatParameters:
         self._narrow_views: dict[Tensor, Array] = {}
         self._leaves: list[Leaf] = []
         self._sinks: list[Sink] = []
-        for tensor, start in zip(self.tensors, ends, strict=False):
-            self._adopt(tensor, slice(start, start + tensor.size))
+        with self.backend.current():
+            for tensor, start in zip(self.tensors, ends, strict=False):
+                self._adopt(tensor, slice(start, start + tensor.size))
 
     def _adopt(self, tensor: Tensor, part: slice) -> None:
         view: Array = self.data[part].reshape(tensor.shape)

@@ -110,7 +110,8 @@ class Optimizer:
     def lr(self, value: float) -> None:
         value = in_range("lr", value, 0.0)
         if value != self._lr and self.flat is not None:
-            self.device_lr.fill(value)
+            with self.flat.backend.current():
+                self.device_lr.fill(value)
         self._lr = value
 
     def note_lr(self, value: float) -> None:
@@ -162,7 +163,8 @@ class Optimizer:
                 f"got optimizer state {found}; expected {expected}: load it into the optimizer "
                 "and model that it was saved from"
             )
-        for name, array in zip(self.slots, self.state, strict=True):
-            array[...] = b.upload(state[name].astype(array.dtype))
-        self.device_step.fill(int(state["step"]))
+        with b.current():
+            for name, array in zip(self.slots, self.state, strict=True):
+                array[...] = b.upload(state[name].astype(array.dtype))
+            self.device_step.fill(int(state["step"]))
         self.lr = float(state["lr"])

@@ -161,7 +161,8 @@ class Trainer:
         """
         numbers = check_count("epochs", epochs), check_count("batch_size", batch_size)
         try:
-            return self._fit(x, y, *numbers, validation, shuffle, callbacks, progress)
+            with self.model.backend.current():
+                return self._fit(x, y, *numbers, validation, shuffle, callbacks, progress)
         finally:
             if not self.model.backend.synchronous:
                 self.model.backend.free_memory()
@@ -178,7 +179,8 @@ class Trainer:
             DataError, ShapeError: as `fit`.
         """
         batch_size = check_count("batch_size", batch_size)
-        return self._evaluate(*self._inputs(x, y, "x"), batch_size=batch_size)
+        with self.model.backend.current():
+            return self._evaluate(*self._inputs(x, y, "x"), batch_size=batch_size)
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
         """What the model says of examples: classes for a classifier, else its outputs.

@@ -39,7 +39,8 @@ class StandinBackend(CupyBackend):
 
     @classmethod
     def device_of(cls, array):
-        return Device("standin", 0) if isinstance(array, cls._cupy().ndarray) else None
+        known = isinstance(array, cls._cupy().ndarray)
+        return Device("standin", array.device.id) if known else None
 
 
 def register():

@@ -42,13 +42,16 @@ class Device:
         return hash(self.id)
 
     def __enter__(self) -> Device:
+        MACHINE.devices.append(self.id)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to undo: there is one device."""
+        """Make the one before current again."""
+        MACHINE.devices.pop()
 
     def use(self) -> Device:
         """Make it the current one."""
+        MACHINE.devices[-1] = self.id
         return self
 
     def synchronize(self) -> None:
@@ -69,6 +72,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __init__(self, host: np.ndarray, block: Block | None = None) -> None:
         self.host = host
         self._block = Block(host.nbytes) if block is None else block
+        self._device = self._block.device
         if MACHINE.graph is not None:  # a private pool keeps its memory as long as the graph
             MACHINE.graph.memory.append(host)
 
@@ -158,17 +162,20 @@ class DeviceArray(NDArrayOperatorsMixin):
         return DeviceArray(np.asarray(MACHINE.produce(lambda: self.host[index])))
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        unwrap(self)
         index, value = _index(index), unwrap(value)
         MACHINE.launch("setitem", lambda: self.host.__setitem__(index, value))
 
     def fill(self, value: Any) -> None:
         """Set every element."""
+        unwrap(self)
         MACHINE.launch("fill", lambda: self.host.fill(value))
 
     # copies and views ----------------------------------------------------------------------
 
     def copy(self, order: str = "C") -> DeviceArray:
         """A copy on the device."""
+        unwrap(self)
         MACHINE.counters.launches["copy"] += 1
         return DeviceArray(MACHINE.produce(lambda: np.array(self.host, order="C")))
 
@@ -182,6 +189,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         """A copy in another dtype."""
         if not copy and self.dtype == dtype:
             return self
+        unwrap(self)
         MACHINE.counters.launches["astype"] += 1
         return DeviceArray(MACHINE.produce(lambda: self.host.astype(dtype)))
 
@@ -208,7 +216,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     @property
     def device(self) -> Device:
-        return Device(0)
+        return Device(self._device)
 
     @property
     def nbytes(self) -> int:
@@ -236,6 +244,11 @@ for _name in (
 def unwrap(value: Any) -> Any:
     """What the stand-in computes with: the memory of device arrays, scalars as they are."""
     if isinstance(value, DeviceArray):
+        if value._device != MACHINE.devices[-1]:
+            raise ValueError(
+                f"Array device must be same as the current device: array device = {value._device} "
+                f"while current = {MACHINE.devices[-1]}"
+            )
         return value.host
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")

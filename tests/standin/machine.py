@@ -130,6 +130,7 @@ class Machine:
     def __init__(self) -> None:
         self.counters = Counters()
         self.pool = Pool()
+        self.devices = [0]  # the current one last
         self.graph: Graph | None = None  # of the current stream, while it is captured
 
     def launch(self, name: str, action: Callable[[], Any]) -> None:
@@ -199,6 +200,7 @@ class Block:
 
     def __init__(self, size_bytes: int) -> None:
         self.size = 0
+        self.device = MACHINE.devices[-1]
         self.size = MACHINE.pool.take(size_bytes)
         MACHINE.counters.allocations += 1
 
