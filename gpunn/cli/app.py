@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import gpunn
+from gpunn.backends.base import PRECISIONS
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES
 
@@ -83,6 +84,9 @@ def train(
     delimiter: Annotated[str, typer.Option(help="CSV: the character between two cells.")] = ",",
     seed: Annotated[int, typer.Option(help="Of weights, order, dropout and the split.")] = 0,
     device: DeviceOption = "auto",
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}; all but float32 need a GPU.")
+    ] = "float32",
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results; runs/DATA by default.")
     ] = None,
@@ -119,6 +123,7 @@ def train(
         standardize=standardize,
         seed=seed,
         device=device,
+        precision=precision,
         output=output,
         data_dir=data_dir,
         progress=not quiet,

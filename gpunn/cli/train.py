@@ -41,6 +41,7 @@ class Settings:
     standardize: bool | None
     seed: int
     device: str
+    precision: str
     output: Path | None
     data_dir: Path | None
     progress: bool
@@ -70,6 +71,7 @@ def run(settings: Settings) -> None:
         seed=settings.seed,
         regularizer=L2(settings.l2) if settings.l2 else None,
         schedule=settings.schedule,
+        precision=settings.precision,
     )
     folder = _output_folder(settings)
     weights = sum(p.size for p in model.parameters())
