@@ -341,7 +341,8 @@ class Trainer:
                 raise OutOfMemoryError(no_room(runner.step, feed, error)) from error
         mean = float(b.download(feed.total))
         if not np.isfinite(mean):
-            raise DivergenceError(divergence(self.model, feed.batch(feed.steps - 1)[0], mean))
+            last = feed.batch(feed.steps - 1)[0].astype(self.model.dtype, copy=False)
+            raise DivergenceError(divergence(self.model, last, mean))
         return mean
 
     def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:

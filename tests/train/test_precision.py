@@ -9,7 +9,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.errors import ArgumentError, DataError, UnknownNameError
+from gpunn.errors import ArgumentError, DataError, DivergenceError, UnknownNameError
 from gpunn.optim import LossScale
 
 pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 is in ml_dtypes")
@@ -161,6 +161,17 @@ def test_a_fit_lowers_a_scale_that_is_too_large_and_learns(data, cuda_device):
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(v).all() for v in trainer.model.state_dict().values())
     assert any((before[k] != v).any() for k, v in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize("precision", ["float32", *PRECISIONS])
+def test_divergence_is_reported_in_every_precision(precision, capture, data, cuda_device):
+    net = network(cuda_device)
+    net.layers[0].weight.data[0, 0] = np.nan
+    with pytest.raises(DivergenceError, match=r"loss of nan.*parameter '0\.weight'"):
+        fit(cuda_device, data, precision, net=net, capture=capture)
+    assert net.dtype == np.float32
+    assert net.parameters()[0].dtype == np.float32
 
 
 # refusals --------------------------------------------------------------------------------------
