@@ -12,7 +12,6 @@ import numpy as np
 
 from gpunn.autograd import Tensor
 from gpunn.backends import backend_of
-from gpunn.backends.base import precision_dtype
 from gpunn.backends.random import RandomStream, permutation
 from gpunn.data.checks import check_count
 from gpunn.data.dataset import Dataset
@@ -20,19 +19,18 @@ from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
 from gpunn.errors import (
     ArgumentError,
     CaptureError,
-    DataError,
     DivergenceError,
     OutOfMemoryError,
 )
 from gpunn.nn import Module
-from gpunn.ops import get_loss, identity
+from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
-from gpunn.optim.scaling import LossScale
 from gpunn.train.callbacks import Callback
 from gpunn.train.feed import ACCUMULATE, Feed, StreamedFeed
 from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays
 from gpunn.train.metrics import classes, correct, decision
+from gpunn.train.precision import Precision
 from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.step import EagerStep, divergence, no_room
 from gpunn.typing import Array, DeviceLike
@@ -64,7 +62,7 @@ class Trainer:
 
     Attributes:
         history: of the last fit.
-        loss_scale: of a float16 training, else None.
+        precision: what training computes in; has the loss scale of a float16 training.
 
     Raises:
         UnknownNameError: an unknown loss, optimizer or schedule.
@@ -117,8 +115,7 @@ class Trainer:
                 "make it with model.parameters(), or without parameters"
             )
         model.backend.limit_memory(memory_limit)
-        self.precision, self._compute_dtype = precision, self._check_precision(precision)
-        self.loss_scale = LossScale(model.backend) if precision == "float16" else None
+        self.precision = Precision(precision, model, self.optimizer)
         self.base_lr = self.optimizer.lr
         self.epoch = 0
         self.steps = 0
@@ -216,7 +213,7 @@ class Trainer:
         self.history = history = History(device=self.model.backend.describe())
         for callback in callbacks:
             callback.on_fit_start(self)
-        rules = (self.regularizer, self.clip_norm, self.loss_scale)
+        rules = (self.regularizer, self.clip_norm, self.precision.loss_scale)
         step = EagerStep(self.model, self.loss, self.optimizer, *rules)
         runner = self._runner(step, self._feed(x_all, y_all, batch_size))
         last_step = self.steps + epochs * steps
@@ -244,57 +241,14 @@ class Trainer:
             callback.on_fit_end(self, history)
         return history
 
-    # precision -------------------------------------------------------------------------------
-
-    def _check_precision(self, precision: str) -> np.dtype[Any]:
-        """The dtype that training computes in."""
-        dtype, model = precision_dtype(precision), self.model
-        if precision == "float32":
-            return model.dtype
-        if model.backend.synchronous:
-            raise ArgumentError(
-                f'got precision={precision!r} on {model.device}; expected "float32": narrow '
-                "products are fast on a GPU only"
-            )
-        if model.dtype != np.float32:
-            raise ArgumentError(
-                f"got precision={precision!r} for a model of {model.dtype}; expected one of "
-                "float32, whose parameters stay in full precision"
-            )
-        return dtype
-
-    @contextmanager
-    def _precisely(self) -> Iterator[None]:
-        """Let the network compute in the precision of training inside the block."""
-        b = self.model.backend
-        b.tf32 = self.precision == "tf32"
-        try:
-            with self.optimizer.bound.narrowed(self._compute_dtype):
-                yield
-        finally:
-            b.tf32 = False
-
-    def _narrowed(self, x: Array) -> Array:
-        """Examples in the dtype that training computes in."""
-        if x.dtype == self._compute_dtype:
-            return x
-        b = self.model.backend
-        narrow = b.launch(identity.kernel, x, out=b.empty(x.shape, self._compute_dtype))
-        if self.precision == "float16" and not bool(b.xp.isfinite(narrow).all()):
-            raise DataError(
-                "got examples beyond 65504, the range of float16; expected smaller ones: "
-                'standardize the data, or pass precision="bfloat16"'
-            )
-        return narrow
-
     # the parts of a fit ----------------------------------------------------------------------
 
     def _feed(self, x: Array, y: Array, batch_size: int) -> Feed:
         """The batches: from the device, or from the host where it has no room."""
         b = self.model.backend
         if backend_of(x) is b:
-            return Feed(b, self._narrowed(x), y, batch_size)
-        return StreamedFeed(b, x, y, batch_size, self._compute_dtype)
+            return Feed(b, self.precision.narrow(x), y, batch_size)
+        return StreamedFeed(b, x, y, batch_size, self.precision.dtype)
 
     def _runner(self, step: EagerStep, feed: Feed) -> EagerRunner:
         """How the steps run: captured where that is wanted and can be."""
@@ -331,7 +285,7 @@ class Trainer:
             for k in range(feed.steps)
         ]
         self.model.train()
-        with b.own_stream(), self._precisely():
+        with b.own_stream(), self.precision.training():
             feed.begin(order)
             try:
                 for taken in runner.epoch(rates):

@@ -152,11 +152,11 @@ def test_clipping_is_by_the_norm_of_the_true_gradients(device):
 
 def test_a_fit_lowers_a_scale_that_is_too_large_and_learns(data, cuda_device):
     trainer = gn.Trainer(network(cuda_device), precision="float16", seed=5)
-    trainer.loss_scale = LossScale(trainer.model.backend, start=2.0**24)
+    trainer.precision.loss_scale = LossScale(trainer.model.backend, start=2.0**24)
     before = trainer.model.state_dict()
     history = trainer.fit(*data, epochs=4, batch_size=16, progress=False)
     taken = int(trainer.optimizer.state_dict()["step"])
-    assert float(trainer.loss_scale.state_dict()["scale"]) < 2.0**24
+    assert float(trainer.precision.loss_scale.state_dict()["scale"]) < 2.0**24
     assert 0 < taken < 44  # some were skipped, and none of those was counted
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(v).all() for v in trainer.model.state_dict().values())
