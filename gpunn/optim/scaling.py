@@ -77,6 +77,11 @@ class LossScale:
         b.launch(RESCALE, norm, clip_norm or 0.0, self.interval, out=out)
         return self._factor
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` gave."""
+        self.scale.fill(float(state["scale"]))
+        self.good.fill(int(state["good"]))
+
     def state_dict(self) -> dict[str, Any]:
         """The scale and the good steps, on the host."""
         return {

@@ -24,6 +24,18 @@ class Callback:
         """After epoch `epoch`, counted from 1. A returned sentence stops the fit with it."""
         return None
 
+    def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """What a checkpoint keeps of this callback: arrays by name, and JSON values."""
+        return {}, {}
+
+    def restore(
+        self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+    ) -> None:
+        """Go on where `state` was taken; called in place of `on_fit_start`.
+
+        The trainer's history holds the epochs so far.
+        """
+
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """After the last epoch, however the fit ended short of an exception."""
 
@@ -71,6 +83,18 @@ class EarlyStopping(Callback):
             )
         return None
 
+    def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """The best weights, their score and their epoch."""
+        best = None if np.isinf(self.best) else float(self.best)
+        return dict(self._weights), {"best": best, "best_epoch": self.best_epoch}
+
+    def restore(
+        self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+    ) -> None:
+        """Remember the best weights so far."""
+        self.best = -np.inf if state["best"] is None else float(state["best"])
+        self.best_epoch, self._weights = int(state["best_epoch"]), dict(arrays)
+
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Put the best weights back."""
         if self._weights:
@@ -110,3 +134,13 @@ class CSVLog(Callback):
                 writer.writeheader()
             writer.writerow(numbers)
         return None
+
+    def restore(
+        self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+    ) -> None:
+        """Write the epochs so far anew: the file may hold one that the checkpoint does not."""
+        self.on_fit_start(trainer)
+        curves, past = trainer.history.curves, History()
+        for epoch in range(len(trainer.history)):
+            past.record({name: values[epoch] for name, values in curves.items()})
+            self.on_epoch_end(trainer, epoch + 1, past)

@@ -34,8 +34,6 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
         OutputError: the file cannot be written.
         ArgumentError: a module without `config()`.
     """
-    from safetensors.numpy import save as to_bytes
-
     if not isinstance(model, Module):
         raise ArgumentError(
             f"got a {type(model).__name__} to save; expected a module: pass the model"
@@ -47,7 +45,7 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
         "streams": json.dumps([asdict(stream) for stream in model.streams()]),
         "info": json.dumps(dict(info or {})),
     }
-    write_atomically(Path(path), to_bytes(model.state_dict(), metadata=header))
+    write_atomically(Path(path), pack(model.state_dict(), header))
 
 
 def load(path: str | Path, *, device: DeviceLike = None) -> Module:
@@ -114,7 +112,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
+def pack(tensors: Mapping[str, np.ndarray[Any, Any]], header: dict[str, str]) -> bytes:
+    """The content of a safetensors file with `header` as its metadata."""
+    from safetensors.numpy import save as to_bytes
+
+    content: bytes = to_bytes(dict(tensors), metadata=header)
+    return content
+
+
+def unpack(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
+    """Metadata and tensors of a safetensors file.
+
+    Raises:
+        ModelFileError: it cannot be read, or is not whole.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -126,6 +137,11 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
             f"got {path}, which cannot be read ({error}); expected a whole file that gpunn.save "
             "wrote: check the path, or copy the file again"
         ) from error
+    return header, state
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
+    header, state = unpack(path)
     if header.get("format") != FORMAT:
         raise ModelFileError(
             f"got {path}, a safetensors file of something else; expected one that gpunn.save "

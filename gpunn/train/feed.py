@@ -53,10 +53,16 @@ class Feed:
         """Batches that have all their rows."""
         return len(self.x) // self.batch_size
 
-    def begin(self, order: np.ndarray | None) -> None:
-        """Start an epoch with the rows in this order; its buffer stays where it is."""
+    def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
+        """Start an epoch with the rows in this order; its buffer stays where it is.
+
+        Args:
+            order: (N,) row numbers; None for the order of the data.
+            first: the batch that comes first, 0 unless an epoch is resumed.
+            total: what the batches before it added to the mean loss.
+        """
         b = self.backend
-        self.total.fill(0)
+        self.total.fill(total)
         if order is None:
             self.order = None
         elif self.order is None:
@@ -112,11 +118,11 @@ class StreamedFeed(Feed):
         rows = min(batch_size, len(x))
         self._buffers = b.double_buffer([((rows, *a.shape[1:]), a.dtype) for a in (x, y)])
 
-    def begin(self, order: np.ndarray | None) -> None:
+    def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
         """Start an epoch: the first batch is on its way."""
-        self.total.fill(0)
+        self.total.fill(total)
         self._rows = np.arange(len(self.x)) if order is None else order
-        self._put(0)
+        self._put(first)
 
     def batch(self, number: int) -> tuple[Array, Array]:
         """Batch `number` on the device; the next one starts on its way."""

@@ -38,9 +38,14 @@ class EagerRunner:
     def __init__(self, step: EagerStep, feed: Feed) -> None:
         self.step, self.feed = step, feed
 
-    def epoch(self, rates: Sequence[float]) -> Iterator[int]:
-        """Train on every batch with its learning rate; yields how many steps each launch took."""
-        for number in range(self.feed.steps):
+    def epoch(self, rates: Sequence[float], first: int = 0) -> Iterator[int]:
+        """Train on every batch with its learning rate; yields how many steps each launch took.
+
+        Args:
+            rates: of every batch of the epoch.
+            first: the batch to begin with.
+        """
+        for number in range(first, self.feed.steps):
             yield self._one(number, rates[number])
 
     def _one(self, number: int, rate: float) -> int:
@@ -72,17 +77,17 @@ class CapturedRunner(EagerRunner):
         b, dtype = feed.backend, step.optimizer.bound.dtype
         self._rates = b.zeros((feed.steps,), dtype)
 
-    def epoch(self, rates: Sequence[float]) -> Iterator[int]:
-        """Train on every batch with its learning rate; yields how many steps each launch took.
+    def epoch(self, rates: Sequence[float], first: int = 0) -> Iterator[int]:
+        """As `EagerRunner.epoch`.
 
         Raises:
             CaptureError: the steps cannot be captured; only the first was taken.
         """
-        number = 0
-        if self._graph is None and not self._refused:
+        number = first
+        if self._graph is None and not self._refused and number + 1 < self.feed.whole_steps:
             self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
             yield self._one(number, rates[number])
-            number = 1
+            number += 1
             self._graph = self._record()
         if self._graph is not None:
             graph = self._graph

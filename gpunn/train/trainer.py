@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,10 @@ from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays
 from gpunn.train.metrics import classes, correct, decision
 from gpunn.train.precision import Precision
+from gpunn.train.progress import Progress
+from gpunn.train.resume import Checkpoints
 from gpunn.train.runner import CapturedRunner, EagerRunner
+from gpunn.train.saver import Saver
 from gpunn.train.step import EagerStep, divergence, no_room
 from gpunn.typing import Array, DeviceLike
 
@@ -59,6 +63,11 @@ class Trainer:
             is in that dtype. The parameters stay in float32 throughout; evaluation uses them.
         memory_limit: bytes that arrays on the GPU may take together, None for all it has. Data
             for which there is no room stays on the host and is streamed, batch by batch.
+        checkpoint: folder for checkpoints of the fit, None for none. Where it holds some of the
+            same run, `fit` goes on from the newest whole one, and ends in the bits of a run that
+            was never interrupted. Ctrl-C and SIGTERM finish the step, write one, and end.
+        every: epochs from one checkpoint to the next.
+        keep: how many checkpoints stay.
 
     Attributes:
         history: of the last fit.
@@ -94,6 +103,9 @@ class Trainer:
         capture: bool | str = "auto",
         precision: str = "float32",
         memory_limit: int | None = None,
+        checkpoint: str | Path | None = None,
+        every: int = 1,
+        keep: int = 2,
     ) -> None:
         if capture not in (True, False, "auto"):
             raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
@@ -117,8 +129,11 @@ class Trainer:
         model.backend.limit_memory(memory_limit)
         self.precision = Precision(precision, model, self.optimizer)
         self.base_lr = self.optimizer.lr
+        self.checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
+        self.every = check_count("every", every)
         self.epoch = 0
         self.steps = 0
+        self.fits = 0
         self.history = History()
 
     def fit(
@@ -211,34 +226,43 @@ class Trainer:
         steps = steps_per_epoch(len(x_all), batch_size)
         held_out = None if validation is None else self._inputs(*pair(validation), "validation")
         self.history = history = History(device=self.model.backend.describe())
-        for callback in callbacks:
-            callback.on_fit_start(self)
-        rules = (self.regularizer, self.clip_norm, self.precision.loss_scale)
-        step = EagerStep(self.model, self.loss, self.optimizer, *rules)
-        runner = self._runner(step, self._feed(x_all, y_all, batch_size))
-        last_step = self.steps + epochs * steps
+        self.fits += 1
+        come = Progress(self.fits, self.steps)
         self.base_lr = self.optimizer.lr
-        try:
-            # an overflow is reported once, as the divergence it leads to
-            with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
-                for number in range(1, epochs + 1):
-                    title = f"epoch {number}/{epochs} on {self.model.device}"
-                    bar.set_description(title, refresh=False)
-                    start = time.perf_counter()
-                    loss = self._epoch(runner, shuffle, last_step, bar)
-                    numbers = {"loss": loss, "lr": self.optimizer.lr} | self._validated(
-                        held_out, batch_size
-                    )
-                    history.record(numbers | {"seconds": time.perf_counter() - start})
-                    bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
-                    reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
-                    history.stopped = next(filter(None, reasons), "")
-                    if history.stopped:
-                        break
-        finally:
-            self.optimizer.lr = self.base_lr  # the schedule's last factor is not for the next fit
-        for callback in callbacks:
-            callback.on_fit_end(self, history)
+        saver = Saver(self, callbacks)
+        with saver.open(), saver.interruption.watching():
+            come = saver.start(come, x_all, y_all, batch_size)
+            if come.fit > self.fits:  # this fit was over, and a later one had begun
+                return history
+            remaining = range(come.epochs + 1, 1 if history.stopped else epochs + 1)
+            rules = (self.regularizer, self.clip_norm, self.precision.loss_scale)
+            step = EagerStep(self.model, self.loss, self.optimizer, *rules)
+            runner = self._runner(step, self._feed(x_all, y_all, batch_size))
+            last_step = come.start + epochs * steps
+            try:
+                # an overflow is reported once, as the divergence it leads to
+                with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
+                    if self.steps > come.start:
+                        bar.update(self.steps - come.start)
+                    for number in remaining:
+                        title = f"epoch {number}/{epochs} on {self.model.device}"
+                        bar.set_description(title, refresh=False)
+                        start = time.perf_counter()
+                        loss = self._epoch(runner, shuffle, last_step, bar, come, saver)
+                        numbers = {"loss": loss, "lr": self.optimizer.lr}
+                        numbers |= self._validated(held_out, batch_size)
+                        history.record(numbers | {"seconds": time.perf_counter() - start})
+                        bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
+                        reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
+                        history.stopped = next(filter(None, reasons), "")
+                        come.epochs, come.batches, come.total = number, 0, 0.0
+                        saver.epoch_ended(come, last=number == epochs or bool(history.stopped))
+                        if history.stopped:
+                            break
+            finally:
+                self.optimizer.lr = self.base_lr  # a schedule's last factor is not for what follows
+            for callback in callbacks:
+                callback.on_fit_end(self, history)
         return history
 
     # the parts of a fit ----------------------------------------------------------------------
@@ -271,33 +295,47 @@ class Trainer:
             logger.warning("training without CUDA graphs: %s", why)
         return EagerRunner(step, feed)
 
-    def _epoch(self, runner: EagerRunner, shuffle: bool, last_step: int, bar: Any) -> float:
-        """Run one epoch; the mean loss, read from the device once."""
+    def _epoch(
+        self,
+        runner: EagerRunner,
+        shuffle: bool,
+        last_step: int,
+        bar: Any,
+        come: Progress,
+        saver: Saver,
+    ) -> float:
+        """Run one epoch, or what is left of it; the mean loss, read from the device once."""
         b, feed = self.model.backend, runner.feed
-        self.epoch += 1
+        if not come.batches:
+            self.epoch += 1
         order = None
         if shuffle:
             order = permutation(len(feed), self.seed, SHUFFLE_STREAM, self.epoch)
         elif isinstance(runner, CapturedRunner):
             order = np.arange(len(feed))
+        begun = self.steps - come.batches
         rates = [
-            self.base_lr * self.schedule.factor(self.steps + k, last_step)
-            for k in range(feed.steps)
+            self.base_lr * self.schedule.factor(begun + k, last_step) for k in range(feed.steps)
         ]
         self.model.train()
         with b.own_stream(), self.precision.training():
-            feed.begin(order)
+            feed.begin(order, come.batches, come.total)
             try:
-                for taken in runner.epoch(rates):
+                for taken in runner.epoch(rates, come.batches):
                     self.steps += taken
+                    come.batches += taken
                     bar.update(taken)
+                    if saver.interruption.signal and come.batches < feed.steps:
+                        break
             except MemoryError as error:
                 raise OutOfMemoryError(no_room(runner.step, feed, error)) from error
-        mean = float(b.download(feed.total))
-        if not np.isfinite(mean):
+        come.total = float(b.download(feed.total))
+        if come.batches < feed.steps:
+            saver.leave(come)
+        if not np.isfinite(come.total):
             last = feed.batch(feed.steps - 1)[0].astype(self.model.dtype, copy=False)
-            raise DivergenceError(divergence(self.model, last, mean))
-        return mean
+            raise DivergenceError(divergence(self.model, last, come.total))
+        return come.total
 
     def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:
         """The numbers of the validation data, if there are any."""

@@ -1,0 +1,88 @@
+"""When a fit writes checkpoints, and how it goes on from one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gpunn.train.callbacks import Callback
+from gpunn.train.interrupt import Interruption
+from gpunn.train.progress import Progress, collect, describe_data, restore
+from gpunn.typing import Array
+
+if TYPE_CHECKING:
+    from gpunn.train.trainer import Trainer
+
+logger = logging.getLogger("gpunn")
+
+
+class Saver:
+    """The checkpoints of one fit; does nothing for a trainer without a folder.
+
+    Args:
+        trainer: whose fit it is.
+        callbacks: of the fit.
+
+    Attributes:
+        interruption: the signal that asks the fit to end, if one arrived.
+    """
+
+    def __init__(self, trainer: Trainer, callbacks: Sequence[Callback]) -> None:
+        self.trainer, self.callbacks = trainer, callbacks
+        self.checkpoints = trainer.checkpoints
+        self.interruption = Interruption(watch=self.checkpoints is not None)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep other runs out of the folder inside the block."""
+        if self.checkpoints is None:
+            yield
+            return
+        with self.checkpoints.locked():
+            yield
+
+    def start(self, come: Progress, x: Array, y: Array, batch_size: int) -> Progress:
+        """Go on from the newest checkpoint, if there is one of this fit or a later one.
+
+        Raises:
+            ModelFileError: the checkpoint is another run's, or none is whole.
+        """
+        found = None
+        if self.checkpoints is not None:
+            come.data = describe_data(x, y, batch_size)
+            found = self.checkpoints.newest()
+        if found is None or found[1]["progress"]["fit"] < come.fit:
+            for callback in self.callbacks:
+                callback.on_fit_start(self.trainer)
+            return come
+        over = found[1]["progress"]["fit"] > come.fit  # and a later one had begun
+        come = restore(self.trainer, *found, None if over else self.callbacks, come.data)
+        logger.warning(
+            "resuming from %s: epoch %d, step %d",
+            self.checkpoints.folder if self.checkpoints else "",
+            come.epochs + 1,
+            self.trainer.steps,
+        )
+        return come
+
+    def epoch_ended(self, come: Progress, *, last: bool) -> None:
+        """Write a checkpoint if one is due, or if a signal arrived."""
+        if self.interruption.signal:
+            self.leave(come)
+        if last or come.epochs % self.trainer.every == 0:
+            self._write(come)
+
+    def leave(self, come: Progress) -> None:
+        """Write a checkpoint and end the program as the signal would have.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: see `Interruption.leave`.
+        """
+        self._write(come)
+        self.interruption.leave()
+
+    def _write(self, come: Progress) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.write(*collect(self.trainer, come, self.callbacks))
