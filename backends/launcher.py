@@ -85,7 +85,7 @@ class Launcher:
                 "with .to(device)"
             )
         if role == "raw":
-            return "raw", self.xp.ascontiguousarray(value), 0
+            return "raw", self._ordered(value), 0
         if role in ("sum", "one") or (value.size == 1 and not is_output):
             return "one", value, 0
         if value.shape != shape:
@@ -98,7 +98,11 @@ class Launcher:
                 if value.ndim == len(shape) and _is_column(value.shape, shape):
                     return "column", value, int(np.prod(shape, dtype=np.int64)) // value.size
             value = self.xp.broadcast_to(value, shape)
-        return "each", self.xp.ascontiguousarray(value), 0
+        return "each", self._ordered(value), 0
+
+    def _ordered(self, value: Array) -> Array:
+        """The array, or a copy with its elements in order; CuPy's own makes 1-d what is 0-d."""
+        return value if value.flags.c_contiguous else self.xp.ascontiguousarray(value)
 
     def _compile(
         self, kernel: Elementwise, key: tuple[Argument, ...], lanes: int, wide: bool

@@ -8,7 +8,9 @@ import pytest
 import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
 from gpunn.backends import KERNELS, Elementwise
+from gpunn.backends.launcher import Launcher
 from gpunn.ops import Rate
+from gpunn.train.feed import ACCUMULATE
 
 RATE = Rate.of(0.3)
 NUMBERS = {
@@ -100,3 +102,22 @@ def test_a_label_out_of_range_gives_nan_on_the_device(cuda_device):
     for loss in (gn.ops.softmax_cross_entropy, gn.ops.multiclass_hinge):
         losses = loss(z, labels, reduction="none").numpy()
         np.testing.assert_array_equal(np.isnan(losses), [False, True, True])
+
+
+def test_a_number_is_written_in_place(cuda_device):
+    """A 0-d output is the array itself, not the 1-d view that CuPy would make contiguous."""
+    b = gn.backend(cuda_device)
+    given = []
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(b.xp, name)
+
+        def RawKernel(self, *args, **options):
+            kernel = b.xp.RawKernel(*args, **options)
+            return lambda grid, block, arrays: (given.append(arrays), kernel(grid, block, arrays))
+
+    total = b.zeros((), np.float64)
+    Launcher(Spy()).launch(ACCUMULATE, (b.one(np.float32), 0.5), (total,))
+    assert given[0][2] is total
+    assert b.download(total) == 0.5

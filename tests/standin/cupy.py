@@ -278,8 +278,10 @@ def array(value: Any, dtype: Any = None, copy: bool = True, **ignored: Any) -> D
 
 
 def ascontiguousarray(value: Any, dtype: Any = None) -> DeviceArray:
-    """The array itself if its elements lie in order, or a copy in which they do."""
+    """The array itself if its elements lie in order, or a copy; a 0-d array becomes 1-d."""
     array = asarray(value, dtype)
+    if not array.ndim:
+        return array.reshape(1)
     return array if array.flags.c_contiguous else array.copy()
 
 
