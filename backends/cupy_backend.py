@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -23,6 +24,7 @@ from gpunn.backends.diagnosis import Diagnosis, RungError, climb
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.launcher import Launcher
 from gpunn.backends.random import RANDOM_WORDS, Draw
+from gpunn.backends.recording import Recording, graph_pool
 from gpunn.backends.streaming import DoubleBuffer
 from gpunn.errors import (
     CaptureError,
@@ -68,6 +70,7 @@ class CupyBackend(Backend):
         self._launcher = Launcher(self.xp)
         self._rows: dict[tuple[str, DType], Any] = {}
         self._stream: Any = None
+        self._graph_pools: list[tuple[weakref.ref[Recording], Any]] = []
         self._no_lt = ""
 
     @classmethod
@@ -304,23 +307,26 @@ class CupyBackend(Backend):
     def record(self, work: Callable[[], Any]) -> Recording:
         """Capture the stream; the graph's arrays live in a memory pool of its own."""
         self.free_memory()  # what eager work left behind is of no use to the graph's own pool
-        stream, pool = self._stream, self.xp.cuda.MemoryPool()
-        if self.xp.get_default_memory_pool().get_limit():
-            pool.set_limit(size=max(1, self.free_bytes()))
-        stream.begin_capture()
+        limited = self.xp.get_default_memory_pool().get_limit()
+        pool = graph_pool(self.xp, max(1, self.free_bytes()) if limited else 0)
+        recording = Recording(self._stream, pool)
+        self._graph_pools.append((weakref.ref(recording), pool))
+        self._stream.begin_capture()
         try:
             with self.xp.cuda.using_allocator(pool.malloc):
-                kept = work()
-        except Exception as error:
+                recording.kept = work()
+            recording.graph = self._stream.end_capture()
+            recording.graph.upload(self._stream)
+        except BaseException as error:
             with suppress(Exception):  # the capture is broken; what broke it is the news
-                stream.end_capture()
+                self._stream.end_capture()
+            if not isinstance(error, Exception):
+                raise
             raise CaptureError(
                 f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
                 "one without copies to the host: pass capture=False"
             ) from error
-        graph = stream.end_capture()
-        graph.upload(stream)
-        return Recording(graph, stream, pool, kept)
+        return recording
 
     def free_bytes(self) -> int:
         """Bytes that the pool may still hand out: of the device, and within the limit."""
@@ -346,27 +352,21 @@ class CupyBackend(Backend):
             return int(self.xp.get_default_memory_pool().total_bytes())
 
     def free_memory(self) -> None:
-        """Give idle blocks of CuPy's pool back to the device."""
+        """Give idle blocks of CuPy's pool, and all of graphs that are gone, back to the device.
+
+        A pool of CuPy 14 that is dropped does not give its idle blocks back, so it is kept here
+        until it has.
+        """
         with self._here:
             self.xp.get_default_memory_pool().free_all_blocks()
-
-
-class Recording:
-    """A captured graph with the memory that it works in, which nobody else may use.
-
-    Args:
-        graph: CuPy's graph.
-        stream: that it was captured on.
-        pool: that its arrays came from.
-        kept: arrays to keep alive: a graph holds no reference to them.
-    """
-
-    def __init__(self, graph: Any, stream: Any, pool: Any, kept: Any) -> None:
-        self.graph, self.stream, self.pool, self.kept = graph, stream, pool, kept
-
-    def launch(self) -> None:
-        """Do the recorded work."""
-        self.graph.launch(self.stream)
+            for graph, pool in self._graph_pools:
+                if graph() is None:
+                    pool.free_all_blocks()
+        self._graph_pools = [
+            (graph, pool)
+            for graph, pool in self._graph_pools
+            if graph() is not None or pool.total_bytes()
+        ]
 
 
 def _argument(value: Any) -> Any:

@@ -21,6 +21,7 @@ from tests.standin.machine import MACHINE, CUDARuntimeError, Graph, OutOfMemoryE
 
 VERSION = "14.2.0+standin"
 RUBBISH = 0xFF  # what `empty` holds: NaN for floats, so that nobody relies on it
+DEVICE_BYTES = 2**34
 UFUNCS = (
     *("add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "negative", "power"),
     *("exp", "log", "log2", "log1p", "expm1", "sqrt", "abs", "absolute", "sign", "tanh", "square"),
@@ -112,15 +113,43 @@ class Stream:
 Stream.null = Stream._current = Stream(null=True)
 
 
+class Memory:
+    """As `cupy.cuda.memory.Memory`: what `cudaMalloc` gives."""
+
+    def __init__(self, size: int) -> None:
+        if size > DEVICE_BYTES:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        self.size = size
+
+
 class MemoryPool:
-    """As `cupy.cuda.MemoryPool`: arrays made under its allocator stay out of other pools."""
+    """As `cupy.cuda.MemoryPool`, which keeps what its allocator gave until `free_all_blocks`.
+
+    Arrays do not come from it: the stand-in has one memory.
+    """
+
+    def __init__(self, allocator: Any) -> None:
+        self._allocator, self._taken, self._limit = allocator, 0, 0
 
     def set_limit(self, size: int) -> None:
-        """Not counted: the stand-in has one pool."""
+        """Allow at most `size` bytes; 0 for no limit."""
+        self._limit = size
 
-    def malloc(self, size: int) -> int:
-        """Never called: the stand-in's arrays are NumPy's."""
-        raise AssertionError("only to be handed to using_allocator")
+    def malloc(self, size: int) -> Any:
+        """A new block. Where there is no room, all blocks go back: to a graph's harm."""
+        if self._limit and self._taken + size > self._limit:
+            self.free_all_blocks()
+        block = self._allocator(size)
+        self._taken += size
+        return block
+
+    def total_bytes(self) -> int:
+        """Bytes of all blocks."""
+        return self._taken
+
+    def free_all_blocks(self) -> None:
+        """Give the blocks back."""
+        self._taken = 0
 
 
 @contextmanager
@@ -166,7 +195,7 @@ def make() -> ModuleType:
 
 def _cuda() -> SimpleNamespace:
     def properties(device: int) -> dict[str, Any]:
-        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": 2**34}
+        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": DEVICE_BYTES}
 
     runtime = SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
@@ -176,7 +205,7 @@ def _cuda() -> SimpleNamespace:
         getDevice=lambda: MACHINE.devices[-1],
         setDevice=lambda device: None,
         getDeviceProperties=properties,
-        memGetInfo=lambda: (2**34 - MACHINE.pool.total_bytes(), 2**34),
+        memGetInfo=lambda: (DEVICE_BYTES - MACHINE.pool.total_bytes(), DEVICE_BYTES),
         deviceSynchronize=MACHINE.synchronise,
     )
     return SimpleNamespace(
@@ -188,7 +217,11 @@ def _cuda() -> SimpleNamespace:
         MemoryPool=MemoryPool,
         alloc_pinned_memory=bytearray,
         using_allocator=using_allocator,
-        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        memory=SimpleNamespace(
+            OutOfMemoryError=OutOfMemoryError,
+            Memory=Memory,
+            MemoryPointer=lambda memory, offset: memory,
+        ),
         get_current_stream=lambda: Stream._current,
         get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
         is_available=lambda: True,
