@@ -17,7 +17,9 @@ class _Slot:
         self.pinned = [_pinned(xp, shape, np.dtype(dtype)) for shape, dtype in kinds]
         self.device = [xp.empty(shape, dtype) for shape, dtype in kinds]
         self.copied: Any = None  # event: the pinned arrays may be filled again
-        self.used: Any = None  # event: the arrays of the device may be written again
+        # Event: the arrays of the device may be written again. Their memory may have been that of
+        # arrays with which the current stream still works.
+        self.used: Any = xp.cuda.get_current_stream().record()
 
 
 class DoubleBuffer:
@@ -42,8 +44,7 @@ class DoubleBuffer:
         if slot.copied is not None:
             slot.copied.synchronize()
         fill([array[:rows] for array in slot.pinned])
-        if slot.used is not None:
-            self._copies.wait_event(slot.used)
+        self._copies.wait_event(slot.used)
         for host, device in zip(slot.pinned, slot.device, strict=True):
             device[:rows].set(host[:rows], stream=self._copies)
         slot.copied = self._copies.record()
