@@ -289,6 +289,10 @@ class Backend(ABC):
         """An array as kernels take it that copy bytes and don't compute."""
         return array.reshape(len(array), -1).view(np.dtype(f"uint{8 * unit_bytes}"))
 
+    def address(self, array: Array) -> int:
+        """Where an array starts, in bytes; 0 where kernels take arrays from anywhere."""
+        return 0
+
     def one(self, dtype: DType) -> Array:
         """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""
         name = np.dtype(dtype).name

@@ -186,6 +186,10 @@ class CupyBackend(Backend):
         with self._here:
             array.set(np.ascontiguousarray(content, array.dtype))
 
+    def address(self, array: Array) -> int:
+        """Where an array starts: a kernel may read units only from where their size divides it."""
+        return int(array.data.ptr)
+
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the CUDA body, compiled on first use."""
         outputs = self._outputs(kernel, inputs) if out is None else out

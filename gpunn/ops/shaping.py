@@ -166,7 +166,8 @@ class RowGather:
     def __init__(self, b: Backend, tables: tuple[Array, ...]) -> None:
         self.backend, self.tables = b, tables
         sizes = [t.dtype.itemsize * math.prod(t.shape[1:]) for t in tables]
-        self._unit = next(u for u in (8, 4, 2, 1) if not any(size % u for size in sizes))
+        places = [*sizes, *map(b.address, tables)]
+        self._unit = next(u for u in (8, 4, 2, 1) if not any(place % u for place in places))
         self._units = np.dtype(f"uint{8 * self._unit}")
         self._given: list[Any] = []
         for table, size in zip(tables, sizes, strict=True):

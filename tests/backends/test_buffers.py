@@ -119,6 +119,14 @@ def test_gather_rows(device):
         np.testing.assert_array_equal(b.download(rows), table[index])
 
 
+def test_gather_rows_of_a_table_that_starts_anywhere(device):
+    b = gn.backend(device)
+    host = np.arange(21, dtype=np.float32)
+    table = b.upload(host)[1:].reshape(10, 2)  # rows of 8 bytes, from an address that 8 divides not
+    rows = gather_rows(b, table, b.upload(np.array([3, 9])))
+    np.testing.assert_array_equal(b.download(rows), host[1:].reshape(10, 2)[[3, 9]])
+
+
 @pytest.mark.parametrize("bad", [-1, 9])
 def test_gather_rows_out_of_range(bad, device):
     b = gn.backend(device)

@@ -237,6 +237,8 @@ def _function(function: Any) -> Any:
 
 
 def _argument(value: Any) -> Any:
+    if isinstance(value, DeviceArray) and value.host.ctypes.data % value.itemsize:
+        raise CUDARuntimeError("cudaErrorMisalignedAddress: misaligned address")
     if isinstance(value, DeviceArray | np.generic | int | float | bool):
         return unwrap(value)
     raise TypeError(f"Unsupported type {type(value)}")
