@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.command import run
 
 
 @pytest.mark.parametrize("part", ["parity", "capture", "kernels", "steps", "epoch"])
@@ -28,3 +31,9 @@ def test_a_part_that_fails_is_recorded_and_the_others_run(monkeypatch, tmp_path,
     text = path.read_text()
     assert "no luck" in text
     assert '"seconds": 1' in text
+
+
+def test_a_command_that_takes_too_long_keeps_what_it_said():
+    text = "import time; print('one', flush=True); time.sleep(60)"
+    assert run([sys.executable, "-c", text], timeout_s=3) == (None, ["one"])
+    assert run([sys.executable, "-c", "print('two'); raise SystemExit(3)"], 30) == (3, ["two"])

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import time
 import traceback
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gpunn as gn
+from benchmarks.gpu.command import run
 from benchmarks.gpu.kernels import kernels
 from benchmarks.gpu.parity import capture, parity, sanitizer
 from benchmarks.gpu.steps import epoch, steps
@@ -32,11 +32,10 @@ RESULTS = Path(__file__).parents[1] / "results"
 def run_tests(device: str, quick: bool) -> dict[str, Any]:
     """The GPU tests, none of them skipped."""
     options = ["--collect-only"] if quick else ["-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "cuda:0", "--require-gpu", *options]
-    done = subprocess.run([*command, "tests"], capture_output=True, text=True, timeout=240)
-    lines = done.stdout.splitlines()
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    return {"returncode": done.returncode, "summary": lines[-1:], "failed": failed[:40]}
+    command = [sys.executable, "-m", "pytest", "-v", "-k", "cuda:0", "--require-gpu", *options]
+    returncode, lines = run([*command, "tests"], timeout_s=240)
+    failed = [line for line in lines if " FAILED" in line or line.startswith(("FAILED", "ERROR"))]
+    return {"returncode": returncode, "summary": lines[-1:], "failed": failed[-40:]}
 
 
 PARTS = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.step_floor import Network
@@ -62,7 +64,8 @@ def torch_step(
 
 
 def jax_step(network: Network, rule: str, dtype: str = "float32") -> Step:
-    """JAX's step, compiled, with its parameters donated."""
+    """JAX's step, compiled, with its parameters donated; what it returns can be waited for."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of the GPU
     import jax
     import jax.numpy as jnp
 
@@ -75,6 +78,7 @@ def jax_step(network: Network, rule: str, dtype: str = "float32") -> Step:
     y = jax.random.randint(key, (network.batch,), 0, network.sizes[-1])
     kind = jnp.dtype(dtype)
 
+    @jax.default_matmul_precision("highest")  # float32 in full, as the others; else it is TF32
     def loss(weights: Any, key: Any) -> Any:
         h = x.astype(kind)
         for k, (w, bias) in enumerate(weights):
@@ -97,7 +101,7 @@ def jax_step(network: Network, rule: str, dtype: str = "float32") -> Step:
         m = 0.9 * m + g
         return p - 0.01 * m, m, v
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
     def train(weights: Any, m: Any, v: Any, t: Any, key: Any) -> Any:
         grads = jax.grad(loss)(weights, key)
         update = {"adam": adam, "sgd": sgd}[rule]
@@ -105,12 +109,12 @@ def jax_step(network: Network, rule: str, dtype: str = "float32") -> Step:
         parts = [jax.tree.map(lambda a, k=k: a[k], moved, is_leaf=_is_triple) for k in range(3)]
         return (*parts, t + 1, jax.random.split(key)[0])
 
-    train = jax.jit(train, donate_argnums=(0, 1, 2))
     zeros = jax.tree.map(jnp.zeros_like, weights)
     state = [(weights, zeros, jax.tree.map(jnp.zeros_like, weights), jnp.float32(1), key)]
 
-    def step() -> None:
+    def step() -> Any:
         state[0] = train(*state[0])
+        return state[0][3]
 
     return step
 

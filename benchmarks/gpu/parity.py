@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 
 import gpunn as gn
+from benchmarks.gpu.command import run
 from gpunn import nn, ops, optim
 from gpunn.backends.random import Draw
 
@@ -84,6 +84,6 @@ def sanitizer(device: str, quick: bool) -> dict[str, Any]:
     tests = [sys.executable, "-m", "pytest", "-q", "-x", "tests/ops", "-k", "cuda and row_kernel"]
     for check in ("memcheck", "racecheck", "synccheck"):
         command = [tool, "--tool", check, "--error-exitcode", "9", *tests]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=150)
-        found[check] = {"returncode": done.returncode, "end": done.stdout.splitlines()[-3:]}
+        returncode, lines = run(command, timeout_s=150)
+        found[check] = {"returncode": returncode, "end": lines[-3:]}
     return found

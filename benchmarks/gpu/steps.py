@@ -143,7 +143,8 @@ def in_turn(b: Backend, work: dict[str, Callable[[], Any]], quick: bool) -> dict
             b.synchronize()
             start = time.perf_counter()
             for _ in range(repeats):
-                step()
+                result = step()
+            getattr(result, "block_until_ready", b.synchronize)()  # JAX launches from its threads
             b.synchronize()
             if round_number:  # the first compiles and warms up
                 times[name].append(1e6 * (time.perf_counter() - start) / repeats)
