@@ -121,12 +121,15 @@ def no_room(step: EagerStep, feed: Feed, error: MemoryError) -> str:
 
 def _fits(step: EagerStep, feed: Feed, rows: int) -> bool:
     """Whether a forward and a backward pass over so many rows find room."""
-    b = step.optimizer.bound.backend
+    flat = step.optimizer.bound
+    b = flat.backend
     b.free_memory()
     try:
         x, y = (  # a batch is a copy
             a[:rows].copy() if backend_of(a) is b else b.upload(a[:rows]) for a in (feed.x, feed.y)
         )
+        if flat.narrow is not None:  # what is streamed is narrowed on the device
+            x = x.astype(flat.narrow.dtype, copy=False)
         step.loss(step.model(x), y).backward()
     except MemoryError:
         return False

@@ -95,3 +95,16 @@ def test_a_fit_gives_its_memory_back(data, cuda_device):
 def test_only_a_gpu_has_a_limit():
     with pytest.raises(ArgumentError, match="memory_limit=1000 on cpu"):
         gn.Trainer(network("cpu"), memory_limit=1000)
+
+
+def test_a_narrow_batch_without_room_that_is_streamed_names_the_one_that_fits(data, cuda_device):
+    pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 is in ml_dtypes")
+    net = network(cuda_device)
+    b = net.backend
+    gn.Trainer(net, precision="bfloat16").fit(*data, epochs=1, batch_size=8, progress=False)
+    b.free_memory()
+    trainer = gn.Trainer(
+        net, precision="bfloat16", capture=False, memory_limit=b.memory_bytes() + 2_200_000
+    )
+    with pytest.raises(OutOfMemoryError, match=r"batch_size=2500.*batch_size=\d+ fits"):
+        trainer.fit(*data, epochs=1, batch_size=2500, progress=False)
