@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from gpunn.autograd import Tensor
@@ -73,12 +74,16 @@ class CapturedForward:
 
 
 def _parts(model: Module) -> list[Any]:
-    """Everything that decides what a forward pass launches."""
+    """Everything that decides what a forward pass launches.
+
+    Modules weakly: the model holds this list, and would else hold itself and its memory.
+    """
     parts: list[Any] = [value.data for _, value in model.state()]
     for module in model.modules():
-        parts.append(module)
+        parts.append(weakref.ref(module))
         for name, value in vars(module).items():
-            parts += [name, value.data if isinstance(value, Tensor) else value]
+            if not isinstance(value, CapturedForward):
+                parts += [name, value.data if isinstance(value, Tensor) else value]
     return parts
 
 

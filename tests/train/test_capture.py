@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -233,3 +235,17 @@ def test_a_captured_model_can_be_copied(data, cuda_device):
     for _ in range(3):
         expected = net.predict(data[0])
     np.testing.assert_array_equal(copy.deepcopy(net).predict(data[0]), expected)
+
+
+def test_a_model_that_predicted_is_freed_without_the_garbage_collector(data, cuda_device):
+    net = network(cuda_device)
+    for _ in range(3):
+        net.predict(data[0])
+    known = weakref.ref(net)
+    gc.collect()
+    gc.disable()
+    try:
+        del net
+        assert known() is None
+    finally:
+        gc.enable()
