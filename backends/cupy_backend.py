@@ -171,6 +171,11 @@ class CupyBackend(Backend):
                 f"{size_bytes / 2**20:.0f} MiB: use a smaller batch_size or a smaller network"
             ) from error
 
+    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
+        """An array filled with one value, by its own device."""
+        with self._here:
+            return super().full(shape, value, dtype)
+
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy of a host array on the device."""
         with self._here:
