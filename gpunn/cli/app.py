@@ -90,6 +90,11 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results; runs/DATA by default.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints; the same command goes on from the newest one."),
+    ] = None,
+    every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
     data_dir: DataDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -125,13 +130,18 @@ def train(
         device=device,
         precision=precision,
         output=output,
+        checkpoint=checkpoint,
+        every=every,
         data_dir=data_dir,
         progress=not quiet,
     )
     try:
         run(settings)
     except KeyboardInterrupt:
-        typer.echo("\ninterrupted: nothing was written", err=True)
+        what = "nothing was written"
+        if checkpoint is not None:
+            what = f"the same command goes on from {checkpoint}"
+        typer.echo(f"\ninterrupted: {what}", err=True)
         raise typer.Exit(130) from None
 
 

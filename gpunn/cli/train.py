@@ -43,6 +43,8 @@ class Settings:
     device: str
     precision: str
     output: Path | None
+    checkpoint: Path | None
+    every: int
     data_dir: Path | None
     progress: bool
 
@@ -72,6 +74,8 @@ def run(settings: Settings) -> None:
         regularizer=L2(settings.l2) if settings.l2 else None,
         schedule=settings.schedule,
         precision=settings.precision,
+        checkpoint=settings.checkpoint,
+        every=settings.every,
     )
     folder = _output_folder(settings)
     weights = sum(p.size for p in model.parameters())

@@ -70,6 +70,9 @@ class Checkpoints:
                 "expected a folder that can: choose another one"
             ) from error
         try:
+            for pattern in (".*.safetensors.*", f".{MANIFEST}.*"):
+                for leftover in self.folder.glob(pattern):  # of a run killed while it wrote
+                    leftover.unlink(missing_ok=True)
             yield
         finally:
             lock.release()

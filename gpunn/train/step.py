@@ -19,6 +19,7 @@ from gpunn.typing import Array
 
 if TYPE_CHECKING:
     from gpunn.train.feed import Feed
+    from gpunn.train.guard import Guard
 
 
 class EagerStep:
@@ -31,6 +32,8 @@ class EagerStep:
         regularizer: a penalty or constraint, or None.
         clip_norm: largest global norm of the gradients, or None.
         scale: the loss scale of a float16 network, or None.
+        guard: what keeps a loss that is not finite from the parameters, or None.
+        stops: whether a loss that is not finite is an error, where it can be read.
 
     Raises:
         ArgumentError: clip_norm is not above 0.
@@ -44,9 +47,12 @@ class EagerStep:
         regularizer: Regularizer | None = None,
         clip_norm: float | None = None,
         scale: LossScale | None = None,
+        guard: Guard | None = None,
+        stops: bool = True,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.regularizer, self.scale = regularizer, scale
+        self.guard, self.stops = guard, stops
         self.clip_norm = None if clip_norm is None else check_max_norm(clip_norm)
         trained = set(optimizer.bound.tensors)
         self._others = [p for p in model.parameters() if p not in trained]
@@ -80,7 +86,11 @@ class EagerStep:
             if penalty is not None:
                 value = value + penalty
                 self._check(x, value)
-        self.optimizer.step(self._factor())
+        factor = self._factor()
+        if self.guard is not None:
+            factor = self.guard.factor(value, b.one(flat.dtype) if factor is None else factor)
+            value = self.guard.kept if self.guard.mode == "skip" else value
+        self.optimizer.step(factor)
         if self.regularizer is not None:
             self.regularizer.constrain(flat)
         return value
@@ -95,7 +105,9 @@ class EagerStep:
         return flat.backend.launch(CLIP_FACTOR, global_norm(flat), self.clip_norm)
 
     def _check(self, x: Array, value: Array) -> None:
-        """Raise where a loss that can be read without waiting is not finite."""
+        """Raise where a loss that can be read without waiting is not finite and must not be."""
+        if not self.stops:
+            return
         if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
             raise DivergenceError(divergence(self.model, x, float(value)))
 

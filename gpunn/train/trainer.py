@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,18 @@ from gpunn.errors import (
     CaptureError,
     DivergenceError,
     OutOfMemoryError,
+    lookup,
 )
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback
-from gpunn.train.feed import ACCUMULATE, Feed, StreamedFeed
+from gpunn.train.evaluation import evaluate
+from gpunn.train.feed import Feed, StreamedFeed
+from gpunn.train.guard import MODES, Guard
 from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays
-from gpunn.train.metrics import classes, correct, decision
+from gpunn.train.metrics import classes
 from gpunn.train.precision import Precision
 from gpunn.train.progress import Progress
 from gpunn.train.resume import Checkpoints
@@ -63,6 +65,10 @@ class Trainer:
             is in that dtype. The parameters stay in float32 throughout; evaluation uses them.
         memory_limit: bytes that arrays on the GPU may take together, None for all it has. Data
             for which there is no room stays on the host and is streamed, batch by batch.
+        on_nonfinite: what a loss that is NaN or infinite does. "stop": no parameter changes any
+            more and the fit ends with `DivergenceError`, which names the step and the layer; on a
+            GPU at the end of the epoch, since no step waits. "skip": that step changes no
+            parameter and its loss is not counted. "ignore": nothing.
         checkpoint: folder for checkpoints of the fit, None for none. Where it holds some of the
             same run, `fit` goes on from the newest whole one, and ends in the bits of a run that
             was never interrupted. Ctrl-C and SIGTERM finish the step, write one, and end.
@@ -103,6 +109,7 @@ class Trainer:
         capture: bool | str = "auto",
         precision: str = "float32",
         memory_limit: int | None = None,
+        on_nonfinite: str = "stop",
         checkpoint: str | Path | None = None,
         every: int = 1,
         keep: int = 2,
@@ -129,6 +136,8 @@ class Trainer:
         model.backend.limit_memory(memory_limit)
         self.precision = Precision(precision, model, self.optimizer)
         self.base_lr = self.optimizer.lr
+        lookup("on_nonfinite", on_nonfinite, MODES)
+        self.on_nonfinite = on_nonfinite
         self.checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
         self.every = check_count("every", every)
         self.epoch = 0
@@ -192,7 +201,7 @@ class Trainer:
         """
         batch_size = check_count("batch_size", batch_size)
         with self.model.backend.current():
-            return self._evaluate(*self._inputs(x, y, "x"), batch_size=batch_size)
+            return evaluate(self.model, self.loss, *self._inputs(x, y, "x"), batch_size)
 
     def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
         """What the model says of examples: classes for a classifier, else its outputs.
@@ -235,8 +244,7 @@ class Trainer:
             if come.fit > self.fits:  # this fit was over, and a later one had begun
                 return history
             remaining = range(come.epochs + 1, 1 if history.stopped else epochs + 1)
-            rules = (self.regularizer, self.clip_norm, self.precision.loss_scale)
-            step = EagerStep(self.model, self.loss, self.optimizer, *rules)
+            step = self._step()
             runner = self._runner(step, self._feed(x_all, y_all, batch_size))
             last_step = come.start + epochs * steps
             try:
@@ -266,6 +274,21 @@ class Trainer:
         return history
 
     # the parts of a fit ----------------------------------------------------------------------
+
+    def _step(self) -> EagerStep:
+        """The training step with all that this trainer was asked for."""
+        b, mode = self.model.backend, self.on_nonfinite
+        guarded = mode == "skip" or (mode == "stop" and not b.synchronous)
+        return EagerStep(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.regularizer,
+            self.clip_norm,
+            self.precision.loss_scale,
+            Guard(b, mode, self.optimizer.bound.dtype) if guarded else None,
+            stops=mode == "stop",
+        )
 
     def _feed(self, x: Array, y: Array, batch_size: int) -> Feed:
         """The batches: from the device, or from the host where it has no room."""
@@ -308,11 +331,9 @@ class Trainer:
         b, feed = self.model.backend, runner.feed
         if not come.batches:
             self.epoch += 1
-        order = None
+        order = np.arange(len(feed)) if isinstance(runner, CapturedRunner) else None
         if shuffle:
             order = permutation(len(feed), self.seed, SHUFFLE_STREAM, self.epoch)
-        elif isinstance(runner, CapturedRunner):
-            order = np.arange(len(feed))
         begun = self.steps - come.batches
         rates = [
             self.base_lr * self.schedule.factor(begun + k, last_step) for k in range(feed.steps)
@@ -320,6 +341,8 @@ class Trainer:
         self.model.train()
         with b.own_stream(), self.precision.training():
             feed.begin(order, come.batches, come.total)
+            if runner.step.guard is not None:
+                runner.step.guard.begin(come.batches)
             try:
                 for taken in runner.epoch(rates, come.batches):
                     self.steps += taken
@@ -332,10 +355,17 @@ class Trainer:
         come.total = float(b.download(feed.total))
         if come.batches < feed.steps:
             saver.leave(come)
-        if not np.isfinite(come.total):
-            last = feed.batch(feed.steps - 1)[0].astype(self.model.dtype, copy=False)
-            raise DivergenceError(divergence(self.model, last, come.total))
+        if self.on_nonfinite == "stop" and not np.isfinite(come.total):
+            raise DivergenceError(self._diverged(runner, come.total))
         return come.total
+
+    def _diverged(self, runner: EagerRunner, loss: float) -> str:
+        """Where a loss that was found at the end of an epoch began."""
+        feed, guard = runner.feed, runner.step.guard
+        first = 0 if guard is None else int(feed.backend.download(guard.first))
+        batch = first - 1 if first else feed.steps - 1
+        x = feed.batch(batch)[0].astype(self.model.dtype, copy=False)
+        return f"{divergence(self.model, x, loss)} (step {batch + 1} of epoch {self.epoch})"
 
     def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:
         """The numbers of the validation data, if there are any."""
@@ -343,37 +373,8 @@ class Trainer:
             return {}
         streamed = backend_of(held_out[0]) is not self.model.backend
         rows = batch_size if streamed else max(batch_size, 4096)
-        scores = self._evaluate(*held_out, batch_size=rows)
+        scores = evaluate(self.model, self.loss, *held_out, rows)
         return {f"val_{name}": value for name, value in scores.items()}
-
-    @contextmanager
-    def _room_for(self, batch_size: int) -> Iterator[None]:
-        """Say what to do where an evaluation runs out of memory."""
-        try:
-            yield
-        except MemoryError as error:
-            raise OutOfMemoryError(
-                f"got batches of {batch_size} rows to evaluate, for which {self.model.device} has "
-                f"no room ({error}); expected smaller ones: evaluate with a smaller batch_size"
-            ) from error
-
-    def _evaluate(self, x: Array, y: Array, *, batch_size: int) -> dict[str, float]:
-        b, here, how = self.model.backend, backend_of(x), decision(self.loss)
-        loss = b.zeros((), np.float64)
-        hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
-        with self.model.evaluating(), self._room_for(batch_size):
-            for start in range(0, len(x), batch_size):
-                part = slice(start, start + batch_size)
-                xb, yb = (a[part] if here is b else b.upload(a[part]) for a in (x, y))
-                scores = self.model(xb)
-                value = self.loss(scores, yb).data
-                b.launch(ACCUMULATE, value, len(xb) / len(x), out=loss)
-                if how is not None:
-                    correct(b, scores.data, yb, how, hits)
-        numbers = {"loss": float(b.download(loss))}
-        if how is not None:
-            numbers["accuracy"] = float(b.download(hits)) / len(x)
-        return numbers
 
 
 def _bar(total: int, progress: bool) -> Any:

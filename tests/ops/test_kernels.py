@@ -54,6 +54,10 @@ def arguments(kernel, dtype):
         return [np.arange(9).astype(dtype), np.array(4), 2], [np.zeros((), dtype)]
     if kernel.name == "clip_factor":
         return [special["norm"], 1.5], [np.zeros((), dtype)]
+    if kernel.name == "guard":
+        counts = [np.array(n, np.int64) for n in (0, 2, 7)]
+        broken, zeros = np.array(np.inf, dtype), [np.zeros((), dtype), np.ones((), dtype)]
+        return [broken, special["times"], 0], [*zeros, *counts]
     if kernel.name == "rescale":
         zero, scale = np.zeros((), dtype), np.array(8, dtype)
         return [special["norm"], 0.1, 5], [zero, scale, special["good"]]

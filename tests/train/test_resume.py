@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
+from benchmarks import chaos
 from gpunn import nn
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
 from gpunn.train import Callback, CSVLog, EarlyStopping
@@ -178,6 +179,21 @@ def test_a_second_fit_of_a_run_is_resumed_as_such(data, tmp_path):
     with pytest.raises(Killed):
         script(tmp_path, kill=3)
     assert_same(script(tmp_path), expected)
+
+
+def test_runs_killed_with_sigkill_end_like_an_unbroken_one():
+    digest, seconds, first = chaos.reference(epochs=20)
+    outcomes = [chaos.one_run(seed, digest, seconds, first, epochs=20) for seed in range(3)]
+    assert [outcome.same for outcome in outcomes] == [True] * 3
+    assert all(outcome.kills for outcome in outcomes)
+
+
+def test_what_a_killed_write_left_behind_is_swept_away(data, tmp_path):
+    leftovers = [tmp_path / ".00000003.safetensors.abc", tmp_path / ".manifest.json.xyz"]
+    for path in leftovers:
+        path.write_text("half a file")
+    run(data, tmp_path)
+    assert not any(path.exists() for path in leftovers)
 
 
 # the folder --------------------------------------------------------------------------------------

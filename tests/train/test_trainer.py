@@ -495,3 +495,77 @@ def test_the_search_for_the_broken_layer_leaves_no_trace():
         fit(trainer, np.array([[1.0], [3.0]]), np.ones(2), epochs=1, shuffle=False)
     np.testing.assert_allclose(net[0].running_mean.numpy(), moved.running_mean.numpy())
     assert net[1].stream.call == 1
+
+
+# losses that are not finite --------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_a_bad_batch(rng):
+    """Ten batches of 16 in the order of the data; the sixth overflows."""
+    x, y = rng.standard_normal((160, 6), dtype=np.float32), rng.integers(0, 3, 160)
+    x[5 * 16 + 3] = 3e38
+    return x, y
+
+
+def small(device):
+    gn.manual_seed(0)
+    with gn.device(device):
+        net = nn.Sequential(nn.Linear(6, 8, "relu"), nn.Dropout(0.5), nn.Linear(8, 3))
+    net.layers[0].weight.data[...] *= 20.0  # 3e38 times any of them is infinite
+    return net
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_broken_step_stops_the_training_of_a_gpu_in_that_step(
+    capture, with_a_bad_batch, cuda_device
+):
+    x, y = with_a_bad_batch
+    net = small(cuda_device)
+    trainer = gn.Trainer(net, capture=capture)
+    with pytest.raises(DivergenceError, match=r"layer '0' \(Linear\).*step 6 of epoch 1\)"):
+        trainer.fit(x, y, epochs=1, batch_size=16, shuffle=False, progress=False)
+    good = small(cuda_device)
+    gn.Trainer(good, capture=False).fit(
+        x[:80], y[:80], epochs=1, batch_size=16, shuffle=False, progress=False
+    )
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, good.state_dict()[name])
+    assert int(trainer.optimizer.state_dict()["step"]) == 5
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_broken_step_is_skipped_on_request(capture, with_a_bad_batch, device):
+    if capture and device == "cpu":
+        pytest.skip("cpu has no graphs")
+    net = small(device)
+    trainer = gn.Trainer(net, capture=capture, on_nonfinite="skip")
+    history = trainer.fit(*with_a_bad_batch, epochs=2, batch_size=16, shuffle=False, progress=False)
+    assert np.isfinite(history["loss"]).all()
+    assert all(np.isfinite(v).all() for v in net.state_dict().values())
+    assert int(trainer.optimizer.state_dict()["step"]) == 18
+    assert trainer.steps == 20
+
+
+def test_a_broken_step_is_ignored_on_request(with_a_bad_batch, device):
+    net = small(device)
+    trainer = gn.Trainer(net, on_nonfinite="ignore")
+    history = trainer.fit(*with_a_bad_batch, epochs=1, batch_size=16, shuffle=False, progress=False)
+    assert not np.isfinite(history["loss"]).any()
+    with pytest.raises(UnknownNameError, match=r"on_nonfinite 'pray'.*ignore, skip, stop"):
+        gn.Trainer(net, on_nonfinite="pray")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_same_seed_gives_the_same_bits_twice(precision, device, digits):
+    if device == "cpu" and precision != "float32":
+        pytest.skip("narrow products are for GPUs")
+    train, _ = digits
+    states = []
+    for _ in range(2):
+        net = network(device)
+        trainer = gn.Trainer(net, seed=3, precision=precision, clip_norm=1.0)
+        fit(trainer, train, epochs=2, batch_size=64)
+        states.append(net.state_dict())
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name])

@@ -1,0 +1,54 @@
+"""Loss and accuracy of a model on data that it does not train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends import backend_of
+from gpunn.errors import OutOfMemoryError
+from gpunn.nn import Module
+from gpunn.train.feed import ACCUMULATE
+from gpunn.train.metrics import correct, decision
+from gpunn.typing import Array
+
+
+def evaluate(
+    model: Module, loss: Callable[..., Any], x: Array, y: Array, batch_size: int
+) -> dict[str, float]:
+    """The mean loss and, for classifiers, the accuracy, read from the device once.
+
+    Args:
+        model: in any mode; it is evaluated in evaluation mode.
+        loss: what compares outputs with targets.
+        x: (N, ...) examples, on the model's device or on the host.
+        y: their targets, likewise.
+        batch_size: examples at a time.
+
+    Raises:
+        OutOfMemoryError: a batch finds no room.
+    """
+    b, here, how = model.backend, backend_of(x), decision(loss)
+    total = b.zeros((), np.float64)
+    hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
+    try:
+        with model.evaluating():
+            for start in range(0, len(x), batch_size):
+                part = slice(start, start + batch_size)
+                xb, yb = (a[part] if here is b else b.upload(a[part]) for a in (x, y))
+                scores = model(xb)
+                value = loss(scores, yb).data
+                b.launch(ACCUMULATE, value, len(xb) / len(x), out=total)
+                if how is not None:
+                    correct(b, scores.data, yb, how, hits)
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"got batches of {batch_size} rows to evaluate, for which {model.device} has no room "
+            f"({error}); expected smaller ones: evaluate with a smaller batch_size"
+        ) from error
+    numbers = {"loss": float(b.download(total))}
+    if how is not None:
+        numbers["accuracy"] = float(b.download(hits)) / len(x)
+    return numbers
