@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gpunn.errors import ArgumentError, lookup
 from gpunn.typing import Array, Shape
 
-MAX_ALIGNMENT_BYTES = 256  # what cuBLASLt assumes unless told; no algorithm asks for more
+MAX_ALIGNMENT_BYTES = 16  # what packed loads need; finer kinds would give one shape several plans
 MASK_BITS = 128  # the row of a ReLU's mask is a whole number of these
 AUX_ELEMENTS = 8  # and the row of a GELU's stored input of these
 
@@ -160,7 +160,7 @@ def traits(array: Array | None) -> Any:
 
 
 def _alignment(array: Array) -> int:
-    """The largest power of two that divides the address, in bytes, at most 256."""
+    """The largest power of two that divides the address, in bytes, at most 16."""
     return int(min(array.data.ptr & -array.data.ptr, MAX_ALIGNMENT_BYTES))
 
 

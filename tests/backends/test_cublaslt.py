@@ -218,7 +218,9 @@ def test_alignments_are_told_and_part_of_the_plan(lt, fake):
     a, b, out = carve(16, (4, 4)), carve(32, (4, 4)), carve(0, (4, 4))
     assert lt.matmul(a, b, out)
     found = [fake.calls[-1].preferences[f"align_{letter}"] for letter in "abcd"]
-    assert found == [32, 16, 256, 256]  # cuBLASLt's A is b
+    assert found == [16, 16, 16, 16]
+    assert lt.matmul(a, carve(8, (4, 4)), out)
+    assert fake.calls[-1].preferences["align_a"] == 8  # cuBLASLt's A is b
     assert lt.matmul(carve(4, (4, 4)), b, out)
     assert fake.calls[-1].preferences["align_b"] == 4
     assert not lt.matmul(carve(2, (4, 4)), b, out)

@@ -199,3 +199,21 @@ def test_without_matplotlib_the_picture_is_missing_loudly(tmp_path):
     assert "no picture: " in done.stdout
     assert 'pip install "gpunn[plot]"' in done.stdout
     assert (tmp_path / "runs" / "digits" / "model.safetensors").exists()
+
+
+def test_a_run_with_checkpoints_is_taken_up_again(tmp_path):
+    common = ("train", "digits", "--quiet", "--checkpoint", "c", "--epochs")
+    whole = gpunn("train", "digits", "--quiet", "--epochs", 3, "--output", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert gpunn(*common, 3, "--output", "first", cwd=tmp_path).returncode == 0
+    again = gpunn(*common, 3, "--output", "second", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "resuming from c" in again.stderr
+    models = [gn.load(tmp_path / f / "model.safetensors") for f in ("whole", "second")]
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_array_equal(value, models[1].state_dict()[name])
+    other = gpunn(*common, 3, "--seed", 7, "--output", "third", cwd=tmp_path)
+    assert other.returncode != 0
+    assert "another folder" in other.stderr
+    assert "Traceback" not in other.stderr
+    assert not (tmp_path / "third" / "model.safetensors").exists()
