@@ -2,8 +2,8 @@
 
 Every thread works on a pack of `lanes` neighbouring elements, which are read and written 16 bytes
 at a time where the shapes allow it. Arrays are stored in their dtypes and computed with in T. Sums
-are added up in an order that depends on the number of elements alone: first in each block, then by
-the block that arrives last, so a kernel is one launch and its result the same on every run.
+are added up in an order that the number of elements and the packs decide: first in each block, then
+by the block that arrives last, so a kernel is one launch and its result the same on every run.
 """
 
 from __future__ import annotations
