@@ -26,7 +26,7 @@ SINGLE_IMPORTERS = {
     "ctypes": {"backends/cupy_backend.py", "backends/cublaslt.py"},
     "scipy": {"gpunn/ops/activations.py"},
     "matplotlib": {"gpunn/plot/curves.py"},
-    "tqdm": {"gpunn/train/trainer.py"},
+    "tqdm": {"gpunn/train/fit.py"},
     "safetensors": {"gpunn/train/checkpoint.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": set(),

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpunn.autograd import Tensor
-from gpunn.backends import backend_of
-from gpunn.backends.random import RandomStream, permutation
+from gpunn.backends.random import RandomStream
 from gpunn.data.checks import check_count
 from gpunn.data.dataset import Dataset
-from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
-from gpunn.errors import (
-    ArgumentError,
-    CaptureError,
-    DivergenceError,
-    OutOfMemoryError,
-    lookup,
-)
+from gpunn.errors import ArgumentError, lookup
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback
 from gpunn.train.evaluation import evaluate
-from gpunn.train.feed import Feed, StreamedFeed
-from gpunn.train.guard import MODES, Guard
+from gpunn.train.fit import Fit
+from gpunn.train.guard import MODES
 from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays
 from gpunn.train.metrics import classes
 from gpunn.train.precision import Precision
-from gpunn.train.progress import Progress
 from gpunn.train.resume import Checkpoints
-from gpunn.train.runner import CapturedRunner, EagerRunner
-from gpunn.train.saver import Saver
-from gpunn.train.step import EagerStep, divergence, no_room
 from gpunn.typing import Array, DeviceLike
-
-logger = logging.getLogger("gpunn")
 
 
 class Trainer:
@@ -180,13 +162,25 @@ class Trainer:
             DivergenceError: the loss became NaN or infinite; it names the layer.
             ArgumentError: an argument outside its range.
         """
-        numbers = check_count("epochs", epochs), check_count("batch_size", batch_size)
+        epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+        b, fit = self.model.backend, None
         try:
-            with self.model.backend.current():
-                return self._fit(x, y, *numbers, validation, shuffle, callbacks, progress)
+            with b.current():
+                arrays = self._inputs(x, y, "x")
+                held_out = None
+                if validation is not None:
+                    held_out = self._inputs(*pair(validation), "validation")
+                self.history = History(device=b.describe())
+                self.fits += 1
+                self.base_lr = self.optimizer.lr
+                fit = Fit(self, *arrays, epochs, batch_size, held_out, shuffle, callbacks)
+                del arrays, held_out
+                fit.run(progress)
         finally:
-            if not self.model.backend.synchronous:
-                self.model.backend.free_memory()
+            fit = None
+            if not b.synchronous:
+                b.free_memory()
+        return self.history
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 4096) -> dict[str, float]:
         """The mean loss (without penalties) and, for classifiers, the accuracy.
@@ -219,165 +213,3 @@ class Trainer:
 
     def _inputs(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
         return training_arrays(self.model, self.loss, x, y, name)
-
-    def _fit(
-        self,
-        x: Any,
-        y: Any,
-        epochs: int,
-        batch_size: int,
-        validation: tuple[Any, Any] | Dataset | None,
-        shuffle: bool,
-        callbacks: Sequence[Callback],
-        progress: bool,
-    ) -> History:
-        x_all, y_all = self._inputs(x, y, "x")
-        steps = steps_per_epoch(len(x_all), batch_size)
-        held_out = None if validation is None else self._inputs(*pair(validation), "validation")
-        self.history = history = History(device=self.model.backend.describe())
-        self.fits += 1
-        come = Progress(self.fits, self.steps)
-        self.base_lr = self.optimizer.lr
-        saver = Saver(self, callbacks)
-        with saver.open(), saver.interruption.watching():
-            come = saver.start(come, x_all, y_all, batch_size)
-            if come.fit > self.fits:  # this fit was over, and a later one had begun
-                return history
-            remaining = range(come.epochs + 1, 1 if history.stopped else epochs + 1)
-            step = self._step()
-            runner = self._runner(step, self._feed(x_all, y_all, batch_size))
-            last_step = come.start + epochs * steps
-            try:
-                # an overflow is reported once, as the divergence it leads to
-                with _bar(epochs * steps, progress) as bar, np.errstate(all="ignore"):
-                    if self.steps > come.start:
-                        bar.update(self.steps - come.start)
-                    for number in remaining:
-                        title = f"epoch {number}/{epochs} on {self.model.device}"
-                        bar.set_description(title, refresh=False)
-                        start = time.perf_counter()
-                        loss = self._epoch(runner, shuffle, last_step, bar, come, saver)
-                        numbers = {"loss": loss, "lr": self.optimizer.lr}
-                        numbers |= self._validated(held_out, batch_size)
-                        history.record(numbers | {"seconds": time.perf_counter() - start})
-                        bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
-                        reasons = [c.on_epoch_end(self, number, history) for c in callbacks]
-                        history.stopped = next(filter(None, reasons), "")
-                        come.epochs, come.batches, come.total = number, 0, 0.0
-                        saver.epoch_ended(come, last=number == epochs or bool(history.stopped))
-                        if history.stopped:
-                            break
-            finally:
-                self.optimizer.lr = self.base_lr  # a schedule's last factor is not for what follows
-            for callback in callbacks:
-                callback.on_fit_end(self, history)
-        return history
-
-    # the parts of a fit ----------------------------------------------------------------------
-
-    def _step(self) -> EagerStep:
-        """The training step with all that this trainer was asked for."""
-        b, mode = self.model.backend, self.on_nonfinite
-        guarded = mode == "skip" or (mode == "stop" and not b.synchronous)
-        return EagerStep(
-            self.model,
-            self.loss,
-            self.optimizer,
-            self.regularizer,
-            self.clip_norm,
-            self.precision.loss_scale,
-            Guard(b, mode, self.optimizer.bound.dtype) if guarded else None,
-            stops=mode == "stop",
-        )
-
-    def _feed(self, x: Array, y: Array, batch_size: int) -> Feed:
-        """The batches: from the device, or from the host where it has no room."""
-        b = self.model.backend
-        if backend_of(x) is b:
-            return Feed(b, self.precision.narrow(x), y, batch_size)
-        return StreamedFeed(b, x, y, batch_size, self.precision.dtype)
-
-    def _runner(self, step: EagerStep, feed: Feed) -> EagerRunner:
-        """How the steps run: captured where that is wanted and can be."""
-        b = self.model.backend
-        why = "" if self.capture else "capture=False"
-        if not why:
-            why = b.why_no_capture()
-        if not why and isinstance(feed, StreamedFeed):
-            why = "the data is streamed from the host"
-        if not why and feed.whole_steps < 2:
-            why = f"an epoch of {len(feed)} rows has fewer than two whole batches"
-        if not why:
-            return CapturedRunner(step, feed, required=self.capture is True)
-        if self.capture is True:
-            raise CaptureError(
-                f"got capture=True, but {why}; expected steps that can be captured: pass "
-                'capture="auto" to go on without'
-            )
-        if self.capture and not b.synchronous:
-            logger.warning("training without CUDA graphs: %s", why)
-        return EagerRunner(step, feed)
-
-    def _epoch(
-        self,
-        runner: EagerRunner,
-        shuffle: bool,
-        last_step: int,
-        bar: Any,
-        come: Progress,
-        saver: Saver,
-    ) -> float:
-        """Run one epoch, or what is left of it; the mean loss, read from the device once."""
-        b, feed = self.model.backend, runner.feed
-        if not come.batches:
-            self.epoch += 1
-        order = np.arange(len(feed)) if isinstance(runner, CapturedRunner) else None
-        if shuffle:
-            order = permutation(len(feed), self.seed, SHUFFLE_STREAM, self.epoch)
-        begun = self.steps - come.batches
-        rates = [
-            self.base_lr * self.schedule.factor(begun + k, last_step) for k in range(feed.steps)
-        ]
-        self.model.train()
-        with b.own_stream(), self.precision.training():
-            feed.begin(order, come.batches, come.total)
-            if runner.step.guard is not None:
-                runner.step.guard.begin(come.batches)
-            try:
-                for taken in runner.epoch(rates, come.batches):
-                    self.steps += taken
-                    come.batches += taken
-                    bar.update(taken)
-                    if saver.interruption.signal and come.batches < feed.steps:
-                        break
-            except MemoryError as error:
-                raise OutOfMemoryError(no_room(runner.step, feed, error)) from error
-        come.total = float(b.download(feed.total))
-        if come.batches < feed.steps:
-            saver.leave(come)
-        if self.on_nonfinite == "stop" and not np.isfinite(come.total):
-            raise DivergenceError(self._diverged(runner, come.total))
-        return come.total
-
-    def _diverged(self, runner: EagerRunner, loss: float) -> str:
-        """Where a loss that was found at the end of an epoch began."""
-        feed, guard = runner.feed, runner.step.guard
-        first = 0 if guard is None else int(feed.backend.download(guard.first))
-        batch = first - 1 if first else feed.steps - 1
-        x = feed.batch(batch)[0].astype(self.model.dtype, copy=False)
-        return f"{divergence(self.model, x, loss)} (step {batch + 1} of epoch {self.epoch})"
-
-    def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:
-        """The numbers of the validation data, if there are any."""
-        if held_out is None:
-            return {}
-        streamed = backend_of(held_out[0]) is not self.model.backend
-        rows = batch_size if streamed else max(batch_size, 4096)
-        scores = evaluate(self.model, self.loss, *held_out, rows)
-        return {f"val_{name}": value for name, value in scores.items()}
-
-
-def _bar(total: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True)

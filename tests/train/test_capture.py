@@ -113,7 +113,7 @@ def test_steps_per_graph_and_the_rest_of_an_epoch(data, cuda_device):
         bar.update = taken.append
         bar.set_description = bar.set_postfix = lambda *a, **k: None
         manager = type("M", (), {"__enter__": lambda s: bar, "__exit__": lambda s, *a: None})
-        patch.setattr("gpunn.train.trainer._bar", lambda total, progress: manager())
+        patch.setattr("gpunn.train.fit._bar", lambda total, progress: manager())
         trainer.fit(*data, epochs=2, batch_size=16)
     assert STEPS_PER_GRAPH == 4
     assert taken == [1, 4, 4, 1, 1, 4, 4, 1, 1, 1]

@@ -10,7 +10,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.errors import ArgumentError, OutOfMemoryError
+from gpunn.errors import ArgumentError, DivergenceError, OutOfMemoryError
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,16 @@ def test_data_without_room_is_streamed_to_the_same_numbers(data, cuda_device, ca
     assert found[0][2] == found[1][2]
     for name, value in found[0][1].items():
         np.testing.assert_array_equal(value, found[1][1][name])
+
+
+def test_a_streamed_fit_that_diverges_names_the_layer_of_the_broken_batch(data, cuda_device):
+    x = data[0].copy()
+    x[7] = 3e38  # finite, but no activation of it
+    net = network(cuda_device)
+    net.backend.free_memory()
+    trainer = gn.Trainer(net, memory_limit=net.backend.memory_bytes() + 2_400_000)
+    with pytest.raises(DivergenceError, match=r"layer '0'.*step 1 of epoch 1"):
+        trainer.fit(x, data[1], epochs=1, batch_size=64, shuffle=False, progress=False)
 
 
 def test_streamed_data_is_not_captured(data, cuda_device, caplog):

@@ -15,8 +15,9 @@ import pytest
 import gpunn as gn
 from benchmarks import chaos
 from gpunn import nn
-from gpunn.errors import ArgumentError, ModelFileError, OutputError
+from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, OutputError
 from gpunn.train import Callback, CSVLog, EarlyStopping
+from gpunn.train.checkpoint import unpack
 
 
 def network(device):
@@ -125,6 +126,27 @@ def test_signals_finish_the_step_and_write(number, code, after, data, device, tm
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert len(manifest["checkpoints"]) >= 1
     assert_same(run(data, tmp_path, device=device, callbacks=[Callback()]), expected)
+
+
+def test_a_diverged_fit_that_is_interrupted_keeps_the_last_good_checkpoint(
+    data, tmp_path, cuda_device
+):
+    class Break(Callback):
+        def on_epoch_end(self, trainer, epoch, history):
+            original, signals = trainer.model.forward, [signal.SIGINT]
+
+            def forward(x):
+                if signals:
+                    os.kill(os.getpid(), signals.pop())
+                return original(x) * np.nan
+
+            trainer.model.forward = forward
+
+    with pytest.raises(DivergenceError, match="step 1 of epoch 2"):
+        run(data, tmp_path, device=cuda_device, capture=False, callbacks=[Break()])
+    (entry,) = json.loads((tmp_path / "manifest.json").read_text())["checkpoints"]
+    header, _ = unpack(tmp_path / entry["file"])
+    assert json.loads(header["state"])["progress"]["epochs"] == 1
 
 
 def test_a_fit_in_another_thread_leaves_signals_alone(data, tmp_path):
