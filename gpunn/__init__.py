@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gpunn import ops
-from gpunn.autograd import Tensor, gradcheck, no_grad, tensor
+from gpunn.autograd import Tensor, from_dlpack, gradcheck, no_grad, tensor
 from gpunn.backends import (
     Device,
     backend,
@@ -44,6 +44,7 @@ __all__ = [
     "default_device",
     "device",
     "diagnose",
+    "from_dlpack",
     "gradcheck",
     "load",
     "manual_seed",

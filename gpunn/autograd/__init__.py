@@ -1,5 +1,6 @@
 """A define-by-run graph of coarse operations over raw arrays, and its reverse walk."""
 
+from gpunn.autograd.dlpack import from_dlpack
 from gpunn.autograd.engine import Sink, is_recording, no_grad, target
 from gpunn.autograd.gradcheck import gradcheck
 from gpunn.autograd.op import OPS, Op, op
@@ -10,6 +11,7 @@ __all__ = [
     "Op",
     "Sink",
     "Tensor",
+    "from_dlpack",
     "gradcheck",
     "is_recording",
     "no_grad",

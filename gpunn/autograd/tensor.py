@@ -110,6 +110,28 @@ class Tensor:
             )
         return np.array(self.data, dtype=dtype)
 
+    def __dlpack__(self, **request: Any) -> Any:
+        """The memory itself, for `from_dlpack` of another library; nothing is copied.
+
+        Args:
+            request: stream, version, device and copy, as the array of this device takes them.
+
+        Raises:
+            GradientError: the tensor requires a gradient, which no other library would carry on.
+        """
+        if self.node is not None:
+            raise GradientError(
+                "got a tensor that requires a gradient to share; expected one outside the graph: "
+                "share tensor.detach()"
+            )
+        with self.backend.current():
+            return self.data.__dlpack__(**request)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's numbers for the kind of device and its index."""
+        kind, index = self.data.__dlpack_device__()
+        return int(kind), int(index)
+
     def __bool__(self) -> bool:
         return bool(self.item())
 
