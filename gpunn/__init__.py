@@ -28,7 +28,7 @@ from gpunn.backends import (
 from gpunn.errors import GpunnError
 
 if TYPE_CHECKING:
-    from gpunn import data, nn, optim, plot, train
+    from gpunn import data, interop, nn, optim, plot, train
     from gpunn.train import Trainer, load, save
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "diagnose",
     "from_dlpack",
     "gradcheck",
+    "interop",
     "load",
     "manual_seed",
     "nn",
@@ -61,6 +62,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "data": "gpunn.data",
+    "interop": "gpunn.interop",
     "nn": "gpunn.nn",
     "optim": "gpunn.optim",
     "plot": "gpunn.plot",

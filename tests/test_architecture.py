@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "typing"},
+    {"errors", "typing", "files"},
     {"backends"},
     {"autograd"},
     {"ops"},
     {"nn", "optim", "data"},
     {"train"},
-    {"plot"},
+    {"plot", "interop"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -27,7 +27,7 @@ SINGLE_IMPORTERS = {
     "scipy": {"gpunn/ops/activations.py"},
     "matplotlib": {"gpunn/plot/curves.py"},
     "tqdm": {"gpunn/train/fit.py"},
-    "safetensors": {"gpunn/train/checkpoint.py"},
+    "safetensors": {"gpunn/files.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": set(),
 }

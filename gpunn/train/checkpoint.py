@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 
 from gpunn.backends import RandomStream, resolve_device
 from gpunn.backends import device as default_device
-from gpunn.errors import ArgumentError, GpunnError, ModelFileError, OutputError
+from gpunn.errors import ArgumentError, GpunnError, ModelFileError
+from gpunn.files import pack, unpack, write_atomically
 from gpunn.nn.module import MODULES, Module
 from gpunn.typing import DeviceLike
 
@@ -85,59 +85,6 @@ def read_info(path: str | Path) -> dict[str, Any]:
     """
     info: dict[str, Any] = json.loads(_read(Path(path))[0]["info"])
     return info
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment either the old or the new content is whole.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    import tempfile
-
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise OutputError(
-            f"got {path} to write; it cannot be written ({error}): choose another place"
-        ) from error
-
-
-def pack(tensors: Mapping[str, np.ndarray[Any, Any]], header: dict[str, str]) -> bytes:
-    """The content of a safetensors file with `header` as its metadata."""
-    from safetensors.numpy import save as to_bytes
-
-    content: bytes = to_bytes(dict(tensors), metadata=header)
-    return content
-
-
-def unpack(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
-    """Metadata and tensors of a safetensors file.
-
-    Raises:
-        ModelFileError: it cannot be read, or is not whole.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError) as error:
-        raise ModelFileError(
-            f"got {path}, which cannot be read ({error}); expected a whole file that gpunn.save "
-            "wrote: check the path, or copy the file again"
-        ) from error
-    return header, state
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:

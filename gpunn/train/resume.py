@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
-from gpunn.train.checkpoint import pack, unpack, write_atomically
+from gpunn.files import pack, unpack, write_atomically
 
 FORMAT, VERSION = "gpunn checkpoint", 1
 MANIFEST, LOCK = "manifest.json", "lock"

@@ -1,0 +1,18 @@
+"""Models for other libraries: PyTorch's names and layouts, and ONNX.
+
+Arrays are shared without a copy by `gpunn.from_dlpack` and `Tensor.__dlpack__`.
+"""
+
+from gpunn.interop.pytorch import (
+    load_torch,
+    load_torch_state_dict,
+    save_torch,
+    to_torch_state_dict,
+)
+
+__all__ = [
+    "load_torch",
+    "load_torch_state_dict",
+    "save_torch",
+    "to_torch_state_dict",
+]

@@ -1,0 +1,202 @@
+"""Weights under the names and in the layouts of PyTorch, which is not needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.files import pack, unpack, write_atomically
+from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
+from gpunn.ops import identity
+
+COUNTER = "num_batches_tracked"  # PyTorch's batch norm has it; it changes no output
+
+
+class Place(NamedTuple):
+    """Where a tensor stands in a state of PyTorch's, and whether with its axes swapped."""
+
+    name: str
+    tensor: Tensor
+    swapped: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that PyTorch gives it."""
+        return self.tensor.shape[::-1] if self.swapped else self.tensor.shape
+
+
+def to_torch_state_dict(model: Module) -> dict[str, np.ndarray[Any, Any]]:
+    """Host copies of the weights, as `state_dict()` of an equal `torch.nn.Sequential` names them.
+
+    An activation fused into a `Linear` is a module of its own there, so it takes a number, and so
+    does a dropout: the layers of `Sequential(Linear(4, 8, "relu"), Dropout(), Linear(8, 2))` are
+    PyTorch's modules 0, 2 and 3. `Linear.weight` is (D, H) here and (H, D) there.
+
+    PyTorch's `LeakyReLU` needs `negative_slope=0.1` to be the one here; all other modules agree
+    with their defaults, `GELU`, `BatchNorm1d` and `LayerNorm` included. An activation that PyTorch
+    has no module for takes a number too.
+
+    Args:
+        model: a `Sequential` of linear layers, activations, dropout, batch and layer norm, also
+            nested; or one such layer, which counts as a `Sequential` of it.
+
+    Returns:
+        name -> array, in PyTorch's order.
+
+    Raises:
+        ArgumentError: a module for which `torch.nn.Sequential` has no counterpart.
+
+    Example:
+        >>> state = to_torch_state_dict(Sequential(Linear(3, 2, "relu"), Linear(2, 1)))
+        >>> {name: array.shape for name, array in state.items()}
+        {'0.weight': (2, 3), '0.bias': (2,), '2.weight': (1, 2), '2.bias': (1,)}
+    """
+    state: dict[str, np.ndarray[Any, Any]] = {}
+    for name, tensor, swapped in _places(model):
+        value = tensor.numpy()
+        state[name] = np.ascontiguousarray(value.T) if swapped else value
+        if name.endswith("running_var"):
+            state[f"{name.removesuffix('running_var')}{COUNTER}"] = np.array(0, np.int64)
+    return state
+
+
+def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
+    """Set the weights from the state of an equal `torch.nn.Sequential`, in place.
+
+    Args:
+        model: as for `to_torch_state_dict`.
+        state: name -> what `numpy.asarray` takes, a tensor of PyTorch's on the CPU for one. The
+            values are converted to the model's dtype.
+
+    Raises:
+        ModelFileError: names are missing or left over, a shape differs, or a value is no array of
+            numbers. Nothing is set.
+        ArgumentError: a module for which `torch.nn.Sequential` has no counterpart.
+
+    Example:
+        >>> layer = Linear(2, 1)
+        >>> load_torch_state_dict(layer, {"0.weight": [[1.0, 2.0]], "0.bias": [3.0]})
+        >>> layer.predict([[1.0, 1.0]])
+        array([[6.]], dtype=float32)
+    """
+    places = list(_places(model))
+    wanted = {place.name for place in places}
+    given = {name for name in state if name.rpartition(".")[2] != COUNTER}
+    if wanted != given:
+        missing, unknown = wanted - given, given - wanted
+        raise ModelFileError(
+            f"got a state of other names (missing: {', '.join(sorted(missing)) or 'none'}; "
+            f"unknown: {', '.join(sorted(unknown)) or 'none'}); expected those of an equal "
+            "torch.nn.Sequential: build the same layers, or rename; an activation and a dropout "
+            "take a number each"
+        )
+    values = {place.tensor: _value(place, state[place.name]) for place in places}
+    model.load_state_dict({name: values[tensor] for name, tensor in model.state()})
+
+
+def save_torch(model: Module, path: str | Path) -> None:
+    """Write the weights with PyTorch's names, as a safetensors file.
+
+    There: `net.load_state_dict(safetensors.torch.load_file(path))`. The file holds no architecture;
+    `gpunn.save` writes one that does.
+
+    Raises:
+        ArgumentError: as `to_torch_state_dict`.
+        OutputError: the file cannot be written.
+    """
+    write_atomically(Path(path), pack(to_torch_state_dict(model)))
+
+
+def load_torch(model: Module, path: str | Path) -> None:
+    """Set the weights from a safetensors file with PyTorch's names, in place.
+
+    There: `safetensors.torch.save_file(net.state_dict(), path)`. A `.pt` file is a pickle, which
+    may run any code, and is not read.
+
+    Raises:
+        ModelFileError: not a whole safetensors file, or as `load_torch_state_dict`.
+        ArgumentError: as `load_torch_state_dict`.
+    """
+    load_torch_state_dict(model, unpack(Path(path))[1])
+
+
+def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
+    """What was given for a place, in the layout that is used here."""
+    try:
+        value = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"got {place.name} of type {type(given).__name__}, which NumPy cannot read ({error}); "
+            "expected an array on the host: use tensor.detach().cpu(), and .float() for bfloat16"
+        ) from error
+    if value.dtype.kind not in "fiu":
+        raise ModelFileError(f"got {place.name} of dtype {value.dtype}; expected real numbers")
+    if value.shape != place.shape:
+        raise ModelFileError(
+            f"got {place.name} of shape {value.shape}; expected {place.shape}, as PyTorch lays it "
+            "out: build the layers with the same sizes"
+        )
+    return value.T if place.swapped else value
+
+
+def _places(model: Module) -> Iterator[Place]:
+    if isinstance(model, Sequential) and type(model).forward is Sequential.forward:
+        return _in_a_row(model.layers, "")
+    return _in_a_row([model], "")
+
+
+def _in_a_row(layers: list[Module], prefix: str) -> Iterator[Place]:
+    """The places of layers one after another, numbered as PyTorch numbers them."""
+    number = 0
+    for layer in layers:
+        forward = type(layer).forward  # a subclass that computes something else is another module
+        if forward not in COUNTERPARTS:
+            raise ArgumentError(
+                f"got a {type(layer).__name__} at place {prefix}{number}; expected what "
+                "torch.nn.Sequential has a counterpart for (Linear, Activate, Dropout, BatchNorm, "
+                "LayerNorm, Sequential): write model.state_dict() and name the arrays yourself"
+            )
+        yield from COUNTERPARTS[forward](layer, f"{prefix}{number}.")
+        fused = isinstance(layer, Linear) and layer.activation not in ("identity", identity)
+        number += 2 if fused else 1
+
+
+def _linear(layer: Any, prefix: str) -> Iterator[Place]:
+    yield Place(f"{prefix}weight", layer.weight, swapped=True)
+    if layer.bias is not None:
+        yield Place(f"{prefix}bias", layer.bias)
+
+
+def _layer_norm(layer: Any, prefix: str) -> Iterator[Place]:
+    yield Place(f"{prefix}weight", layer.gamma)
+    yield Place(f"{prefix}bias", layer.beta)
+
+
+def _batch_norm(layer: Any, prefix: str) -> Iterator[Place]:
+    yield from _layer_norm(layer, prefix)
+    yield Place(f"{prefix}running_mean", layer.running_mean)
+    yield Place(f"{prefix}running_var", layer.running_variance)
+
+
+def _nothing(layer: Any, prefix: str) -> Iterator[Place]:
+    return iter(())
+
+
+def _nested(layer: Any, prefix: str) -> Iterator[Place]:
+    return _in_a_row(layer.layers, prefix)
+
+
+COUNTERPARTS: dict[Callable[..., Any], Callable[[Any, str], Iterator[Place]]] = {
+    Linear.forward: _linear,
+    LayerNorm.forward: _layer_norm,
+    BatchNorm.forward: _batch_norm,
+    Activate.forward: _nothing,
+    Dropout.forward: _nothing,
+    Sequential.forward: _nested,
+}
+"""What a module is to PyTorch, by what it computes."""
