@@ -28,6 +28,7 @@ SINGLE_IMPORTERS = {
     "matplotlib": {"gpunn/plot/curves.py"},
     "tqdm": {"gpunn/train/fit.py"},
     "safetensors": {"gpunn/files.py"},
+    "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": set(),
 }
@@ -132,7 +133,7 @@ def test_import_pulls_in_nothing_heavy():
     code = (
         "import sys, gpunn; "
         "print([m for m in ('cupy', 'sklearn', 'scipy', 'matplotlib', 'tqdm', 'pooch', 'typer', "
-        "'safetensors') if m in sys.modules])"
+        "'safetensors', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

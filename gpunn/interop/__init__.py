@@ -3,6 +3,7 @@
 Arrays are shared without a copy by `gpunn.from_dlpack` and `Tensor.__dlpack__`.
 """
 
+from gpunn.interop.onnx import to_onnx
 from gpunn.interop.pytorch import (
     load_torch,
     load_torch_state_dict,
@@ -14,5 +15,6 @@ __all__ = [
     "load_torch",
     "load_torch_state_dict",
     "save_torch",
+    "to_onnx",
     "to_torch_state_dict",
 ]

@@ -1,0 +1,176 @@
+"""Models as ONNX files, for runtimes that know nothing of gpunn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, MissingExtraError
+from gpunn.interop.onnx_draft import INPUT, UNKNOWN, Draft, Value
+from gpunn.interop.onnx_layers import whole
+from gpunn.nn import Module
+from gpunn.train.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+FIRST_OPSET = 17  # the first that knows layer normalisation
+LARGEST_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
+
+
+def to_onnx(
+    model: Module,
+    path: str | Path | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    opset: int = 17,
+    float16: bool = False,
+    batch: str | int = "N",
+) -> ModelProto:
+    """Export a model, as it computes in evaluation, to ONNX.
+
+    The graph's input is `input`, (N, D) floats. Its dtype is float32, and float16 for a model of
+    float16; the numbers of a float64 model are rounded to float32, which every runtime computes in.
+
+    Args:
+        model: of gpunn's modules with registered activations.
+        path: where to write it, beside its place and then renamed; None to write nothing.
+        classes: names of the classes, for a classifier that gives `label`, (N,) names, and
+            `probabilities`, (N, C). Several outputs are scores for a softmax. A single output is
+            that of the second of two classes for a sigmoid, and is its label above 0. Outputs of a
+            softmax, or a single one of a sigmoid, are probabilities already. With None the graph's
+            one output is `output`, what `model.predict` gives.
+        opset: version of ONNX's operators, at least 17.
+        float16: compute in float16.
+        batch: name of the first axis, of any length; or a fixed length.
+
+    Returns:
+        The model, checked by `onnx.checker`.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+        ArgumentError: what ONNX has no operators for (a module or function of yours), numbers that
+            float16 does not hold, or an argument outside its range. Nothing is written.
+        ShapeError: layers that do not fit each other.
+        OutputError: the file cannot be written.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "onnx", "export to ONNX") from error
+
+    newest = onnx.defs.onnx_opset_version()
+    if isinstance(opset, bool) or not isinstance(opset, int) or not FIRST_OPSET <= opset <= newest:
+        raise ArgumentError(f"got opset={opset!r}; expected {FIRST_OPSET} to {newest}")
+    if not (isinstance(batch, str) and batch) and (type(batch) is not int or batch < 1):
+        raise ArgumentError(f'got batch={batch!r}; expected a name such as "N", or a length')
+    if not isinstance(model, Module):
+        raise ArgumentError(f"got a {type(model).__name__} to export; expected a module")
+    draft = Draft(np.float16 if float16 or model.dtype == np.float16 else np.float32)
+    y = whole(draft, model, INPUT)
+    if classes is None:
+        draft.rename(y, "output")
+        outputs: dict[str, tuple[Any, list[Any]]] = {
+            "output": (draft.dtype, [batch, draft.width_of(y) or "K"])
+        }
+    else:
+        names = _names(classes)
+        label, probabilities = _classified(draft, y, names)
+        draft.rename(label, "label")
+        draft.rename(probabilities, "probabilities")
+        outputs = {
+            "label": (names.dtype, [batch]),
+            "probabilities": (draft.dtype, [batch, len(names)]),
+        }
+    proto = _proto(draft, outputs, opset, batch)
+    if path is not None:
+        write_atomically(Path(path), proto.SerializeToString())
+    return proto
+
+
+def _names(classes: Sequence[str]) -> np.ndarray[Any, Any]:
+    names = [classes] if isinstance(classes, str) else list(classes)
+    texts = all(isinstance(name, str) for name in names)
+    if not texts or len(names) < 2 or len(set(names)) < len(names):
+        raise ArgumentError(
+            f"got classes={classes!r}; expected two or more names, each once, as strings"
+        )
+    return np.array(names, dtype=object)
+
+
+def _classified(draft: Draft, y: Value, names: np.ndarray[Any, Any]) -> tuple[Value, Value]:
+    """Label and probabilities of a model's outputs."""
+    outputs = draft.width_of(y)
+    if outputs == UNKNOWN or len(names) != max(outputs, 2):
+        raise ArgumentError(
+            f"got {len(names)} classes for {outputs or 'an unknown number of'} outputs; expected a "
+            "name for each output, or two for a single one"
+        )
+    if outputs > 1:
+        number = draft.apply("ArgMax", y, place="label", axis=1, keepdims=0)
+        done = draft.producer(y) == "Softmax"
+        probabilities = y if done else draft.apply("Softmax", y, place="probabilities", axis=-1)
+    else:
+        number, probabilities = _of_two(draft, y)
+    known = draft.constant(names, "classes")
+    return draft.apply("Gather", known, number, place="label", axis=0), probabilities
+
+
+def _of_two(draft: Draft, y: Value) -> tuple[Value, Value]:
+    """Class number and the two probabilities of a single output."""
+    place = "probabilities"
+    middle = 0.5 if draft.producer(y) == "Sigmoid" else 0.0
+    if middle:
+        first = draft.apply("Sub", draft.floats(1, "one"), y, place=place)
+        both = draft.apply("Concat", first, y, place=place, axis=1)
+    else:  # sigmoid(z) is that of a softmax of (-z/2, z/2), where the small one keeps its digits
+        half = draft.apply("Mul", y, draft.floats(0.5, "half"), place=place)
+        minus = draft.apply("Neg", half, place=place)
+        scores = draft.apply("Concat", minus, half, place=place, axis=1)
+        both = draft.apply("Softmax", scores, place=place, axis=-1)
+    above = draft.apply("Greater", y, draft.floats(middle, "middle"), place="label")
+    one, zero = (draft.constant(np.int64(n), f"class_{n}") for n in (1, 0))
+    column = draft.apply("Where", above, one, zero, place="label")
+    number = draft.apply("Squeeze", column, draft.constant(np.array([1]), "axes"), place="label")
+    return number, both
+
+
+def _proto(
+    draft: Draft, outputs: dict[str, tuple[Any, list[Any]]], opset: int, batch: str | int
+) -> ModelProto:
+    """The draft in ONNX's own form, checked."""
+    from onnx import checker, helper, numpy_helper
+
+    size_bytes = sum(constant.nbytes for constant in draft.constants.values())
+    if size_bytes > LARGEST_BYTES:
+        raise ArgumentError(
+            f"got a model of {size_bytes / 2**30:.1f} GiB; expected less than 2 GiB, the most "
+            "that an ONNX file holds: export with float16, or a smaller model"
+        )
+
+    def described(name: str, dtype: Any, shape: list[Any]) -> Any:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    graph = helper.make_graph(
+        [
+            helper.make_node(o.kind, o.inputs, [o.output], o.output, **o.attributes)
+            for o in draft.operators
+        ],
+        "gpunn",
+        [described(INPUT, draft.dtype, [batch, draft.input_width or "D"])],
+        [described(name, dtype, shape) for name, (dtype, shape) in outputs.items()],
+        [numpy_helper.from_array(array, name) for name, array in draft.constants.items()],
+    )
+    imports = [helper.make_opsetid("", opset)]
+    proto = helper.make_model(
+        graph,
+        producer_name="gpunn",
+        opset_imports=imports,
+        ir_version=helper.find_min_ir_version_for(imports),
+    )
+    checker.check_model(proto, full_check=True)
+    return proto

@@ -1,0 +1,134 @@
+"""A graph of ONNX operators while it is drawn up; needs no package."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, ShapeError
+from gpunn.typing import Array, DType
+
+INPUT = "input"
+AS_INPUT, UNKNOWN = -1, 0  # widths that the layers so far do not tell
+
+
+class Value(NamedTuple):
+    """What flows along an edge: (N, width) numbers."""
+
+    name: str
+    width: int
+
+
+class Operator(NamedTuple):
+    """One node of the graph."""
+
+    kind: str
+    inputs: list[str]
+    output: str
+    attributes: dict[str, Any]
+
+
+class Draft:
+    """Operators and constants in the order in which they are computed.
+
+    Args:
+        dtype: of all constants and values that are floats.
+
+    Attributes:
+        input_width: D, as soon as a layer tells.
+    """
+
+    def __init__(self, dtype: DType) -> None:
+        self.dtype = np.dtype(dtype)
+        self.operators: list[Operator] = []
+        self.constants: dict[str, np.ndarray[Any, Any]] = {}
+        self.input_width: int | None = None
+        self._names = {INPUT}
+        self._shared: dict[int, str] = {}
+
+    def apply(
+        self,
+        kind: str,
+        *inputs: Value | str,
+        place: str,
+        width: int | None = None,
+        **attributes: Any,
+    ) -> Value:
+        """What an operator makes of values and constants; as wide as the first one by default."""
+        first = inputs[0]
+        if width is None:
+            width = first.width if isinstance(first, Value) else UNKNOWN
+        names = [i.name if isinstance(i, Value) else i for i in inputs]
+        output = self._unique(f"{place}/{kind}")
+        self.operators.append(Operator(kind, names, output, attributes))
+        return Value(output, width)
+
+    def floats(self, numbers: Any, name: str, owner: Any = None) -> str:
+        """A constant in the graph's dtype; one for each owner, however often it is used.
+
+        Raises:
+            ArgumentError: a number that the dtype does not hold.
+        """
+        if id(owner) in self._shared:
+            return self._shared[id(owner)]
+        with np.errstate(over="ignore"):
+            rounded = np.asarray(numbers, self.dtype)
+        if not np.isfinite(rounded).all():
+            raise ArgumentError(
+                f"got {name} with a number that {self.dtype} does not hold; expected finite ones"
+                + (": export without float16" if self.dtype == np.float16 else "")
+            )
+        name = self.constant(rounded, name)
+        if owner is not None:
+            self._shared[id(owner)] = name
+        return name
+
+    def constant(self, array: Array, name: str) -> str:
+        """A constant as it is."""
+        name = self._unique(name)
+        self.constants[name] = np.asarray(array, order="C")
+        return name
+
+    def width_of(self, value: Value) -> int:
+        """How many columns a value has; `UNKNOWN` where no layer tells."""
+        return (self.input_width or UNKNOWN) if value.width == AS_INPUT else value.width
+
+    def demand(self, value: Value, width: int, place: str) -> None:
+        """Note that a layer takes `width` columns.
+
+        Raises:
+            ShapeError: the value has another number.
+        """
+        if value.width == AS_INPUT and self.input_width is None:
+            self.input_width = width
+        found = self.width_of(value)
+        if found not in (width, UNKNOWN):
+            raise ShapeError(
+                f"got {found} columns at {place}, which takes {width}; expected layers that fit "
+                "each other: check their sizes"
+            )
+
+    def producer(self, value: Value) -> str:
+        """The kind of operator that a value comes from; "" for the input."""
+        return next((o.kind for o in self.operators if o.output == value.name), "")
+
+    def rename(self, value: Value, name: str) -> None:
+        """Give a value the name under which users of the model know it."""
+        if value.name == INPUT:
+            value = self.apply("Identity", value, place="")
+        self.operators = [
+            o._replace(
+                inputs=[name if i == value.name else i for i in o.inputs],
+                output=name if o.output == value.name else o.output,
+            )
+            for o in self.operators
+        ]
+
+    def _unique(self, name: str) -> str:
+        found, count = name, 0
+        while found in self._names:
+            count += 1
+            found = f"{name}_{count}"
+        self._names.add(found)
+        return found

@@ -1,0 +1,236 @@
+"""What each module and activation is in ONNX's operators, in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, ShapeError
+from gpunn.interop.onnx_draft import AS_INPUT, UNKNOWN, Draft, Value
+from gpunn.nn import (
+    Activate,
+    BatchNorm,
+    Concatenate,
+    Dropout,
+    Graph,
+    LayerNorm,
+    Linear,
+    Module,
+    Residual,
+    Sequential,
+    Standardize,
+    Sum,
+    VanillaDropout,
+)
+from gpunn.ops import (
+    Rate,
+    elu,
+    gelu,
+    gelu_sigmoid,
+    get_activation,
+    hard_threshold,
+    identity,
+    leaky_relu,
+    relu,
+    sigmoid,
+    softmax,
+    tanh,
+)
+
+# activations -----------------------------------------------------------------------------------
+
+
+def _one(kind: str, **attributes: Any) -> Callable[[Draft, Value, str], Value]:
+    """An activation that is one operator."""
+    return lambda draft, x, place: draft.apply(kind, x, place=place, **attributes)
+
+
+def _gelu(draft: Draft, x: Value, place: str) -> Value:
+    """X * (1 + erf(x / sqrt(2))) / 2, in the order in which runtimes know it as one."""
+    scaled = draft.apply("Div", x, draft.floats(2**0.5, f"{place}.sqrt_2"), place=place)
+    error = draft.apply("Erf", scaled, place=place)
+    raised = draft.apply("Add", error, draft.floats(1, f"{place}.one"), place=place)
+    product = draft.apply("Mul", x, raised, place=place)
+    return draft.apply("Mul", product, draft.floats(0.5, f"{place}.half"), place=place)
+
+
+def _gelu_sigmoid(draft: Draft, x: Value, place: str) -> Value:
+    scaled = draft.apply("Mul", x, draft.floats(1.702, f"{place}.factor"), place=place)
+    return draft.apply("Mul", x, draft.apply("Sigmoid", scaled, place=place), place=place)
+
+
+def _hard_threshold(draft: Draft, x: Value, place: str) -> Value:
+    zero = draft.floats(0, f"{place}.zero")
+    above = draft.apply("Greater", x, zero, place=place)
+    return draft.apply("Where", above, draft.floats(1, f"{place}.one"), zero, place=place)
+
+
+ACTIVATIONS: dict[Callable[..., Any], Callable[[Draft, Value, str], Value]] = {
+    sigmoid: _one("Sigmoid"),
+    tanh: _one("Tanh"),
+    relu: _one("Relu"),
+    leaky_relu: _one("LeakyRelu", alpha=leaky_relu.options["slope"]),
+    elu: _one("Elu", alpha=elu.options["alpha"]),
+    gelu: _gelu,
+    gelu_sigmoid: _gelu_sigmoid,
+    hard_threshold: _hard_threshold,
+    identity: lambda draft, x, place: x,
+    softmax: _one("Softmax", axis=-1),
+}
+
+
+def _activated(draft: Draft, activation: str | Callable[..., Any], x: Value, place: str) -> Value:
+    function = get_activation(activation)
+    if function not in ACTIVATIONS:
+        raise ArgumentError(
+            f"got the activation {activation!r} at {place}, a function of yours; expected a "
+            "registered one, whose formula is known in ONNX: use one of "
+            f"{', '.join(sorted(known.__name__ for known in ACTIVATIONS))}"
+        )
+    return ACTIVATIONS[function](draft, x, place)
+
+
+# layers ----------------------------------------------------------------------------------------
+
+
+def _linear(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    draft.demand(x, layer.in_features, place)
+    width = layer.out_features
+    weight = draft.floats(layer.weight.numpy(), f"{place}.weight", layer.weight)
+    if layer.bias is None:
+        y = draft.apply("MatMul", x, weight, place=place, width=width)
+    else:
+        bias = draft.floats(layer.bias.numpy(), f"{place}.bias", layer.bias)
+        y = draft.apply("Gemm", x, weight, bias, place=place, width=width)
+    return _activated(draft, layer.activation, y, place)
+
+
+def _activate(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    return _activated(draft, layer.activation, x, place)
+
+
+def _dropout(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    return x
+
+
+def _vanilla_dropout(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    kept = draft.floats(1 - Rate.of(layer.rate).realised, f"{place}.kept")
+    return draft.apply("Mul", x, kept, place=place)
+
+
+def _standardize(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    draft.demand(x, layer.mean.size, place)
+    mean = draft.floats(layer.mean.numpy(), f"{place}.mean", layer.mean)
+    scale = draft.floats(layer.scale.numpy(), f"{place}.scale", layer.scale)
+    if layer.inverse:
+        return draft.apply("Add", draft.apply("Mul", x, scale, place=place), mean, place=place)
+    if not draft.constants[scale].all():
+        raise ArgumentError(
+            f"got a scale at {place} that {draft.dtype} rounds to 0; expected larger ones: export "
+            "without float16"
+        )
+    return draft.apply("Div", draft.apply("Sub", x, mean, place=place), scale, place=place)
+
+
+def _layer_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    draft.demand(x, layer.features, place)
+    gamma = draft.floats(layer.gamma.numpy(), f"{place}.gamma", layer.gamma)
+    beta = draft.floats(layer.beta.numpy(), f"{place}.beta", layer.beta)
+    options = {"axis": -1, "epsilon": layer.eps}
+    return draft.apply("LayerNormalization", x, gamma, beta, place=place, **options)
+
+
+def _batch_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    """Not folded into one product and sum: a large mean would cost digits."""
+    draft.demand(x, layer.features, place)
+    variance = layer.running_variance.numpy().astype(np.float64)
+    factor = layer.gamma.numpy() / np.sqrt(variance + layer.eps)
+    mean = draft.floats(layer.running_mean.numpy(), f"{place}.mean", layer.running_mean)
+    scale = draft.floats(factor, f"{place}.factor", layer)
+    beta = draft.floats(layer.beta.numpy(), f"{place}.beta", layer.beta)
+    centred = draft.apply("Sub", x, mean, place=place)
+    scaled = draft.apply("Mul", centred, scale, place=place)
+    return draft.apply("Add", scaled, beta, place=place)
+
+
+# containers ------------------------------------------------------------------------------------
+
+
+def _sequential(draft: Draft, container: Any, place: str, x: Value) -> Value:
+    for name, layer in container.children():
+        x = convert(draft, layer, f"{place}.{name}" if place else name, x)
+    return x
+
+
+def _sum(draft: Draft, layer: Any, place: str, *xs: Value) -> Value:
+    total = xs[0]
+    for x in xs[1:]:
+        widths = {draft.width_of(total), draft.width_of(x)} - {UNKNOWN, 1}
+        if len(widths) > 1:
+            raise ShapeError(
+                f"got {draft.width_of(total)} and {draft.width_of(x)} columns to add at {place}; "
+                "expected as many: check the sizes of the layers"
+            )
+        wide = x if draft.width_of(total) == 1 else total
+        total = draft.apply("Add", total, x, place=place, width=wide.width)
+    return total
+
+
+def _residual(draft: Draft, container: Any, place: str, x: Value) -> Value:
+    inner = convert(draft, container.inner, f"{place}.inner" if place else "inner", x)
+    return _sum(draft, container, place, inner, x)
+
+
+def _concatenate(draft: Draft, layer: Any, place: str, *xs: Value) -> Value:
+    widths = [draft.width_of(x) for x in xs]
+    width = UNKNOWN if UNKNOWN in widths else sum(widths)
+    return draft.apply("Concat", *xs, place=place, width=width, axis=-1)
+
+
+def _graph(draft: Draft, container: Any, place: str, x: Value) -> Value:
+    values = {"x": x}
+    for name, node in container.nodes.items():
+        inputs = (values[i] for i in container.inputs[name])
+        values[name] = convert(draft, node, f"{place}.{name}" if place else name, *inputs)
+    return values[container.output]
+
+
+LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
+    Linear.forward: _linear,
+    Activate.forward: _activate,
+    Dropout.forward: _dropout,
+    VanillaDropout.forward: _vanilla_dropout,
+    Standardize.forward: _standardize,
+    LayerNorm.forward: _layer_norm,
+    BatchNorm.forward: _batch_norm,
+    Sequential.forward: _sequential,
+    Residual.forward: _residual,
+    Sum.forward: _sum,
+    Concatenate.forward: _concatenate,
+    Graph.forward: _graph,
+}
+"""What a module is in ONNX, by what it computes."""
+
+
+def convert(draft: Draft, module: Module, place: str, *inputs: Value) -> Value:
+    """Add a module's operators to a draft.
+
+    Raises:
+        ArgumentError: a module or a function whose formula is not known in ONNX.
+        ShapeError: layers that do not fit each other.
+    """
+    forward = type(module).forward
+    if forward not in LAYERS:
+        raise ArgumentError(
+            f"got a {type(module).__name__} at {place or 'the top'}, a module of yours; expected "
+            "those of gpunn.nn, whose formulas are known in ONNX: build it of them, or export "
+            "the part of the model that is"
+        )
+    return LAYERS[forward](draft, module, place, *inputs)
+
+
+def whole(draft: Draft, module: Module, name: str) -> Value:
+    """The output of a whole model for the graph's input."""
+    return convert(draft, module, "", Value(name, AS_INPUT))
