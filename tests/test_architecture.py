@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "typing", "files"},
+    {"frames"},
     {"backends"},
     {"autograd"},
     {"ops"},
@@ -31,6 +32,9 @@ SINGLE_IMPORTERS = {
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": set(),
+    "pandas": set(),
+    "polars": set(),
+    "torch": set(),
 }
 
 

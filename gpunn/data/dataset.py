@@ -16,6 +16,7 @@ from gpunn.data.checks import (
     check_lengths,
 )
 from gpunn.errors import ArgumentError, DataError, ShapeError
+from gpunn.frames import column_names, from_frame
 
 __all__ = [
     "Dataset",
@@ -34,7 +35,8 @@ MAX_UNNAMED_CLASSES = 2**16  # a larger label is an identifier or a quantity, no
 class Dataset:
     """Examples with their targets, checked once, on the host.
 
-    Arrays are converted to the dtypes below, and copied only if they have another.
+    Arrays are converted to the dtypes below, and copied only if they have another. Frames of pandas
+    or Polars, and columns of them, are taken where arrays are.
 
     Args:
         x: (N, D) finite numbers; kept as float32, C-contiguous.
@@ -42,11 +44,12 @@ class Dataset:
             as (N, K) float32.
         classes: names of the C classes in the order of their indices. Integer `y` without names
             gets "0", "1", ...; None means regression.
-        features: names of the D columns, or None.
+        features: names of the D columns; None for those of a frame, or for none.
         name: what reports and pictures call the data.
 
     Raises:
-        DataError: no examples, NaN or infinity, labels out of range.
+        DataError: no examples, NaN or infinity, labels out of range, or a frame's column that does
+            not hold numbers.
         ShapeError: arrays or names that do not fit each other.
         DTypeError: not numbers, or labels that are not integers.
 
@@ -66,16 +69,18 @@ class Dataset:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        x, y, classes = np.asarray(self.x), np.asarray(self.y), self.classes
+        features = column_names(self.x) if self.features is None else self.features
+        x, y = (np.asarray(from_frame(part, n)) for n, part in (("x", self.x), ("y", self.y)))
+        classes = self.classes
         check_lengths(x, y)
         if classes is None and y.ndim == 1 and y.dtype.kind in "iu":
             classes = _numbered(y)
         labelled = classes is not None
         size = None if classes is None else len(classes)
         check_arrays(x, y, task="classification" if labelled else "regression", classes=size)
-        if self.features is not None and len(self.features) != x.shape[1]:
+        if features is not None and len(features) != x.shape[1]:
             raise ShapeError(
-                f"got {len(self.features)} feature names and x of shape {x.shape}; expected a name "
+                f"got {len(features)} feature names and x of shape {x.shape}; expected a name "
                 "for each column"
             )
         if not labelled and y.ndim == 1:
@@ -85,7 +90,7 @@ class Dataset:
             self, "y", np.ascontiguousarray(y, np.int64) if labelled else as_float32("y", y)
         )
         object.__setattr__(self, "classes", None if classes is None else tuple(classes))
-        object.__setattr__(self, "features", self.features and tuple(self.features))
+        object.__setattr__(self, "features", features and tuple(features))
 
     def __len__(self) -> int:
         return len(self.x)

@@ -12,6 +12,7 @@ from gpunn.backends.random import RandomStream, permutation
 from gpunn.data.checks import check_count, check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError
+from gpunn.frames import from_frame
 from gpunn.typing import Array, DeviceLike
 
 SHUFFLE_STREAM = 2**63  # the trainer's stream, so that both see the rows in the same order
@@ -34,7 +35,7 @@ def batches(
     Arguments are checked by this call, not by the first `next`.
 
     Args:
-        x: (N, ...) examples, or a `Dataset` with its targets.
+        x: (N, ...) examples, an array or a frame; or a `Dataset` with its targets.
         y: (N, ...) targets.
         batch_size: rows of a batch, at least 1; the last batch may be smaller.
         seed: 64-bit seed of the order.
@@ -49,7 +50,7 @@ def batches(
     Raises:
         ArgumentError: an argument outside its range, or `drop_last` would leave no batch.
         ShapeError: x and y of different lengths.
-        DataError: no rows, or no targets.
+        DataError: no rows, no targets, or a frame's column that does not hold numbers.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -64,7 +65,7 @@ def batches(
         x, y = x.x, x.y
     if y is None:
         raise DataError("got x without targets; expected both, or a Dataset")
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = np.asarray(from_frame(x, "x")), np.asarray(from_frame(y, "y"))
     check_lengths(x, y)
     steps = steps_per_epoch(len(x), batch_size, drop_last)
     check_count("epoch", epoch, least=0)

@@ -14,6 +14,7 @@ from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
 from gpunn.errors import ArgumentError, DTypeError, ModelFileError, ShapeError
+from gpunn.frames import from_frame
 from gpunn.nn.inference import CapturedForward
 from gpunn.typing import Array, DeviceLike
 
@@ -270,7 +271,7 @@ class Module:
         Host data is moved to the model's device batch by batch, and the outputs back.
 
         Args:
-            x: (N, ...) numbers, an array or what NumPy makes one of.
+            x: (N, ...) numbers: an array, a frame of pandas or Polars, or what NumPy makes one of.
             batch_size: examples at a time.
 
         Returns:
@@ -278,10 +279,10 @@ class Module:
 
         Raises:
             ShapeError: x has no axis of examples, or does not fit the model.
-            DTypeError: x does not hold numbers.
+            DTypeError, DataError: x, or a column of it, does not hold numbers.
             DeviceMismatchError: x lives on another GPU than the model.
         """
-        x = as_array(x.data if isinstance(x, Tensor) else x)
+        x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, "x"))
         if x.dtype.kind not in "fiub":
             raise DTypeError(f"got {x.dtype} to predict from; expected an array of numbers")
         if not x.ndim:

@@ -13,6 +13,7 @@ from gpunn.backends import Backend, as_array, backend_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
+from gpunn.frames import from_frame
 from gpunn.nn import Module
 from gpunn.ops import ElementwiseLoss
 from gpunn.train.metrics import decision
@@ -59,7 +60,7 @@ def training_arrays(
     Args:
         model: what is to be trained or evaluated.
         loss: what compares its outputs with the targets.
-        x: (N, ...) numbers, or a `Dataset`.
+        x: (N, ...) numbers, an array or a frame of pandas or Polars; or a `Dataset`.
         y: targets.
         name: what messages call the examples.
 
@@ -70,7 +71,8 @@ def training_arrays(
         x, y = x.x, x.y
     if y is None:
         raise DataError(f"got {name} without targets; expected both: pass x and y")
-    x, y = (as_array(a.data if isinstance(a, Tensor) else a) for a in (x, y))
+    named = ((name, x), (f"the targets of {name}", y))
+    x, y = (as_array(a.data if isinstance(a, Tensor) else from_frame(a, n)) for n, a in named)
     check_lengths(x, y)
     b = model.backend
     if too_large(b, x.size * model.dtype.itemsize + y.size * max(y.dtype.itemsize, 4)):

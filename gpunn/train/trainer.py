@@ -144,7 +144,7 @@ class Trainer:
         Arrays are converted to the model's dtype and moved to its device once, at the start.
 
         Args:
-            x: (N, D) numbers, or a `Dataset` with its targets.
+            x: (N, D) numbers, an array or a frame of pandas or Polars; or a `Dataset`.
             y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
             epochs: how often every example is seen.
             batch_size: examples of a step, at least 1; the last batch may be smaller.
@@ -157,7 +157,7 @@ class Trainer:
             The curves of this fit.
 
         Raises:
-            DataError: no examples, NaN or infinity, labels out of range.
+            DataError: no examples, NaN or infinity, labels out of range, a column of text.
             ShapeError: x and y, or x and the model, do not fit.
             DivergenceError: the loss became NaN or infinite; it names the layer.
             ArgumentError: an argument outside its range.

@@ -1,0 +1,55 @@
+"""Tables of pandas, Polars and their like as arrays. None of them is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.errors import DataError
+
+
+def is_frame(data: object) -> bool:
+    """Whether `data` is a table with named columns, told by what it can do."""
+    kind = type(data)
+    return hasattr(kind, "to_numpy") and hasattr(kind, "__getitem__") and hasattr(data, "columns")
+
+
+def from_frame(data: Any, name: str) -> Any:
+    """The numbers of a frame or of one of its columns; anything else as it is.
+
+    Args:
+        data: a frame, (N, D) by its columns, a column, (N,), or something else.
+        name: what messages call it.
+
+    Raises:
+        DataError: a column that does not hold numbers, or whose name is another's too.
+    """
+    if not hasattr(type(data), "to_numpy"):
+        return data
+    if not is_frame(data):
+        return _numbers(data, name, getattr(data, "name", None))
+    columns = [_numbers(data[column], name, column) for column in data.columns]
+    for column, values in zip(data.columns, columns, strict=True):
+        if values.ndim != 1:
+            raise DataError(
+                f"got {name} with several columns {column!r}; expected one of each name: rename "
+                "or drop the others"
+            )
+    return np.column_stack(columns) if columns else np.empty((len(data), 0))
+
+
+def column_names(data: Any) -> tuple[str, ...] | None:
+    """The names of a frame's columns; None for anything else."""
+    return tuple(map(str, data.columns)) if is_frame(data) else None
+
+
+def _numbers(column: Any, name: str, title: object) -> np.ndarray[Any, Any]:
+    values = np.asarray(column.to_numpy())
+    if values.dtype.kind not in "fiub":
+        raise DataError(
+            f"got {name} with column {title!r} of dtype {getattr(column, 'dtype', values.dtype)}; "
+            "expected numbers: encode text and dates as numbers, fill in what is missing, or drop "
+            "the column"
+        )
+    return values
