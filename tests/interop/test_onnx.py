@@ -47,7 +47,8 @@ def randomized(net, seed=1):
     return net
 
 
-def assert_agrees(net, proto, tolerance, width=D):
+def assert_agrees(net, proto, tolerance, width=D, least=0.0):
+    """To a tolerance relative to the largest output, or to `least` where all are smaller."""
     rng = np.random.default_rng(2)
     kind = {1: np.float32, 10: np.float16}[proto.graph.input[0].type.tensor_type.elem_type]
     for n in BATCHES:
@@ -58,7 +59,7 @@ def assert_agrees(net, proto, tolerance, width=D):
         assert found["output"].dtype == kind
         assert found["output"].shape == expected.shape
         error = np.abs(found["output"] - expected).max()
-        assert error <= tolerance * np.abs(expected).max()
+        assert error <= tolerance * max(np.abs(expected).max(), least)
 
 
 LAYERS = {
@@ -150,7 +151,10 @@ def test_small_networks(data):
                 }[kind]
             )
     net = randomized(nn.Sequential(*parts), data.draw(st.integers(0, 99), "seed"))
-    assert_agrees(net, to_onnx(net), 3e-6)
+    sizes = [1.0]
+    with nn.observe(lambda module, y: sizes.append(float(np.abs(y.data).max()))):
+        net.predict(4 * np.ones((1, D)))  # what rounding is relative to: layers may shrink it
+    assert_agrees(net, to_onnx(net), 2e-6, least=max(sizes))
 
 
 # classifiers -----------------------------------------------------------------------------------
