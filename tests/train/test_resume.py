@@ -16,8 +16,8 @@ import gpunn as gn
 from benchmarks import chaos
 from gpunn import nn
 from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, OutputError
+from gpunn.files import unpack
 from gpunn.train import Callback, CSVLog, EarlyStopping
-from gpunn.train.checkpoint import unpack
 
 
 def network(device):
