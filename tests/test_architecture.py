@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "typing", "files"},
-    {"frames"},
+    {"errors", "typing"},
+    {"files", "frames"},
     {"backends"},
     {"autograd"},
     {"ops"},

@@ -67,6 +67,7 @@ class Trainer:
         DeviceUnavailableError: the device cannot be used.
 
     Example:
+        >>> import numpy as np
         >>> from gpunn import nn
         >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
         >>> y = np.array([0, 1, 1, 0])
