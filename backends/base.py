@@ -238,6 +238,10 @@ class Backend(ABC):
         """
         raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
 
+    def traced(self, array: Array) -> Array:
+        """The array as a recording must meet it, to take note of what is done with it."""
+        return array
+
     # memory that does not suffice ------------------------------------------------------------
 
     def free_bytes(self) -> int:

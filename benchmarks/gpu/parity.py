@@ -11,6 +11,7 @@ import numpy as np
 import gpunn as gn
 from benchmarks.gpu.command import run
 from gpunn import nn, ops, optim
+from gpunn.backends.base import PRECISIONS
 from gpunn.backends.random import Draw
 
 STEPS, BATCH = 20, 32
@@ -61,7 +62,7 @@ def capture(device: str, quick: bool) -> dict[str, Any]:
         return {"skipped": why}
     x, y = data("float32")
     found: dict[str, Any] = {}
-    for precision in ("float32", "tf32", "float16", "bfloat16"):
+    for precision in PRECISIONS[:1] if b.synchronous else PRECISIONS:
         weights, losses = [], []
         for captured in (True, False):
             net = network(device, "float32")

@@ -36,8 +36,8 @@ class CapturedForward:
 
         The array is overwritten by the next call with this shape.
         """
-        parts = _parts(model)
-        if not _same(parts, self._parts):
+        parts = model_parts(model)
+        if not same_parts(parts, self._parts):
             self._parts, self._refused = parts, False
             self._graphs.clear()
         b, shape = model.backend, tuple(x.shape)
@@ -66,14 +66,14 @@ class CapturedForward:
         try:
             graph = b.record(forward)
         except CaptureError as error:
-            logger.warning("predicting without CUDA graphs: %s", error)
+            logger.warning("predicting without captured passes: %s", error)
             self._refused = True
             return None
         found = self._graphs[tuple(x.shape)] = (graph, x_in, ys[0])
         return found
 
 
-def _parts(model: Module) -> list[Any]:
+def model_parts(model: Module) -> list[Any]:
     """Everything that decides what a forward pass launches.
 
     Modules weakly: the model holds this list, and would else hold itself and its memory.
@@ -87,7 +87,7 @@ def _parts(model: Module) -> list[Any]:
     return parts
 
 
-def _same(parts: list[Any], before: list[Any]) -> bool:
+def same_parts(parts: list[Any], before: list[Any]) -> bool:
     """Whether two lists hold the same objects, or equal numbers and strings."""
     return len(parts) == len(before) and all(
         a is b or (isinstance(a, str | int | float) and type(a) is type(b) and a == b)

@@ -297,7 +297,7 @@ class Module:
         def outputs(batch: Array) -> Array:
             batch = batch.astype(self.dtype) if batch.dtype != self.dtype else batch
             if stays:
-                return forward(batch).copy() if b.captures else forward(batch)
+                return forward(batch) if b.synchronous else forward(batch).copy()
             return b.download(forward(b.upload(here.download(batch))))
 
         with b.current(), self.evaluating():
@@ -309,7 +309,8 @@ class Module:
 
     def _forward(self) -> Callable[[Array], Array]:
         """What computes a batch: captured where the device can."""
-        if not self.backend.captures or _observer.get() is not None:
+        b = self.backend
+        if b.synchronous or not b.captures or _observer.get() is not None:
             return lambda x: self(Tensor(x)).data
         if self._captured is None:
             self._captured = CapturedForward()

@@ -116,6 +116,29 @@ class FlatParameters:
             self._narrow_views.clear()
             self.narrow = None
 
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """Let a recording take note of what is done to parameters and gradients without kernels."""
+        see = self.backend.traced
+        data, grad, views = self.data, self.grad, self.views
+        if see(data) is data:
+            yield
+            return
+        gradients = [sink.array for sink in self._sinks]
+        self.data, self.grad = see(data), see(grad)
+        self.views = {tensor: see(view) for tensor, view in views.items()}
+        try:
+            for tensor, sink in zip(self.tensors, self._sinks, strict=True):
+                tensor.data, sink.array = self.views[tensor], see(sink.array)
+            yield
+        finally:
+            self.data, self.grad, self.views = data, grad, views
+            for tensor, sink, array in zip(self.tensors, self._sinks, gradients, strict=True):
+                tensor.data, sink.array = views[tensor], array
+                leaf = tensor.node
+                if isinstance(leaf, Leaf) and leaf.grad is not None:
+                    leaf.grad = array
+
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""
         for leaf in self._leaves:

@@ -56,13 +56,13 @@ class StepGraph:
         increments = b.zeros(self._counters.shape, np.int64)
 
         def record() -> Any:
-            kept = [work(self._counters[0], k) for k in range(count)]
+            kept = [work(self._counter(0), k) for k in range(count)]
             ends.extend(stream.call for stream in streams)
             b.launch(ADVANCE, increments, out=self._counters)
             return kept
 
         for k, stream in enumerate(streams):
-            stream.counter = Counter(self._counters[k + 1], stream.call)
+            stream.counter = Counter(self._counter(k + 1), stream.call)
         try:
             self._graph: Graph = b.record(record)
         finally:
@@ -78,7 +78,11 @@ class StepGraph:
         b.launch(ADVANCE, b.zeros(self._counters.shape, np.int64), out=self._counters)
         if self.streams:
             for words in (1, 2):  # one at a time, and in packs
-                b.random_words(words, Draw((0, 0), self._counters[1]))
+                b.random_words(words, Draw((0, 0), self._counter(1)))
+
+    def _counter(self, k: int) -> Array:
+        """One of the counters as a 0-d array, which NumPy's indexing would copy."""
+        return self._counters[k : k + 1].reshape(())
 
     def seek(self, tick: int) -> None:
         """Let the next launch start at step number `tick`, with the streams as they are now."""
@@ -149,7 +153,8 @@ class CapturedStep:
         losses: list[Array] = []
 
         def work(tick: Array, k: int) -> Any:
-            losses.append(self.step(x_in, y_in))
+            with self.step.optimizer.bound.traced():
+                losses.append(self.step(x_in, y_in))
             return losses
 
         graph = StepGraph(b, self.step.model.streams(), work)

@@ -170,14 +170,14 @@ class Fit:
         if not why and feed.whole_steps < 2:
             why = f"an epoch of {len(feed)} rows has fewer than two whole batches"
         if not why:
-            return CapturedRunner(self._step(), feed, required=trainer.capture is True)
+            return CapturedRunner(self._step(captured=True), feed, required=trainer.capture is True)
         if trainer.capture is True:
             raise CaptureError(
                 f"got capture=True, but {why}; expected steps that can be captured: pass "
                 'capture="auto" to go on without'
             )
         if trainer.capture and not b.synchronous:
-            logger.warning("training without CUDA graphs: %s", why)
+            logger.warning("training without captured steps: %s", why)
         return EagerRunner(self._step(), feed)
 
     def _feed(self) -> Feed:
@@ -187,11 +187,11 @@ class Fit:
             return Feed(b, precision.narrow(self.x), self.y, self.batch_size)
         return StreamedFeed(b, self.x, self.y, self.batch_size, precision.dtype)
 
-    def _step(self) -> EagerStep:
+    def _step(self, captured: bool = False) -> EagerStep:
         """The training step with all that the trainer was asked for."""
         trainer = self.trainer
         b, mode = trainer.model.backend, trainer.on_nonfinite
-        guarded = mode == "skip" or (mode == "stop" and not b.synchronous)
+        guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
         return EagerStep(
             trainer.model,
             trainer.loss,

@@ -71,8 +71,11 @@ class Guard:
         self.first.fill(0)
         self._steps.fill(batch)
 
+    def state(self) -> tuple[Array, ...]:
+        """What a step changes."""
+        return self._factor, self.kept, self.first, self.count, self._steps
+
     def factor(self, loss: Array, times: Array) -> Array:
         """What the update multiplies the gradients by: `times`, or 0 to change nothing."""
-        out = (self._factor, self.kept, self.first, self.count, self._steps)
-        self.backend.launch(GUARD, loss, times, MODES[self.mode], out=out)
+        self.backend.launch(GUARD, loss, times, MODES[self.mode], out=self.state())
         return self._factor

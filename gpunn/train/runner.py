@@ -10,6 +10,7 @@ import numpy as np
 
 from gpunn.backends import Elementwise
 from gpunn.errors import CaptureError
+from gpunn.nn.inference import model_parts, same_parts
 from gpunn.train.capture import StepGraph
 from gpunn.train.feed import Feed
 from gpunn.train.step import EagerStep
@@ -74,6 +75,8 @@ class CapturedRunner(EagerRunner):
         self._required = required
         self._graph: StepGraph | None = None
         self._refused = False
+        self._proved = False
+        self._known: list[Any] = []
         b, dtype = feed.backend, step.optimizer.bound.dtype
         self._rates = b.zeros((feed.steps,), dtype)
 
@@ -84,12 +87,22 @@ class CapturedRunner(EagerRunner):
             CaptureError: the steps cannot be captured; only the first was taken.
         """
         number = first
+        parts = self._parts()
+        if not same_parts(parts, self._known):  # a graph repeats what it was recorded with
+            self._known, self._graph, self._refused = parts, None, False
         if self._graph is None and not self._refused and number + 1 < self.feed.whole_steps:
             self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
             yield self._one(number, rates[number])
             number += 1
             self._graph = self._record()
-        if self._graph is not None:
+            self._proved = not self.feed.backend.synchronous
+            if not self._proved:  # from other weights than it was recorded with it tells more
+                yield self._one(number, rates[number])
+                number += 1
+        if self._graph is not None and not self._proved and number < self.feed.whole_steps:
+            yield self._compared(number, rates[number])
+            number += 1
+        if self._graph is not None and self._proved:
             graph = self._graph
             self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
             graph.seek(number)
@@ -98,8 +111,64 @@ class CapturedRunner(EagerRunner):
                 number += graph.count
                 self.step.optimizer.note_lr(rates[number - 1])
                 yield graph.count
+                if self._stopped():
+                    return
         for rest in range(number, self.feed.steps):
             yield self._one(rest, rates[rest])
+
+    def _parts(self) -> list[Any]:
+        """Everything that decides what a step launches."""
+        step = self.step
+        parts = [*model_parts(step.model), *step.optimizer.options(), step.clip_norm]
+        return parts + list(vars(step.regularizer).values() if step.regularizer else ())
+
+    def _stopped(self) -> bool:
+        """Whether a broken loss ended the training, where that can be read."""
+        guard = self.step.guard
+        if guard is None or guard.mode != "stop" or not self.feed.backend.synchronous:
+            return False
+        return bool(guard.first)
+
+    def _compared(self, number: int, rate: float) -> int:
+        """The first recorded step, beside an eager one that must have the same bits.
+
+        On the CPU what a step does outside of kernels may escape the recording; it is not to
+        escape notice.
+        """
+        step, feed = self.step, self.feed
+        streams, guard = step.model.streams(), step.guard
+        arrays = [value.data for _, value in step.model.state()]
+        arrays += [step.optimizer.bound.data, *step.optimizer.state, step.optimizer.device_step]
+        arrays += [feed.total, *(guard.state() if guard is not None else ())]
+        before, calls = [a.copy() for a in arrays], [stream.call for stream in streams]
+        self._one(number, rate)
+        eager = [a.copy() for a in arrays]
+        for array, content in zip(arrays, before, strict=True):
+            array[...] = content
+        for stream, call in zip(streams, calls, strict=True):
+            stream.call = call
+        graph = self._graph
+        assert graph is not None
+        graph.seek(number)
+        graph.launch()
+        if all(a.tobytes() == e.tobytes() for a, e in zip(arrays, eager, strict=True)):
+            self._proved = True
+            return 1
+        for array, content in zip(arrays, eager, strict=True):
+            array[...] = content
+        self._refuse(
+            CaptureError(
+                "got a step that computes something without kernels; expected the same bits from "
+                "its recording: pass capture=False"
+            )
+        )
+        return 1
+
+    def _refuse(self, error: CaptureError) -> None:
+        if self._required:
+            raise error
+        logger.warning("training without captured steps: %s", error)
+        self._graph, self._refused = None, True
 
     def _record(self) -> StepGraph | None:
         feed, step = self.feed, self.step
@@ -108,17 +177,15 @@ class CapturedRunner(EagerRunner):
         def work(tick: Array, k: int) -> Any:
             b.launch(RATE, self._rates, tick, k, out=step.optimizer.device_lr)
             x, y = feed.batch_at(tick, k)
-            loss = step(x, y)
+            with step.optimizer.bound.traced():
+                loss = step(x, y)
             feed.add(loss, feed.batch_size)
             return x, y, loss
 
-        count = max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1))
+        count = 1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1))
         b.launch(RATE, self._rates, b.zero(), 0, out=step.optimizer.device_lr)  # loads it
         try:
             return StepGraph(b, step.model.streams(), work, count)
         except CaptureError as error:
-            if self._required:
-                raise
-            logger.warning("training without CUDA graphs: %s", error)
-            self._refused = True
+            self._refuse(error)
             return None

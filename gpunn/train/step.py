@@ -106,7 +106,7 @@ class EagerStep:
 
     def _check(self, x: Array, value: Array) -> None:
         """Raise where a loss that can be read without waiting is not finite and must not be."""
-        if not self.stops:
+        if not self.stops or self.guard is not None:
             return
         if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
             raise DivergenceError(divergence(self.model, x, float(value)))

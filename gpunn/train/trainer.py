@@ -39,8 +39,9 @@ class Trainer:
         regularizer: a penalty on the weights, or a constraint.
         schedule: of the learning rate, by optimizer steps; a registered name or a `Schedule`.
         clip_norm: largest global norm of the gradients, None for no limit.
-        capture: whether a fit runs as CUDA graphs: "auto" where it can, with a line in the log
-            where it cannot; True demands it; False forbids it. The numbers are the same.
+        capture: whether steps are recorded once and repeated, on a GPU as CUDA graphs: "auto"
+            where it can be done, with a line in the log where it cannot; True demands it; False
+            forbids it. The numbers are the same.
         precision: what training computes in. "float32": the dtype of the model, in full. On a GPU
             and for float32 models also "tf32": products round their operands to 10 bits;
             "float16" and "bfloat16": everything but losses, gradients of parameters and updates

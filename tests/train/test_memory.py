@@ -70,7 +70,7 @@ def test_streamed_data_is_not_captured(data, cuda_device, caplog):
     trainer = gn.Trainer(net, memory_limit=limit)
     with caplog.at_level(logging.WARNING, "gpunn"):
         trainer.fit(*data, epochs=1, batch_size=64, progress=False)
-    assert "without CUDA graphs: the data is streamed from the host" in caplog.text
+    assert "without captured steps: the data is streamed from the host" in caplog.text
 
 
 def test_a_batch_without_room_names_the_one_that_fits(data, cuda_device):
