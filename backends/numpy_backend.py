@@ -13,6 +13,7 @@ from gpunn.backends.base import FLOATS, Backend
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.backends.native import Call, Native, find_compiler
 from gpunn.backends.plan import Plan, Traced, TracedModule, Unrecordable, recording
 from gpunn.backends.pool import BufferPool
 from gpunn.backends.random import RANDOM_WORDS, Draw, words
@@ -31,6 +32,7 @@ class NumpyBackend(Backend):
         super().__init__(device)
         self._pool = BufferPool()
         self._traced = TracedModule()
+        self._native = Native(find_compiler()) if find_compiler().command else None
 
     @property
     def xp(self) -> Any:
@@ -84,6 +86,11 @@ class NumpyBackend(Backend):
         outputs = self._outputs(kernel, inputs) if out is None else out
         if type(outputs) is not tuple:
             outputs = (outputs,)
+        if self._native is not None:
+            call = self._native.elementwise(kernel, inputs, outputs)
+            if call is not None:
+                _call(call, (*inputs, *outputs))
+                return outputs[0] if len(outputs) == 1 else outputs
         for total in kernel.sums:
             _do(np.ndarray.fill, outputs[kernel.outputs.index(total)], 0)
         first = outputs[0] if kernel.outputs[0].role == "each" else inputs[0]
@@ -107,7 +114,14 @@ class NumpyBackend(Backend):
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
         """Run the NumPy body; there are no threads to share it out among."""
-        _do(kernel.numpy, *args, shape[-1], math.prod(shape[:-1]))
+        args = (*args, shape[-1], math.prod(shape[:-1]))
+        call = None
+        if self._native is not None and dtype == np.float32:
+            call = self._native.rows(kernel, args)
+        if call is None:
+            _do(kernel.numpy, *args)
+        else:
+            _call(call, args)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product through BLAS."""
@@ -190,3 +204,12 @@ def _do(work: Callable[..., Any], *args: Any) -> None:
         work(*args)
     else:
         plan.note(work, *args)
+
+
+def _call(call: Call, args: tuple[Any, ...]) -> None:
+    """Make a compiled call, or note it with the arrays that it needs."""
+    plan = recording()
+    if plan is None:
+        call.run(call.slots)
+    else:
+        plan.note_call(call, args)

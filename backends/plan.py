@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.backends.native import Call
 from gpunn.backends.pool import BufferPool, address
 from gpunn.typing import Array, DType, Shape
 
@@ -41,6 +42,7 @@ class Plan:
     def __init__(self) -> None:
         self.pool = BufferPool()
         self.kept: Any = None
+        self._held: list[Any] = []
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
 
     def launch(self) -> None:
@@ -72,6 +74,11 @@ class Plan:
         """Add a call."""
         self._calls.append((work, tuple(self._plain(a) for a in args)))
 
+    def note_call(self, call: Call, args: tuple[Any, ...]) -> None:
+        """Add a compiled call, which knows addresses; buffers of the pool stay anyway."""
+        self._held += [a for a in args if isinstance(a, np.ndarray) and not self._pooled(a)]
+        self._calls.append((call.run, (call.slots,)))
+
     def call(
         self, function: Callable[..., Any], *args: Any, out: Any = None, **options: Any
     ) -> Any:
@@ -99,17 +106,25 @@ class Plan:
         self.note(function, *args, out)
         return out
 
+    def _pooled(self, array: Array) -> bool:
+        return self.pool.owns(_root(array))
+
     def _plain(self, value: Any) -> Any:
         """An argument as the call takes it: an array of NumPy's that keeps no buffer in use."""
         if not isinstance(value, Traced):
             return value
-        root: Any = value
-        while isinstance(root.base, np.ndarray):
-            root = root.base
-        if not self.pool.owns(root):
+        if not self._pooled(value):
             return plain(value)
+        root: Any = _root(value)
         start = value.__array_interface__["data"][0] - address(root.base)
         return np.ndarray(value.shape, value.dtype, root.base, start, value.strides)
+
+
+def _root(array: Array) -> Any:
+    """The array that a view is of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 class Traced(np.ndarray):

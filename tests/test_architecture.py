@@ -24,7 +24,11 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 SINGLE_IMPORTERS = {
     "cupy": {"backends/cupy_backend.py", "backends/cublaslt.py"},
-    "ctypes": {"backends/cupy_backend.py", "backends/cublaslt.py"},
+    "ctypes": {
+        "backends/cupy_backend.py",
+        "backends/cublaslt.py",
+        "backends/native/compiler.py",
+    },
     "scipy": {"gpunn/ops/activations.py"},
     "matplotlib": {"gpunn/plot/curves.py"},
     "tqdm": {"gpunn/train/fit.py"},
@@ -107,7 +111,7 @@ def test_the_package_list_is_the_tree():
         for path in sources()
         if path.name == "__init__.py"
     }
-    found = {"gpunn.backends" if name == "backends" else name for name in found}
+    found = {f"gpunn.{name}" if name.startswith("backends") else name for name in found}
     assert set(setup["packages"]) == found
 
 

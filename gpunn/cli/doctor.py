@@ -8,6 +8,7 @@ from importlib import metadata
 import typer
 
 import gpunn
+from gpunn.backends.native import find_compiler
 
 PACKAGES = (
     "numpy",
@@ -30,6 +31,8 @@ def run() -> None:
         except metadata.PackageNotFoundError:
             continue
     typer.echo("\nCPU\n  ok       NumPy runs every kernel")
+    compiler = find_compiler()
+    typer.echo(f"  {'ok' if compiler.command else 'without':8} compiled kernels: {compiler.why}")
     diagnosis = gpunn.diagnose("cuda")
     typer.echo("\nCUDA GPU")
     for rung in diagnosis.rungs:

@@ -25,6 +25,7 @@ class Rule:
         numpy: called as `numpy(g, lr, step, numbers..., p, states...)` on chunks, with `step`
             counted from 1.
         cuda: the same for one element.
+        cuda_constants: what `cuda` uses and no element decides; compilers take it out of a loop.
 
     Attributes:
         kernel: "g, factor, lr, numbers -> p, states, taken".
@@ -32,14 +33,21 @@ class Rule:
             are computed in.
     """
 
-    def __init__(self, name: str, signature: str, numpy: Callable[..., Any], cuda: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        signature: str,
+        numpy: Callable[..., Any],
+        cuda: str,
+        cuda_constants: str = "",
+    ) -> None:
         numbers, states = (part.strip() for part in signature.split("->"))
         inputs = "g, factor, lr" + (f", {numbers}" if numbers else "")
         outputs = "p" + (f", {states}" if states else "")
         place = numbers.count(",") + 1 if numbers else 0  # of p behind the numbers
         text = (
             "const long long step = taken + 1; (void)step; "
-            f"if (factor != T(0)) {{ g = g * factor; {cuda} }}"
+            f"{cuda_constants} if (factor != T(0)) {{ g = g * factor; {cuda} }}"
         )
 
         def body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:

@@ -232,8 +232,10 @@ class Adam(Optimizer):
         numpy=_adam,
         cuda=(
             "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
-            "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2); "
             "p = p - lr * shrink * p; p = p - lr * (m / c1) / (sqrt(v / c2) + eps);"
+        ),
+        cuda_constants=(
+            "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2);"
         ),
     )
 

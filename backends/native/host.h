@@ -1,0 +1,35 @@
+// What a CUDA body finds on the CPU, where one thread does all elements, or all rows, in turn.
+#include <math.h>
+#include <stdint.h>
+
+#include <utility>
+
+#define __device__
+#define __global__
+#define __shared__
+#define __launch_bounds__(...)
+
+union Slot { void* p; double d; long long i; unsigned long long u; };
+
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  return (unsigned long long)(((unsigned __int128)a * b) >> 64);
+}
+static inline int min(int a, int b) { return b < a ? b : a; }
+static inline int max(int a, int b) { return a < b ? b : a; }
+static inline float min(float a, float b) { return fminf(a, b); }
+static inline float max(float a, float b) { return fmaxf(a, b); }
+static inline float rsqrt(float a) { return 1.0f / sqrtf(a); }
+
+// A kernel's parameter out of a slot.
+template <class A> struct From {
+  static A slot(const Slot& s) { return (A)s.i; }
+};
+template <class A> struct From<A*> {
+  static A* slot(const Slot& s) { return (A*)s.p; }
+};
+template <> struct From<double> {
+  static double slot(const Slot& s) { return s.d; }
+};
+template <> struct From<float> {
+  static float slot(const Slot& s) { return (float)s.d; }
+};

@@ -1,0 +1,182 @@
+"""Which launches can be machine code, and how their arguments reach it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
+from gpunn.backends.native.compiler import Compiler
+from gpunn.backends.native.text import Argument, elementwise_text, row_text
+from gpunn.typing import Array, Shape
+
+SLOW = re.compile(r"\b(exp|log|tanh|erf|erfc|pow|sin|cos|log1p|sinh|cosh|philox4x64)f?\(")
+"""Functions of which NumPy computes several at a time, and a plain loop one after another."""
+ROW_COLUMNS = 64  # of a row kernel at most: so few exponentials that NumPy's calls cost more
+NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
+
+logger = logging.getLogger("gpunn")
+
+
+class Call(NamedTuple):
+    """A compiled function and the bytes that it is called with."""
+
+    run: Callable[[bytes], None]
+    slots: bytes
+
+
+class Launch(NamedTuple):
+    """A compiled function for arguments of certain shapes and dtypes.
+
+    Attributes:
+        run: the function.
+        slots: how the arguments lie in its memory.
+        numbers: whether each argument is a number.
+        sizes: how many elements there are, and how many in a row.
+    """
+
+    run: Callable[[bytes], None]
+    slots: Struct
+    numbers: tuple[bool, ...]
+    sizes: tuple[int, int]
+
+
+class Native:
+    """Compiles kernels for float32 arrays on first use. What is not for it answers None.
+
+    Args:
+        compiler: that compiles them.
+    """
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._functions: dict[Any, Callable[[bytes], None] | None] = {}
+        self._launches: dict[Any, Launch | None] = {}
+        self._ticket = np.zeros(1, np.uint32)
+
+    def elementwise(
+        self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
+    ) -> Call | None:
+        """The call of a launch; None where NumPy has to do it."""
+        values = (*inputs, *outputs)
+        kinds: list[Any] = [kernel.name]
+        for value in values:
+            if not isinstance(value, np.ndarray):
+                kinds.append(int(value) if isinstance(value, int | np.integer) else type(value))
+            elif value.flags.c_contiguous:
+                kinds.append((value.shape, value.dtype))
+            else:
+                return None
+        key = tuple(kinds)
+        if key not in self._launches:
+            self._launches[key] = self._launch(kernel, inputs, outputs)
+        launch = self._launches[key]
+        if launch is None:
+            return None
+        pairs = zip(values, launch.numbers, strict=True)
+        given = [v if number else v.__array_interface__["data"][0] for v, number in pairs]
+        return Call(launch.run, launch.slots.pack(*given, *launch.sizes))
+
+    def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
+        """The call of a row kernel whose last arguments are columns and rows; None for NumPy."""
+        columns, rows = args[-2:]
+        if kernel.by_columns or not 0 < columns <= ROW_COLUMNS:
+            return None
+        slots, given = "=", []
+        for value in args:
+            if isinstance(value, np.ndarray):
+                if not value.flags.c_contiguous or NAMES.get(value.dtype) not in ROW_DTYPES:
+                    return None
+                value = value.__array_interface__["data"][0]
+            given.append(value)
+            slots += "d" if isinstance(value, float) else "q"
+        if kernel.ticket:
+            given.append(self._ticket.__array_interface__["data"][0])
+        run = self._function((kernel.name,), kernel.name, lambda: row_text(kernel))
+        if run is None:
+            return None
+        return Call(run, Struct(slots + "q" * kernel.ticket + "q").pack(*given, rows))
+
+    def _launch(
+        self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
+    ) -> Launch | None:
+        shape = _shape(kernel, inputs, outputs)
+        if shape is None or SLOW.search(kernel.cuda):
+            return None
+        arguments: list[Argument] = []
+        width = 0
+        params, values = (*kernel.inputs, *kernel.outputs), (*inputs, *outputs)
+        for param, value in zip(params, values, strict=True):
+            argument, repeat = _arrange(param, value, shape)
+            if argument is None or (repeat and width not in (0, repeat)):
+                return None
+            width = width or repeat
+            arguments.append(argument)
+        if width and kernel.sums:
+            return None
+        kinds = tuple(arguments)
+        run = self._function(
+            (kernel.name, kinds, bool(width)),
+            kernel.name,
+            lambda: elementwise_text(kernel, kinds, bool(width)),
+        )
+        if run is None:
+            return None
+        slots = Struct("=" + "".join("d" if a.layout == "value" else "q" for a in kinds) + "qq")
+        numbers = tuple(a.layout in ("value", "fixed") for a in kinds)
+        return Launch(run, slots, numbers, (math.prod(shape), width))
+
+    def _function(
+        self, key: Any, name: str, text: Callable[[], str]
+    ) -> Callable[[bytes], None] | None:
+        """A compiled function; None, with a word in the log, where the compiler failed."""
+        if key not in self._functions:
+            try:
+                self._functions[key] = self._compiler.build(text(), name)
+            except OSError as error:
+                logger.warning("kernel %s runs through NumPy: %s", name, error)
+                self._functions[key] = None
+        return self._functions[key]
+
+
+def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Shape | None:
+    """The shape that a kernel runs over."""
+    pairs = (*zip(kernel.outputs, outputs, strict=True), *zip(kernel.inputs, inputs, strict=True))
+    for param, value in pairs:
+        if param.role == "each" and isinstance(value, np.ndarray):
+            shape: Shape = value.shape
+            return shape
+    return None
+
+
+def _arrange(param: Param, value: Any, shape: Shape) -> tuple[Argument | None, int]:
+    """How a contiguous array or a number arrives, and after how many elements it repeats."""
+    if not isinstance(value, np.ndarray):
+        if param.type == "T" and getattr(value, "dtype", "float32") != "float32":
+            return None, 0  # a number that NumPy would not round
+        if "int" in param.type:
+            return Argument("fixed", str(int(value))), 0
+        return Argument("value", param.type), 0
+    dtype = NAMES.get(value.dtype, "")
+    if not dtype or (param.type == "T" and dtype != "float32"):
+        return None, 0
+    if param.role == "raw":
+        return Argument("raw", dtype), 0
+    if param.role != "each" or (value.size == 1 and value.shape != shape):
+        return Argument("one", dtype), 0
+    if value.shape == shape:
+        return Argument("each", dtype), 0
+    if len(shape) == 2 and value.shape in ((shape[1],), (1, shape[1])):
+        return Argument("row", dtype), shape[1]
+    if len(shape) == 2 and value.shape == (shape[0], 1):
+        return Argument("column", dtype), shape[1]
+    return None, 0
+
+
+ROW_DTYPES = ("float32", "int64")

@@ -1,0 +1,124 @@
+"""The C++ text of a kernel for one thread: a loop around its CUDA body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
+
+HERE = Path(__file__).parent
+LANES = 16  # of a sum: as many at a time are added up side by side
+
+
+class Argument(NamedTuple):
+    """How an argument arrives.
+
+    Attributes:
+        layout: "value", "raw", "one" and "each" as on a GPU; "row" and "column" are indexed by the
+            inner and the outer of two loops; "fixed", a number that is compiled in.
+        dtype: the dtype's name; for "fixed", the number.
+    """
+
+    layout: str
+    dtype: str
+
+
+def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], nested: bool) -> str:
+    """The complete text of `run(const Slot*)`: the arguments, the number of elements, of columns.
+
+    Args:
+        kernel: the declaration.
+        arguments: of its inputs and outputs, in order.
+        nested: whether rows of columns are gone through, since an argument repeats.
+    """
+    text = _Text(kernel, arguments)
+    count = len(arguments)
+    body = "{" + text.joined("load") + "{" + kernel.cuda + "}" + text.joined("store") + "}"
+    if nested:
+        loop = (
+            f"const I w_ = a_[{count + 1}].i;\n"
+            "for (I r_ = 0; r_ < n_ / w_; ++r_) {\n#pragma GCC ivdep\n"
+            f"for (I c_ = 0; c_ < w_; ++c_) {{ const I i = r_ * w_ + c_; {body} }} }}\n"
+        )
+    elif kernel.sums:
+        loop = (
+            "const I whole_ = n_ - n_ % LANES_;\n"
+            "for (I at_ = 0; at_ < whole_; at_ += LANES_) {\n#pragma GCC ivdep\n"
+            f"for (int k_ = 0; k_ < LANES_; ++k_) {{ const I i = at_ + k_; {body} }} }}\n"
+            f"for (I i = whole_; i < n_; ++i) {{ const int k_ = (int)(i - whole_); {body} }}\n"
+        )
+    else:
+        loop = f"#pragma GCC ivdep\nfor (I i = 0; i < n_; ++i) {body}\n"
+    return (
+        f"{(HERE / 'host.h').read_text(encoding='utf-8')}\n"
+        f"typedef float T; typedef float S; typedef long long I;\nconstexpr int LANES_ = {LANES};\n"
+        f"{kernel.preamble}\n"
+        f'extern "C" void run(const Slot* a_) {{\nconst I n_ = a_[{count}].i;\n'
+        f"{text.joined('before')}\n{loop}{text.joined('after')}\n{{ {kernel.once} }}\n"
+        f"{text.joined('end')}\n}}\n"
+    )
+
+
+def row_text(kernel: RowKernel) -> str:
+    """The complete text of `run(const Slot*)` for float32: the arguments, a ticket, the rows."""
+    headers = [(HERE / name).read_text(encoding="utf-8") for name in ("host.h", "row.h")]
+    return (
+        f"{headers[0]}\ntypedef float T; typedef float S;\n{headers[1]}\n"
+        f"{kernel.cuda_file.read_text(encoding='utf-8')}\n"
+        f'extern "C" void run(const Slot* a_) {{ each_(&{kernel.name}, a_); }}\n'
+    )
+
+
+class _Text:
+    """The pieces of a loop's text, one parameter after another."""
+
+    def __init__(self, kernel: Elementwise, arguments: tuple[Argument, ...]) -> None:
+        self.before: list[str] = []
+        self.load: list[str] = []
+        self.store: list[str] = []
+        self.after: list[str] = []
+        self.end: list[str] = []
+        self._once = bool(kernel.once)
+        for k, param in enumerate((*kernel.inputs, *kernel.outputs)):
+            self._add(k, param, arguments[k], is_output=k >= len(kernel.inputs))
+
+    def joined(self, part: str) -> str:
+        """The lines of a part."""
+        return " ".join(getattr(self, part))
+
+    def _add(self, k: int, param: Param, argument: Argument, is_output: bool) -> None:
+        name, (layout, dtype) = param.name, argument
+        kind = "T" if param.type == "T" else CTYPES[param.type]
+        if layout == "fixed":
+            self.before.append(f"constexpr {kind} {name} = ({kind}){dtype};")
+            return
+        if layout == "value":
+            self.before.append(f"const {kind} {name}_c = From<{kind}>::slot(a_[{k}]);")
+            self.load.append(f"{kind} {name} = {name}_c;")
+            self.after.append(f"{kind} {name} = {name}_c;" if self._once else "")
+            return
+        stored = CTYPES[dtype]
+        const = "" if is_output else "const "
+        pointer = name if layout == "raw" else f"{name}_p"
+        self.before.append(f"{const}{stored}* {pointer} = ({const}{stored}*)a_[{k}].p;")
+        if param.role == "sum":
+            self.before.append(f"T {name}_s[LANES_] = {{}};")
+            self.load.append(f"T {name} = 0;")
+            self.store.append(f"{name}_s[k_] += {name};")
+            self.after.append(f"T {name} = 0; for (T part_ : {name}_s) {name} += part_;")
+            self.end.append(f"*{name}_p = ({stored}){name};")
+        elif param.role == "one":
+            self.before.append(f"const {kind} {name}_c = ({kind})*{name}_p;")
+            self.load.append(f"{kind} {name} = {name}_c;")
+            self.after.append(f"{kind} {name} = {name}_c;")
+            self.end.append(f"*{name}_p = ({stored}){name};")
+        elif layout == "one":
+            self.before.append(f"const {kind} {name}_c = ({kind})*{name}_p;")
+            self.load.append(f"{kind} {name} = {name}_c;")
+            self.after.append(f"{kind} {name} = {name}_c;" if self._once else "")
+        elif layout != "raw":
+            at = {"each": "i", "row": "c_", "column": "r_"}[layout]
+            self.load.append(f"{kind} {name} = ({kind}){name}_p[{at}];")
+            if is_output:
+                self.store.append(f"{name}_p[{at}] = ({stored}){name};")

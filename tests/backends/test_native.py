@@ -1,0 +1,197 @@
+"""Compiled kernels on the CPU: the numbers of the NumPy bodies, and a word where they fail."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn
+from gpunn.backends import KERNELS, Device
+from gpunn.backends.native import Compiler, Native, find_compiler
+from gpunn.backends.native.kernels import ROW_COLUMNS
+from gpunn.backends.numpy_backend import NumpyBackend
+from gpunn.ops import softmax_cross_entropy
+from tests.ops.test_kernels import KINDS, arguments
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPUNN_COMPILED", "auto")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        found = find_compiler.__wrapped__()
+        if not found.command:
+            pytest.skip(found.why)
+        yield Native(found)
+
+
+@pytest.fixture
+def compiled(native, monkeypatch):
+    """The CPU with compiled kernels."""
+    b = gn.backend("cpu")
+    monkeypatch.setattr(b, "_native", native)
+    return b
+
+
+@pytest.mark.parametrize("shape", ["as on a GPU", "large"])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_compiled_body_gives_what_numpy_gives(name, shape, native):
+    kernel = KERNELS[name]
+    inputs, outputs = given(kernel)
+    if shape == "large":  # more than the lanes of a sum, and no multiple of them
+        inputs, outputs = ([_grown(v) for v in values] for values in (inputs, outputs))
+    results = []
+    for one in (None, native):
+        b = NumpyBackend(Device("cpu"))
+        b._native = one
+        out = tuple(v.copy() for v in outputs)
+        call = None if one is None else one.elementwise(kernel, inputs, out)
+        if one is not None and call is None:
+            assert native_is_not_for(kernel), "it has a compiled body no more"
+            return
+        b.launch(kernel, *inputs, out=out)
+        results.append(out)
+    for numpy, found, before in zip(*results, outputs, strict=True):
+        assert numpy.dtype == found.dtype == before.dtype
+        rtol = 3e-6 if numpy.dtype.kind == "f" else 0
+        np.testing.assert_allclose(found, numpy, rtol=rtol, atol=rtol)
+
+
+def given(kernel):
+    inputs, outputs = arguments(kernel, "float32")
+    return [float(v) if isinstance(v, float) else v for v in inputs], outputs
+
+
+def native_is_not_for(kernel):
+    slow = ("exp(", "log(", "tanh(", "erf(", "erfc(", "philox", "pow(", "cos(", "sin(")
+    return any(word in kernel.cuda for word in slow) or "narrow" in kernel.name
+
+
+def _grown(value):
+    if not isinstance(value, np.ndarray) or value.shape != (5, 6):
+        return value
+    return np.ascontiguousarray(np.tile(value, (7, 1)))  # 210 elements
+
+
+def test_the_common_kernels_are_compiled(native):
+    for name in ("relu_bias", "relu_grad_dropout", "relu_bias_dropout", "sgd", "adam", "norm"):
+        inputs, outputs = given(KERNELS[name])
+        assert native.elementwise(KERNELS[name], inputs, outputs) is not None, name
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, -0.0])
+def test_special_numbers_pass_as_through_numpy(special, native):
+    for name in ("relu", "leaky_relu", "clip_factor", "norm"):
+        kernel = KERNELS[name]
+        inputs, outputs = arguments(kernel, "float32")
+        values = [np.full_like(v, special) if isinstance(v, np.ndarray) else v for v in inputs]
+        out, expected = ([o.copy() for o in outputs] for _ in range(2))
+        for total in kernel.sums:
+            expected[kernel.outputs.index(total)].fill(0)
+        call = native.elementwise(kernel, values, out)
+        call.run(call.slots)
+        with np.errstate(all="ignore"):
+            kernel.numpy(*values, *expected)
+            if kernel.numpy_once is not None:
+                kernel.numpy_once(*values, *expected)
+        for a, e in zip(out, expected, strict=True):
+            np.testing.assert_array_equal(a, e, err_msg=name)
+
+
+def test_what_is_not_float32_and_contiguous_stays_with_numpy(native):
+    kernel = KERNELS["relu"]
+    x = np.ones((4, 6), np.float32)
+    assert native.elementwise(kernel, (x,), (np.empty_like(x),)) is not None
+    assert native.elementwise(kernel, (x.T,), (np.empty((6, 4), np.float32),)) is None
+    assert native.elementwise(kernel, (x.astype(float),), (np.empty((4, 6)),)) is None
+    assert native.elementwise(kernel, (x[0],), (np.empty_like(x),)) is not None  # a row, repeated
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "multiclass_hinge"])
+@pytest.mark.parametrize("classes", [1, 2, 10, ROW_COLUMNS, ROW_COLUMNS + 1])
+def test_rows(loss, classes, compiled, rng):
+    z = 5 * rng.standard_normal((37, classes), dtype=np.float32)
+    z[3] = 80.0
+    t = rng.integers(0, classes, 37)
+    found = []
+    for one in (compiled._native, None):
+        compiled._native = one
+        scores = gn.tensor(z, requires_grad=True)
+        value = gn.ops.LOSSES[loss](scores, t)
+        value.backward()
+        found.append((value.item(), np.array(scores.grad)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_fit_learns_the_same(optimizer, compiled, rng):
+    x, y = rng.standard_normal((170, 6), dtype=np.float32), rng.integers(0, 3, 170)
+    histories = []
+    for one, capture in ((compiled._native, True), (compiled._native, False), (None, True)):
+        compiled._native = one
+        gn.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 16, "relu"), nn.Dropout(0.5), nn.Linear(16, 3))
+        trainer = gn.Trainer(net, optimizer=optimizer, clip_norm=0.5, capture=capture)
+        histories.append(trainer.fit(x, y, epochs=3, batch_size=16, progress=False)["loss"])
+    assert histories[0] == histories[1]
+    assert histories[0] == pytest.approx(histories[2], rel=1e-4)
+
+
+def test_threads_do_not_disturb_each_other(native, rng):
+    """A row kernel knows its row by a variable of the thread's."""
+    z = rng.standard_normal((4000, 8), dtype=np.float32)
+    t = rng.integers(0, 8, 4000)
+    b = NumpyBackend(Device("cpu"))
+    b._native = native
+
+    def loss():
+        return softmax_cross_entropy.vjp(b, z, t)[0]
+
+    expected, wrong = float(loss()), []
+
+    def work():
+        wrong.extend(v for v in (float(loss()) for _ in range(50)) if v != expected)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_compiler_that_fails_is_told_of_once(native, monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    broken = Native(Compiler(("false",), "a compiler that refuses everything"))
+    b = NumpyBackend(Device("cpu"))
+    b._native = broken
+    x = np.array([-1.0, 2.0], np.float32)
+    with caplog.at_level(logging.WARNING, "gpunn"):
+        for _ in range(2):
+            np.testing.assert_array_equal(b.launch(KERNELS["relu"], x), [0, 2])
+    assert len(caplog.records) == 1
+    assert "relu runs through NumPy" in caplog.text
+
+
+def test_a_compiled_kernel_is_kept(native, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    x = np.array([-1.0, 2.0], np.float32)
+    counts = []
+    for _ in range(2):
+        again = Native(native._compiler)
+        assert again.elementwise(KERNELS["relu"], (x,), (x.copy(),)) is not None
+        counts.append(sorted(p.stat().st_mtime_ns for p in (tmp_path / "gpunn").iterdir()))
+    assert counts[0] == counts[1]
+    assert len(counts[0]) == 1
+
+
+def test_it_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv("GPUNN_COMPILED", "0")
+    found = find_compiler.__wrapped__()
+    assert found.command == ()
+    assert "GPUNN_COMPILED=0" in found.why
