@@ -6,6 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -86,7 +87,7 @@ class Native:
     def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
         """The call of a row kernel whose last arguments are columns and rows; None for NumPy."""
         columns, rows = args[-2:]
-        if kernel.by_columns or not 0 < columns <= ROW_COLUMNS:
+        if not 0 < columns <= ROW_COLUMNS or not _has_rows(kernel):
             return None
         slots, given = "=", []
         for value in args:
@@ -140,9 +141,16 @@ class Native:
             try:
                 self._functions[key] = self._compiler.build(text(), name)
             except OSError as error:
-                logger.warning("kernel %s runs through NumPy: %s", name, error)
+                reason = str(error).partition("\n")[0]
+                logger.warning("kernel %s runs through NumPy: %s", name, reason)
                 self._functions[key] = None
         return self._functions[key]
+
+
+@cache
+def _has_rows(kernel: RowKernel) -> bool:
+    """Whether all that a kernel's file is about are rows, not tiles of columns."""
+    return "this_row" in (text := kernel.cuda_file.read_text("utf-8")) and "Tile" not in text
 
 
 def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Shape | None:

@@ -10,7 +10,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.backends import KERNELS, Device
+from gpunn.backends import KERNELS, Device, RowKernel
 from gpunn.backends.native import Compiler, Native, find_compiler
 from gpunn.backends.native.kernels import ROW_COLUMNS
 from gpunn.backends.numpy_backend import NumpyBackend
@@ -140,6 +140,28 @@ def test_a_fit_learns_the_same(optimizer, compiled, rng):
         histories.append(trainer.fit(x, y, epochs=3, batch_size=16, progress=False)["loss"])
     assert histories[0] == histories[1]
     assert histories[0] == pytest.approx(histories[2], rel=1e-4)
+
+
+ROWS = ("correct", "multiclass_hinge", "softmax", "softmax_cross_entropy", "softmax_grad")
+
+
+def test_these_row_kernels_are_compiled(native, caplog):
+    found = set()
+    for kernel in KERNELS.values():
+        if isinstance(kernel, RowKernel):
+            with caplog.at_level(logging.WARNING, "gpunn"):
+                call = native.rows(kernel, (np.ones((2, 3), np.float32), 3, 2))
+            if call is not None:
+                found.add(kernel.name)
+    assert not caplog.text
+    assert found >= set(ROWS)
+
+
+def test_accuracy(compiled, rng):
+    z, t = rng.integers(0, 3, (37, 5)).astype(np.float32), rng.integers(0, 5, 37)  # with ties
+    trainer = gn.Trainer(nn.Linear(5, 5))
+    trainer.model.weight.data[...] = np.eye(5)
+    assert trainer.evaluate(z, t)["accuracy"] == pytest.approx(np.mean(z.argmax(1) == t))
 
 
 def test_threads_do_not_disturb_each_other(native, rng):
