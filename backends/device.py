@@ -75,6 +75,10 @@ def choose_device(spec: DeviceLike = None) -> Choice:
     if isinstance(spec, Device):
         registry.backend_for(spec)
         return Choice(spec, "asked for")
+    if spec is not None and not isinstance(spec, str):
+        raise ArgumentError(
+            f'got device={spec!r}; expected a name such as "cpu" or "cuda:1", or a Device'
+        )
     name, source = (spec, "asked for") if spec is not None else _default_name()
     if name.strip().lower() != "auto":
         device = parse(name, source if spec is None else "")

@@ -93,9 +93,24 @@ def backend_of(array: Array) -> Backend:
 
 
 def as_array(data: Any) -> Array:
-    """`data` itself if it is an array of some device, else what NumPy makes of it."""
-    known = any(factory().device_of(data) is not None for factory in _factories.values())
-    return data if known else np.asarray(data)
+    """`data` itself if it is an array of some device, else what NumPy makes of it.
+
+    Raises:
+        DTypeError: it holds something else than numbers, or rows of several lengths.
+    """
+    if any(factory().device_of(data) is not None for factory in _factories.values()):
+        return data
+    try:
+        found = np.asarray(data)
+    except ValueError as error:
+        raise DTypeError(
+            f"got data that is no array ({error}); expected rows of one length: pad or cut them"
+        ) from error
+    if found.dtype.kind in "USO":
+        raise DTypeError(
+            f"got a {type(data).__name__} of {found.dtype}; expected an array of numbers"
+        )
+    return found
 
 
 def _make(device: Device) -> Backend:

@@ -48,6 +48,17 @@ def lookup(what: str, name: object, registry: Mapping[str, Found]) -> Found:
     return registry[name]
 
 
+def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
+    """Be sure that an argument is an instance of a class.
+
+    Raises:
+        ArgumentError: it is something else, or the class itself.
+    """
+    if not isinstance(value, kind):
+        given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
+        raise ArgumentError(f"got {name}={given}; expected a {kind.__name__}: pass {remedy}")
+
+
 class DataError(GpunnError, ValueError):
     """Data that cannot be trained on: empty, NaN, labels out of range, a broken file."""
 

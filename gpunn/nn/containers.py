@@ -137,6 +137,12 @@ class Graph(Module):
     def __init__(
         self, nodes: Mapping[str, tuple[Module, Sequence[str]]], output: str | None = None
     ) -> None:
+        for name, node in nodes.items():
+            if not (isinstance(node, tuple | list) and len(node) == 2):
+                raise ArgumentError(
+                    f"got node {name!r} as a {type(node).__name__}; expected a module and the "
+                    'names of its inputs: write (module, ["x"])'
+                )
         known = {"x"}
         for name, (_, inputs) in nodes.items():
             missing = [i for i in inputs if i not in known]

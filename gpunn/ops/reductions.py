@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel
-from gpunn.errors import DTypeError
+from gpunn.errors import DTypeError, ShapeError
 from gpunn.typing import Array, Shape
 
 
@@ -57,6 +57,14 @@ def column_sums(b: Backend, x: Array, out: Array | None = None) -> Array:
     return out
 
 
+def _check_axis(x: Array, axis: int | Shape | None) -> None:
+    axes = (axis,) if isinstance(axis, int) else axis or ()
+    if any(not -x.ndim <= a < x.ndim for a in axes):
+        raise ShapeError(
+            f"got axis={axis} for an array of shape {x.shape}; expected {-x.ndim} to {x.ndim - 1}"
+        )
+
+
 def _spread(b: Backend, g: Array, shape: Shape, axis: Any, keepdims: bool) -> Array:
     """A view of a reduced gradient with the shape of what was reduced."""
     if axis is not None and not keepdims:
@@ -73,6 +81,7 @@ def sum_(
     Gradient:
         gy, spread over the axes that were summed.
     """
+    _check_axis(x, axis)
     y = total(b, x) if axis is None and not keepdims else b.xp.sum(x, axis=axis, keepdims=keepdims)
     return y, lambda gy, needs: (_spread(b, gy, x.shape, axis, keepdims),)
 
@@ -86,6 +95,7 @@ def mean(
     Gradient:
         gy / count, spread over the axes that were averaged.
     """
+    _check_axis(x, axis)
     y = b.xp.asarray(b.xp.mean(x, axis=axis, keepdims=keepdims))
     share = y.size / max(x.size, 1)
     return y, lambda gy, needs: (_spread(b, gy * share, x.shape, axis, keepdims),)
@@ -100,6 +110,7 @@ def max_(
     Gradient:
         gy at the maxima; ties share it equally.
     """
+    _check_axis(x, axis)
     top = b.xp.max(x, axis=axis, keepdims=True)
     y = top if keepdims else b.xp.asarray(b.xp.max(x, axis=axis))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, OutputError
+from gpunn.errors import ArgumentError, OutputError, check_kind
 from gpunn.train.history import History
 
 if TYPE_CHECKING:
@@ -144,3 +145,18 @@ class CSVLog(Callback):
         for epoch in range(len(trainer.history)):
             past.record({name: values[epoch] for name, values in curves.items()})
             self.on_epoch_end(trainer, epoch + 1, past)
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    """The callbacks of a fit as a list.
+
+    Raises:
+        ArgumentError: no list, or something in it that is no callback.
+    """
+    if not isinstance(callbacks, list | tuple):
+        raise ArgumentError(
+            f"got callbacks as a {type(callbacks).__name__}; expected a list: pass [callback]"
+        )
+    for number, callback in enumerate(callbacks):
+        check_kind(f"callbacks[{number}]", callback, Callback, "one such as EarlyStopping()")
+    return list(callbacks)

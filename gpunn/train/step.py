@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.autograd import Tensor, no_grad
 from gpunn.backends import backend_of
-from gpunn.errors import DivergenceError
+from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.nn import Module, observe
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
@@ -68,12 +68,18 @@ class EagerStep:
             The loss before the update, with the penalty, a 0-d array of the device.
 
         Raises:
+            ArgumentError: the loss is not one number.
             DivergenceError: where the loss can be read without waiting, it is NaN or infinite;
                 nothing was updated.
         """
         flat = self.optimizer.bound
         b = flat.backend
         loss = self.loss(self.model(x), y)
+        if not isinstance(loss, Tensor) or loss.shape:
+            raise ArgumentError(
+                f"got a loss that is {_kind(loss)}; expected one number, a 0-d tensor: end the "
+                "loss function with .mean() or .sum()"
+            )
         value = loss.data
         self._check(x, value)
         flat.zero_grad()
@@ -110,6 +116,10 @@ class EagerStep:
             return
         if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
             raise DivergenceError(divergence(self.model, x, float(value)))
+
+
+def _kind(loss: object) -> str:
+    return f"of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
 
 
 def no_room(step: EagerStep, feed: Feed, error: MemoryError) -> str:

@@ -10,11 +10,11 @@ from gpunn.autograd import Tensor
 from gpunn.backends.random import RandomStream
 from gpunn.data.checks import check_count
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, lookup
+from gpunn.errors import ArgumentError, check_kind, lookup
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
-from gpunn.train.callbacks import Callback
+from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.evaluation import evaluate
 from gpunn.train.fit import Fit
 from gpunn.train.guard import MODES
@@ -64,7 +64,7 @@ class Trainer:
 
     Raises:
         UnknownNameError: an unknown loss, optimizer or schedule.
-        ArgumentError: an optimizer that belongs to another model.
+        ArgumentError: an optimizer that belongs to another model, or an argument of another kind.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -98,6 +98,9 @@ class Trainer:
         every: int = 1,
         keep: int = 2,
     ) -> None:
+        check_kind("model", model, Module, "a network such as nn.Sequential(...)")
+        if regularizer is not None:
+            check_kind("regularizer", regularizer, Regularizer, "one such as optim.L2(1e-4)")
         if capture not in (True, False, "auto"):
             raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
         self.capture = capture
@@ -165,6 +168,7 @@ class Trainer:
             ArgumentError: an argument outside its range.
         """
         epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+        callbacks = check_callbacks(callbacks)
         b, fit = self.model.backend, None
         try:
             with b.current():

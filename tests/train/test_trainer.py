@@ -302,11 +302,45 @@ def test_bad_input_is_refused_before_training(x, y, options, error, words, devic
         ({"optimizer": 3}, UnknownNameError, "optimizer 3.*adam"),
         ({"device": "tpu"}, UnknownNameError, "cpu, cuda"),
         ({"seed": -1}, ArgumentError, "seed"),
+        ({"device": 0}, ArgumentError, "device=0.*cuda:1"),
+        ({"regularizer": "l2"}, ArgumentError, r"regularizer='l2'.*optim.L2"),
+        ({"regularizer": optim.L2}, ArgumentError, "the class L2"),
     ],
 )
 def test_bad_arguments_of_the_trainer(options, error, words):
     with pytest.raises(error, match=words):
         gn.Trainer(network(), **options)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "words"),
+    [
+        (gn.train.EarlyStopping(), r"EarlyStopping; expected a list: pass \[callback\]"),
+        (None, "NoneType"),
+        (["early"], r"callbacks\[0\]='early'; expected a Callback"),
+        ([gn.train.EarlyStopping], "the class EarlyStopping"),
+    ],
+)
+def test_bad_callbacks_are_refused_before_training(callbacks, words):
+    trainer = gn.Trainer(network())
+    with pytest.raises(ArgumentError, match=words):
+        fit(trainer, X, Y, epochs=1, callbacks=callbacks)
+    assert trainer.fits == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [(lambda z, t: z, r"of shape \(6, 10\).*\.mean\(\)"), (lambda z, t: None, "a NoneType")],
+)
+def test_a_loss_that_is_no_number_is_refused(loss, words, device):
+    with pytest.raises(ArgumentError, match=words):
+        fit(gn.Trainer(network(device), loss=loss), X, Y, epochs=1)
+
+
+def test_a_trainer_wants_a_module():
+    for model in ("net", nn.Linear):
+        with pytest.raises(ArgumentError, match=r"got model=.*nn\.Sequential"):
+            gn.Trainer(model)
 
 
 def test_an_unusable_gpu_moves_nothing():
