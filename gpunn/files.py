@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from gpunn.errors import ModelFileError, OutputError
+from gpunn.errors import GpunnError, ModelFileError, OutputError
 
 
 def pack(
@@ -44,24 +45,48 @@ def unpack(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]
         ) from error
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file whose content takes the place of `path` when the block ends, and not before.
+
+    It is written beside its place, synced and renamed, so at any moment either the old or the new
+    content is whole, and a block that raises leaves nothing behind. A link stays a link: its target
+    is replaced. What is no regular file (a pipe, /dev/null) is written to as it is.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            with beside.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        finally:
+            with suppress(OSError):  # the first error is the one to tell
+                beside.unlink(missing_ok=True)
+    except GpunnError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"got {path} to write, and it cannot be written in {target.parent} ({reason}); expected"
+            " a folder that can be written and has room: make room, or choose another place"
+        ) from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at any moment either the old or the new content is whole.
 
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise OutputError(
-            f"got {path} to write; it cannot be written ({error}): choose another place"
-        ) from error
+    with replacing(path) as file:
+        file.write(content)

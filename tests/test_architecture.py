@@ -31,7 +31,7 @@ SINGLE_IMPORTERS = {
     },
     "scipy": {"gpunn/ops/activations.py"},
     "matplotlib": {"gpunn/plot/curves.py"},
-    "tqdm": {"gpunn/train/fit.py"},
+    "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
     "safetensors": {"gpunn/files.py"},
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
-    """Run the command line; an error of gpunn's is one line on stderr and exit status 2."""
+    """Run the command line; an error of gpunn's is one line on stderr and exit status 2.
+
+    Ctrl-C ends it with 130 and SIGTERM with 143, both after what was being written is cleared away.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     from gpunn.cli.app import app
     from gpunn.errors import GpunnError
 
     try:
         app()
     except GpunnError as error:
-        print(f"gpunn: error: {error}", file=sys.stderr)
+        print("gpunn: error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -148,9 +148,22 @@ def train(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A model.safetensors that gpunn train wrote.")],
-    data: Data,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="digits, mnist, a file (CSV with a header, NPZ with x, NPY), or - for CSV from "
+            "standard input.",
+        ),
+    ] = "digits",
     output: Annotated[
-        Path | None, typer.Option(help="CSV file for the predictions; stdout by default.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            help="File for the predictions, CSV; or one that ends in .npy for the outputs of the "
+            "network, (N, C) float32. Standard output by default.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
     data_dir: DataDir = None,
@@ -158,10 +171,21 @@ def predict(
     """Predict with a trained model: one line for each example, classes by their names.
 
     A column of the training target may be there or not; with it, the accuracy is printed too.
+    Files of any size: they are read, predicted and written 4096 examples at a time, as
+    Module.predict does, so the numbers have the same bits.
+
+    Examples:
+      gpunn predict runs/table/model.safetensors new.csv --out predictions.csv
+
+      zcat new.csv.gz | gpunn predict runs/table/model.safetensors - | head
     """
     from gpunn.cli.predict import run
 
-    run(model, data, output, device, data_dir)
+    try:
+        run(model, data, output, device, data_dir)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted" + (": nothing was written" if output else ""), err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -2,83 +2,146 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import typer
 
 import gpunn
+from gpunn.cli.outputs import check_output, open_output
 from gpunn.cli.sources import EMBEDDED, load_source
-from gpunn.data import load_features
-from gpunn.errors import DataError, OutputError, ShapeError
+from gpunn.data import FeatureStream, open_features
+from gpunn.errors import DataError, ModelFileError, ShapeError
 from gpunn.nn import Linear, Module
+from gpunn.nn.module import BATCH_ROWS
 from gpunn.train import load, read_info
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `gpunn train` wrote down beside a model.
+
+    Attributes:
+        classes: their names in the order of the outputs; None for numbers.
+        features: names of the columns; None where they had none.
+        target: name of the column to predict, or None.
+        delimiter: the character between two cells.
+    """
+
+    classes: list[str] | None = None
+    features: list[str] | None = None
+    target: str | None = None
+    delimiter: str = ","
+
+    @classmethod
+    def of(cls, path: Path) -> Training:
+        """What a model file holds.
+
+        Raises:
+            ModelFileError: no model file, or something else in these places.
+        """
+        info: Any = read_info(path)
+        known = info if isinstance(info, dict) else {"classes": info}
+        found = cls(**{name: known[name] for name in vars(cls()) if name in known})
+        lists = all(names is None or _are_names(names) for names in (found.classes, found.features))
+        target = found.target is None or isinstance(found.target, str)
+        if not (lists and target and isinstance(found.delimiter, str)):
+            raise ModelFileError(
+                f"got {path} with foreign words about its training; expected lists of names as "
+                "gpunn train writes them: train it again"
+            )
+        return found
 
 
 def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path | None) -> None:
     """Write one prediction a line; say the accuracy where the right classes are known."""
     choice = gpunn.choose_device(device)
-    info = read_info(path)
+    training = Training.of(path)
     model = load(path, device=choice.device)
+    check_output(output, (path, data))
     typer.echo(f"device: {choice.device} ({choice.why})", err=True)
-    x, labels = _examples(data, info, data_dir)
-    _check_width(model, x, data)
-    if info.get("classes"):
-        found = model.classify(x)
-        names = [info["classes"][k] for k in found]
-        _output(output, ["prediction"], [[name] for name in names])
-        if labels is not None:
-            hits = np.mean([name == label for name, label in zip(names, labels, strict=True)])
-            typer.echo(f"accuracy: {100 * hits:.2f} %", err=True)
-    else:
-        values = model.predict(x).reshape(len(x), -1)
-        head = ["prediction"] if values.shape[1] == 1 else None
-        head = head or [f"prediction_{k}" for k in range(values.shape[1])]
-        _output(output, head, values.tolist())
+    with _open(data, training, data_dir) as stream:
+        _check_width(model, stream.width, data)
+        hits, labelled, rows = 0, 0, 0
+        with (
+            open_output(output, training.classes) as out,
+            _bar(stream.rows, beside=output is not None) as bar,
+        ):
+            for x, labels in stream.batches(BATCH_ROWS):
+                outputs = model.predict(x)
+                if training.classes:
+                    _check_classes(outputs, training.classes, path)
+                out.write(outputs)
+                if training.classes and labels is not None:
+                    found = [training.classes[k] for k in outputs.argmax(axis=1)]
+                    hits += sum(map(str.__eq__, found, labels))
+                    labelled += len(labels)
+                rows += len(x)
+                bar.update(len(x))
+    if output is not None:
+        typer.echo(f"{rows} predictions written to {output}", err=True)
+    if labelled:
+        typer.echo(f"accuracy: {100 * hits / labelled:.2f} %", err=True)
 
 
-def _examples(
-    data: str, info: dict[str, Any], data_dir: Path | None
-) -> tuple[np.ndarray[Any, Any], Sequence[str] | None]:
+def _open(
+    data: str, training: Training, data_dir: Path | None
+) -> AbstractContextManager[FeatureStream]:
     """The examples to predict, and the names of their classes where they are known."""
     if data in EMBEDDED:
-        source = load_source(data, data_dir=data_dir)
-        examples = source.test or source.data
-        return examples.x, [(examples.classes or ())[k] for k in examples.y]
-    path = Path(data)
-    if not path.is_file():
-        raise DataError(f"got {data!r} as DATA; expected {' or '.join(EMBEDDED)}, or a file")
-    delimiter = info.get("delimiter", ",")
-    return load_features(path, info.get("features"), info.get("target"), delimiter=delimiter)
+        return nullcontext(_embedded(data, data_dir))
+    if data != STANDARD_INPUT and not Path(data).exists():
+        raise DataError(
+            f"got {data!r} as DATA, and there is no such file; expected {', '.join(EMBEDDED)}, the "
+            "path of a .csv, .npz or .npy file, or - for standard input"
+        )
+    source = sys.stdin.buffer if data == STANDARD_INPUT else Path(data)
+    return open_features(source, training.features, training.target, delimiter=training.delimiter)
 
 
-def _check_width(model: Module, x: np.ndarray[Any, Any], data: str) -> None:
+def _embedded(data: str, data_dir: Path | None) -> FeatureStream:
+    source = load_source(data, data_dir=data_dir)
+    examples = source.test or source.data
+    names = examples.classes or ()
+
+    def batches(size: int) -> Iterator[tuple[np.ndarray[Any, Any], list[str] | None]]:
+        for start in range(0, len(examples), size):
+            part = slice(start, start + size)
+            yield examples.x[part], [names[k] for k in examples.y[part]]
+
+    return FeatureStream(examples.x.shape[1], len(examples), batches)
+
+
+def _check_width(model: Module, width: int, data: str) -> None:
     first = next((m for m in model.modules() if isinstance(m, Linear)), None)
-    if first is not None and x.shape[1] != first.in_features:
+    if first is not None and width != first.in_features:
         raise ShapeError(
-            f"got {data} with {x.shape[1]} features; expected {first.in_features}, as in training"
+            f"got {data} with {width} features; expected {first.in_features}, as in training"
         )
 
 
-def _output(output: Path | None, head: list[str], rows: list[list[Any]]) -> None:
-    if output is None:
-        _write(sys.stdout, head, rows)
-        return
-    try:
-        with output.open("w", newline="", encoding="utf-8") as file:
-            _write(file, head, rows)
-    except OSError as error:
-        raise OutputError(
-            f"got {output} for the predictions; it cannot be written: {error}"
-        ) from error
-    typer.echo(f"{len(rows)} predictions written to {output}", err=True)
+def _check_classes(outputs: np.ndarray[Any, Any], classes: list[str], path: Path) -> None:
+    if outputs.shape[1:] != (len(classes),):
+        raise ModelFileError(
+            f"got outputs of shape {outputs.shape} from {path}, which names {len(classes)} classes;"
+            " expected an output for each class: train it again"
+        )
 
 
-def _write(file: TextIO, head: list[str], rows: list[list[Any]]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _bar(rows: int | None, beside: bool) -> Any:
+    """A progress bar on stderr: on a terminal, and not between the lines of predictions."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() and (beside or not sys.stdout.isatty())
+    return tqdm(total=rows, unit="row", unit_scale=True, disable=not shown, dynamic_ncols=True)

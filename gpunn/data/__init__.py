@@ -16,11 +16,13 @@ from gpunn.data.digits import load_digits
 from gpunn.data.idx import read_idx, write_idx
 from gpunn.data.loader import batches, steps_per_epoch
 from gpunn.data.mnist import load_mnist
+from gpunn.data.stream import FeatureStream, load_features, open_features
 from gpunn.data.synthetic import blobs, circles, spirals, xor
-from gpunn.data.table import load_csv, load_features, load_npz
+from gpunn.data.table import load_csv, load_npz
 
 __all__ = [
     "Dataset",
+    "FeatureStream",
     "Standardizer",
     "batches",
     "blobs",
@@ -34,6 +36,7 @@ __all__ = [
     "load_features",
     "load_mnist",
     "load_npz",
+    "open_features",
     "read_idx",
     "spirals",
     "steps_per_epoch",

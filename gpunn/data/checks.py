@@ -84,12 +84,13 @@ def check_lengths(x: Array, y: Array) -> None:
             )
 
 
-def check_finite(name: str, x: Any) -> None:
+def check_finite(name: str, x: Any, *, first: int = 0) -> None:
     """Raise if `x` holds NaN or infinity, or anything but real numbers.
 
     Args:
         name: what the message calls the array.
         x: host array of any shape.
+        first: number of its first row, where it is a part of something longer.
 
     Raises:
         DataError: NaN or infinity; the message names the first row and column.
@@ -109,7 +110,7 @@ def check_finite(name: str, x: Any) -> None:
         f", {'column' if x.ndim == 2 else f'axis {axis}'} {index}"
         for axis, index in enumerate(where[1:], start=1)
     )
-    row = f"row {where[0]}{places}" if where else "its only element"
+    row = f"row {first + int(where[0])}{places}" if where else "its only element"
     raise DataError(
         f"got {name} with {x[where]} in {row} ({x.size - np.count_nonzero(finite)} such values in "
         "all); expected finite numbers: remove these rows or fill the values in"
@@ -165,8 +166,13 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def as_float32(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def as_float32(name: str, values: np.ndarray[Any, Any], *, first: int = 0) -> np.ndarray[Any, Any]:
     """`values` as C-contiguous float32, copied only if they are something else.
+
+    Args:
+        name: what messages call them.
+        values: host array of real numbers.
+        first: number of their first row, where they are a part of something longer.
 
     Raises:
         DataError: a value beyond float32's range, 3.4e38.
@@ -174,5 +180,5 @@ def as_float32(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(values, np.float32)
     if values.dtype.itemsize > 4:
-        check_finite(f"{name} as float32 (largest value 3.4e38)", result)
+        check_finite(f"{name} as float32 (largest value 3.4e38)", result, first=first)
     return result

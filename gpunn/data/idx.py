@@ -16,12 +16,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gpunn.data.payload import DEFLATE_RATIO, read_payload
 from gpunn.errors import DataError, DTypeError, ShapeError
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_RATIO = 1032  # deflate cannot pack tighter: zlib's technical details, "Maximum Compression"
-CHUNK_BYTES = 1 << 20
 MAX_DIMENSIONS = 32
 
 
@@ -52,11 +51,15 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
         with path.open("rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            limit = os.fstat(file.fileno()).st_size * (GZIP_RATIO if zipped else 1)
+            limit = os.fstat(file.fileno()).st_size * (DEFLATE_RATIO if zipped else 1)
             if not zipped:
                 return _read(path, file, limit)
             with gzip.GzipFile(fileobj=file) as unzipped:
                 return _read(path, unzipped, limit)
+    except MemoryError as error:
+        raise DataError(
+            f"got {path}, which memory has no room for; expected a smaller file: use a part of it"
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"got {path}, a broken gzip file ({error}); expected a whole one: download it again"
@@ -109,10 +112,8 @@ def _read(path: Path, file: BinaryIO | gzip.GzipFile, limit: int) -> np.ndarray[
             f"expected at most the {limit} bytes that the file can hold: it is truncated or no IDX "
             "file, download it again"
         )
-    payload = bytearray()
     # One byte more than expected: it shows an over-long file and makes gzip check its sum.
-    while chunk := file.read(min(CHUNK_BYTES, expected + 1 - len(payload))):
-        payload += chunk
+    payload = read_payload(file, expected + 1)
     if len(payload) != expected:
         what = "truncated" if len(payload) < expected else "too long"
         found = f"{len(payload)}" if len(payload) < expected else f"more than {expected}"

@@ -1,31 +1,22 @@
-"""Tables of the user's: CSV files and NPZ files as data sets."""
+"""Tables of the user's: CSV files and NPZ files as data sets in memory."""
 
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from array import array
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from gpunn.data.checks import TASKS, as_float32, check_finite, check_lengths
+from gpunn.data.arrayfile import choose_x, open_npz
+from gpunn.data.checks import TASKS, check_lengths
+from gpunn.data.csvfile import open_table, read_numbers, refuse
 from gpunn.data.dataset import Dataset
+from gpunn.data.payload import READ_ROWS
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 
 MANY_CLASSES = 20  # more classes than this, most of them of one row, are asked about
-NPZ_ERRORS = (  # what NumPy and zipfile raise on broken, foreign, encrypted or lying files
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def load_csv(
@@ -62,43 +53,15 @@ def load_csv(
     if task not in ("auto", *TASKS):
         raise UnknownNameError("task", task, ("auto", *TASKS))
     path = Path(path)
-    features, x, targets, lines = _columns(path, delimiter, target, labelled=True)
+    parts, targets, lines = list[np.ndarray[Any, Any]](), list[str](), array("q")
+    with open_table(path, delimiter, target, labelled=True) as table:
+        for rows in table.batches(READ_ROWS):
+            parts.append(rows.x)
+            targets += rows.targets
+            lines += rows.lines
+        features = table.features
     y, classes = _targets(path, target, targets, lines, task)
-    return Dataset(x, y, classes, features, path.stem)
-
-
-def load_features(
-    path: str | os.PathLike[str],
-    features: Sequence[str] | None = None,
-    target: str | None = None,
-    *,
-    delimiter: str = ",",
-) -> tuple[np.ndarray[Any, Any], list[str] | None]:
-    """Read examples to predict from: the features alone, with or without their target.
-
-    Args:
-        path: a CSV file with a header, or an NPZ file with `x` (or `X`).
-        features: names of the feature columns, in the model's order; None for the file's.
-        target: name of the target column, which may be missing.
-        delimiter: the character between two cells of a CSV file.
-
-    Returns:
-        x (N, D) float32, and the target's cells as text where the file has them, else None.
-
-    Raises:
-        DataError: as `load_csv` and `load_npz`, or a feature that the file lacks.
-    """
-    path = Path(path)
-    if path.suffix == ".npz":
-        arrays = _npz_arrays(path)
-        x = arrays.get("x", arrays.get("X"))
-        if x is None or not x.ndim or not x.size:
-            raise DataError(f"got {path} without examples; expected an array x (or X) of them")
-        check_finite("x", x)
-        labels = list(map(str, arrays["y"].tolist())) if "y" in arrays else None
-        return as_float32("x", x.reshape(len(x), -1)), labels
-    _, x, cells, _ = _columns(path, delimiter, target, features)
-    return as_float32("x", x), cells or None
+    return Dataset(np.concatenate(parts), y, classes, features, path.stem)
 
 
 def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
@@ -121,15 +84,11 @@ def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
     if task not in ("auto", *TASKS):
         raise UnknownNameError("task", task, ("auto", *TASKS))
     path = Path(path)
-    arrays = _npz_arrays(path)
-    names = [name for name in ("x", "X") if name in arrays]
-    if len(names) != 1 or "y" not in arrays:
-        raise DataError(
-            f"got {path} with arrays {', '.join(sorted(arrays)) or '(none)'}; expected x (or X) "
-            "and y: write it with np.savez(path, x=x, y=y)"
-        )
-    x, y = arrays[names[0]], arrays["y"]
-    check_lengths(x, y)
+    with open_npz(path) as archive:
+        name = choose_x(path, archive.names, labelled=True)
+        stored = archive.open(name), archive.open("y")
+        check_lengths(*stored)  # before the data are unpacked
+        x, y = (part.whole() for part in stored)
     if x.ndim != 2:
         x = x.reshape(len(x), -1)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -147,126 +106,17 @@ def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
     return Dataset(x, *_encoded(path, "y", y, task), name=path.stem)
 
 
-# CSV ---------------------------------------------------------------------------------------------
-
-
-def _columns(
-    path: Path,
-    delimiter: str,
-    target: str | None,
-    features: Sequence[str] | None = None,
-    labelled: bool = False,
-) -> tuple[tuple[str, ...], np.ndarray[Any, Any], list[str], array[int]]:
-    """Names and numbers of the features, the target's cells, and line numbers.
-
-    The features are all columns but the target, if none are named. There are no target cells if
-    the file has no such column, which is an error where it is `labelled`.
-    """
-    rows = _rows(path, delimiter)
-    header = _header(path, next(rows, (0, []))[1])
-    if labelled and target not in header:
-        raise UnknownNameError(f"target column in {path}", target, header)
-    features = [name for name in header if name != target] if features is None else list(features)
-    missing = [name for name in features if name not in header]
-    if missing:
-        raise DataError(
-            f"got {path} with columns {', '.join(header)}; expected {', '.join(missing)} too, as "
-            "in training"
-        )
-    if not features:
-        raise DataError(f"got {path} with the target {target!r} alone; expected features beside it")
-    places = [header.index(name) for name in features]
-    column = header.index(target) if target in header else None
-    numbers, lines = array("d"), array("q")
-    targets: list[str] = []
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise DataError(
-                f"got {len(cells)} cells in line {line} of {path}; expected {len(header)}, as the "
-                "header has: check the commas and quotes"
-            )
-        if column is not None:
-            targets.append(cells[column].strip())
-        numbers.extend(_numbers(path, line, features, [cells[place] for place in places]))
-        lines.append(line)
-    if not lines:
-        raise DataError(f"got {path} with a header and no rows; expected at least one example")
-    return tuple(features), np.frombuffer(numbers).reshape(len(lines), -1), targets, lines
-
-
-def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Lines that are not blank, with their numbers counted from 1."""
-    import csv
-
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"got {path}, which cannot be read ({error}); expected a CSV file in UTF-8"
-        ) from error
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    if not names:
-        raise DataError(f"got {path}, which is empty; expected a header and rows")
-    if "" in names:
-        raise DataError(
-            f"got no name for column {names.index('') + 1} of {path}; expected one for each: name "
-            "it, or leave the column out (with pandas, to_csv(index=False))"
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"got columns of the same name in {path}: {', '.join(twice)}; expected different names"
-        )
-    return names
-
-
-def _numbers(path: Path, line: int, features: list[str], cells: list[str]) -> list[float]:
-    try:
-        values = [_number(cell) for cell in cells]
-    except ValueError:
-        for name, cell in zip(features, cells, strict=True):
-            try:
-                _number(cell)
-            except ValueError:
-                _refuse(path, line, name, cell)
-        raise
-    if not np.isfinite(values).all():
-        wrong = int(np.argmin(np.isfinite(values)))
-        _refuse(path, line, features[wrong], cells[wrong])
-    return values
-
-
-def _number(cell: str) -> float:
-    if "_" in cell:  # Python reads 1_000 as a number, nobody else does
-        raise ValueError(cell)
-    return float(cell)
-
-
-def _refuse(path: Path, line: int, name: str, cell: str) -> NoReturn:
-    got = f"{cell!r}" if cell.strip() else "no value"
-    raise DataError(
-        f"got {got} in line {line}, column {name!r} of {path}; expected a finite number: fill it "
-        "in, remove the row, or encode the column as numbers"
-    )
-
-
 def _targets(
     path: Path, name: str, cells: list[str], lines: array[int], task: str
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...] | None]:
     """Targets and the names of their classes, None for regression."""
     for line, cell in zip(lines, cells, strict=True):
         if not cell or cell.lower() == "nan":
-            _refuse(path, line, name, cell)
+            refuse(str(path), line, name, cell)
     if task == "regression":
-        values = [_numbers(path, at, [name], [c])[0] for at, c in zip(lines, cells, strict=True)]
+        values = [
+            read_numbers(str(path), at, [name], [c])[0] for at, c in zip(lines, cells, strict=True)
+        ]
         return np.array(values)[:, np.newaxis], None
     try:
         numbers = np.array([_number(cell) for cell in cells])
@@ -274,7 +124,7 @@ def _targets(
         return _encoded(path, name, np.array(cells), task)
     if not np.isfinite(numbers).all():
         wrong = int(np.argmin(np.isfinite(numbers)))
-        _refuse(path, lines[wrong], name, cells[wrong])
+        refuse(str(path), lines[wrong], name, cells[wrong])
     fractions = numbers != np.floor(numbers)
     if not fractions.any():
         return _encoded(path, name, _whole(cells, numbers), task)
@@ -285,6 +135,12 @@ def _targets(
         f"got {cells[wrong]!r} in line {lines[wrong]}, column {name!r} of {path}; expected whole "
         "numbers or text for classes: pass task='regression'"
     )
+
+
+def _number(cell: str) -> float:
+    if "_" in cell:  # Python reads 1_000 as a number, nobody else does
+        raise ValueError(cell)
+    return float(cell)
 
 
 def _whole(cells: list[str], numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -312,20 +168,3 @@ def _encoded(
             "task='classification' to say what is meant, or name another target"
         )
     return y, tuple(map(str, classes.tolist()))
-
-
-# NPZ ---------------------------------------------------------------------------------------------
-
-
-def _npz_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files if name in ("x", "X", "y")}
-    except NPZ_ERRORS as error:
-        raise DataError(
-            f"got {path}, which cannot be read ({error}); expected an NPZ file of plain arrays: "
-            "write it with np.savez(path, x=x, y=y)"
-        ) from error

@@ -18,6 +18,9 @@ from gpunn.frames import from_frame
 from gpunn.nn.inference import CapturedForward
 from gpunn.typing import Array, DeviceLike
 
+BATCH_ROWS = 4096
+"""Examples that `predict` takes at a time. Products of other sizes may round differently."""
+
 MODULES: dict[str, type[Module]] = {}
 """The module classes that a model file can name."""
 
@@ -265,7 +268,7 @@ class Module:
         for parameter in self.parameters():
             parameter.zero_grad()
 
-    def predict(self, x: Array, *, batch_size: int = 4096) -> Array:
+    def predict(self, x: Array, *, batch_size: int = BATCH_ROWS) -> Array:
         """The outputs for many examples, in evaluation mode: NumPy in, NumPy out; CuPy likewise.
 
         Host data is moved to the model's device batch by batch, and the outputs back.
@@ -316,7 +319,7 @@ class Module:
             self._captured = CapturedForward()
         return partial(self._captured, self)
 
-    def classify(self, x: Array, *, batch_size: int = 4096) -> Array:
+    def classify(self, x: Array, *, batch_size: int = BATCH_ROWS) -> Array:
         """The class with the highest score for each example: (N,) integers.
 
         No softmax is needed for this (lecture 001).

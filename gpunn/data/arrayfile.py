@@ -1,0 +1,267 @@
+"""NPY files, and arrays in NPZ files: whole, or block by block without the rest in memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from gpunn.data.csvfile import listed
+from gpunn.data.payload import CHUNK_BYTES, DEFLATE_RATIO, read_payload
+from gpunn.errors import DataError, GpunnError, OutputError
+
+READ_ERRORS = (  # what zipfile, zlib and NumPy raise on broken, foreign, encrypted or lying files
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    LookupError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
+
+
+class StoredArray:
+    """An array in a file, of which the header is read.
+
+    Arrays of Python objects are refused: loading them could run code.
+
+    Args:
+        file: where it begins.
+        size: bytes of the file, or of the member of an archive.
+        name: what messages call it.
+
+    Attributes:
+        shape: as the header has it.
+        dtype: of the numbers in the file, in their byte order.
+        fortran: whether the first index is the fastest.
+
+    Raises:
+        DataError: the header is broken, asks for more or fewer bytes than there are, or for Python
+            objects.
+    """
+
+    def __init__(self, file: IO[bytes], size: int, name: str) -> None:
+        self.file, self.name = file, name
+        with reading(name):
+            self.shape, fortran, self.dtype = _header(file)
+            self.fortran = fortran and len(self.shape) > 1
+            self.start = file.tell()
+        if self.dtype.hasobject or self.dtype.names or self.dtype.subdtype:
+            raise DataError(
+                f"got {name} of dtype {self.dtype}; expected plain arrays of numbers or text: "
+                "convert it before np.save or np.savez (objects are never unpickled)"
+            )
+        self.size_bytes = prod(self.shape) * self.dtype.itemsize
+        if min(self.shape, default=0) < 0 or self.start + self.size_bytes != size:
+            raise DataError(
+                f"got {name} with {size - self.start} bytes of data; expected {self.size_bytes} "
+                f"for shape {self.shape} of {self.dtype}: it is cut off or has been tampered "
+                "with, write it again"
+            )
+
+    def whole(self) -> np.ndarray[Any, Any]:
+        """All of it, in the machine's byte order.
+
+        Raises:
+            DataError: the data are broken.
+        """
+        with reading(self.name):
+            order = "F" if self.fortran else "C"
+            flat = _decoded(_bytes(self.file, self.size_bytes), self.dtype)
+            return flat.reshape(self.shape, order=order)  # type: ignore[call-overload,no-any-return]
+
+    def blocks(self, rows: int) -> Iterator[np.ndarray[Any, Any]]:
+        """Its rows, (`rows`, ...) at a time and fewer in the last block.
+
+        Raises:
+            DataError: the data are broken.
+            OutputError: an array of an archive in Fortran order, which needs a copy on disk, and
+                there is no room for it.
+        """
+        with ExitStack() as stack:
+            file = self.file
+            if self.fortran and isinstance(file, zipfile.ZipExtFile):
+                # A packed member is read from front to back only, and columns need seeks.
+                file = stack.enter_context(self._copied())
+            for first in range(0, self.shape[0], rows):
+                count = min(rows, self.shape[0] - first)
+                with reading(self.name):
+                    read = self._columns if self.fortran else self._rows
+                    block = read(file, first, count)
+                yield block
+
+    def _rows(self, file: IO[bytes], first: int, count: int) -> np.ndarray[Any, Any]:
+        tail = self.shape[1:]
+        payload = _bytes(file, count * prod(tail) * self.dtype.itemsize)
+        return _decoded(payload, self.dtype).reshape(count, *tail)
+
+    def _columns(self, file: IO[bytes], first: int, count: int) -> np.ndarray[Any, Any]:
+        """Rows of an array whose columns lie one after the other."""
+        total, tail = self.shape[0], self.shape[1:]
+        payload = bytearray()
+        for column in range(prod(tail)):
+            file.seek(self.start + (column * total + first) * self.dtype.itemsize)
+            payload += _bytes(file, count * self.dtype.itemsize)
+        flat = _decoded(payload, self.dtype).reshape(-1, count)  # (columns, count)
+        return flat.T.reshape((count, *tail), order="F")
+
+    @contextmanager
+    def _copied(self) -> Iterator[IO[bytes]]:
+        """The file unpacked to disk, at the same places."""
+        with tempfile.TemporaryFile() as copy:
+            try:
+                copy.seek(self.start)
+                while chunk := self._chunk():
+                    copy.write(chunk)
+                copy.flush()
+            except GpunnError:
+                raise
+            except OSError as error:
+                raise OutputError(
+                    f"got {self.name} in Fortran order; its copy in {tempfile.gettempdir()} cannot "
+                    f"be written ({error.strerror}): make room, set TMPDIR, or write the array in "
+                    "C order"
+                ) from error
+            yield copy
+
+    def _chunk(self) -> bytes:
+        with reading(self.name):
+            return self.file.read(CHUNK_BYTES)
+
+
+@contextmanager
+def open_npy(path: Path) -> Iterator[StoredArray]:
+    """The array of an NPY file, open inside the block.
+
+    Raises:
+        DataError: no such file, or a broken one.
+    """
+    with ExitStack() as stack:
+        with reading(path):
+            file = stack.enter_context(path.open("rb"))
+            size = os.fstat(file.fileno()).st_size
+        yield StoredArray(file, size, str(path))
+
+
+class Archive:
+    """An NPZ file that is open: its members are read when they are asked for.
+
+    Attributes:
+        names: of the arrays in it.
+    """
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, stack: ExitStack) -> None:
+        self.path, self._archive, self._stack = path, archive, stack
+        self._members = {
+            info.filename.removesuffix(".npy"): info
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
+        self.names = tuple(self._members)
+
+    def open(self, name: str) -> StoredArray:
+        """One of its arrays, to be read as a whole or in blocks.
+
+        Raises:
+            DataError: it is broken, or packed in a way that NumPy does not write.
+        """
+        info, where = self._members[name], f"{self.path}, array {name},"
+        stored = info.compress_size
+        honest = stored if info.compress_type == zipfile.ZIP_STORED else stored * DEFLATE_RATIO
+        if info.compress_type not in PACKINGS or info.file_size > honest:
+            raise DataError(
+                f"got {where} packed with method {info.compress_type}, {info.file_size} bytes in "
+                f"{stored}; expected what np.savez or np.savez_compressed write: write it again"
+            )
+        with reading(where):
+            file = self._stack.enter_context(self._archive.open(info))
+        return StoredArray(file, info.file_size, where)
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[Archive]:
+    """An NPZ file, open inside the block.
+
+    Raises:
+        DataError: no such file, or a broken one.
+    """
+    with ExitStack() as stack:
+        with reading(path):
+            archive = Archive(path, stack.enter_context(zipfile.ZipFile(path)), stack)
+        yield archive
+
+
+@contextmanager
+def reading(name: str | Path) -> Iterator[None]:
+    """Turn what libraries raise on a broken file inside the block into a `DataError`."""
+    try:
+        yield
+    except GpunnError:
+        raise
+    except READ_ERRORS as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise DataError(
+            f"got {name}, which cannot be read ({reason or error or type(error).__name__}); "
+            "expected a whole file of plain arrays: write it with np.save or np.savez(path, x=x, "
+            "y=y)"
+        ) from error
+
+
+def choose_x(path: Path, names: Sequence[str], *, labelled: bool = False) -> str:
+    """Whether the examples of an archive are called x or X.
+
+    Raises:
+        DataError: neither, or both; or no y where the file must be `labelled`.
+    """
+    found = [name for name in ("x", "X") if name in names]
+    if len(found) != 1 or (labelled and "y" not in names):
+        raise DataError(
+            f"got {path} with arrays {listed(sorted(names)) or '(none)'}; expected x (or X)"
+            f"{' and y' * labelled}: write it with np.savez(path, x=x, y=y)"
+        )
+    return found[0]
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and dtype."""
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"version {version} of the format")
+    # Version 3 differs from 2 in the names of fields alone, and arrays with fields are refused.
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers written by Python 2, and of foreign ones
+        return read(file)
+
+
+def _bytes(file: IO[bytes], size: int) -> bytearray:
+    payload = read_payload(file, size)
+    if len(payload) != size:
+        raise EOFError(f"it ends {size - len(payload)} bytes too early")
+    return payload
+
+
+def _decoded(payload: bytearray, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Numbers in the machine's byte order."""
+    values = np.frombuffer(payload, dtype)
+    return values.astype(dtype.newbyteorder("="), copy=False)

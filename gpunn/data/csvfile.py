@@ -1,0 +1,296 @@
+"""CSV files with a header, read row by row: memory for a batch of rows, however long the file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import stat
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from math import isfinite
+from pathlib import Path
+from reprlib import repr as short
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+
+from gpunn.data.checks import as_float32
+from gpunn.errors import ArgumentError, DataError, UnknownNameError
+
+MAX_RECORD = 1 << 24  # characters of a record; a file without an end of line must not fill memory
+LISTED = 12  # names that a message lists
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a table.
+
+    Attributes:
+        x: (N, D) float32, the features.
+        targets: the target's cells as text, (N,); empty where the file has no such column.
+        lines: numbers of their lines, counted from 1.
+    """
+
+    x: np.ndarray[Any, Any]
+    targets: list[str]
+    lines: array[int]
+
+
+class Table:
+    """A CSV file that is open, its header read.
+
+    Args:
+        name: what messages call the file.
+        text: the file, with ends of lines as they are.
+        delimiter: the character between two cells.
+        target: name of the target column, or None.
+        features: names of the feature columns in the order that is wanted; None for all columns
+            but the target.
+        labelled: whether the file must have the target.
+
+    Raises:
+        ArgumentError: a delimiter that is none.
+        DataError: an empty file, a header that cannot be used, or a feature that the file lacks.
+        UnknownNameError: `labelled`, and there is no such column.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        text: TextIOWrapper,
+        delimiter: str,
+        target: str | None,
+        features: Sequence[str] | None = None,
+        labelled: bool = False,
+    ) -> None:
+        if len(delimiter) != 1 or delimiter in '\0\r\n"':
+            raise ArgumentError(
+                f"got the delimiter {delimiter!r}; expected one character between two cells, such "
+                "as ',' or ';'"
+            )
+        self.name = name
+        self._records = _records(name, text, delimiter)
+        header = _header(name, next(self._records, (0, []))[1])
+        if labelled and target not in header:
+            raise UnknownNameError(f"target column in {name}", target, header)
+        names = [column for column in header if column != target]
+        self.features = tuple(names if features is None else features)
+        missing = [feature for feature in self.features if feature not in header]
+        if missing:
+            raise DataError(
+                f"got {name} with columns {listed(header)}; expected {listed(missing)} too, as "
+                "in training"
+            )
+        if not self.features:
+            raise DataError(
+                f"got {name} with the target {target!r} alone; expected features beside it"
+            )
+        self._width = len(header)
+        self._places = [header[feature] for feature in self.features]
+        self._column = None if target is None else header.get(target)
+
+    def batches(self, size: int) -> Iterator[Rows]:
+        """The rows, `size` at a time and fewer in the last batch.
+
+        Raises:
+            DataError: no rows, a ragged one, or a missing or foreign value; the message names the
+                line and the column.
+        """
+        numbers, targets, lines = array("d"), list[str](), array("q")
+        first = 0
+        for line, cells in self._records:
+            if len(cells) != self._width:
+                raise DataError(
+                    f"got {len(cells)} cells in line {line} of {self.name}; expected "
+                    f"{self._width}, as the header has: check the commas and quotes"
+                )
+            if self._column is not None:
+                targets.append(cells[self._column].strip())
+            picked = [cells[place] for place in self._places]
+            numbers.extend(read_numbers(self.name, line, self.features, picked))
+            lines.append(line)
+            if len(lines) == size:
+                yield self._rows(numbers, targets, lines, first)
+                first += size
+                numbers, targets, lines = array("d"), [], array("q")
+        if lines:
+            yield self._rows(numbers, targets, lines, first)
+        elif not first:
+            raise DataError(
+                f"got {self.name} with a header and no rows; expected at least one example"
+            )
+
+    def _rows(
+        self, numbers: array[float], targets: list[str], lines: array[int], first: int
+    ) -> Rows:
+        x = np.frombuffer(numbers).reshape(len(lines), -1)
+        return Rows(as_float32(f"x of {self.name}", x, first=first), targets, lines)
+
+
+@contextmanager
+def open_table(
+    source: Path | BinaryIO,
+    delimiter: str,
+    target: str | None,
+    features: Sequence[str] | None = None,
+    labelled: bool = False,
+) -> Iterator[Table]:
+    """A `Table` on a file, or on bytes that come from elsewhere, open inside the block.
+
+    Raises:
+        DataError: no such file, and what `Table` raises.
+    """
+    name = str(source) if isinstance(source, Path) else "standard input"
+    try:
+        file = source.open("rb") if isinstance(source, Path) else source
+    except OSError as error:
+        raise DataError(
+            f"got {name}, which cannot be read ({error.strerror}); expected a CSV file in UTF-8"
+        ) from error
+    # utf-8-sig: spreadsheets put a byte order mark before the first name.
+    text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        yield Table(name, text, delimiter, target, features, labelled)
+    finally:
+        text.detach()
+        if file is not source:
+            file.close()
+
+
+def read_numbers(
+    name: str, line: int, features: Sequence[str], cells: Sequence[str]
+) -> list[float]:
+    """The numbers in cells of one row.
+
+    Raises:
+        DataError: a cell that is not a finite number; the message names the line and the column.
+    """
+    try:
+        values = list(map(float, cells))
+        # Python reads 1_000 as a number, nobody else does
+        if all(map(isfinite, values)) and "_" not in "".join(cells):
+            return values
+    except ValueError:
+        pass
+    for feature, cell in zip(features, cells, strict=True):
+        try:
+            wrong = "_" in cell or not isfinite(float(cell))
+        except ValueError:
+            wrong = True
+        if wrong:
+            refuse(name, line, feature, cell)
+    raise AssertionError("unreachable: one of the cells was wrong")
+
+
+def refuse(name: str, line: int, column: str, cell: str) -> NoReturn:
+    """Raise for a cell that cannot be used.
+
+    Raises:
+        DataError: always.
+    """
+    got = short(cell) if cell.strip() else "no value"
+    raise DataError(
+        f"got {got} in line {line}, column {short(column)} of {name}; expected a finite number: "
+        "fill it in, remove the row, or encode the column as numbers"
+    )
+
+
+class _Lines:
+    """Lines of a text, refusing what no CSV file of UTF-8 holds.
+
+    Attributes:
+        held: characters since the last record that was complete.
+    """
+
+    def __init__(self, name: str, text: TextIOWrapper) -> None:
+        self.name, self.text = name, text
+        self.held = self.number = 0
+        self.size = _size(text)
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.text.readline(MAX_RECORD + 1)
+        self.number += 1
+        self.held += len(line)
+        if not line:
+            self._check_end()
+            raise StopIteration
+        if self.held > MAX_RECORD:
+            raise DataError(
+                f"got more than {MAX_RECORD} characters in the record that ends at line "
+                f"{self.number} of {self.name}; expected rows of a table: check the ends of lines "
+                "and the quotes"
+            )
+        if "\0" in line:
+            raise DataError(
+                f"got a NUL byte in line {self.number} of {self.name}; expected text in UTF-8: "
+                "save it as UTF-8 (it may be UTF-16), or copy it again"
+            )
+        return line
+
+    def _check_end(self) -> None:
+        """A file that became shorter may end in the middle of a number."""
+        if self.size is None:
+            return
+        end = os.lseek(self.text.fileno(), 0, os.SEEK_CUR)
+        if end < self.size:
+            raise DataError(
+                f"got {self.name}, which had {self.size} bytes when it was opened and now ends at "
+                f"{end}; expected a file that nobody changes meanwhile: run it again"
+            )
+
+
+def _size(file: TextIOWrapper) -> int | None:
+    """Bytes of a regular file; None for a pipe."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # not a file of the system's, such as BytesIO
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _records(name: str, text: TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, with the numbers of their last lines counted from 1."""
+    lines = _Lines(name, text)
+    try:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        for cells in reader:
+            lines.held = 0
+            if cells:
+                yield reader.line_num, cells
+    except (OSError, MemoryError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"got {name}, which cannot be read from line {lines.number} on ({error}); expected a "
+            "CSV file in UTF-8"
+        ) from error
+
+
+def _header(name: str, cells: list[str]) -> dict[str, int]:
+    """The places of the columns by their names."""
+    names = [cell.strip() for cell in cells]
+    if not names:
+        raise DataError(f"got {name}, which is empty; expected a header and rows")
+    if "" in names:
+        raise DataError(
+            f"got no name for column {names.index('') + 1} of {name}; expected one for each: name "
+            "it, or leave the column out (with pandas, to_csv(index=False))"
+        )
+    twice = sorted(column for column, times in Counter(names).items() if times > 1)
+    if twice:
+        raise DataError(
+            f"got columns of the same name in {name}: {listed(twice)}; expected different names"
+        )
+    return {column: place for place, column in enumerate(names)}
+
+
+def listed(names: Sequence[str] | dict[str, int]) -> str:
+    """Names with commas between them; of many, the first."""
+    shown = [column if len(column) <= 60 else f"{column[:57]}..." for column in [*names][:LISTED]]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(shown) + more

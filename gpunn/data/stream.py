@@ -1,0 +1,160 @@
+"""Examples to predict from, in files of any size: a batch of rows in memory at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gpunn.data.arrayfile import StoredArray, choose_x, open_npy, open_npz
+from gpunn.data.checks import as_float32, check_finite
+from gpunn.data.csvfile import Table, open_table
+from gpunn.data.payload import READ_ROWS
+from gpunn.errors import DataError, DTypeError, ShapeError
+
+MAX_LABEL_BYTES = 1 << 17  # of a name of a class; one that is as long as a file is no name
+
+Batch = tuple[np.ndarray[Any, Any], list[str] | None]
+
+
+@dataclass(frozen=True)
+class FeatureStream:
+    """Examples that are read when they are asked for, from front to back, once.
+
+    Attributes:
+        width: features of an example, D.
+        rows: how many examples there are; None where only the end of the file tells.
+        batches: called with a number of rows n, gives pairs of x (n, D) float32 and the target's
+            cells as text, (n,), or None where there are none. The last batch may be smaller.
+    """
+
+    width: int
+    rows: int | None
+    batches: Callable[[int], Iterator[Batch]]
+
+
+@contextmanager
+def open_features(
+    source: str | os.PathLike[str] | BinaryIO,
+    features: Sequence[str] | None = None,
+    target: str | None = None,
+    *,
+    delimiter: str = ",",
+) -> Iterator[FeatureStream]:
+    r"""Examples to predict from, with or without their target, open inside the block.
+
+    Memory is that of a batch, whatever the size of the file. Nothing is mapped into memory: a file
+    that is cut off meanwhile is an error and not the end of the process.
+
+    Args:
+        source: a CSV file with a header, in UTF-8; by its suffix an NPZ file with `x` (or `X`), or
+            an NPY file; or the bytes of a CSV file, such as `sys.stdin.buffer`. More than two
+            dimensions are flattened to two.
+        features: names of a CSV file's feature columns, in the model's order; None for the file's.
+        target: name of the target column, which may be missing. In an NPZ file it is `y`.
+        delimiter: the character between two cells of a CSV file.
+
+    Returns:
+        A context manager that gives a `FeatureStream`.
+
+    Raises:
+        DataError: no such file; one that is broken, empty, ragged, or holds missing or foreign
+            values, or Python objects; a feature that it lacks. Broken rows raise when their batch
+            is read.
+        ShapeError: as many targets as examples are not there.
+        DTypeError: an array that does not hold numbers.
+        ArgumentError: a delimiter that is none.
+        OutputError: a packed array in Fortran order, and no room for its copy on disk.
+
+    Example:
+        >>> import io
+        >>> with open_features(io.BytesIO(b"a,b\n1,2\n3,4\n5,6\n")) as stream:
+        ...     [x.tolist() for x, _ in stream.batches(2)]
+        [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]
+    """
+    place = Path(source) if isinstance(source, str | os.PathLike) else source
+    suffix = place.suffix.lower() if isinstance(place, Path) else ""
+    if isinstance(place, Path) and suffix == ".npy":
+        with open_npy(place) as stored:
+            yield _of_arrays(stored, None)
+    elif isinstance(place, Path) and suffix == ".npz":
+        with open_npz(place) as archive:
+            stored = archive.open(choose_x(place, archive.names))
+            yield _of_arrays(stored, archive.open("y") if "y" in archive.names else None)
+    else:
+        with open_table(place, delimiter, target, features) as table:
+            yield _of_table(table)
+
+
+def load_features(
+    path: str | os.PathLike[str],
+    features: Sequence[str] | None = None,
+    target: str | None = None,
+    *,
+    delimiter: str = ",",
+) -> tuple[np.ndarray[Any, Any], list[str] | None]:
+    """Read examples to predict from as a whole; `open_features` reads them batch by batch.
+
+    Args:
+        path: a file, as in `open_features`.
+        features: names of the feature columns, in the model's order; None for the file's.
+        target: name of the target column, which may be missing.
+        delimiter: the character between two cells of a CSV file.
+
+    Returns:
+        x (N, D) float32, and the target's cells as text where the file has them, else None.
+
+    Raises:
+        DataError, ShapeError, DTypeError, ArgumentError, OutputError: as `open_features`.
+    """
+    with open_features(path, features, target, delimiter=delimiter) as stream:
+        parts = list(stream.batches(READ_ROWS))
+    labels = [label for _, part in parts if part is not None for label in part]
+    return np.concatenate([x for x, _ in parts]), labels or None
+
+
+def _of_table(table: Table) -> FeatureStream:
+    def batches(size: int) -> Iterator[Batch]:
+        return ((rows.x, rows.targets or None) for rows in table.batches(size))
+
+    return FeatureStream(len(table.features), None, batches)
+
+
+def _of_arrays(x: StoredArray, y: StoredArray | None) -> FeatureStream:
+    if not x.shape or 0 in x.shape:
+        raise DataError(
+            f"got {x.name} of shape {x.shape} without examples; expected (N, D), a row for each"
+        )
+    if x.dtype.kind not in "fiub":
+        raise DTypeError(f"got {x.name} of dtype {x.dtype}; expected real numbers: encode it first")
+    if y is not None and y.shape[:1] != x.shape[:1]:
+        raise ShapeError(
+            f"got x of shape {x.shape} and {y.name} of shape {y.shape}; expected the same number "
+            "of rows: pass one target for each example, or none"
+        )
+    if y is not None and not _are_labels(y):
+        y = None
+
+    def batches(size: int) -> Iterator[Batch]:
+        labels = None if y is None else y.blocks(size)
+        first = 0
+        for block in x.blocks(size):
+            flat = block.reshape(len(block), -1)
+            check_finite(x.name, flat, first=first)
+            names = None if labels is None else list(map(str, next(labels).ravel().tolist()))
+            yield as_float32(x.name, flat, first=first), names
+            first += len(block)
+
+    return FeatureStream(prod(x.shape[1:]), x.shape[0], batches)
+
+
+def _are_labels(y: StoredArray) -> bool:
+    """Whether they are what `load_npz` takes for classes: one integer or text for each example."""
+    single = prod(y.shape[1:]) == 1 and y.dtype.itemsize <= MAX_LABEL_BYTES
+    return single and y.dtype.kind in "iubU"
