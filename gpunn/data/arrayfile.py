@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from gpunn.data.csvfile import listed
-from gpunn.data.payload import CHUNK_BYTES, DEFLATE_RATIO, read_payload
+from gpunn.data.payload import CHUNK_BYTES, read_payload
 from gpunn.errors import DataError, GpunnError, OutputError
 
 READ_ERRORS = (  # what zipfile, zlib and NumPy raise on broken, foreign, encrypted or lying files
@@ -37,6 +37,7 @@ READ_ERRORS = (  # what zipfile, zlib and NumPy raise on broken, foreign, encryp
     zipfile.BadZipFile,
     zlib.error,
 )
+MAX_REASON = 200  # characters; NumPy quotes a broken header whole
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
 
 
@@ -185,13 +186,11 @@ class Archive:
         Raises:
             DataError: it is broken, or packed in a way that NumPy does not write.
         """
-        info, where = self._members[name], f"{self.path}, array {name},"
-        stored = info.compress_size
-        honest = stored if info.compress_type == zipfile.ZIP_STORED else stored * DEFLATE_RATIO
-        if info.compress_type not in PACKINGS or info.file_size > honest:
+        info, where = self._members[name], f"array {name} of {self.path}"
+        if info.compress_type not in PACKINGS:  # others may ask for memory in their headers
             raise DataError(
-                f"got {where} packed with method {info.compress_type}, {info.file_size} bytes in "
-                f"{stored}; expected what np.savez or np.savez_compressed write: write it again"
+                f"got {where} packed with method {info.compress_type}; expected what np.savez or "
+                "np.savez_compressed write: write it again"
             )
         with reading(where):
             file = self._stack.enter_context(self._archive.open(info))
@@ -220,8 +219,9 @@ def reading(name: str | Path) -> Iterator[None]:
         raise
     except READ_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) else None
+        reason = reason or str(error)[:MAX_REASON] or type(error).__name__
         raise DataError(
-            f"got {name}, which cannot be read ({reason or error or type(error).__name__}); "
+            f"got {name}, which cannot be read ({reason}); "
             "expected a whole file of plain arrays: write it with np.save or np.savez(path, x=x, "
             "y=y)"
         ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 import zlib
 from math import prod
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gpunn.data.payload import DEFLATE_RATIO, read_payload
+from gpunn.data.payload import read_payload
 from gpunn.errors import DataError, DTypeError, ShapeError
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
+DEFLATE_RATIO = 1032  # deflate packs no tighter: zlib's technical details, "Maximum Compression"
 MAX_DIMENSIONS = 32
 
 
@@ -106,7 +108,8 @@ def write_idx(path: str | os.PathLike[str], array: Any) -> None:
 def _read(path: Path, file: BinaryIO | gzip.GzipFile, limit: int) -> np.ndarray[Any, Any]:
     dtype, shape = _header(path, file)
     expected = prod(shape) * dtype.itemsize
-    if expected > limit:
+    # Sizes beside a 0 take no bytes and may still be more than an array can count.
+    if expected > limit or prod(max(size, 1) for size in shape) * dtype.itemsize > sys.maxsize:
         raise DataError(
             f"got {path}, whose header asks for shape {shape} of {dtype.name} ({expected} bytes); "
             f"expected at most the {limit} bytes that the file can hold: it is truncated or no IDX "

@@ -6,7 +6,6 @@ from typing import Protocol
 
 CHUNK_BYTES = 1 << 16
 READ_ROWS = 4096  # of a table at a time, where all of it is wanted
-DEFLATE_RATIO = 1032  # deflate packs no tighter: zlib's technical details, "Maximum Compression"
 
 
 class Readable(Protocol):

@@ -22,6 +22,12 @@ WIDTH, NAMES = 5, ["ash", "oak, red", "élm"]
 ROWS = 4096 + 700  # a whole batch and a part of one
 
 
+@pytest.fixture(autouse=True)
+def buffered(monkeypatch):
+    """Standard output of the commands has a buffer, as without this variable."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
 @pytest.fixture
 def folder(tmp_path):
     gn.manual_seed(0)

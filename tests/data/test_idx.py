@@ -118,6 +118,12 @@ def test_absurd_sizes_allocate_nothing(path, pack):
         read_idx(path)
 
 
+def test_absurd_sizes_beside_a_zero(path):
+    path.write_bytes(bytes((0, 0, 0x0B, 4)) + struct.pack(">4I", 2**31, 0, 2**31, 2**31))
+    with pytest.raises(DataError, match="header asks for"):
+        read_idx(path)
+
+
 def test_missing_file_and_folder(tmp_path):
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
