@@ -69,6 +69,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, target)
+            _sync_folder(target.parent)
         finally:
             with suppress(OSError):  # the first error is the one to tell
                 beside.unlink(missing_ok=True)
@@ -80,6 +81,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             f"got {path} to write, and it cannot be written in {target.parent} ({reason}); expected"
             " a folder that can be written and has room: make room, or choose another place"
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names in a folder survive a crash of the machine, where the system can."""
+    if os.name == "posix":
+        with suppress(OSError):  # a folder that must not be read, or a file system that cannot
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ import gpunn
 from gpunn.cli.sources import load_source
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError
+from gpunn.files import write_atomically
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
 from gpunn.train import EarlyStopping, History, Trainer, save
@@ -199,7 +200,7 @@ def _write(
         "test": scores,
         "curves": history.curves,
     }
-    (folder / "history.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / "history.json", (json.dumps(record, indent=1) + "\n").encode())
     written = ["model.safetensors", "history.json"]
     try:
         gpunn.plot.learning_curve(history, folder / "learning-curve.png", title=data.name)

@@ -19,6 +19,7 @@ import numpy as np
 
 from gpunn.data.payload import read_payload
 from gpunn.errors import DataError, DTypeError, ShapeError
+from gpunn.files import write_atomically
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
@@ -79,12 +80,13 @@ def write_idx(path: str | os.PathLike[str], array: Any) -> None:
     The same array always gives the same bytes: no time stamp is stored.
 
     Args:
-        path: the file; an existing one is replaced.
+        path: the file; an existing one is replaced by a whole one.
         array: 1 to 32 dimensions; uint8, int8, int16, int32, float32 or float64.
 
     Raises:
         DTypeError: a dtype that IDX does not know, such as int64.
         ShapeError: no dimensions, too many, or a size of 2**32 or more.
+        OutputError: it cannot be written.
     """
     array = np.asarray(array)
     codes = {np.dtype(name).newbyteorder("="): code for code, name in DTYPES.items()}
@@ -102,7 +104,7 @@ def write_idx(path: str | os.PathLike[str], array: Any) -> None:
     content += array.astype(DTYPES[code]).tobytes()
     if Path(path).suffix == ".gz":
         content = gzip.compress(content, mtime=0)
-    Path(path).write_bytes(content)
+    write_atomically(Path(path), content)
 
 
 def _read(path: Path, file: BinaryIO | gzip.GzipFile, limit: int) -> np.ndarray[Any, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,7 +110,8 @@ class CSVLog(Callback):
         path: the file; an existing one is replaced.
 
     Raises:
-        OutputError: it cannot be written; raised before training.
+        OutputError: it cannot be written; raised before training, or after the epoch for which
+            the disk has no room. A resumed fit writes the log anew.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -117,24 +119,31 @@ class CSVLog(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Make the file."""
-        try:
-            self.path.write_text("", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"got {self.path} for the log; it cannot be written: {error}"
-            ) from error
+        with self._open("w"):
+            pass
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
         """Add a row."""
         import csv
 
         numbers = {"epoch": epoch, **history.last()}
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with self._open("a") as file:
             writer = csv.DictWriter(file, list(numbers))
             if epoch == 1:
                 writer.writeheader()
             writer.writerow(numbers)
         return None
+
+    @contextmanager
+    def _open(self, mode: str) -> Iterator[IO[str]]:
+        try:
+            with self.path.open(mode, newline="", encoding="utf-8") as file:
+                yield file
+        except OSError as error:
+            raise OutputError(
+                f"got {self.path} for the log, and it cannot be written ({error.strerror}); "
+                "expected a folder that can be written and has room: make room, or choose another"
+            ) from error
 
     def restore(
         self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]

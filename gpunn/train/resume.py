@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +90,11 @@ class Checkpoints:
         write_atomically(path, content)
         checksum = hashlib.sha256(content).hexdigest()
         entries.append({"number": number, "file": path.name, "sha256": checksum})
-        self._write_manifest(entries[-self.keep :])
+        try:
+            self._write_manifest(entries[-self.keep :])
+        except OutputError:
+            path.unlink(missing_ok=True)  # no manifest names it, and a full disk needs the room
+            raise
         for file in self.folder.glob("*.safetensors"):  # what no manifest names is of no use
             if file.name not in {entry["file"] for entry in entries[-self.keep :]}:
                 file.unlink(missing_ok=True)
@@ -145,12 +148,6 @@ class Checkpoints:
         manifest = {"format": FORMAT, "version": VERSION, "checkpoints": entries}
         content = json.dumps(manifest, indent=1).encode()
         write_atomically(self.folder / MANIFEST, content)
-        if os.name == "posix":  # the names too must survive a crash of the machine
-            handle = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def _plain(name: Any) -> str:
