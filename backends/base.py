@@ -112,7 +112,7 @@ class Backend(ABC):
 
     @abstractmethod
     def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
-        """Copy a host array of the same shape and dtype into an array of this device."""
+        """Copy a host array of the same shape into one of this device, and convert its dtype."""
 
     def zeros(self, shape: Shape, dtype: DType) -> Array:
         """An array of zeros."""

@@ -189,7 +189,7 @@ class CupyBackend(Backend):
     def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
         """Copy a host array over, in order with the work of the current stream."""
         with self._here:
-            array.set(np.ascontiguousarray(content, array.dtype))
+            array.set(np.ascontiguousarray(content, array.dtype).reshape(array.shape))
 
     def address(self, array: Array) -> int:
         """Where an array starts: a kernel may read units only from where their size divides it."""

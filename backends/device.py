@@ -20,7 +20,7 @@ from gpunn.errors import ArgumentError, UnknownNameError
 from gpunn.typing import DeviceLike
 
 _NAME = re.compile(r"(?P<kind>[a-z]+)(?::(?P<index>\d+))?")
-_stack: ContextVar[tuple[str, ...]] = ContextVar("gpunn_device_stack", default=())
+_stack: ContextVar[tuple[Device, ...]] = ContextVar("gpunn_device_stack", default=())
 _default: list[str] = []
 
 
@@ -79,6 +79,8 @@ def choose_device(spec: DeviceLike = None) -> Choice:
         raise ArgumentError(
             f'got device={spec!r}; expected a name such as "cpu" or "cuda:1", or a Device'
         )
+    if spec is None and _stack.get():
+        return Choice(_stack.get()[-1], "with gpunn.device(...)")
     name, source = (spec, "asked for") if spec is not None else _default_name()
     if name.strip().lower() != "auto":
         device = parse(name, source if spec is None else "")
@@ -111,7 +113,7 @@ def device(spec: Device | str) -> Iterator[Device]:
         Device(kind='cpu', index=0)
     """
     resolved = resolve_device(spec)
-    token = _stack.set((*_stack.get(), str(resolved)))
+    token = _stack.set((*_stack.get(), resolved))
     try:
         yield resolved
     finally:
@@ -129,8 +131,6 @@ def set_default_device(spec: Device | str | None) -> None:
 
 
 def _default_name() -> tuple[str, str]:
-    if _stack.get():
-        return _stack.get()[-1], "with gpunn.device(...)"
     if _default:
         return _default[0], "gpunn.set_default_device"
     if os.environ.get("GPUNN_DEVICE"):

@@ -9,6 +9,8 @@ counts up before each block of four words, so word w is word w % 4 of the block 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -112,7 +114,23 @@ class RandomStream:
                 raise ArgumentError(f"got {name}={value}; expected 0 <= {name} < 2**64")
             setattr(self, name, int(value))  # a NumPy integer would not go into a file
 
+        if not isinstance(self.chosen, bool):
+            raise ArgumentError(f"got chosen={self.chosen!r}; expected True or False")
         self.counter: Counter | None = None
+
+    @classmethod
+    def of(cls, numbers: Any) -> RandomStream:
+        """The stream that `dataclasses.asdict` gave.
+
+        Raises:
+            ArgumentError: other names, or a number outside its range.
+        """
+        names = {"seed", "stream", "call", "chosen"}
+        if not isinstance(numbers, dict) or numbers.keys() != names:
+            raise ArgumentError(
+                f"got a random stream with {str(numbers)[:100]}; expected {sorted(names)}"
+            )
+        return cls(**numbers)
 
     def draw(self) -> Draw:
         """The next draw."""
@@ -152,6 +170,16 @@ def manual_seed(seed: int) -> None:
         ArgumentError: not an integer in [0, 2**64).
     """
     _SEEDS.seed, _SEEDS.stream = RandomStream(seed).seed, 0
+
+
+@contextmanager
+def seeds_kept() -> Iterator[None]:
+    """Leave `manual_seed`'s order to other layers than those that are created inside the block."""
+    stream = _SEEDS.stream
+    try:
+        yield
+    finally:
+        _SEEDS.stream = stream
 
 
 def new_stream(seed: int | None = None) -> RandomStream:

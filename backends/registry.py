@@ -30,8 +30,18 @@ def _cupy_backend() -> type[Backend]:
     return CupyBackend
 
 
+def _outline_backend() -> type[Backend]:
+    from gpunn.backends.outline import OutlineBackend
+
+    return OutlineBackend
+
+
 _instances: dict[Device, Backend] = {}
-_factories: dict[str, Callable[[], type[Backend]]] = {"cpu": _numpy_backend, "cuda": _cupy_backend}
+_factories: dict[str, Callable[[], type[Backend]]] = {
+    "cpu": _numpy_backend,
+    "cuda": _cupy_backend,
+    "outline": _outline_backend,
+}
 
 
 def register_backend(kind: str, factory: Callable[[], type[Backend]]) -> None:
@@ -40,8 +50,8 @@ def register_backend(kind: str, factory: Callable[[], type[Backend]]) -> None:
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of device that have a backend."""
-    return tuple(_factories)
+    """The kinds of device that can be named: all but the outline, which computes nothing."""
+    return tuple(kind for kind in _factories if kind != "outline")
 
 
 @cache

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+import numpy as np
+
 
 class GpunnError(Exception):
     """Base of every exception that gpunn raises on purpose."""
@@ -57,6 +59,19 @@ def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
     if not isinstance(value, kind):
         given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
         raise ArgumentError(f"got {name}={given}; expected a {kind.__name__}: pass {remedy}")
+
+
+def in_range(name: str, value: object, low: float, high: float = float("inf")) -> float:
+    """`value` as a number in [low, high).
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ArgumentError(f"got {name}={value!r}; expected a number")
+    if not low <= value < high:
+        raise ArgumentError(f"got {name}={value!r}; expected {low} <= {name} < {high}")
+    return float(value)
 
 
 class DataError(GpunnError, ValueError):

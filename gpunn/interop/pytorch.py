@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, ModelFileError
-from gpunn.files import pack, unpack, write_atomically
+from gpunn.files import listed, open_arrays, pack, write_atomically
 from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
 from gpunn.ops import identity
 
@@ -90,8 +90,8 @@ def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
     if wanted != given:
         missing, unknown = wanted - given, given - wanted
         raise ModelFileError(
-            f"got a state of other names (missing: {', '.join(sorted(missing)) or 'none'}; "
-            f"unknown: {', '.join(sorted(unknown)) or 'none'}); expected those of an equal "
+            f"got a state of other names (missing: {listed(missing)}; unknown: "
+            f"{listed(unknown)}); expected those of an equal "
             "torch.nn.Sequential: build the same layers, or rename; an activation and a dropout "
             "take a number each"
         )
@@ -122,11 +122,13 @@ def load_torch(model: Module, path: str | Path) -> None:
         ModelFileError: not a whole safetensors file, or as `load_torch_state_dict`.
         ArgumentError: as `load_torch_state_dict`.
     """
-    load_torch_state_dict(model, unpack(Path(path))[1])
+    with open_arrays(Path(path)) as file:
+        load_torch_state_dict(model, file)
 
 
 def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
     """What was given for a place, in the layout that is used here."""
+    _check_shape(place, getattr(given, "shape", place.shape))  # before memory is taken
     try:
         value = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -136,12 +138,16 @@ def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
         ) from error
     if value.dtype.kind not in "fiu":
         raise ModelFileError(f"got {place.name} of dtype {value.dtype}; expected real numbers")
-    if value.shape != place.shape:
+    _check_shape(place, value.shape)
+    return value.T if place.swapped else value
+
+
+def _check_shape(place: Place, shape: Any) -> None:
+    if tuple(shape) != place.shape:
         raise ModelFileError(
-            f"got {place.name} of shape {value.shape}; expected {place.shape}, as PyTorch lays it "
+            f"got {place.name} of shape {tuple(shape)}; expected {place.shape}, as PyTorch lays it "
             "out: build the layers with the same sizes"
         )
-    return value.T if place.swapped else value
 
 
 def _places(model: Module) -> Iterator[Place]:

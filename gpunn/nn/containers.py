@@ -76,8 +76,8 @@ class Sequential(Module):
 class Residual(Module):
     """A shortcut around a module, y = x + inner(x)."""
 
-    def __init__(self, inner: Module) -> None:
-        self.inner = inner
+    def __init__(self, inner: Module | str | Callable[..., Any]) -> None:
+        self.inner = _as_module(inner)
 
     def forward(self, x: Any) -> Tensor:
         """The sum of x and what the inner module makes of it."""
@@ -119,7 +119,8 @@ class Graph(Module):
     """Modules along a directed acyclic graph.
 
     Args:
-        nodes: name -> (module, names of its inputs). The network's input is named "x"; every
+        nodes: name -> (module, names of its inputs); a string or a function stands for an
+            activation, as in `Sequential`. The network's input is named "x"; every
             other input must stand before the node that uses it, so the graph has no cycle.
         output: the node whose output is the network's; the last one by default.
 
@@ -156,7 +157,7 @@ class Graph(Module):
             raise ArgumentError(
                 f"got output {output!r} of {len(nodes)} nodes; expected one of {sorted(known)}"
             )
-        self.nodes = {name: module for name, (module, _) in nodes.items()}
+        self.nodes = {name: _as_module(module) for name, (module, _) in nodes.items()}
         self.inputs = {name: list(inputs) for name, (_, inputs) in nodes.items()}
         self.output = output or next(reversed(self.nodes))
 

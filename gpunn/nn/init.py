@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from gpunn.backends.random import Draw, normal, uniform
+from gpunn.backends import Backend
+from gpunn.backends.random import Draw, normal, seeds_kept, uniform
 from gpunn.errors import lookup
-from gpunn.typing import Shape
+from gpunn.typing import Array, DType, Shape
 
 Initializer = Callable[[Shape, Draw], "np.ndarray[Any, Any]"]
 """Takes the shape (D, H) of a weight and a draw of random bits; returns float64 weights."""
+
+_undrawn: ContextVar[bool] = ContextVar("gpunn_undrawn", default=False)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Leave the weights of new layers 0 inside the block: a file is about to give them.
+
+    Drawing takes several times the memory of the weights. No seed is used up.
+    """
+    token = _undrawn.set(True)
+    try:
+        with seeds_kept():
+            yield
+    finally:
+        _undrawn.reset(token)
+
+
+def initial(initializer: Initializer, shape: Shape, draw: Draw, b: Backend, dtype: DType) -> Array:
+    """New weights on a device; zeros inside `undrawn`."""
+    if _undrawn.get():
+        return b.upload(np.broadcast_to(np.zeros((), dtype), shape))
+    return b.upload(initializer(shape, draw).astype(dtype))
 
 
 def _normal(shape: Shape, draw: Draw, deviation: float) -> np.ndarray[Any, Any]:

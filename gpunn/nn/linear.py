@@ -13,7 +13,7 @@ from gpunn.backends.base import float_dtype
 from gpunn.backends.random import new_stream
 from gpunn.errors import ArgumentError
 from gpunn.nn.dropout import Dropout
-from gpunn.nn.init import Initializer, get_initializer
+from gpunn.nn.init import Initializer, get_initializer, initial
 from gpunn.nn.module import Module, Parameter
 from gpunn.ops import ACTIVATIONS, Activation, Dropped, get_activation, linear
 from gpunn.typing import DeviceLike, DType
@@ -47,6 +47,17 @@ def positive(name: str, value: object) -> int:
     return int(value)
 
 
+def flag(name: str, value: object) -> bool:
+    """`value` as True or False.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"got {name}={value!r}; expected True or False")
+    return bool(value)
+
+
 class Linear(Module):
     """A fully connected layer, y = activation(x @ weight + bias).
 
@@ -66,7 +77,7 @@ class Linear(Module):
 
     Raises:
         UnknownNameError: an unknown activation or initialiser.
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or a bias that is neither True nor False.
 
     Gradient:
         See `gpunn.ops.linear`.
@@ -96,11 +107,12 @@ class Linear(Module):
         self.out_features = positive("out_features", out_features)
         self.activation = activation
         self._activation = get_activation(activation)
-        draw = new_stream(seed).draw()
-        values = get_initializer(init, activation)((in_features, out_features), draw)
-        b, kind = backend(device), float_dtype(dtype)
-        self.weight = Parameter(b.upload(values.astype(kind)))
-        self.bias = Parameter(b.zeros((out_features,), kind), regularize=False) if bias else None
+        initializer, draw = get_initializer(init, activation), new_stream(seed).draw()
+        b, kind, shape = backend(device), float_dtype(dtype), (self.in_features, self.out_features)
+        self.weight = Parameter(initial(initializer, shape, draw, b, kind))
+        self.bias = None
+        if flag("bias", bias):
+            self.bias = Parameter(b.zeros(shape[1:], kind), regularize=False)
 
     def forward(self, x: Any, dropout: Dropout | None = None) -> Tensor:
         """The output; `dropout` is a layer that follows, fused in while training."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -13,7 +13,8 @@ import numpy as np
 from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
-from gpunn.errors import ArgumentError, DTypeError, ModelFileError, ShapeError
+from gpunn.errors import ArgumentError, DTypeError, ShapeError
+from gpunn.files import check_state
 from gpunn.frames import from_frame
 from gpunn.nn.inference import CapturedForward
 from gpunn.typing import Array, DeviceLike
@@ -192,29 +193,22 @@ class Module:
         """Host copies of all parameters and buffers, by name."""
         return {name: value.numpy() for name, value in self.state()}
 
-    def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Set all parameters and buffers, in place.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set all parameters and buffers, in place, one after another.
+
+        Args:
+            state: name -> host array of real numbers, or what NumPy makes one of and has a shape
+                and a dtype. The values are converted to the model's dtypes.
 
         Raises:
-            ModelFileError: names are missing or left over, or a shape differs. Nothing is set.
+            ModelFileError: names are missing or left over, a shape differs, or a dtype is not one
+                of real numbers. Nothing is set.
         """
         tensors = dict(self.state())
-        if tensors.keys() != state.keys():
-            missing, unknown = tensors.keys() - state.keys(), state.keys() - tensors.keys()
-            raise ModelFileError(
-                f"got a state of other names (missing: {', '.join(sorted(missing)) or 'none'}; "
-                f"unknown: {', '.join(sorted(unknown)) or 'none'}); expected those of this model: "
-                "build the model that was saved"
-            )
-        for name, value in tensors.items():
-            if value.shape != state[name].shape:
-                raise ModelFileError(
-                    f"got {name} of shape {state[name].shape}; expected {value.shape}: build the "
-                    "model that was saved"
-                )
+        check_state(state, tensors, exact=False)
         with self.backend.current():
             for name, value in tensors.items():
-                value.data[...] = value.backend.upload(state[name].astype(value.dtype))
+                value.backend.write(value.data, np.asarray(state[name]))
 
     def streams(self) -> list[RandomStream]:
         """The random streams of the modules inside, in order."""

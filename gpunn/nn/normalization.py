@@ -9,7 +9,8 @@ import numpy as np
 from gpunn.autograd import Tensor
 from gpunn.backends import backend, computed
 from gpunn.backends.base import float_dtype
-from gpunn.errors import ArgumentError, ShapeError
+from gpunn.errors import ArgumentError, DTypeError, ShapeError, in_range
+from gpunn.nn.linear import flag, positive
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, subtract
 from gpunn.typing import DeviceLike, DType
@@ -30,7 +31,8 @@ class Standardize(Module):
 
     Raises:
         ShapeError: mean and scale are not of one length.
-        ArgumentError: a scale of 0.
+        DTypeError: they are not numbers.
+        ArgumentError: a scale of 0, or numbers that are not finite.
     """
 
     def __init__(
@@ -42,13 +44,13 @@ class Standardize(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        mean, scale = np.asarray(mean, np.float64), np.asarray(scale, np.float64)
+        mean, scale = _numbers("mean", mean), _numbers("scale", scale)
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise ShapeError(f"got mean {mean.shape}, scale {scale.shape}; expected (D,) and (D,)")
         if not scale.all():
             raise ArgumentError("got a scale of 0; expected others: use 1 for a constant column")
         b, kind = backend(device), float_dtype(dtype)
-        self.inverse = bool(inverse)
+        self.inverse = flag("inverse", inverse)
         self.mean = Buffer(b.upload(mean.astype(kind)))
         self.scale = Buffer(b.upload(scale.astype(kind)))
 
@@ -69,6 +71,19 @@ class Standardize(Module):
         }
 
 
+def _numbers(name: str, values: Any) -> np.ndarray[Any, Any]:
+    """Values as float64; texts that look like numbers are none."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu" and array.size:
+        raise DTypeError(f"got {name} of dtype {array.dtype}; expected (D,) numbers")
+    if not np.isfinite(array).all():
+        raise ArgumentError(
+            f"got a {name} that is not finite; expected numbers: look for NaN and infinity in the "
+            "data it was computed from"
+        )
+    return array.astype(np.float64)
+
+
 def _as(x: Any, numbers: Buffer) -> Tensor:
     """Fixed numbers in the dtype that is computed in; training may narrow it."""
     if x.dtype == numbers.dtype:
@@ -80,10 +95,13 @@ class LayerNorm(Module):
     """Normalise each example over its features, then scale by gamma and shift by beta.
 
     Args:
-        features: D.
-        eps: added to the variance.
+        features: D, at least 1.
+        eps: added to the variance, at least 0.
         dtype: float16, float32 or float64.
         device: where the parameters live.
+
+    Raises:
+        ArgumentError: a number outside its range.
 
     Reference:
         Ba et al. (2016); see `gpunn.ops.layer_norm`.
@@ -97,10 +115,10 @@ class LayerNorm(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        self.features, self.eps = features, eps
+        self.features, self.eps = positive("features", features), in_range("eps", eps, 0.0)
         b, kind = backend(device), float_dtype(dtype)
-        self.gamma = Parameter(b.full((features,), 1, kind), regularize=False)
-        self.beta = Parameter(b.zeros((features,), kind), regularize=False)
+        self.gamma = Parameter(b.full((self.features,), 1, kind), regularize=False)
+        self.beta = Parameter(b.zeros((self.features,), kind), regularize=False)
 
     def forward(self, x: Any) -> Tensor:
         """The normalised x, (N, D)."""
@@ -115,11 +133,14 @@ class BatchNorm(LayerNorm):
     """Normalise each feature over the batch; in evaluation, by the running mean and variance.
 
     Args:
-        features: D.
-        momentum: weight of a batch in the running values.
-        eps: added to the variance.
+        features: D, at least 1.
+        momentum: weight of a batch in the running values, 0 <= momentum <= 1.
+        eps: added to the variance, at least 0.
         dtype: float16, float32 or float64.
         device: where the parameters live.
+
+    Raises:
+        ArgumentError: a number outside its range.
 
     Reference:
         Ioffe and Szegedy (2015); see `gpunn.ops.batch_norm`.
@@ -135,10 +156,10 @@ class BatchNorm(LayerNorm):
         device: DeviceLike = None,
     ) -> None:
         super().__init__(features, eps=eps, dtype=dtype, device=device)
-        self.momentum = momentum
+        self.momentum = in_range("momentum", momentum, 0.0, np.nextafter(1.0, 2.0))
         b, kind = self.gamma.backend, computed(self.gamma.dtype)  # a mean of few digits would stand
-        self.running_mean = Buffer(b.zeros((features,), kind))
-        self.running_variance = Buffer(b.full((features,), 1, kind))
+        self.running_mean = Buffer(b.zeros((self.features,), kind))
+        self.running_variance = Buffer(b.full((self.features,), 1, kind))
 
     def forward(self, x: Any) -> Tensor:
         """The normalised x, (N, D)."""

@@ -8,26 +8,14 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.errors import ArgumentError, in_range
+from gpunn.files import check_state
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.rule import Rule
 from gpunn.typing import Array
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
-
-
-def in_range(name: str, value: float, low: float, high: float = float("inf")) -> float:
-    """`value` as a number in [low, high).
-
-    Raises:
-        ArgumentError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ArgumentError(f"got {name}={value!r}; expected a number")
-    if not low <= value < high:
-        raise ArgumentError(f"got {name}={value!r}; expected {low} <= {name} < {high}")
-    return float(value)
 
 
 class Optimizer:
@@ -143,28 +131,30 @@ class Optimizer:
             out = (flat.data, *self.state, flat.narrow, self.device_step)
             b.launch(self.rule.narrow_kernel, *inputs, out=out)
 
+    def arrays(self) -> dict[str, Array]:
+        """The state where it lives: the slots, the number of steps, and the learning rate."""
+        slots = dict(zip(self.slots, self.state, strict=True))
+        return slots | {"step": self.device_step, "lr": np.array(self._lr)}
+
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Host copies of the state: the slots, the number of steps and the learning rate."""
-        b = self.bound.backend
-        state = {name: b.download(a) for name, a in zip(self.slots, self.state, strict=True)}
-        return state | {"step": b.download(self.device_step), "lr": np.array(self._lr)}
+        b, arrays = self.bound.backend, self.arrays()
+        lr = arrays.pop("lr")
+        return {name: b.download(array) for name, array in arrays.items()} | {"lr": lr}
 
     def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
         """Set the state.
 
         Raises:
             ModelFileError: it belongs to another optimizer or model. Nothing is set.
+            ArgumentError: a learning rate or a number of steps outside its range. Nothing is set.
         """
         b = self.bound.backend
-        expected = {name: self.bound.data.shape for name in self.slots} | {"step": (), "lr": ()}
-        found = {name: value.shape for name, value in state.items()}
-        if found != expected:
-            raise ModelFileError(
-                f"got optimizer state {found}; expected {expected}: load it into the optimizer "
-                "and model that it was saved from"
-            )
+        check_state(state, self.arrays(), what="optimizer state", exact=False)
+        lr, step = in_range("lr", float(state["lr"]), 0.0), int(state["step"])
+        in_range("step", step, 0, 2**63)
         with b.current():
             for name, array in zip(self.slots, self.state, strict=True):
                 array[...] = b.upload(state[name].astype(array.dtype))
-            self.device_step.fill(int(state["step"]))
-        self.lr = float(state["lr"])
+            self.device_step.fill(step)
+        self.lr = lr

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from gpunn.backends import Elementwise
+from gpunn.errors import in_range
 from gpunn.optim.flat import FlatParameters
-from gpunn.optim.optimizer import in_range
 from gpunn.typing import Array
 
 

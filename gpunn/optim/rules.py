@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.errors import ArgumentError, lookup
-from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, in_range
+from gpunn.errors import ArgumentError, in_range, lookup
+from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
 from gpunn.optim.rule import Rule
 from gpunn.typing import Array
 

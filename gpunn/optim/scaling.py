@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends import Backend, Elementwise
+from gpunn.errors import in_range
 from gpunn.optim.clipping import CLIP_FACTOR_CUDA, NORM, clip_factor
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
@@ -78,9 +79,15 @@ class LossScale:
         return self._factor
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set what `state_dict` gave."""
-        self.scale.fill(float(state["scale"]))
-        self.good.fill(int(state["good"]))
+        """Set what `state_dict` gave.
+
+        Raises:
+            ArgumentError: a number outside its range. Nothing is set.
+        """
+        scale = in_range("scale", float(state["scale"]), 1.0)
+        good = in_range("good", int(state["good"]), 0, self.interval)
+        self.scale.fill(scale)
+        self.good.fill(int(good))
 
     def state_dict(self) -> dict[str, Any]:
         """The scale and the good steps, on the host."""

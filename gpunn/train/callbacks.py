@@ -9,7 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, OutputError, check_kind
+from gpunn.documents import shown
+from gpunn.errors import ArgumentError, ModelFileError, OutputError, check_kind, in_range
+from gpunn.files import check_state
 from gpunn.train.history import History
 
 if TYPE_CHECKING:
@@ -93,9 +95,22 @@ class EarlyStopping(Callback):
     def restore(
         self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
-        """Remember the best weights so far."""
-        self.best = -np.inf if state["best"] is None else float(state["best"])
-        self.best_epoch, self._weights = int(state["best_epoch"]), dict(arrays)
+        """Remember the best weights so far.
+
+        Raises:
+            ModelFileError: they are another model's, or their epoch is none of the fit.
+            ArgumentError: their score is no number.
+        """
+        best, best_epoch = state["best"], state["best_epoch"]
+        if type(best_epoch) is not int or not 0 <= best_epoch <= len(trainer.history):
+            raise ModelFileError(
+                f"got a best epoch {shown(best_epoch)} after {len(trainer.history)}; expected one "
+                "of them: choose another folder"
+            )
+        if arrays:  # none before the first epoch
+            check_state(arrays, dict(trainer.model.state()), what="best weights", exact=True)
+        self.best = -np.inf if best is None else in_range("best", best, -np.inf)
+        self.best_epoch, self._weights = best_epoch, dict(arrays)
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Put the best weights back."""

@@ -1,20 +1,23 @@
-"""Models as files: safetensors with the architecture as JSON in the header. No pickle is loaded."""
+"""Models as files: safetensors with the architecture as JSON in the header. No pickle is loaded.
+
+`docs/files.md` has the format, and what is promised of it.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from gpunn.backends import RandomStream, resolve_device
 from gpunn.backends import device as default_device
-from gpunn.errors import ArgumentError, GpunnError, ModelFileError
-from gpunn.files import pack, unpack, write_atomically
-from gpunn.nn.module import MODULES, Module
+from gpunn.documents import from_json, shortened, shown, to_json
+from gpunn.errors import ArgumentError, GpunnError, ModelFileError, OutOfMemoryError
+from gpunn.files import ArrayFile, check_state, open_arrays, pack, write_atomically
+from gpunn.nn.architecture import build, check_described, describe, outline
+from gpunn.nn.module import Module
 from gpunn.typing import DeviceLike
 
 FORMAT, VERSION = "gpunn", 1
@@ -32,7 +35,9 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
 
     Raises:
         OutputError: the file cannot be written.
-        ArgumentError: a module without `config()`.
+        ArgumentError: a module without `config()`; an info that JSON cannot hold; more than
+            `load` reads, which is 4 MiB of architecture and info, 4,096 modules, and containers
+            about 40 deep.
     """
     if not isinstance(model, Module):
         raise ArgumentError(
@@ -41,9 +46,9 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
     header = {
         "format": FORMAT,
         "version": str(VERSION),
-        "architecture": json.dumps(_spec(model, {})),
-        "streams": json.dumps([asdict(stream) for stream in model.streams()]),
-        "info": json.dumps(dict(info or {})),
+        "architecture": to_json(describe(model), "an architecture"),
+        "streams": to_json([asdict(stream) for stream in model.streams()], "streams"),
+        "info": to_json(dict(info or {}), "an info"),
     }
     write_atomically(Path(path), pack(model.state_dict(), header))
 
@@ -51,88 +56,107 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
 def load(path: str | Path, *, device: DeviceLike = None) -> Module:
     """Read a model, in evaluation mode. One trained on a GPU loads on a machine without.
 
+    The file may come from anyone. Its header is checked first: the names, shapes and dtypes of the
+    arrays against those of the architecture, whose outline takes no memory. Then memory is taken:
+    the model and its largest array at a time. A module of yours is built with the numbers of the
+    file, so its constructor should check them.
+
     Args:
         path: a file that `save` wrote.
         device: where the model should live; the default device for None.
 
     Raises:
-        ModelFileError: no such file, truncated, not one of gpunn's, or of another version.
+        ModelFileError: no such file, truncated, not one of gpunn's, of another version, or one
+            that does not hold what it promises.
+        OutOfMemoryError: the device has no room for it.
         DeviceUnavailableError: the device cannot be used.
     """
-    there = resolve_device(device)
-    header, state = _read(Path(path))
-    try:
-        with default_device(there):
-            model: Module = _build(json.loads(header["architecture"]), [])
-        for stream, numbers in zip(model.streams(), json.loads(header["streams"]), strict=True):
-            vars(stream).update(asdict(RandomStream(**numbers)))
-    except ModelFileError:
-        raise
-    except (KeyError, IndexError, TypeError, ValueError, GpunnError) as error:
-        raise ModelFileError(
-            f"got {path}, whose architecture cannot be built ({error}); expected a file that "
-            "gpunn.save wrote: save the model again"
-        ) from error
-    model.load_state_dict(state)
+    there, path = resolve_device(device), Path(path)
+    with open_arrays(path) as file:
+        header = _read(file, path)
+        with _about(path):
+            planned = outline(header.architecture)
+            check_state(file, dict(planned.state()), exact=True)
+            streams = _streams(header.streams, planned)
+            del planned
+            with default_device(there):
+                model = build(header.architecture)
+            for stream, saved in zip(model.streams(), streams, strict=True):
+                vars(stream).update(asdict(saved))
+            model.load_state_dict(file)
+            check_described(model, header.architecture)
     return model.eval()
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
-    """What was passed as `info` when the model was saved.
+    """What was passed as `info` when the model was saved; its arrays are not read.
 
     Raises:
         ModelFileError: as `load`.
     """
-    info: dict[str, Any] = json.loads(_read(Path(path))[0]["info"])
-    return info
+    path = Path(path)
+    with open_arrays(path) as file:
+        return _read(file, path).info
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
-    header, state = unpack(path)
+class _Header(NamedTuple):
+    architecture: Any
+    streams: list[Any]
+    info: dict[str, Any]
+
+
+def _read(file: ArrayFile, path: Path) -> _Header:
+    header = file.metadata
     if header.get("format") != FORMAT:
         raise ModelFileError(
             f"got {path}, a safetensors file of something else; expected one that gpunn.save "
             "wrote: build the model and use load_state_dict for foreign weights"
         )
-    if header.get("version") != str(VERSION):
+    version = header.get("version")
+    if version != str(VERSION):
         raise ModelFileError(
-            f"got {path} of format version {header.get('version')}; expected {VERSION}: load it "
-            "with the gpunn that wrote it, or save it again"
+            f"got {path} of format version {shown(version)}; expected {str(VERSION)!r}: load it "
+            "with the gpunn that wrote it, or a newer one"
         )
-    missing = {"architecture", "streams", "info"} - header.keys()
+    missing = set(_Header._fields) - header.keys()
     if missing:
-        raise ModelFileError(f"got {path} without {sorted(missing)}; expected a whole header")
-    return header, state
-
-
-def _spec(value: Any, seen: dict[int, int]) -> Any:
-    """A module as JSON; one that was written before is its number, in order of completion."""
-    if isinstance(value, Module):
-        if id(value) in seen:
-            return {"same": seen[id(value)]}
-        spec = {"module": value.type_name(), "config": _spec(value.config(), seen)}
-        seen[id(value)] = len(seen)
-        return spec
-    if isinstance(value, dict):
-        return {name: _spec(part, seen) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spec(part, seen) for part in value]
-    return value
-
-
-def _build(spec: Any, built: list[Module]) -> Any:
-    if isinstance(spec, list):
-        return [_build(part, built) for part in spec]
-    if not isinstance(spec, dict):
-        return spec
-    if spec.keys() == {"same"}:
-        return built[spec["same"]]
-    if spec.keys() != {"module", "config"}:
-        return {name: _build(part, built) for name, part in spec.items()}
-    if spec["module"] not in MODULES:
         raise ModelFileError(
-            f"got a model with a {spec['module']}, which is not known here; expected one of "
-            f"{', '.join(sorted(MODULES))}: import the module that defines it first"
+            f"got {path} without {sorted(missing)}; expected a whole header: save the model again"
         )
-    built.append(MODULES[spec["module"]].from_config(**_build(spec["config"], built)))
-    return built[-1]
+    parts: list[Any] = []
+    for name, kind in zip(_Header._fields, (dict, list, dict), strict=True):
+        try:
+            part = from_json(header[name])
+            if not isinstance(part, kind):
+                raise ValueError(f"{shown(part)} is no {kind.__name__}")
+        except ValueError as error:
+            raise ModelFileError(
+                f"got {path}, whose {name} cannot be read ({error}); expected JSON that gpunn.save "
+                "wrote: copy the file again, or save the model again"
+            ) from error
+        parts.append(part)
+    return _Header(*parts)
+
+
+def _streams(numbers: list[Any], model: Module) -> list[RandomStream]:
+    """The random streams of a file, one for each of the model."""
+    count = len(model.streams())
+    if len(numbers) != count:
+        raise ModelFileError(
+            f"got {len(numbers)} random streams; expected {count}, as the model has: save it again"
+        )
+    return [RandomStream.of(saved) for saved in numbers]
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name the file in what is raised inside the block."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"got {path}, for which there is no room ({error}); expected a model that fits the "
+            "device: load it on another one"
+        ) from error
+    except GpunnError as error:
+        raise ModelFileError(f"in {path}: {shortened(error)}") from error

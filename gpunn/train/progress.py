@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpunn.backends import RandomStream, backend_of
-from gpunn.errors import ModelFileError
+from gpunn.documents import shortened, shown
+from gpunn.errors import ModelFileError, in_range
+from gpunn.files import check_state
 from gpunn.train.callbacks import Callback
 from gpunn.train.resume import State, Tensors
 from gpunn.typing import Array
@@ -81,10 +83,79 @@ def collect(
     return {name: np.asarray(value, order="C") for name, value in tensors.items()}, state
 
 
+@dataclass
+class Saved:
+    """The JSON part of a checkpoint, every number of which was looked at.
+
+    Attributes:
+        numbers: what `collect` put into it.
+        progress: how far the fit had come.
+        streams: the random streams of the model.
+    """
+
+    numbers: State
+    progress: Progress
+    streams: list[RandomStream]
+
+    @classmethod
+    def of(cls, state: Any) -> Saved:
+        """Check the JSON part of a checkpoint.
+
+        Raises:
+            ModelFileError: it is not what `collect` gave.
+        """
+        try:
+            saved = cls(
+                state, _progress(state["progress"]), list(map(RandomStream.of, state["streams"]))
+            )
+            saved._check()
+        except (KeyError, TypeError, ValueError) as error:
+            words = shortened(error)
+            raise ModelFileError(
+                f"got a checkpoint whose state is not a fit's ({type(error).__name__}: {words}); "
+                "expected what a fit wrote: delete the file to go on from the one before"
+            ) from error
+        return saved
+
+    def _check(self) -> None:
+        numbers, come = self.numbers, self.progress
+        for name in ("epoch", "steps", "seed"):
+            _count(name, numbers[name])
+        if numbers["steps"] < come.start + come.batches:
+            raise ValueError(f"{numbers['steps']} steps are fewer than this fit has taken")
+        in_range("base_lr", numbers["base_lr"], 0.0)
+        kinds: dict[str, type[Any]] = dict.fromkeys(("optimizer", "precision", "stopped"), str)
+        kinds |= {"streams": list, "callbacks": list, "curves": dict}
+        for name, kind in kinds.items():
+            if not isinstance(numbers[name], kind):
+                raise TypeError(f"{name} is {shown(numbers[name])}, no {kind.__name__}")
+        for name, curve in numbers["curves"].items():
+            if not isinstance(curve, list) or len(curve) != come.epochs:
+                raise ValueError(f"the curve {shown(name)} has not {come.epochs} numbers")
+            if not all(type(value) in (int, float) for value in curve):
+                raise TypeError(f"the curve {shown(name)} has something else than numbers")
+        if not all(isinstance(each, dict) for each in numbers["callbacks"]):
+            raise TypeError("the states of the callbacks are not dicts")
+
+
+def _progress(numbers: Any) -> Progress:
+    come = Progress(**numbers)
+    for name in ("fit", "start", "epochs", "batches"):
+        _count(name, getattr(come, name))
+    if type(come.total) not in (int, float) or not isinstance(come.data, str):
+        raise TypeError(f"the progress is {shown(numbers)}")
+    return come
+
+
+def _count(name: str, value: object) -> None:
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise ValueError(f"{name} is {shown(value)}, no count")
+
+
 def restore(
     trainer: Trainer,
     tensors: Tensors,
-    state: State,
+    saved: Saved,
     callbacks: Sequence[Callback] | None,
     data: str,
 ) -> Progress:
@@ -93,7 +164,7 @@ def restore(
     Args:
         trainer: whose state it becomes.
         tensors: the arrays that `collect` gave.
-        state: the rest of it.
+        saved: the rest of it.
         callbacks: of the fit that is to go on; None for a fit that was over before.
         data: describes the data of that fit.
 
@@ -102,54 +173,77 @@ def restore(
 
     Raises:
         ModelFileError: the state is another run's. Nothing is set then, but for a fault that only
-            shows in the middle of setting it.
+            a callback finds.
     """
-    mine = {
+    _check_run(trainer, saved, callbacks, data)
+    parts, numbers = _by_prefix(tensors), saved.numbers
+    _check_arrays(trainer, parts)
+    try:
+        trainer.optimizer.load_state_dict(parts.get("optimizer", {}))
+        trainer.model.load_state_dict(parts.get("model", {}))
+        for stream, there in zip(trainer.model.streams(), saved.streams, strict=True):
+            vars(stream).update(asdict(there))
+        if trainer.precision.loss_scale is not None:
+            trainer.precision.loss_scale.load_state_dict(parts["loss_scale"])
+        trainer.epoch, trainer.steps = numbers["epoch"], numbers["steps"]
+        trainer.base_lr = float(numbers["base_lr"])
+        if callbacks is None:
+            return saved.progress
+        trainer.history.curves = {k: list(map(float, v)) for k, v in numbers["curves"].items()}
+        trainer.history.stopped = numbers["stopped"]
+        for number, (callback, state) in enumerate(
+            zip(callbacks, numbers["callbacks"], strict=True)
+        ):
+            callback.restore(trainer, parts.get(f"callback.{number}", {}), state)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        words = shortened(error)
+        raise ModelFileError(
+            f"got a checkpoint that does not fit this run ({type(error).__name__}: {words}); "
+            "expected one of the same model, optimizer and callbacks: choose another folder"
+        ) from error
+    return saved.progress
+
+
+def _check_run(
+    trainer: Trainer, saved: Saved, callbacks: Sequence[Callback] | None, data: str
+) -> None:
+    """Be sure that a state is of a run with the same choices."""
+    mine: dict[str, Any] = {
         "optimizer": type(trainer.optimizer).__name__,
         "precision": trainer.precision.name,
         "seed": trainer.seed,
+        "random streams": len(trainer.model.streams()),
     }
     if callbacks is not None:
         mine |= {"data": data, "callbacks": len(callbacks)}
-    try:
-        progress = Progress(**state["progress"])
-        theirs = {
-            **{name: state[name] for name in ("optimizer", "precision", "seed")},
-            "data": progress.data,
-            "callbacks": len(state["callbacks"]),
-        }
-        for name, value in mine.items():
-            if theirs[name] != value:
-                raise ModelFileError(
-                    f"got a checkpoint of a run with {name} {theirs[name]!r}; expected "
-                    f"{value!r}, as in this run: choose another folder for it"
-                )
-        parts = _by_prefix(tensors)
-        trainer.model.load_state_dict(parts.get("model", {}))
-        trainer.optimizer.load_state_dict(parts.get("optimizer", {}))
-        streams = [RandomStream(**numbers) for numbers in state["streams"]]
-        for stream, saved in zip(trainer.model.streams(), streams, strict=True):
-            vars(stream).update(asdict(saved))
-        if trainer.precision.loss_scale is not None:
-            trainer.precision.loss_scale.load_state_dict(parts["loss_scale"])
-        trainer.epoch, trainer.steps = int(state["epoch"]), int(state["steps"])
-        trainer.base_lr = float(state["base_lr"])
-        if callbacks is None:
-            return progress
-        trainer.history.curves = {k: list(map(float, v)) for k, v in state["curves"].items()}
-        trainer.history.stopped = str(state["stopped"])
-        for number, (callback, numbers) in enumerate(
-            zip(callbacks, state["callbacks"], strict=True)
-        ):
-            callback.restore(trainer, parts.get(f"callback.{number}", {}), numbers)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(
-            f"got a checkpoint that does not fit this run ({type(error).__name__}: {error}); "
-            "expected one of the same model, optimizer and callbacks: choose another folder"
-        ) from error
-    return progress
+    theirs = {
+        **{name: saved.numbers[name] for name in ("optimizer", "precision", "seed")},
+        "random streams": len(saved.streams),
+        "data": saved.progress.data,
+        "callbacks": len(saved.numbers["callbacks"]),
+    }
+    for name, value in mine.items():
+        if theirs[name] != value:
+            raise ModelFileError(
+                f"got a checkpoint of a run with {name} {shortened(repr(theirs[name]))}; "
+                f"expected {shortened(repr(value))}, as in this run: choose another folder for it"
+            )
+
+
+def _check_arrays(trainer: Trainer, parts: dict[str, Tensors]) -> None:
+    """Be sure that names, shapes and dtypes are those of this run."""
+    wanted: dict[str, dict[str, Any]] = {
+        "model": dict(trainer.model.state()),
+        "optimizer": trainer.optimizer.arrays(),
+    }
+    scale = trainer.precision.loss_scale
+    if scale is not None:
+        wanted["loss_scale"] = {"scale": scale.scale, "good": scale.good}
+    for owner in wanted.keys() | {name for name in parts if not name.startswith("callback.")}:
+        what = f"a checkpoint's {owner}"
+        check_state(parts.get(owner, {}), wanted.get(owner, {}), what=what, exact=True)
 
 
 def _by_prefix(tensors: Tensors) -> dict[str, Tensors]:

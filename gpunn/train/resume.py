@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.documents import CHECKPOINT, from_json, shown, to_json
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
-from gpunn.files import pack, unpack, write_atomically
+from gpunn.files import open_arrays, pack, read_json, write_atomically
 
 FORMAT, VERSION = "gpunn checkpoint", 1
 MANIFEST, LOCK = "manifest.json", "lock"
@@ -29,7 +32,9 @@ class Checkpoints:
 
     Each is one safetensors file with the rest of the state as JSON in its header, written beside
     its place, synced and renamed; then the manifest, which has the checksums, the same way. A run
-    that is killed at any moment leaves whole files and a manifest that names whole files.
+    that is killed at any moment leaves whole files and a manifest that names whole files. What is
+    read may be anyone's: names are those that a fit gives, links are not followed, and a state is
+    checked before anything is set; `docs/files.md` has the format.
 
     Args:
         folder: made if it is not there; one run at a time may use it.
@@ -56,6 +61,8 @@ class Checkpoints:
 
         lock = FileLock(self.folder / LOCK)
         try:
+            if os.path.islink(self.folder / LOCK):  # it would empty the file that it leads to
+                raise OSError("its lock is a symbolic link")
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -81,12 +88,14 @@ class Checkpoints:
 
         Raises:
             OutputError: it cannot be written; those before it stay.
+            ArgumentError: a state that JSON cannot hold, or too long to be read again.
         """
         entries = self._entries()
         number = 1 + max((entry["number"] for entry in entries), default=0)
-        header = {"format": FORMAT, "version": str(VERSION), "state": json.dumps(state)}
-        content = pack(tensors, header)
-        path = self.folder / f"{number:08d}.safetensors"
+        text = to_json(state, "a state", CHECKPOINT, finite=False)  # a loss may be NaN
+        header = {"format": FORMAT, "version": str(VERSION), "state": text}
+        content = pack(tensors, header, CHECKPOINT)
+        path = self.folder / _file_name(number)
         write_atomically(path, content)
         checksum = hashlib.sha256(content).hexdigest()
         entries.append({"number": number, "file": path.name, "sha256": checksum})
@@ -110,13 +119,8 @@ class Checkpoints:
         for entry in reversed(entries):
             path = self.folder / entry["file"]
             try:
-                whole = hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
-                if not whole:
-                    raise OSError("its checksum is another one")
-                header, tensors = unpack(path)
-                _check_version(path, header)
-                return tensors, json.loads(header["state"])
-            except (OSError, KeyError, ValueError) as error:
+                return _read(path, entry["sha256"])
+            except ModelFileError as error:
                 logger.warning("checkpoint %s is not whole: %s", path, error)
         if entries:
             raise ModelFileError(
@@ -128,20 +132,27 @@ class Checkpoints:
     def _entries(self) -> list[State]:
         """What the manifest names, the oldest first."""
         path = self.folder / MANIFEST
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            if manifest["format"] != FORMAT or manifest["version"] != VERSION:
-                raise ValueError("it is of another format or version")
-            return [
-                {"number": int(e["number"]), "file": _plain(e["file"]), "sha256": str(e["sha256"])}
-                for e in manifest["checkpoints"]
-            ]
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        try:
+            manifest = read_json(path)
+            if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+                raise ValueError("it is of another format")
+            if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
+                raise ValueError(f"it is of version {shown(manifest.get('version'))}")
+            entries = manifest.get("checkpoints")
+            if not isinstance(entries, list):
+                raise ValueError("it lists no checkpoints")
+            found = [_entry(entry) for entry in entries]
+            numbers = [entry["number"] for entry in found]
+            if numbers != sorted(set(numbers)):
+                raise ValueError(f"its numbers do not go up: {shown(numbers)}")
+            return found
+        except ValueError as error:
             raise ModelFileError(
                 f"got {path}, which is no manifest of checkpoints ({error}); expected one that a "
-                "fit wrote: delete the folder to start anew"
+                f"fit wrote, of version {VERSION}: use the gpunn that wrote it, or delete the "
+                "folder to start anew"
             ) from error
 
     def _write_manifest(self, entries: list[State]) -> None:
@@ -150,15 +161,51 @@ class Checkpoints:
         write_atomically(self.folder / MANIFEST, content)
 
 
-def _plain(name: Any) -> str:
-    if not isinstance(name, str) or Path(name).name != name:
-        raise ValueError(f"{name!r} is no name of a file in this folder")
-    return name
-
-
-def _check_version(path: Path, header: dict[str, str]) -> None:
-    if (header.get("format"), header.get("version")) != (FORMAT, str(VERSION)):
-        raise ModelFileError(
-            f"got {path} of format {header.get('format')!r}, version {header.get('version')!r}; "
-            f"expected {FORMAT!r}, version {VERSION}: resume with the gpunn that wrote it"
+def _entry(entry: Any) -> State:
+    """What a manifest says of one checkpoint."""
+    if not isinstance(entry, dict) or entry.keys() != {"number", "file", "sha256"}:
+        raise ValueError(f"{shown(entry)} is no checkpoint")
+    number, name, checksum = entry["number"], entry["file"], entry["sha256"]
+    if type(number) is not int or not 0 < number < 10**15:
+        raise ValueError(f"{shown(number)} is no number of a checkpoint")
+    if name != _file_name(number):
+        raise ValueError(
+            f"{shown(name)} is no name of a file in this folder; number {number} is "
+            f"{_file_name(number)}"
         )
+    if not isinstance(checksum, str) or re.fullmatch("[0-9a-f]{64}", checksum) is None:
+        raise ValueError(f"{shown(checksum)} is no SHA-256 checksum")
+    return entry
+
+
+def _file_name(number: int) -> str:
+    return f"{number:08d}.safetensors"
+
+
+def _read(path: Path, checksum: str) -> tuple[Tensors, State]:
+    """A checkpoint that is whole.
+
+    Raises:
+        ModelFileError: it is not, or of another version.
+    """
+    with open_arrays(path, CHECKPOINT, follow=False) as file:
+        header = file.metadata
+        if (header.get("format"), header.get("version")) != (FORMAT, str(VERSION)):
+            raise ModelFileError(
+                f"got {path} of format {shown(header.get('format'))}, version "
+                f"{shown(header.get('version'))}; expected {FORMAT!r}, version {VERSION}: resume "
+                "with the gpunn that wrote it"
+            )
+        if file.sha256() != checksum:
+            raise ModelFileError(
+                f"got {path} with another checksum than its manifest has; expected the bytes that "
+                "a fit wrote: copy the file again"
+            )
+        try:
+            state = from_json(header.get("state", ""), CHECKPOINT, finite=False)
+        except ValueError as error:
+            raise ModelFileError(
+                f"got {path}, whose state cannot be read ({error}); expected JSON that a fit "
+                "wrote: delete the file to go on from the one before"
+            ) from error
+        return {name: np.asarray(array) for name, array in file.items()}, state

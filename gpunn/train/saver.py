@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gpunn.data.loader import steps_per_epoch
+from gpunn.errors import ModelFileError
 from gpunn.train.callbacks import Callback
 from gpunn.train.interrupt import Interruption
-from gpunn.train.progress import Progress, collect, describe_data, restore
+from gpunn.train.progress import Progress, Saved, collect, describe_data, restore
 from gpunn.typing import Array
 
 if TYPE_CHECKING:
@@ -53,12 +55,19 @@ class Saver:
         if self.checkpoints is not None:
             come.data = describe_data(x, y, batch_size)
             found = self.checkpoints.newest()
-        if found is None or found[1]["progress"]["fit"] < come.fit:
+        saved = None if found is None else Saved.of(found[1])
+        if found is None or saved is None or saved.progress.fit < come.fit:
             for callback in self.callbacks:
                 callback.on_fit_start(self.trainer)
             return come
-        over = found[1]["progress"]["fit"] > come.fit  # and a later one had begun
-        come = restore(self.trainer, *found, None if over else self.callbacks, come.data)
+        over = saved.progress.fit > come.fit  # and a later one had begun
+        steps = steps_per_epoch(len(x), batch_size)
+        if not over and saved.progress.batches >= steps:
+            raise ModelFileError(
+                f"got a checkpoint after {saved.progress.batches} steps of an epoch; expected "
+                f"fewer than its {steps}: delete the file to go on from the one before"
+            )
+        come = restore(self.trainer, found[0], saved, None if over else self.callbacks, come.data)
         logger.warning(
             "resuming from %s: epoch %d, step %d",
             self.checkpoints.folder if self.checkpoints else "",

@@ -97,8 +97,8 @@ def rewrite(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"version": "2"}, "version 2; expected 1"),
-        ({"architecture": "{"}, "cannot be built"),
+        ({"version": "2"}, "version '2'; expected '1'"),
+        ({"architecture": "{"}, "whose architecture cannot be read"),
         ({"architecture": '{"module": "Teapot", "config": {}}'}, "Teapot.*Linear"),
         ({"architecture": '{"module": "Linear", "config": {"in_features": 3}}'}, "cannot be built"),
         ({"architecture": json.dumps(OTHER)}, "of other names"),

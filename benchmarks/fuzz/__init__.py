@@ -1,0 +1,1 @@
+"""Damaged and hostile model files: what reads them, and what must not happen."""
