@@ -6,7 +6,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -311,10 +311,11 @@ def float_dtype(dtype: DType) -> np.dtype[Any]:
     Raises:
         DTypeError: it is not float16, float32 or float64.
     """
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
+    found: np.dtype[Any] | None = None
+    # NumPy parses other texts with literal_eval, and a text may come from a file
+    if not isinstance(dtype, str) or dtype.lstrip("<>=|").isidentifier():
+        with suppress(TypeError, ValueError):
+            found = np.dtype(dtype)
     if found is None or found.name not in FLOATS:
         raise DTypeError(
             f"got dtype {dtype!r}; expected one of {', '.join(FLOATS)}: convert with astype"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -112,6 +113,16 @@ def test_entries_that_are_none(bad, folder):
     manifest(folder, bad)
     with pytest.raises(ModelFileError, match=r"is no (checkpoint|number|name|SHA-256)"):
         Checkpoints(folder).newest()
+
+
+def test_a_small_checkpoint_takes_little_memory(folder):
+    Checkpoints(folder).newest()
+    tracemalloc.start()
+    try:
+        Checkpoints(folder).newest()
+        assert tracemalloc.get_traced_memory()[1] < 400_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_numbers_go_up(folder):

@@ -323,6 +323,15 @@ def test_a_model_says_of_itself_what_its_file_does(architecture, prefix, words, 
         gn.load(path)
 
 
+@pytest.mark.parametrize("dtype", ["0.5", "(1)f4", "f4,f4", "f4#", "", {"names": ["a"]}, 0, None])
+def test_a_dtype_is_not_parsed_as_python(dtype, path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr("ast.literal_eval", parsed.append)
+    with pytest.raises(ModelFileError, match=r"dtype|in Linear config"):
+        gn.load(model_file(path, linear(dtype=dtype), weights("F64")))
+    assert not parsed
+
+
 def test_what_a_file_leaves_out_is_a_default(path):
     net = gn.load(model_file(path, LINEAR, weights()))
     assert net.config() == LINEAR["config"] | {
