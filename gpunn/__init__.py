@@ -28,7 +28,7 @@ from gpunn.backends import (
 from gpunn.errors import GpunnError
 
 if TYPE_CHECKING:
-    from gpunn import data, interop, nn, optim, plot, train
+    from gpunn import data, explain, interop, nn, optim, plot, train
     from gpunn.train import Trainer, load, save
 
 __version__ = "0.1.0"
@@ -44,6 +44,7 @@ __all__ = [
     "default_device",
     "device",
     "diagnose",
+    "explain",
     "from_dlpack",
     "gradcheck",
     "interop",
@@ -62,6 +63,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "data": "gpunn.data",
+    "explain": "gpunn.explain",
     "interop": "gpunn.interop",
     "nn": "gpunn.nn",
     "optim": "gpunn.optim",

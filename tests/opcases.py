@@ -70,6 +70,8 @@ CASES = {
     "divide/number": Case(lambda x: 2.0 / x, make=positive, expected=lambda x: 2 / x),
     "negative": Case(lambda x: -x, expected=lambda x: -x),
     "power": Case(lambda x: x**3, expected=lambda x: x**3),
+    "sin": Case(ops.sin, expected=np.sin),
+    "cos": Case(ops.cos, expected=np.cos),
     "exp": Case(ops.exp, expected=np.exp),
     "log": Case(ops.log, make=positive, expected=np.log),
     "sqrt": Case(ops.sqrt, make=positive, expected=np.sqrt),

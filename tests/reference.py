@@ -10,6 +10,7 @@ ACTIVATIONS = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x)),
     "tanh": lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
     "relu": lambda x: max(0.0, x),
+    "relu_right": lambda x: max(0.0, x),
     "leaky_relu": lambda x: max(0.1 * x, x),
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),

@@ -18,7 +18,7 @@ LAYERS = [
     {"autograd"},
     {"ops"},
     {"nn", "optim", "data"},
-    {"train"},
+    {"train", "explain"},
     {"plot", "interop"},
     {"cli"},
 ]
@@ -31,7 +31,7 @@ SINGLE_IMPORTERS = {
         "backends/native/compiler.py",
     },
     "scipy": {"gpunn/ops/activations.py"},
-    "matplotlib": {"gpunn/plot/curves.py"},
+    "matplotlib": {"gpunn/plot/style.py"},
     "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
     "safetensors": {"gpunn/files.py"},
     "onnx": {"gpunn/interop/onnx.py"},

@@ -1,7 +1,7 @@
 """A define-by-run graph of coarse operations over raw arrays, and its reverse walk."""
 
 from gpunn.autograd.dlpack import from_dlpack
-from gpunn.autograd.engine import Sink, is_recording, no_grad, target
+from gpunn.autograd.engine import Sink, is_recording, no_grad, recorded, target
 from gpunn.autograd.gradcheck import gradcheck
 from gpunn.autograd.op import OPS, Op, op
 from gpunn.autograd.tensor import Tensor, tensor
@@ -16,6 +16,7 @@ __all__ = [
     "is_recording",
     "no_grad",
     "op",
+    "recorded",
     "target",
     "tensor",
 ]

@@ -18,7 +18,7 @@ from gpunn.errors import GraphFreedError
 from gpunn.typing import Array, Shape
 
 _created = itertools.count()
-_recording: ContextVar[bool] = ContextVar("gpunn_recording", default=True)
+_recording: ContextVar[bool | Recorder] = ContextVar("gpunn_recording", default=True)
 
 
 class Sink:
@@ -32,6 +32,7 @@ class Sink:
 
 Need: TypeAlias = "bool | Sink"
 Backward: TypeAlias = Callable[[Array, tuple[Need, ...]], tuple[Any, ...]]
+Recorder: TypeAlias = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 def target(need: Need) -> Array | None:
@@ -39,9 +40,23 @@ def target(need: Need) -> Array | None:
     return need.array if type(need) is Sink else None
 
 
-def is_recording() -> bool:
-    """Whether operations on tensors that require a gradient are recorded."""
+def is_recording() -> bool | Recorder:
+    """Whether operations on tensors that require a gradient are recorded, and who looks on."""
     return _recording.get()
+
+
+@contextmanager
+def recorded(recorder: Recorder) -> Iterator[None]:
+    """Tell `recorder` of every operation inside the block; gradients are recorded there.
+
+    Args:
+        recorder: called with the operation's name, its arguments and options, and its result.
+    """
+    token = _recording.set(recorder)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
 
 
 @contextmanager

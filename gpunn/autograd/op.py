@@ -98,9 +98,12 @@ class Op:
         else:
             with backend.scope:
                 y, backward = self.vjp(backend, *arrays, **options)
-        if not (live and is_recording()):
-            return Tensor(y, backend=backend)
-        return Tensor(y, backend=backend, node=Node(self.name, tuple(parents), backward))
+        recording = is_recording()
+        node = Node(self.name, tuple(parents), backward) if live and recording else None
+        result = Tensor(y, backend=backend, node=node)
+        if recording and recording is not True:
+            recording(self.name, args, options, result)
+        return result
 
 
 def _known(name: str) -> Op:

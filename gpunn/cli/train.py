@@ -203,8 +203,17 @@ def _write(
     write_atomically(folder / "history.json", (json.dumps(record, indent=1) + "\n").encode())
     written = ["model.safetensors", "history.json"]
     try:
-        gpunn.plot.learning_curve(history, folder / "learning-curve.png", title=data.name)
+        _draw(history, folder / "learning-curve.png", data.name)
         written.append("learning-curve.png")
     except MissingExtraError as error:
         typer.echo(f"no picture: {error}")
     typer.echo(f"written to {folder}: {', '.join(written)}")
+
+
+def _draw(history: History, path: Path, title: str) -> None:
+    """The learning curve as a picture: the loss, and for classifiers the accuracy beside it."""
+    quantities = ["loss", *(["accuracy"] if "val_accuracy" in history else [])]
+    figure, axes = gpunn.plot.figure(1, len(quantities), title=title)
+    for ax, quantity in zip(axes if len(quantities) > 1 else [axes], quantities, strict=True):
+        gpunn.plot.learning_curve(history, ax, quantity=quantity)
+    gpunn.plot.save(figure, path)

@@ -14,10 +14,11 @@ from gpunn.data.checks import check_arrays, check_finite, check_labels, check_le
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.data.digits import load_digits
 from gpunn.data.idx import read_idx, write_idx
+from gpunn.data.images import color_histogram, oriented_gradients
 from gpunn.data.loader import batches, steps_per_epoch
 from gpunn.data.mnist import load_mnist
 from gpunn.data.stream import FeatureStream, load_features, open_features
-from gpunn.data.synthetic import blobs, circles, spirals, xor
+from gpunn.data.synthetic import blobs, circles, shifted_patterns, spirals, xor
 from gpunn.data.table import load_csv, load_npz
 
 __all__ = [
@@ -31,13 +32,16 @@ __all__ = [
     "check_labels",
     "check_lengths",
     "circles",
+    "color_histogram",
     "load_csv",
     "load_digits",
     "load_features",
     "load_mnist",
     "load_npz",
     "open_features",
+    "oriented_gradients",
     "read_idx",
+    "shifted_patterns",
     "spirals",
     "steps_per_epoch",
     "write_idx",

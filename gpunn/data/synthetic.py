@@ -30,6 +30,31 @@ def xor() -> Dataset:
     return Dataset(x, np.array([0, 1, 1, 0]), ("0", "1"), FEATURES, "xor")
 
 
+PATTERNS = ("1111000000000000", "1010101000000000")
+
+
+def shifted_patterns() -> Dataset:
+    """Two patterns of 16 pixels, four of them on, in each of their 16 cyclic shifts.
+
+    The mean over the shifts of either is 1/4 in every pixel, so no linear model can be right about
+    all 32. The lecture shows its two patterns as a picture only; these are four neighbours (A) and
+    every second of seven (B).
+
+    Returns:
+        x (32, 16) of 0 and 1, the shifts of A and then those of B; y (32,), 0 for A and 1 for B.
+
+    Reference:
+        Lecture 003, "a more troubling example".
+
+    Example:
+        >>> shifted_patterns()
+        Dataset('shifted patterns': 32 examples, 16 features, 2 classes)
+    """
+    rows = [np.roll([int(c) for c in pattern], k) for pattern in PATTERNS for k in range(16)]
+    y = np.repeat(np.arange(2, dtype=np.int64), 16)
+    return Dataset(np.array(rows, np.float32), y, ("A", "B"), name="shifted patterns")
+
+
 def spirals(n: int = 300, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
     """Interleaved spiral arms in the plane, one for each class.
 

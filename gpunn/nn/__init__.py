@@ -1,9 +1,11 @@
 """Layers and networks."""
 
-from gpunn.nn import init
+from gpunn.nn import constructed, init, wiring
 from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
+from gpunn.nn.diagnostics import UnitReport, collapse, dead_units, gradient_norms
 from gpunn.nn.dropout import Dropout, VanillaDropout
-from gpunn.nn.linear import Activate, Linear
+from gpunn.nn.features import DifferenceFeature, QuadraticFeatures, RandomFeatures
+from gpunn.nn.linear import Activate, FeedbackLinear, Linear, unfused
 from gpunn.nn.module import Buffer, Module, Parameter, observe
 from gpunn.nn.normalization import BatchNorm, LayerNorm, Standardize
 
@@ -12,19 +14,30 @@ __all__ = [
     "BatchNorm",
     "Buffer",
     "Concatenate",
+    "DifferenceFeature",
     "Dropout",
+    "FeedbackLinear",
     "Graph",
     "LayerNorm",
     "Linear",
     "Module",
     "Parameter",
+    "QuadraticFeatures",
+    "RandomFeatures",
     "Residual",
     "Sequential",
     "Standardize",
     "Sum",
+    "UnitReport",
     "VanillaDropout",
+    "collapse",
+    "constructed",
+    "dead_units",
+    "gradient_norms",
     "init",
     "observe",
+    "unfused",
+    "wiring",
 ]
 
 _ELSEWHERE = {

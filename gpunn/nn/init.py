@@ -98,7 +98,7 @@ INITIALIZERS: dict[str, Initializer] = {
     )
 }
 
-RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_sigmoid")
+RECTIFIERS = ("relu", "relu_right", "leaky_relu", "elu", "gelu", "gelu_sigmoid")
 
 
 def get_initializer(init: str | Initializer | None, activation: object) -> Initializer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy as np
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.base import float_dtype
-from gpunn.backends.random import new_stream
+from gpunn.backends.random import RandomStream, new_stream
 from gpunn.errors import ArgumentError
 from gpunn.nn.dropout import Dropout
 from gpunn.nn.init import Initializer, get_initializer, initial
-from gpunn.nn.module import Module, Parameter
-from gpunn.ops import ACTIVATIONS, Activation, Dropped, get_activation, linear
-from gpunn.typing import DeviceLike, DType
+from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.ops import ACTIVATIONS, Activation, Dropped, get_activation, identity, linear
+from gpunn.typing import Array, DeviceLike, DType
+
+FEEDBACK_STREAM = 2**62 + 4
 
 
 def registered_name(activation: str | Callable[..., Any]) -> str:
@@ -116,14 +119,25 @@ class Linear(Module):
 
     def forward(self, x: Any, dropout: Dropout | None = None) -> Tensor:
         """The output; `dropout` is a layer that follows, fused in while training."""
+        return self._run(x, dropout)
+
+    def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
         args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
         if not isinstance(self._activation, Activation):
-            y: Tensor = self._activation(linear(*args))
+            y: Tensor = self._activation(linear(*args, feedback=feedback))
             return y if dropout is None else dropout(y)
         dropped = None
         if dropout is not None and dropout.training and dropout.rate:
             dropped = Dropped(dropout.rate, dropout.stream.draw())
-        return linear(*args, activation=self._activation, dropout=dropped)
+        return linear(*args, activation=self._activation, dropout=dropped, feedback=feedback)
+
+    @property
+    def W_col(self) -> Array:
+        """(H, D): a view of the weight as lectures 000, 001 and 003 write it, for column vectors.
+
+        Lecture 004 stores (D, H), as `weight` does: one row of the output is x @ weight + bias.
+        """
+        return self.weight.data.T
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -134,6 +148,66 @@ class Linear(Module):
             "bias": self.bias is not None,
             "dtype": self.weight.dtype.name,
         }
+
+
+class FeedbackLinear(Linear):
+    """A linear layer that sends errors back through a fixed random matrix instead of its weights.
+
+    The forward pass is that of `Linear`. Feedback alignment: training turns the weights towards
+    the feedback matrix, so that the wrong error signal becomes a useful one.
+
+    Args:
+        in_features: D, the number of inputs.
+        out_features: H, the number of outputs.
+        activation: a registered name of an elementwise activation.
+        options: as of `Linear`.
+
+    Attributes:
+        feedback: (D, H) buffer, drawn as the weights are, from a stream of its own.
+
+    Raises:
+        ArgumentError: an activation that is not elementwise.
+
+    Gradient:
+        gx = gz feedback'; gweight and gbias as of `Linear`. So `gradcheck` of gx fails, and must.
+
+    Reference:
+        Lillicrap et al. (2016); Song, Xu and Lafferty (2021), arXiv 2106.06044; lecture 000.
+
+    Example:
+        >>> layer = FeedbackLinear(3, 2, seed=0)
+        >>> layer.alignment() > 0
+        True
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str | Callable[..., Any] = "identity",
+        **options: Any,
+    ) -> None:
+        super().__init__(in_features, out_features, activation, **options)
+        if not isinstance(self._activation, Activation):
+            raise ArgumentError(
+                f"got the activation {activation!r}; expected an elementwise one for feedback "
+                "alignment: put others behind the layer with Activate"
+            )
+        seed = options.get("seed")
+        stream = new_stream() if seed is None else RandomStream(seed, FEEDBACK_STREAM)
+        initializer = get_initializer(options.get("init"), activation)
+        w = self.weight
+        self.feedback = Buffer(initial(initializer, w.shape, stream.draw(), w.backend, w.dtype))
+
+    def forward(self, x: Any, dropout: Dropout | None = None) -> Tensor:
+        """The output of a `Linear` of the same weights."""
+        return self._run(x, dropout, self.feedback.data)
+
+    def alignment(self) -> float:
+        """The angle between feedback and weights in degrees: 90 for unrelated ones, 0 for equal."""
+        b, w = self.feedback.numpy().ravel(), self.weight.numpy().ravel()
+        cosine = float(b @ w) / max(float(np.linalg.norm(b) * np.linalg.norm(w)), 1e-300)
+        return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
 class Activate(Module):
@@ -158,3 +232,36 @@ class Activate(Module):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"activation": registered_name(self.activation)}
+
+
+@contextmanager
+def unfused(
+    model: Module, observer: Callable[[Module, Tensor, Tensor], None] | None = None
+) -> Iterator[None]:
+    """Inside the block, activations of linear layers are operations of their own.
+
+    The numbers stay the same; what comes between, z = x @ weight + bias, can be seen.
+
+    Args:
+        model: its linear layers, and its activations that are layers.
+        observer: called with (layer, z, activation(z)) after every activation.
+    """
+    layers = [m for m in model.modules() if isinstance(m, Linear | Activate)]
+    fused = [layer._activation for layer in layers]
+
+    def apart(layer: Linear | Activate, activation: Callable[..., Any]) -> Callable[..., Any]:
+        def apply(z: Tensor) -> Tensor:
+            y: Tensor = z if activation is identity else activation(z)
+            if observer is not None:
+                observer(layer, z, y)
+            return y
+
+        return apply
+
+    for layer, activation in zip(layers, fused, strict=True):
+        layer._activation = apart(layer, activation)
+    try:
+        yield
+    finally:
+        for layer, activation in zip(layers, fused, strict=True):
+            layer._activation = activation

@@ -9,6 +9,7 @@ from gpunn.ops.activations import (
     identity,
     leaky_relu,
     relu,
+    relu_right,
     sigmoid,
     softmax,
     tanh,
@@ -16,6 +17,7 @@ from gpunn.ops.activations import (
 from gpunn.ops.arithmetic import abs_ as abs
 from gpunn.ops.arithmetic import (
     add,
+    cos,
     divide,
     exp,
     log,
@@ -23,6 +25,7 @@ from gpunn.ops.arithmetic import (
     multiply,
     negative,
     power,
+    sin,
     sqrt,
     subtract,
 )
@@ -57,6 +60,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "column_sums",
     "concatenate",
+    "cos",
     "divide",
     "dropout",
     "elu",
@@ -83,8 +87,10 @@ __all__ = [
     "perceptron",
     "power",
     "relu",
+    "relu_right",
     "reshape",
     "sigmoid",
+    "sin",
     "softmax",
     "softmax_cross_entropy",
     "sqrt",

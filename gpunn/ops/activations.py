@@ -93,12 +93,35 @@ relu = Activation(
 
     Gradient:
         gx = gy where y > 0, else 0. At x = 0 it is 0, as in lecture 000 and in scikit-learn and
-        PyTorch; lecture 002 prints 1 there.
+        PyTorch; lecture 002 prints 1 there: `relu_right` has that.
     """,
     numpy=lambda x, y: np.maximum(x, _zero_row(x), out=y),
     cuda="y = x < T(0) ? T(0) : x;",
     grad_numpy=_relu_grad,
     grad_cuda="gx = y > T(0) ? gy : T(0);",
+    kinks=(0.0,),
+)
+
+
+def _relu_right_grad(gy: Array, x: Array, gx: Array) -> None:
+    np.greater_equal(x, 0, out=gx)
+    np.multiply(gx, gy, out=gx)
+
+
+relu_right = Activation(
+    "relu_right",
+    """Rectified linear unit, y = max(x, 0), with its derivative from the right at 0.
+
+    Prefer `relu`, which keeps one array less. The two differ at x = 0 alone, -0.0 included.
+
+    Gradient:
+        gx = gy where x >= 0, else 0, from x: at x = 0 it is gy, as lecture 002 prints it.
+    """,
+    saves="x",
+    numpy=lambda x, y: np.maximum(x, _zero_row(x), out=y),
+    cuda="y = x < T(0) ? T(0) : x;",
+    grad_numpy=_relu_right_grad,
+    grad_cuda="gx = x >= T(0) ? gy : T(0);",
     kinks=(0.0,),
 )
 

@@ -166,6 +166,26 @@ def log(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 
 @op
+def sin(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """The sine of an angle in radians.
+
+    Gradient:
+        gy * cos(x).
+    """
+    return b.xp.sin(x), lambda gy, needs: (gy * b.xp.cos(x),)
+
+
+@op
+def cos(b: Backend, x: Array) -> tuple[Array, Backward]:
+    """The cosine of an angle in radians.
+
+    Gradient:
+        -gy * sin(x).
+    """
+    return b.xp.cos(x), lambda gy, needs: (-gy * b.xp.sin(x),)
+
+
+@op
 def sqrt(b: Backend, x: Array) -> tuple[Array, Backward]:
     """The square root.
 

@@ -40,6 +40,15 @@ def _check(x: Array, w: Array, bias: Array | None) -> None:
         )
 
 
+def _checked_feedback(feedback: Array, w: Array) -> Array:
+    if feedback.shape != w.shape or feedback.dtype != w.dtype:
+        raise ShapeError(
+            f"got feedback of shape {feedback.shape} and {feedback.dtype}; expected those of w, "
+            f"{w.shape} and {w.dtype}: make it as w is made"
+        )
+    return feedback
+
+
 @op
 def linear(
     b: Backend,
@@ -49,6 +58,7 @@ def linear(
     *,
     activation: Activation = identity,
     dropout: Dropped | None = None,
+    feedback: Array | None = None,
 ) -> tuple[Array, Backward]:
     """Y = dropout(activation(x @ w + bias)), with everything after the product in one kernel.
 
@@ -58,6 +68,8 @@ def linear(
         bias: (H,) or None.
         activation: an elementwise activation.
         dropout: rate and bits of inverted dropout on the result, None for none.
+        feedback: (D, H), the matrix that carries the error signal back in place of w, None for w
+            itself. With another matrix gx is no gradient but that of feedback alignment.
 
     Returns:
         (N, H), or (..., H).
@@ -67,9 +79,15 @@ def linear(
 
     Gradient:
         gz = gy * keep / (1 - rate) * activation'(z); gx = gz w', gw = x' gz, gbias = sum_n gz.
-        Kept: x, w, and y or z, whichever the activation's derivative is computed from.
+        Kept: x, w (or `feedback`), and y or z, whichever the activation's derivative is computed
+        from.
+
+    Reference:
+        All five lectures; feedback alignment: Lillicrap et al. (2016), Nature Communications 7,
+        and Song, Xu and Lafferty (2021), arXiv 2106.06044, both named in lecture 000.
     """
     _check(x, w, bias)
+    back = w if feedback is None else _checked_feedback(feedback, w)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
     options = tuple(activation.options.values())
     bits: tuple[Any, ...] = ()
@@ -104,7 +122,7 @@ def linear(
             gz = b.launch(activation.grad_kernel, gy, kept, *options)
         else:
             gz = gy
-        gx = b.matmul(gz, w.T).reshape(x.shape) if needs[0] else None
+        gx = b.matmul(gz, back.T).reshape(x.shape) if needs[0] else None
         if len(needs) == 2:
             return gx, b.matmul(rows.T, gz, out=target(needs[1])) if needs[1] else None
         return gx, *_parameter_gradients(b, rows, gz, needs[1], needs[2])

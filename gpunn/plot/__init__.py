@@ -1,5 +1,33 @@
-"""Pictures, drawn with matplotlib without a display."""
+"""Pictures, drawn with matplotlib without a display: fit for a slide, for every kind of eyes.
 
-from gpunn.plot.curves import learning_curve
+Every function takes the `ax` that it should draw on, makes one where it gets none, and returns it.
 
-__all__ = ["learning_curve"]
+Example:
+    >>> from gpunn import plot
+    >>> figure, (left, right) = plot.figure(1, 2)
+    >>> ax = plot.activation("relu", left)
+    >>> ax is left
+    True
+"""
+
+from gpunn.plot.curves import activation, learning_curve, series
+from gpunn.plot.graph import computation_graph, computation_graph_svg
+from gpunn.plot.layers import confusion_matrix, dead_units, filters, gradient_norms
+from gpunn.plot.regions import decision_regions
+from gpunn.plot.style import PALETTE, figure, save
+
+__all__ = [
+    "PALETTE",
+    "activation",
+    "computation_graph",
+    "computation_graph_svg",
+    "confusion_matrix",
+    "dead_units",
+    "decision_regions",
+    "figure",
+    "filters",
+    "gradient_norms",
+    "learning_curve",
+    "save",
+    "series",
+]

@@ -1,57 +1,144 @@
-"""Learning curves."""
+"""Curves: of a fit over its epochs, and of an activation with its derivative."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpunn.errors import MissingExtraError, OutputError
+import numpy as np
+
+from gpunn.backends import backend
+from gpunn.errors import ArgumentError, lookup
+from gpunn.ops import Activation, get_activation
+from gpunn.plot.style import PALETTE, TRAINING, VALIDATION, given, tidy
 
 if TYPE_CHECKING:
     from gpunn.train import History
 
-TRAINING, VALIDATION = "#3b6fb6", "#d1603d"
 
-
-def learning_curve(history: History, path: str | Path, *, title: str = "") -> None:
-    """Draw loss and accuracy over the epochs into a picture.
+def learning_curve(
+    history: History, ax: Any = None, *, quantity: str = "loss", title: str = ""
+) -> Any:
+    """One quantity over the epochs, for the training and for the validation data.
 
     Args:
         history: of a fit.
-        path: the file; its ending chooses the format (.png, .pdf, .svg).
+        ax: matplotlib axes; those of a new figure for None.
+        quantity: "loss", on a logarithmic axis, or "accuracy", in percent; "lr" and "seconds" too.
         title: above the picture.
 
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        OutputError: the file cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot", "the picture of a learning curve") from error
+    Returns:
+        The axes.
 
-    epochs = range(1, len(history) + 1)
+    Raises:
+        ArgumentError: the history has no such curve.
+        MissingExtraError: matplotlib is not installed.
+    """
+    names = {name: name in history for name in (quantity, f"val_{quantity}")}
+    if not any(names.values()):
+        raise ArgumentError(
+            f"got quantity={quantity!r}; expected one of {', '.join(sorted(history.curves))}: "
+            "for validation curves pass validation=... to fit"
+        )
+    ax = given(ax)
     marks = {"marker": "o" if len(history) <= 10 else ""}
-    panels = 2 if "val_accuracy" in history else 1
-    figure = Figure(figsize=(4.8 * panels, 3.6), layout="constrained")
-    axes: Any = figure.subplots(1, panels, squeeze=False)[0]
-    axes[0].semilogy(epochs, history["loss"], color=TRAINING, **marks, label="training")
-    if "val_loss" in history:
-        axes[0].semilogy(epochs, history["val_loss"], color=VALIDATION, **marks, label="validation")
-    axes[0].set(xlabel="epoch", ylabel="loss")
-    if panels == 2:
-        percent = [100 * value for value in history["val_accuracy"]]
-        axes[1].plot(epochs, percent, color=VALIDATION, **marks, label="validation")
-        axes[1].set(xlabel="epoch", ylabel="accuracy (%)")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        if axis is axes[0]:
-            axis.legend(frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    if title:
-        figure.suptitle(title)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise OutputError(f"got {path} for the picture; it cannot be written: {error}") from error
+    scale = 100 if quantity == "accuracy" else 1
+    for (name, there), label, color in zip(
+        names.items(), ("training", "validation"), (TRAINING, VALIDATION), strict=True
+    ):
+        if there:
+            values = scale * np.array(history[name])
+            ax.plot(range(1, len(values) + 1), values, color=color, label=label, **marks)
+    if quantity == "loss":
+        ax.set_yscale("log")
+    unit = {"accuracy": "accuracy (%)", "seconds": "seconds an epoch", "lr": "learning rate"}
+    tidy(ax, xlabel="epoch", ylabel=unit.get(quantity, quantity), title=title)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if quantity in ("loss", "accuracy"):
+        ax.legend(frameon=False)
+    return ax
+
+
+def activation(name: str | Activation, ax: Any = None, *, low: float = -4, high: float = 4) -> Any:
+    """An elementwise activation and its derivative.
+
+    Args:
+        name: a registered name or an `Activation`.
+        ax: matplotlib axes; those of a new figure for None.
+        low: where the curve begins.
+        high: where it ends.
+
+    Returns:
+        The axes.
+
+    Raises:
+        UnknownNameError: no such activation.
+        ArgumentError: not an elementwise one, or not low < high.
+        MissingExtraError: matplotlib is not installed.
+
+    Reference:
+        Lectures 001, 003 and 004, "activation functions".
+    """
+    found = get_activation(name)
+    if not isinstance(found, Activation) or not low < high:
+        raise ArgumentError(
+            f"got {name!r} from {low} to {high}; expected an elementwise activation and low < high"
+        )
+    ax = given(ax)
+    x = np.linspace(low, high, 1001)
+    y, backward = found.vjp(backend("cpu"), x)
+    slope = np.zeros_like(x)
+    if found.differentiable:
+        (slope,) = backward(np.ones_like(x), (True,))
+    ax.axhline(0, color="#bbbbbb", linewidth=0.8)
+    for values, color, style, label in (
+        (y, PALETTE[0], "-", "value"),
+        (slope, PALETTE[1], "--", "derivative"),
+    ):
+        jumps = np.abs(np.diff(values)) > 0.05  # a kink or a step: no line across it
+        broken = np.insert(values, np.flatnonzero(jumps) + 1, np.nan)
+        places = np.insert(x, np.flatnonzero(jumps) + 1, np.nan)
+        ax.plot(places, broken, style, color=color, linewidth=2, label=label)
+    ax.legend(frameon=False, loc="upper left")
+    return tidy(ax, title=found.name)
+
+
+SCALES = {"linear": "linear", "log": "log"}
+
+
+def series(
+    curves: dict[str, tuple[Any, Any]],
+    ax: Any = None,
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    scale: str = "linear",
+    title: str = "",
+) -> Any:
+    """Several curves, each with its own colour and line, told apart without colours too.
+
+    Args:
+        curves: label -> (x, y).
+        ax: matplotlib axes; those of a new figure for None.
+        xlabel: with its unit.
+        ylabel: with its unit.
+        scale: of the y axis, "linear" or "log".
+        title: above the picture.
+
+    Returns:
+        The axes.
+
+    Raises:
+        UnknownNameError: an unknown scale.
+        MissingExtraError: matplotlib is not installed.
+    """
+    lookup("scale", scale, SCALES)
+    ax = given(ax)
+    for number, (label, (x, y)) in enumerate(curves.items()):
+        style = ("-", "--", "-.", ":")[number % 4]
+        marker = "o" if len(x) <= 12 else ""
+        color = PALETTE[number % len(PALETTE)]
+        ax.plot(x, y, style, color=color, marker=marker, linewidth=2, label=label)
+    ax.set_yscale(scale)
+    if len(curves) > 1:
+        ax.legend(frameon=False)
+    return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

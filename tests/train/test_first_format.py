@@ -22,6 +22,10 @@ X = (np.arange(40 * 6) * 7 % 17 / 8 - 1).astype(np.float32).reshape(40, 6)
 Y = np.arange(40) * 5 % 3
 
 
+LATER = {"DifferenceFeature", "FeedbackLinear", "QuadraticFeatures", "RandomFeatures"}
+"""Modules that came after the file was written; it needs none of them."""
+
+
 def every_module():
     """A network with every type of module, one of them used twice."""
     tied = nn.Linear(6, 6, "elu", seed=3)
@@ -73,7 +77,7 @@ def test_a_model_of_version_1_gives_the_numbers_that_it_gave(device):
 def test_the_model_of_version_1_has_every_module():
     ours = {name for name in MODULES if "." not in name}
     found = {type(module).__name__ for module in every_module().modules()}
-    assert found == ours  # a new module needs no file of version 1, but this line then changes
+    assert found == ours - LATER
 
 
 def test_it_is_written_again_as_it_was(tmp_path):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import gzip
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpunn as gn
-from examples import neural_net_in_20_lines
+from tests.examples.loading import example
+
+neural_net_in_20_lines = example("11_neural_net_in_20_lines")
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,10 +51,8 @@ def test_it_really_takes_at_most_20_lines():
 
 
 def mnist_folder():
-    for folder in (os.environ.get("GPUNN_DATA_DIR"), ROOT.parent / "shared" / "data" / "mnist"):
-        if folder and list(Path(folder).rglob("train-images*")):
-            return Path(folder)
-    return None
+    folder = os.environ.get("GPUNN_DATA_DIR")
+    return Path(folder) if folder and list(Path(folder).rglob("train-images*")) else None
 
 
 def test_lecture_003_network_learns_mnist_in_two_epochs():
@@ -64,6 +65,17 @@ def test_lecture_003_network_learns_mnist_in_two_epochs():
     trainer = gn.Trainer(net, optimizer="adam", seed=0)
     trainer.fit(train, epochs=2, batch_size=64, progress=False)
     assert trainer.evaluate(test)["accuracy"] > 0.945
+
+
+def test_lecture_003_networks_reach_their_errors_on_mnist(capsys):
+    """M17: the full form of the example, 20 epochs each."""
+    if mnist_folder() is None:
+        pytest.skip("MNIST is not here: set GPUNN_DATA_DIR to its folder")
+    example("15_mnist").main(False)
+    found = re.findall(r"test error ([\d.]+) %", capsys.readouterr().out)
+    softmax_regression, hidden = map(float, found)
+    assert 6.5 < softmax_regression < 8.0
+    assert hidden <= 2.8
 
 
 def test_gelu_approximation_error_is_the_published_one():

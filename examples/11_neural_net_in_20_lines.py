@@ -1,8 +1,10 @@
-"""Lecture 001's "neural net in <20 lines": sigmoid layer, linear layer, summed squared error."""
+"""The neural net in fewer than 20 lines: the lecture's listing, with the lecture's numbers.
 
-import sys
+Lecture 001: a sigmoid layer, a linear layer, the summed squared error, plain gradient descent.
+"""
 
 import numpy as np
+from lesson import run
 
 import gpunn as gn
 
@@ -14,6 +16,7 @@ def losses(steps: int) -> list[float]:
     x, y = np.random.randn(n, d_in), np.random.randn(n, d_out)  # noqa: NPY002
     w1 = gn.tensor(np.random.randn(d_in, h), requires_grad=True)  # noqa: NPY002
     w2 = gn.tensor(np.random.randn(h, d_out), requires_grad=True)  # noqa: NPY002
+    x, y = gn.tensor(x), gn.tensor(y)
     optimizer = gn.optim.SGD([w1, w2], lr=1e-4)
     curve = []
     for _ in range(steps):
@@ -25,7 +28,15 @@ def losses(steps: int) -> list[float]:
     return curve
 
 
+def main(short):
+    curve = losses(101 if short else 10_000)
+    for t in (0, 100, 1000, 9999):
+        if t < len(curve):
+            print(f"step {t:5}: loss {curve[t]!r}")
+    labels = {"xlabel": "step", "ylabel": "summed squared error", "scale": "log"}
+    curves = {"loss": (range(1, len(curve) + 1), curve)}
+    return gn.plot.series(curves, title="The lecture's network", **labels).figure
+
+
 if __name__ == "__main__":
-    for t, value in enumerate(losses(11 if "--short" in sys.argv else 1001)):
-        if t in (0, 10, 100, 1000):
-            print(f"step {t:5}: loss {value!r}")
+    run(main)

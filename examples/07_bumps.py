@@ -1,0 +1,64 @@
+"""Universal approximation: bumps, indicators, a unit for each configuration. And what is learned.
+
+Lectures 001 and 003: four ReLUs make a bump, K bumps any function; thresholds make indicators,
+scaled sigmoids make thresholds, 2^D units any Boolean function. What is learned has no bumps.
+"""
+
+import itertools
+
+import numpy as np
+from lesson import run
+
+import gpunn as gn
+
+build = gn.nn.constructed
+
+
+def target(x):
+    return np.sin(3 * x) + x / 2
+
+
+def learned(x, epochs):
+    """40 tanh units, as many as 10 bumps have, trained on the same function."""
+    gn.manual_seed(0)
+    net = gn.nn.Sequential(
+        gn.nn.Linear(1, 40, "tanh", dtype="float64"), gn.nn.Linear(40, 1, dtype="float64")
+    )
+    trainer = gn.Trainer(net, "squared_error", gn.optim.Adam(lr=0.02))
+    trainer.fit(x[::10], target(x[::10]), epochs=epochs, batch_size=401, progress=False)
+    return net
+
+
+def main(short):
+    x = np.linspace(-2, 2, 4001)[:, None]
+    for k in (10, 20, 40, 80):
+        error = np.abs(build.approximation(target, -2, 2, k).predict(x) - target(x)).max()
+        print(f"{k:3} bumps ({4 * k} ReLUs): largest error {error:.4f}, times K {error * k:.2f}")
+    exact = build.threshold_indicator(1, 2).predict(np.array([[0.999], [1.5], [2.001]]))
+    print(f"indicator of [1, 2] by thresholds at 0.999, 1.5, 2.001: {exact[:, 0]}")
+    bits = np.array(list(itertools.product((0.0, 1.0), repeat=10)))
+    values = np.random.default_rng(0).integers(0, 2, 1024)
+    wrong = (build.boolean(values, 10).predict(bits)[:, 0] != values).sum()
+    print(f"a random function of 10 bits by 1024 units: {wrong} of 1024 values wrong")
+    net, bumps = learned(x, 300 if short else 3000), build.approximation(target, -2, 2, 10)
+    for name, model in (("10 bumps", bumps), ("learned", net)):
+        bend = np.abs(np.diff(model.predict(x)[:, 0], 2)).sum() / 0.001
+        error = np.abs(model.predict(x) - target(x)).max()
+        print(f"{name}, 40 hidden units: largest error {error:.3f}, all bends {bend:.0f}")
+
+    figure, axes = gn.plot.figure(1, 3, width=4.2)
+    wide = np.linspace(0, 4, 801)[:, None]
+    step = build.threshold_indicator(1, 2)
+    curves = {"bump of 4 ReLUs": build.relu_bump(1.1, 1.9, 0.1), "2 thresholds": step}
+    ready = {label: (wide, model.predict(wide)) for label, model in curves.items()}
+    gn.plot.series(ready, axes[0], title="The indicator of [1, 2]", xlabel="x")
+    scaled = {f"sigmoid({k} x)": (x, gn.ops.sigmoid(gn.tensor(k * x)).numpy()) for k in (2, 10, 50)}
+    gn.plot.series(scaled, axes[1], title="Scaled sigmoids become a step", xlabel="x")
+    fits = {"target": target(x), "10 bumps": bumps.predict(x), "learned": net.predict(x)}
+    fits = {label: (x, y) for label, y in fits.items()}
+    gn.plot.series(fits, axes[2], title="Built and learned, 40 units each", xlabel="x")
+    return figure
+
+
+if __name__ == "__main__":
+    run(main)

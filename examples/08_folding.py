@@ -1,0 +1,51 @@
+"""ReLU folds the plane: points that no line separates become separable.
+
+Lecture 001: h = max(0, W x) with two units sends one cone to the inside of a quadrant, two to its
+edges and one to the corner.
+"""
+
+import numpy as np
+from lesson import run
+
+import gpunn as gn
+
+
+def cross(n):
+    """Points of the plane; class 1 where exactly one of two slanted coordinates is positive."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
+    side = x @ np.array([[1.0, 0.6], [-0.5, 1.0]], np.float32)
+    keep = (np.abs(side) > 0.12).all(axis=1)
+    return x[keep], (side > 0).any(axis=1)[keep].astype(int)
+
+
+def main(short):
+    x, y = cross(200 if short else 500)
+    fold = gn.nn.Linear(2, 2, "relu", bias=False)
+    fold.load_state_dict({"weight": np.array([[1.0, 0.6], [-0.5, 1.0]])})
+    folded = fold.predict(x)
+    corner = (folded == 0).all(axis=1)
+    print(f"{corner.sum()} points of class 0 end in the origin: {set(y[corner].tolist())}")
+    print(f"{(folded == 0).any(axis=1).sum() - corner.sum()} points end on an edge of the quadrant")
+    scores, lines = [], []
+    for rows in (x, folded):
+        gn.manual_seed(0)
+        trainer = gn.Trainer(gn.nn.Linear(2, 2), optimizer=gn.optim.Adam(lr=0.1))
+        trainer.fit(rows, y, epochs=300, batch_size=len(x), progress=False)
+        scores.append(trainer.evaluate(rows, y)["accuracy"])
+        lines.append(trainer.model)
+    print(f"a line before folding: {scores[0]:.1%}, after: {scores[1]:.1%}")
+    figure, axes = gn.plot.figure(1, 3, width=4)
+    before, after = lines
+    pictures = {
+        "x, and a line": (before, x),
+        "h = max(0, W x), and a line": (after, folded),
+        "that line, seen in x": (gn.nn.Sequential(fold, after), x),
+    }
+    for ax, (title, (net, rows)) in zip(axes, pictures.items(), strict=True):
+        gn.plot.decision_regions(net, rows, y, ax, title=title)
+    return figure
+
+
+if __name__ == "__main__":
+    run(main)

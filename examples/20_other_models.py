@@ -1,0 +1,63 @@
+"""Nearest neighbours and kernels approximate any function too.
+
+Lecture 001: "k-NN is also a universal approximator". Lecture 004: kernel models have a closed form,
+networks are trained by gradient descent.
+"""
+
+import numpy as np
+from lesson import run
+
+import gpunn as gn
+
+
+def target(x):
+    return np.sin(3 * x) + x / 2
+
+
+def nearest(known, values, x):
+    return values[np.abs(x[:, None] - known).argmin(axis=1)]
+
+
+def kernel_ridge(known, values, x, width=0.3, penalty=1e-3):
+    """The closed form with a Gaussian kernel: one system of equations."""
+    gram = np.exp(-(((known[:, None] - known) / width) ** 2) / 2)
+    weights = np.linalg.solve(gram + penalty * np.eye(len(known)), values)
+    return np.exp(-(((x[:, None] - known) / width) ** 2) / 2) @ weights
+
+
+def network(known, values, x, epochs):
+    gn.manual_seed(0)
+    layers = gn.nn.Linear(1, 40, "tanh", dtype="float64"), gn.nn.Linear(40, 1, dtype="float64")
+    trainer = gn.Trainer(gn.nn.Sequential(*layers), "squared_error", gn.optim.Adam(lr=0.02))
+    fit = {"epochs": epochs, "batch_size": len(known), "progress": False}
+    trainer.fit(known[:, None], values, **fit)
+    return trainer.model.predict(x[:, None])[:, 0]
+
+
+def main(short):
+    x = np.linspace(-2, 2, 1001)
+    figure, (left, right) = gn.plot.figure(1, 2)
+    sizes, errors = (10, 20, 40, 80), {}
+    for n in sizes:
+        known = np.linspace(-2, 2, n)
+        values = target(known)
+        fits = {
+            "nearest neighbour": nearest(known, values, x),
+            "kernel ridge": kernel_ridge(known, values, x),
+            "network": network(known, values, x, 300 if short else 3000),
+        }
+        for name, fit in fits.items():
+            errors.setdefault(name, []).append(float(np.abs(fit - target(x)).max()))
+        if n == 20:
+            curves = {"target": (x, target(x)), **{k: (x, v) for k, v in fits.items()}}
+            gn.plot.series(curves, left, xlabel="x", title="From 20 points")
+    for name, found in errors.items():
+        print(f"{name:17}: largest error from {sizes} points: {np.round(found, 4)}")
+    curves = {name: (sizes, found) for name, found in errors.items()}
+    labels = {"xlabel": "points", "ylabel": "largest error", "scale": "log"}
+    gn.plot.series(curves, right, title="More points", **labels)
+    return figure
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,158 @@
+"""Feature maps: fixed transforms after which a linear model may be enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import backend
+from gpunn.backends.base import float_dtype
+from gpunn.backends.random import Draw, RandomStream, normal
+from gpunn.errors import ShapeError, in_range
+from gpunn.nn.init import initial
+from gpunn.nn.linear import positive, registered_name
+from gpunn.nn.module import Buffer, Module
+from gpunn.ops import abs as absolute
+from gpunn.ops import concatenate, get_activation, linear, multiply, subtract
+from gpunn.typing import Array, DeviceLike, DType, Shape
+
+
+class QuadraticFeatures(Module):
+    """Products of features: (x, x x'), each product once.
+
+    With `squares` the order is x_1 ... x_d, x_1 x_1, x_1 x_2, ..., x_d x_d: d + d (d + 1) / 2
+    features. Without, the products of different features only: for two features (x1, x2, x1 x2),
+    which makes XOR linearly separable.
+
+    Args:
+        squares: whether products of a feature with itself are among them.
+
+    Raises:
+        ShapeError: inputs that are not (N, D).
+
+    Reference:
+        Lecture 004, "polynomial expansion"; lecture 003, "nonlinear feature maps".
+
+    Example:
+        >>> x = np.array([[2.0, 3.0]])
+        >>> QuadraticFeatures()(x).numpy()
+        array([[2., 3., 4., 6., 9.]])
+        >>> QuadraticFeatures(squares=False)(x).numpy()
+        array([[2., 3., 6.]])
+    """
+
+    def __init__(self, squares: bool = True) -> None:
+        self.squares = bool(squares)
+
+    def forward(self, x: Any) -> Tensor:
+        """(N, D) -> (N, D + number of products)."""
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        if x.ndim != 2:
+            raise ShapeError(f"got x of shape {x.shape}; expected (N, D): reshape the examples")
+        d, skip = x.shape[1], 0 if self.squares else 1
+        products = [
+            multiply(x[:, i : i + 1], x[:, i + skip :]) for i in range(d) if i + skip < d
+        ]  # (N, D - i - skip) each
+        return concatenate(x, *products) if products else x
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"squares": self.squares}
+
+
+class RandomFeatures(Module):
+    """Features rho(w_j . x) with fixed random weights, w_j ~ N(0, deviation**2 I).
+
+    The lecture writes N(0, sigma I) and leaves open whether sigma is a variance; here the argument
+    is the standard deviation.
+
+    Args:
+        in_features: D, the number of inputs.
+        out_features: H, the number of features.
+        activation: rho, a registered name or any function of a tensor.
+        deviation: standard deviation of the weights, above 0.
+        seed: of the weights; the same seed gives the same weights on every device.
+        dtype: of the weights.
+        device: where they live; the default device for None.
+
+    Attributes:
+        weight: (D, H) buffer, which training leaves alone.
+
+    Raises:
+        ArgumentError: an argument outside its range.
+
+    Reference:
+        Lecture 004, "random features expansion".
+
+    Example:
+        >>> RandomFeatures(2, 100)(np.zeros((5, 2), np.float32)).shape
+        (5, 100)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: Any = "relu",
+        *,
+        deviation: float = 1.0,
+        seed: int = 0,
+        dtype: DType = "float32",
+        device: DeviceLike = None,
+    ) -> None:
+        shape = positive("in_features", in_features), positive("out_features", out_features)
+        self.activation = activation
+        self.deviation = in_range("deviation", deviation, float(np.finfo(np.float32).tiny))
+        self._activation = get_activation(activation)
+        self.seed = RandomStream(seed).seed
+        b, kind, draw = backend(device), float_dtype(dtype), RandomStream(self.seed).draw()
+        self.weight = Buffer(initial(self._drawn, shape, draw, b, kind))
+
+    def _drawn(self, shape: Shape, draw: Draw) -> Array:
+        return self.deviation * normal(shape, *draw.key, draw.call)
+
+    def forward(self, x: Any) -> Tensor:
+        """(N, D) -> (N, H)."""
+        y: Tensor = self._activation(linear(x, self.weight))
+        return y
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "in_features": self.weight.shape[0],
+            "out_features": self.weight.shape[1],
+            "activation": registered_name(self.activation),
+            "deviation": self.deviation,
+            "seed": self.seed,
+            "dtype": self.weight.dtype.name,
+        }
+
+
+class DifferenceFeature(Module):
+    """The feature map [1; |x1 - x2|] of two features, in which a band becomes a half-line.
+
+    Raises:
+        ShapeError: inputs that are not (N, 2).
+
+    Reference:
+        Lecture 002, "leveraging nonlinear transformations".
+
+    Example:
+        >>> DifferenceFeature()(np.array([[1.0, 3.0]])).numpy()
+        array([[1., 2.]])
+    """
+
+    def forward(self, x: Any) -> Tensor:
+        """(N, 2) -> (N, 2)."""
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        if x.ndim != 2 or x.shape[1] != 2:
+            raise ShapeError(f"got x of shape {x.shape}; expected (N, 2): pass two features")
+        gap = absolute(subtract(x[:, :1], x[:, 1:]))
+        one = Tensor(x.backend.full(gap.shape, 1.0, x.dtype), backend=x.backend)
+        return concatenate(one, gap)
+
+    def config(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
