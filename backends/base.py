@@ -73,6 +73,7 @@ class Backend(ABC):
         self.tf32 = False
         self.scope: AbstractContextManager[Any] | None = None
         self._constants: dict[str, Array] = {}
+        self._ones: dict[DType, Array] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one backend for a device: a copy of it is itself."""
@@ -299,10 +300,11 @@ class Backend(ABC):
 
     def one(self, dtype: DType) -> Array:
         """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""
-        name = np.dtype(dtype).name
-        if name not in self._constants:
-            self._constants[name] = self.full((), 1, dtype)
-        return self._constants[name]
+        found = self._ones.get(dtype)  # a dtype's name costs more than the rest of this
+        if found is None:
+            kind = np.dtype(dtype)
+            found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
+        return found
 
 
 def float_dtype(dtype: DType) -> np.dtype[Any]:

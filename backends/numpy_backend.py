@@ -130,6 +130,12 @@ class NumpyBackend(Backend):
                 f"got a matrix product of shapes {a.shape} and {b.shape}; "
                 f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
             )
+        if not isinstance(a, np.ndarray):  # SciPy's sparse rows, which NumPy knows nothing of
+            product = a @ b
+            if out is None:
+                return product
+            out[...] = product
+            return out
         if out is None and a.ndim == 2 and b.ndim == 2:
             out = self.empty((a.shape[0], b.shape[1]), a.dtype)
         plan = recording()

@@ -47,6 +47,7 @@ def probabilities():
 
 
 LABELS = np.array([2, 0, 3])
+SIGNED = ("perceptron", "hinge")
 SIGNS = np.array([[1, -1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, -1]], np.int64)
 DRAW = RandomStream(11, 5).draw()
 
@@ -152,7 +153,7 @@ for _name, _reference in reference.LOSSES.items():
         CASES[f"{_name}/{_reduction}"] = Case(
             lambda p, n=_name, r=_reduction: (
                 OPS[n](p, p.backend.upload(SIGNS), reduction=r)
-                if n == "perceptron"
+                if n in SIGNED
                 else OPS[n](p, p.backend.upload((SIGNS + 1) // 2), reduction=r)
             ),
             make=probabilities if _name == "binary_cross_entropy" else None,
@@ -160,5 +161,5 @@ for _name, _reference in reference.LOSSES.items():
                 "none": np.asarray,
                 "sum": np.sum,
                 "mean": np.mean,
-            }[r](np.vectorize(f)(p, SIGNS if n == "perceptron" else (SIGNS + 1) // 2)),
+            }[r](np.vectorize(f)(p, SIGNS if n in SIGNED else (SIGNS + 1) // 2)),
         )

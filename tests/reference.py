@@ -8,6 +8,7 @@ import numpy as np
 
 ACTIVATIONS = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x)),
+    "logistic": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
     "relu": lambda x: max(0.0, x),
     "relu_right": lambda x: max(0.0, x),
@@ -44,6 +45,11 @@ LOSSES = {
         -(t * math.log(1 / (1 + math.exp(-p))) + (1 - t) * math.log(1 - 1 / (1 + math.exp(-p))))
     ),
     "perceptron": lambda p, t: max(0.0, -p * t),
+    "hinge": lambda p, t: max(0.0, 1 - p * t),
+    "absolute_error": lambda p, t: abs(p - t),
+    "huber": lambda p, t: (p - t) ** 2 / 2 if abs(p - t) < 1 else abs(p - t) - 0.5,
+    "quantile_error": lambda p, t: abs(p - t) / 2,
+    "poisson_error": lambda p, t: math.exp(p) - t * p + (t * math.log(t) - t if t else 0),
 }
 
 

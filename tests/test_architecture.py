@@ -12,14 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "typing"},
-    {"documents", "frames"},
+    {"documents", "frames", "sparse"},
     {"files"},
     {"backends"},
     {"autograd"},
     {"ops"},
     {"nn", "optim", "data"},
     {"train", "explain"},
-    {"plot", "interop"},
+    {"plot", "interop", "sklearn"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -30,13 +30,24 @@ SINGLE_IMPORTERS = {
         "backends/cublaslt.py",
         "backends/native/compiler.py",
     },
-    "scipy": {"gpunn/ops/activations.py"},
+    "scipy": {
+        "gpunn/ops/activations.py",
+        "gpunn/ops/losses.py",
+        "gpunn/sklearn/lbfgs.py",
+        "gpunn/sklearn/losses.py",
+    },
     "matplotlib": {"gpunn/plot/style.py"},
     "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
     "safetensors": {"gpunn/files.py"},
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
-    "sklearn": set(),
+    "sklearn": {
+        f"gpunn/sklearn/{name}.py"
+        for name in (
+            *("__init__", "choices", "classifier", "constraints", "convergence", "perceptron"),
+            *("exchange", "protocol", "regressor"),
+        )
+    },
     "pandas": set(),
     "polars": set(),
     "torch": set(),

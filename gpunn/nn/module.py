@@ -17,6 +17,7 @@ from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.files import check_state
 from gpunn.frames import from_frame
 from gpunn.nn.inference import CapturedForward
+from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array, DeviceLike
 
 BATCH_ROWS = 4096
@@ -268,7 +269,8 @@ class Module:
         Host data is moved to the model's device batch by batch, and the outputs back.
 
         Args:
-            x: (N, ...) numbers: an array, a frame of pandas or Polars, or what NumPy makes one of.
+            x: (N, ...) numbers: an array, a frame of pandas or Polars, a sparse matrix, or what
+                NumPy makes an array of.
             batch_size: examples at a time.
 
         Returns:
@@ -279,20 +281,27 @@ class Module:
             DTypeError, DataError: x, or a column of it, does not hold numbers.
             DeviceMismatchError: x lives on another GPU than the model.
         """
-        x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, "x"))
+        sparse = is_sparse(x)
+        if not sparse:
+            x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, "x"))
         if x.dtype.kind not in "fiub":
             raise DTypeError(f"got {x.dtype} to predict from; expected an array of numbers")
         if not x.ndim:
             raise ShapeError("got a single number to predict from; expected (N, ...) examples")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"got batch_size={batch_size!r}; expected an integer of at least 1")
-        here, b = backend_of(x), self.backend
+        here, b = backend("cpu") if sparse else backend_of(x), self.backend
         stays = here is b
+        if sparse:
+            x = sparse_rows(x, self.dtype)
 
         forward = self._forward()
 
         def outputs(batch: Array) -> Array:
             batch = batch.astype(self.dtype) if batch.dtype != self.dtype else batch
+            if sparse and stays:
+                return self(batch).data
+            batch = batch.toarray() if sparse else batch
             if stays:
                 return forward(batch) if b.synchronous else forward(batch).copy()
             return b.download(forward(b.upload(here.download(batch))))
@@ -300,7 +309,7 @@ class Module:
         with b.current(), self.evaluating():
             parts = [
                 outputs(x[start : start + batch_size])
-                for start in range(0, max(len(x), 1), batch_size)
+                for start in range(0, max(x.shape[0], 1), batch_size)
             ]
             return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
 

@@ -9,27 +9,20 @@ In a forward body `y` may be the same array as `x`. A gradient body never gets `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise
-from gpunn.errors import ArgumentError, lookup
+from gpunn.errors import lookup
 from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
+from gpunn.ops.option import Option, chosen
 from gpunn.typing import Array
 
 ACTIVATIONS: dict[str, Op] = {}
 """Every activation that can be named by a string."""
-
-
-class Option(NamedTuple):
-    """A number in an activation's formula: its default and the open interval it must lie in."""
-
-    default: float
-    low: float = 0.0
-    high: float = float("inf")
 
 
 class Activation(Op):
@@ -91,7 +84,7 @@ class Activation(Op):
         )
 
         def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
-            values = self._numbers(given)
+            values = chosen(name, self._limits, given)
             y = b.launch(self.kernel, x, *values)
             kept = x if saves == "x" else y
 
@@ -105,16 +98,6 @@ class Activation(Op):
         vjp.__doc__ = doc
         super().__init__(vjp, name)
         ACTIVATIONS[name] = self
-
-    def _numbers(self, given: dict[str, float]) -> tuple[float, ...]:
-        """The numbers of the formula, in the order of its signature."""
-        for option, number in given.items():
-            _, low, high = lookup(f"option of {self.name}", option, self._limits)
-            if not low < number < high:
-                raise ArgumentError(
-                    f"got {option}={number!r} in {self.name}; expected {low} < {option} < {high}"
-                )
-        return tuple((self.options | given).values())
 
 
 def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed
-from gpunn.ops.activation import ACTIVATIONS, Activation, Option
+from gpunn.ops.activation import ACTIVATIONS, Activation
+from gpunn.ops.option import Option
 from gpunn.typing import Array
 
 
@@ -54,6 +55,33 @@ sigmoid = Activation(
     numpy=_logistic,
     cuda="y = T(1) / (T(1) + exp(-x));",
     grad_numpy=_sigmoid_grad,
+    grad_cuda="gx = gy * y * (T(1) - y);",
+)
+
+
+def _exact_logistic(x: Array, y: Array) -> None:
+    from scipy.special import expit  # of which scikit-learn's numbers are made
+
+    expit(x, out=y)
+
+
+def _logistic_grad(gy: Array, y: Array, gx: Array) -> None:
+    np.multiply(gy, y, out=gx)
+    np.multiply(gx, 1 - y, out=gx)
+
+
+logistic = Activation(
+    "logistic",
+    """The sigmoid with SciPy's rounding, y = expit(x), which scikit-learn computes with.
+
+    For those who need its bits on the CPU: `sigmoid` is the same function, four times as fast.
+
+    Gradient:
+        gx = gy * y * (1 - y), from y alone, multiplied from the left.
+    """,
+    numpy=_exact_logistic,
+    cuda="y = T(1) / (T(1) + exp(-x));",
+    grad_numpy=_logistic_grad,
     grad_cuda="gx = gy * y * (T(1) - y);",
 )
 

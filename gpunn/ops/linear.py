@@ -117,9 +117,10 @@ def linear(
             return (None,) * len(needs)
         gy = gy if gy.ndim == 2 else gy.reshape(z.shape)
         if bits:
-            gz = b.launch(activation.grad_dropout_kernel, gy, kept, *options, *bits)
+            out = b.empty_like(kept)
+            gz = b.launch(activation.grad_dropout_kernel, gy, kept, *options, *bits, out=out)
         elif activation.saves:
-            gz = b.launch(activation.grad_kernel, gy, kept, *options)
+            gz = b.launch(activation.grad_kernel, gy, kept, *options, out=b.empty_like(kept))
         else:
             gz = gy
         gx = b.matmul(gz, back.T).reshape(x.shape) if needs[0] else None

@@ -16,6 +16,7 @@ from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, computed
 from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, lookup
+from gpunn.ops.option import Option, chosen
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
@@ -102,6 +103,9 @@ ZERO_TO_ONE = Domain(
     lambda t: (t >= 0) & (t <= 1),
     "name the classes 0 and 1; use half_squared_error for other numbers",
 )
+COUNTS = Domain(
+    "numbers of at least 0", lambda t: t >= 0, "use half_squared_error for other numbers"
+)
 SIGNS = Domain("-1 and +1", lambda t: abs(t) == 1, "use 2 * y - 1 for classes 0 and 1")
 PROBABILITIES = Domain(
     "probabilities from 0 to 1",
@@ -132,18 +136,24 @@ class ElementwiseLoss(Op):
         grad_cuda: str,
         targets: Domain | None = None,
         predictions: Domain | None = None,
+        options: dict[str, Option] | None = None,
     ) -> None:
         self.targets, self.predictions = targets, predictions
+        limits = dict(options or {})
         self.kernel = Elementwise(
             name,
-            "p, t, T count, T scale -> l, gp, sum total",
+            f"p, t, T count, T scale{''.join(f', T {option}' for option in limits)} "
+            "-> l, gp, sum total",
             numpy=_with_gradient(numpy, grad_numpy),
             cuda=f"{cuda} total = l; {grad_cuda} gp = gp * scale;",
             once="total = total / count;",
             numpy_once=_divide_total,
         )
 
-        def vjp(b: Backend, p: Array, t: Array, *, reduction: str = "mean") -> tuple[Any, Backward]:
+        def vjp(
+            b: Backend, p: Array, t: Array, *, reduction: str = "mean", **given: float
+        ) -> tuple[Any, Backward]:
+            numbers = chosen(name, limits, given)
             t = as_prediction(b, name, p, t)
             if b.synchronous:
                 self.check_targets(t)
@@ -151,7 +161,8 @@ class ElementwiseLoss(Op):
             how = Reduction.of(reduction, p.size, p.dtype)
             kind = computed(p.dtype)
             out = (b.empty(p.shape, kind), b.empty_like(p), b.empty((), kind))
-            losses, gp, total = b.launch(self.kernel, p, t, how.divisor, how.scale, out=out)
+            numbers = (how.divisor, how.scale, *numbers)
+            losses, gp, total = b.launch(self.kernel, p, t, *numbers, out=out)
 
             def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
                 no_target_gradient(name, needs)
@@ -186,12 +197,11 @@ def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
 def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Callable[..., Any]:
     """One NumPy body for the losses, their sum and their gradient."""
 
-    def body(
-        p: Array, t: Array, count: int, scale: float, losses: Array, gp: Array, total: Array
-    ) -> None:
-        value(p, t, losses)
+    def body(p: Array, t: Array, count: int, scale: float, *rest: Any) -> None:
+        *options, losses, gp, total = rest
+        value(p, t, *options, losses)
         total += np.sum(losses)
-        slope(p, t, gp)
+        slope(p, t, *options, gp)
         if scale != 1:
             np.multiply(gp, scale, out=gp)
 

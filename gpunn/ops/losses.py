@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from gpunn.ops.loss import (
+    COUNTS,
     PROBABILITIES,
     SIGNS,
     ZERO_TO_ONE,
     ElementwiseLoss,
 )
+from gpunn.ops.option import Option
 from gpunn.typing import Array
 
 
@@ -185,4 +187,167 @@ perceptron = ElementwiseLoss(
     grad_numpy=_perceptron_slope,
     grad_cuda="gp = p * t < T(0) ? T(-t) : T(0);",
     targets=SIGNS,
+)
+
+
+def _hinge_slope(p: Array, t: Array, gp: Array) -> None:
+    np.less(p * t, 1, out=gp)
+    np.multiply(gp, -t, out=gp)
+
+
+hinge = ElementwiseLoss(
+    "hinge",
+    """Hinge loss of two classes, max(0, 1 - p t), for targets -1 and +1.
+
+    Args:
+        p: scores.
+        t: targets, -1 or +1, of the same shape, or (N,) for scores (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = -t where p t < 1, else 0.
+
+    Reference:
+        Cortes and Vapnik (1995).
+    """,
+    numpy=lambda p, t, loss: np.maximum(1 - p * t, 0, out=loss),
+    cuda="l = p * t < T(1) ? T(T(1) - p * t) : T(0);",
+    grad_numpy=_hinge_slope,
+    grad_cuda="gp = p * t < T(1) ? T(-t) : T(0);",
+    targets=SIGNS,
+)
+
+
+def _distance(p: Array, t: Array, loss: Array) -> None:
+    np.subtract(p, t, out=loss)
+    np.abs(loss, out=loss)
+
+
+def _direction(p: Array, t: Array, gp: Array) -> None:
+    np.subtract(p, t, out=gp)
+    np.sign(gp, out=gp)
+
+
+absolute_error = ElementwiseLoss(
+    "absolute_error",
+    """Absolute error, |p - t|: the fit is a median.
+
+    Args:
+        p: predictions.
+        t: targets of the same shape, or (N,) for predictions (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = sign(p - t), 0 at 0.
+    """,
+    numpy=_distance,
+    cuda="l = abs(p - t);",
+    grad_numpy=_direction,
+    grad_cuda="gp = p > t ? T(1) : p < t ? T(-1) : T(0);",
+)
+
+
+def _huber(p: Array, t: Array, delta: float, loss: Array) -> None:
+    distance = np.abs(p - t)
+    near = np.minimum(distance, delta)
+    np.multiply(near, distance - 0.5 * near, out=loss)
+
+
+def _huber_slope(p: Array, t: Array, delta: float, gp: Array) -> None:
+    np.subtract(p, t, out=gp)
+    np.clip(gp, -delta, delta, out=gp)
+
+
+huber = ElementwiseLoss(
+    "huber",
+    """Huber's loss: (p - t)**2 / 2 up to a distance of delta, delta (|p - t| - delta / 2) beyond.
+
+    Args:
+        p: predictions.
+        t: targets of the same shape, or (N,) for predictions (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+        delta: where the square ends, above 0.
+
+    Gradient:
+        gp = p - t, limited to [-delta, delta].
+
+    Reference:
+        Huber (1964).
+    """,
+    numpy=_huber,
+    cuda=(
+        "const T distance = abs(p - t), near = distance < delta ? distance : delta; "
+        "l = near * (distance - T(0.5) * near);"
+    ),
+    grad_numpy=_huber_slope,
+    grad_cuda="gp = p - t > delta ? delta : p - t < -delta ? T(-delta) : T(p - t);",
+    options={"delta": Option(1.0)},
+)
+
+
+def _quantile(p: Array, t: Array, quantile: float, loss: Array) -> None:
+    np.subtract(t, p, out=loss)
+    np.maximum(loss * quantile, loss * (quantile - 1), out=loss)
+
+
+def _quantile_slope(p: Array, t: Array, quantile: float, gp: Array) -> None:
+    np.less(p, t, out=gp)
+    np.subtract(1 - quantile, gp, out=gp)
+    np.multiply(gp, p != t, out=gp)
+
+
+quantile_error = ElementwiseLoss(
+    "quantile_error",
+    """Pinball loss, q (t - p) where p < t, else (1 - q) (p - t): the fit is a quantile.
+
+    Args:
+        p: predictions.
+        t: targets of the same shape, or (N,) for predictions (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+        quantile: q, 0 < q < 1; at 0.5 the loss is half the absolute error.
+
+    Gradient:
+        gp = -q where p < t, 1 - q where p > t, 0 at 0.
+
+    Reference:
+        Koenker and Bassett (1978).
+    """,
+    numpy=_quantile,
+    cuda="l = p < t ? T(quantile * (t - p)) : T((T(1) - quantile) * (p - t));",
+    grad_numpy=_quantile_slope,
+    grad_cuda="gp = p < t ? T(-quantile) : p > t ? T(T(1) - quantile) : T(0);",
+    options={"quantile": Option(0.5, 0.0, 1.0)},
+)
+
+
+def _poisson(p: Array, t: Array, loss: Array) -> None:
+    from scipy.special import xlogy
+
+    np.exp(p, out=loss)
+    np.subtract(loss, t * p, out=loss)
+    np.add(loss, xlogy(t, t) - t, out=loss)
+
+
+def _poisson_slope(p: Array, t: Array, gp: Array) -> None:
+    np.exp(p, out=gp)
+    np.subtract(gp, t, out=gp)
+
+
+poisson_error = ElementwiseLoss(
+    "poisson_error",
+    """Half the Poisson deviance of logarithms of rates, exp(p) - t p + t log t - t, for counts.
+
+    Args:
+        p: logarithms of the predicted rates.
+        t: counts, at least 0, of the same shape, or (N,) for predictions (N, 1).
+        reduction: "mean" over all elements, "sum" or "none".
+
+    Gradient:
+        gp = exp(p) - t.
+    """,
+    numpy=_poisson,
+    cuda="l = exp(p) - t * p + (t > T(0) ? T(t * log(t) - t) : T(0));",
+    grad_numpy=_poisson_slope,
+    grad_cuda="gp = exp(p) - t;",
+    targets=COUNTS,
 )

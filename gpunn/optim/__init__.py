@@ -4,7 +4,15 @@ from gpunn.optim import schedules
 from gpunn.optim.clipping import clip_by_global_norm, global_norm
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
-from gpunn.optim.regularizers import L1, L2, ElasticNet, MaxNorm, Regularizer
+from gpunn.optim.regularizers import (
+    L1,
+    L2,
+    ElasticNet,
+    MaxNorm,
+    Regularizer,
+    Regularizers,
+    SummedL2,
+)
 from gpunn.optim.rules import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
 from gpunn.optim.scaling import LossScale
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
@@ -25,7 +33,9 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "Regularizer",
+    "Regularizers",
     "Schedule",
+    "SummedL2",
     "clip_by_global_norm",
     "get_optimizer",
     "get_schedule",

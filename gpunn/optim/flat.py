@@ -28,7 +28,9 @@ class FlatParameters:
         narrow: (P,) a copy of the parameters in the dtype that the network computes in, inside
             `narrowed`; else None.
         weights: the slice of `data` and `grad` to which penalties apply.
+        spans: (K, 2) int64 of the device, where each of the K parameters in it starts and ends.
         tensors: the parameters, in the order of the buffer.
+        parts: the slice of `data` and `grad` that each parameter has.
 
     Raises:
         ArgumentError: no parameter, or something that is none.
@@ -63,12 +65,14 @@ class FlatParameters:
         ends = np.cumsum([0, *(-(-t.size // step) * step for t in self.tensors)]).tolist()
         penalised = sum(getattr(t, "regularize", True) for t in self.tensors)
         self.weights = slice(0, ends[penalised])
+        spans = [(at, at + t.size) for at, t in zip(ends, self.tensors[:penalised], strict=False)]
+        self.spans = self.backend.upload(np.array(spans, np.int64).reshape(-1, 2))
         self.data = self.backend.zeros((ends[-1],), self.dtype)
         self.grad = self.backend.zeros((ends[-1],), self.dtype)
         self.narrow: Array | None = None
         self._narrow: Array | None = None
         self.views: dict[Tensor, Array] = {}
-        self._parts: dict[Tensor, slice] = {}
+        self.parts: dict[Tensor, slice] = {}
         self._narrow_views: dict[Tensor, Array] = {}
         self._leaves: list[Leaf] = []
         self._sinks: list[Sink] = []
@@ -87,7 +91,7 @@ class FlatParameters:
             pending, leaf.grad = leaf.grad, None
             leaf.add(pending)
         self._leaves.append(leaf)
-        self.views[tensor], self._parts[tensor] = view, part
+        self.views[tensor], self.parts[tensor] = view, part
         self._sinks.append(leaf.sink)
 
     @contextmanager
@@ -106,7 +110,7 @@ class FlatParameters:
         self.backend.launch(identity.kernel, self.data, out=self.narrow)
         try:
             for tensor in self.tensors:
-                tensor.data = self._narrow_views[tensor] = self.narrow[self._parts[tensor]].reshape(
+                tensor.data = self._narrow_views[tensor] = self.narrow[self.parts[tensor]].reshape(
                     tensor.shape
                 )
             yield

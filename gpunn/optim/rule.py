@@ -10,6 +10,9 @@ import numpy as np
 from gpunn.backends import Elementwise
 from gpunn.typing import Array
 
+RULES: dict[str, Rule] = {}
+"""Every update rule, by name."""
+
 COUNT = "taken = taken + (factor != T(0) ? 1 : 0);"
 
 
@@ -41,6 +44,8 @@ class Rule:
         cuda: str,
         cuda_constants: str = "",
     ) -> None:
+        self.name = name
+        RULES[name] = self
         numbers, states = (part.strip() for part in signature.split("->"))
         inputs = "g, factor, lr" + (f", {numbers}" if numbers else "")
         outputs = "p" + (f", {states}" if states else "")
@@ -77,6 +82,14 @@ class Rule:
             once=COUNT,
             numpy_once=_count,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one rule of a name: a copy of it is itself."""
+        return _known, (self.name,)
+
+
+def _known(name: str) -> Rule:
+    return RULES[name]
 
 
 def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:

@@ -32,6 +32,19 @@ def _sgd(
         p -= lr * v
 
 
+def _sgd_step(
+    g: Array, lr: Array, step: Array, momentum: float, ahead: float, p: Array, v: Array
+) -> None:
+    scratch = g * lr
+    np.multiply(v, momentum, out=v)
+    np.subtract(v, scratch, out=v)
+    if ahead:
+        np.subtract(momentum * v, scratch, out=scratch)
+        np.add(p, scratch, out=p)
+    else:
+        np.add(p, v, out=p)
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v = momentum v + g; p = p - lr v.
 
@@ -40,12 +53,15 @@ class SGD(Optimizer):
         lr: learning rate.
         momentum: 0 <= momentum < 1; 0 is plain descent, p = p - lr g.
         nesterov: step along g + momentum v in place of v.
+        lr_in_velocity: v holds steps, v = momentum v - lr g; p = p + v (or, with `nesterov`,
+            + momentum v - lr g), which is the same until the rate changes. Momentum may then be 1.
 
     Raises:
         ArgumentError: an option outside its range.
 
     Reference:
-        Sutskever et al. (2013), in PyTorch's form; lectures 000 to 004.
+        Sutskever et al. (2013), in PyTorch's form, or with `lr_in_velocity` in its own, which is
+        scikit-learn's; lectures 000 to 004.
     """
 
     slots: tuple[str, ...] = ("velocity",)
@@ -54,6 +70,12 @@ class SGD(Optimizer):
         "T momentum, T ahead -> v",
         numpy=_sgd,
         cuda="v = momentum * v + g; p = p - lr * (ahead != T(0) ? T(g + momentum * v) : v);",
+    )
+    step_rule = Rule(
+        "sgd_step",
+        "T momentum, T ahead -> v",
+        numpy=_sgd_step,
+        cuda=("v = momentum * v - lr * g; p = p + (ahead != T(0) ? T(momentum * v - lr * g) : v);"),
     )
     plain_rule = Rule(
         "sgd_plain",
@@ -68,19 +90,23 @@ class SGD(Optimizer):
         lr: float = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
+        lr_in_velocity: bool = False,
     ) -> None:
-        self.momentum = in_range("momentum", momentum, 0.0, 1.0)
+        limit = float(np.nextafter(1.0, 2.0)) if lr_in_velocity else 1.0
+        self.momentum = in_range("momentum", momentum, 0.0, limit)
         self.nesterov = bool(nesterov)
-        if nesterov and not momentum:
+        if nesterov and not momentum and not lr_in_velocity:
             raise ArgumentError("got nesterov=True with momentum=0; expected momentum > 0")
-        if not momentum:
+        if lr_in_velocity:
+            self.rule = self.step_rule
+        elif not momentum:
             self.slots = ()
             self.rule = self.plain_rule
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
         """Momentum, and whether to look ahead."""
-        return (self.momentum, float(self.nesterov)) if self.momentum else ()
+        return (self.momentum, float(self.nesterov)) if self.slots else ()
 
 
 def _step_by_root(g: Array, lr: Array, eps: float, p: Array, s: Array, scratch: Array) -> None:
@@ -208,6 +234,35 @@ def _adam(
     np.subtract(p, scratch, out=p)
 
 
+def _adam_hat(
+    g: Array,
+    lr: Array,
+    step: Array,
+    beta1: float,
+    beta2: float,
+    log_beta1: float,
+    log_beta2: float,
+    eps: float,
+    shrink: float,
+    p: Array,
+    m: Array,
+    v: Array,
+) -> None:
+    steps = int(step)
+    rate = float(lr) * sqrt(1 - beta2**steps) / (1 - beta1**steps)
+    scratch = g * (1 - beta1)
+    np.multiply(m, beta1, out=m)
+    np.add(m, scratch, out=m)
+    np.multiply(g, g, out=scratch)
+    np.multiply(scratch, 1 - beta2, out=scratch)
+    np.multiply(v, beta2, out=v)
+    np.add(v, scratch, out=v)
+    np.sqrt(v, out=scratch)
+    np.add(scratch, eps, out=scratch)
+    np.divide(m * rate, scratch, out=scratch)
+    np.subtract(p, scratch, out=p)
+
+
 class Adam(Optimizer):
     """Adam: p -= lr m' / (sqrt(v') + eps), m and v running means of g and g**2, bias-corrected.
 
@@ -217,15 +272,27 @@ class Adam(Optimizer):
         beta1: weight of the past in m, 0 <= beta1 < 1.
         beta2: weight of the past in v, 0 <= beta2 < 1.
         eps: keeps the division finite.
+        eps_hat: `eps` is the paper's epsilon-hat, added to sqrt(v) before its correction, as in
+            scikit-learn: p -= lr c m / (sqrt(v) + eps), c = sqrt(1 - beta2**t) / (1 - beta1**t).
 
     Raises:
         ArgumentError: an option outside its range.
 
     Reference:
-        Kingma and Ba (2015), algorithm 1.
+        Kingma and Ba (2015), algorithm 1; with `eps_hat` the end of its section 2.
     """
 
     slots = ("mean", "squares")
+    hat_rule = Rule(
+        "adam_hat",
+        "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
+        numpy=_adam_hat,
+        cuda=(
+            "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
+            "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2); "
+            "p = p - lr * sqrt(c2) / c1 * m / (sqrt(v) + eps);"
+        ),
+    )
     rule = Rule(
         "adam",
         "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
@@ -246,10 +313,13 @@ class Adam(Optimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
+        eps_hat: bool = False,
     ) -> None:
         self.beta1, self.beta2 = (in_range("beta1", beta1, 0, 1), in_range("beta2", beta2, 0, 1))
         self.eps = in_range("eps", eps, 0.0)
         self.weight_decay = 0.0
+        if eps_hat:
+            self.rule = self.hat_rule
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:

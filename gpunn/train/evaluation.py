@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends import backend_of
 from gpunn.errors import OutOfMemoryError
 from gpunn.nn import Module
-from gpunn.train.feed import ACCUMULATE
+from gpunn.train.feed import ACCUMULATE, on_device
 from gpunn.train.metrics import correct, decision
 from gpunn.typing import Array
 
@@ -30,17 +29,17 @@ def evaluate(
     Raises:
         OutOfMemoryError: a batch finds no room.
     """
-    b, here, how = model.backend, backend_of(x), decision(loss)
+    b, how, rows = model.backend, decision(loss), x.shape[0]
     total = b.zeros((), np.float64)
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     try:
         with model.evaluating():
-            for start in range(0, len(x), batch_size):
+            for start in range(0, rows, batch_size):
                 part = slice(start, start + batch_size)
-                xb, yb = (a[part] if here is b else b.upload(a[part]) for a in (x, y))
+                xb, yb = on_device(b, x[part]), on_device(b, y[part])
                 scores = model(xb)
                 value = loss(scores, yb).data
-                b.launch(ACCUMULATE, value, len(xb) / len(x), out=total)
+                b.launch(ACCUMULATE, value, float(xb.shape[0]), out=total)
                 if how is not None:
                     correct(b, scores.data, yb, how, hits)
     except MemoryError as error:
@@ -48,7 +47,7 @@ def evaluate(
             f"got batches of {batch_size} rows to evaluate, for which {model.device} has no room "
             f"({error}); expected smaller ones: evaluate with a smaller batch_size"
         ) from error
-    numbers = {"loss": float(b.download(total))}
+    numbers = {"loss": float(b.download(total)) / rows}
     if how is not None:
-        numbers["accuracy"] = float(b.download(hits)) / len(x)
+        numbers["accuracy"] = float(b.download(hits)) / rows
     return numbers

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpunn.backends import Backend, Elementwise
+from gpunn.backends import Backend, Elementwise, backend_of
 from gpunn.ops import identity
 from gpunn.ops.shaping import RowGather
+from gpunn.sparse import is_sparse
 from gpunn.typing import Array, DType
 
 ACCUMULATE = Elementwise(
@@ -19,39 +20,47 @@ ACCUMULATE = Elementwise(
 )
 
 
+def on_device(b: Backend, part: Array) -> Array:
+    """Rows of a table on a device; sparse rows as they are on the CPU, elsewhere dense."""
+    if is_sparse(part):
+        return part if b.synchronous else b.upload(part.toarray())
+    return part if backend_of(part) is b else b.upload(part)
+
+
 class Feed:
     """Examples and targets on a device, in the order of an epoch.
 
     Args:
-        b: the backend of both arrays.
-        x: (N, ...) examples, contiguous.
-        y: (N, ...) targets, contiguous.
+        b: the backend of the arrays.
+        tables: (N, ...) examples and targets, and (N,) weights of examples if there are any; all
+            contiguous.
         batch_size: B, rows of a batch; the last one has what is left.
 
     Attributes:
         order: (N,) int64 row numbers of this epoch on the device; None for the order of the data.
         tick: 0-d int64 of the device, by which a captured step knows its batch.
-        total: 0-d float64 of the device, the mean loss of the epoch so far.
+        total: 0-d float64 of the device, the sum of the losses of the epoch's rows so far.
     """
 
-    def __init__(self, b: Backend, x: Array, y: Array, batch_size: int) -> None:
-        self.backend, self.x, self.y, self.batch_size = b, x, y, batch_size
+    def __init__(self, b: Backend, tables: tuple[Array, ...], batch_size: int) -> None:
+        self.backend, self.tables, self.batch_size = b, tables, batch_size
+        self.x = tables[0]
         self.order: Array | None = None
         self.total = b.zeros((), np.float64)
-        self._gather = RowGather(b, (x, y))
+        self._gathers = [RowGather(b, part) for part in (tables[:2], tables[2:]) if part]
 
     def __len__(self) -> int:
-        return len(self.x)
+        return int(self.x.shape[0])
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self.x) // self.batch_size)
+        return -(-len(self) // self.batch_size)
 
     @property
     def whole_steps(self) -> int:
         """Batches that have all their rows."""
-        return len(self.x) // self.batch_size
+        return len(self) // self.batch_size
 
     def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
         """Start an epoch with the rows in this order; its buffer stays where it is.
@@ -59,7 +68,7 @@ class Feed:
         Args:
             order: (N,) row numbers; None for the order of the data.
             first: the batch that comes first, 0 unless an epoch is resumed.
-            total: what the batches before it added to the mean loss.
+            total: the sum of the losses of the batches before it.
         """
         b = self.backend
         self.total.fill(total)
@@ -70,31 +79,36 @@ class Feed:
         else:
             b.write(self.order, order)
 
-    def batch(self, number: int) -> tuple[Array, Array]:
-        """Batch `number` of the epoch, counted from 0."""
+    def batch(self, number: int) -> tuple[Array, ...]:
+        """The rows of batch `number` of the epoch, counted from 0, of every table."""
         start = number * self.batch_size
         part = slice(start, start + self.batch_size)
         if self.order is None:
-            return self.x[part], self.y[part]
-        x, y = self._gather(self.order[part], self.backend.zero(), 0, len(self.order[part]))
-        return x, y
+            return tuple(table[part] for table in self.tables)
+        rows = self.order[part]
+        return self._rows(rows, self.backend.zero(), 0, len(rows))
 
-    def batch_at(self, tick: Array, ahead: int) -> tuple[Array, Array]:
+    def batch_at(self, tick: Array, ahead: int) -> tuple[Array, ...]:
         """Batch number `tick + ahead`, where the tick is read on the device."""
         assert self.order is not None
-        x, y = self._gather(self.order, tick, ahead, self.batch_size)
-        return x, y
+        return self._rows(self.order, tick, ahead, self.batch_size)
+
+    def _rows(self, order: Array, tick: Array, ahead: int, count: int) -> tuple[Array, ...]:
+        found: tuple[Array, ...] = ()
+        for gather in self._gathers:
+            found += gather(order, tick, ahead, count)
+        return found
 
     def rows(self, number: int) -> int:
         """Rows of batch `number`."""
-        return min(self.batch_size, len(self.x) - number * self.batch_size)
+        return min(self.batch_size, len(self) - number * self.batch_size)
 
     def done(self, number: int) -> None:
         """The step on batch `number` has been launched."""
 
     def add(self, loss: Array, rows: int) -> None:
-        """Count the loss of a batch into the mean of the epoch."""
-        self.backend.launch(ACCUMULATE, loss, rows / len(self.x), out=self.total)
+        """Count the mean loss of a batch into the sum of the epoch."""
+        self.backend.launch(ACCUMULATE, loss, float(rows), out=self.total)
 
 
 class StreamedFeed(Feed):
@@ -104,46 +118,79 @@ class StreamedFeed(Feed):
 
     Args:
         b: the backend to stream to.
-        x: (N, ...) examples on the host.
-        y: (N, ...) targets on the host.
+        tables: (N, ...) examples and targets on the host, and weights if there are any.
         batch_size: rows of a batch.
         dtype: that the network computes in; examples are converted on the device.
     """
 
-    def __init__(self, b: Backend, x: Array, y: Array, batch_size: int, dtype: DType) -> None:
-        self.backend, self.x, self.y, self.batch_size = b, x, y, batch_size
+    def __init__(
+        self, b: Backend, tables: tuple[Array, ...], batch_size: int, dtype: DType
+    ) -> None:
+        self.backend, self.tables, self.batch_size = b, tables, batch_size
+        self.x = tables[0]
         self.dtype = np.dtype(dtype)
         self.total = b.zeros((), np.float64)
-        self._rows: np.ndarray | None = None
-        rows = min(batch_size, len(x))
-        self._buffers = b.double_buffer([((rows, *a.shape[1:]), a.dtype) for a in (x, y)])
+        self._chosen: np.ndarray | None = None
+        rows = min(batch_size, self.x.shape[0])
+        self._buffers = b.double_buffer([((rows, *a.shape[1:]), a.dtype) for a in tables])
 
     def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
         """Start an epoch: the first batch is on its way."""
         self.total.fill(total)
-        self._rows = np.arange(len(self.x)) if order is None else order
+        self._chosen = np.arange(self.x.shape[0]) if order is None else order
         self._put(first)
 
-    def batch(self, number: int) -> tuple[Array, Array]:
+    def batch(self, number: int) -> tuple[Array, ...]:
         """Batch `number` on the device; the next one starts on its way."""
-        x, y = self._buffers.get(number, self.rows(number))
+        x, *rest = self._buffers.get(number, self.rows(number))
         if number + 1 < self.steps:
             self._put(number + 1)
         if x.dtype != self.dtype:
             x = self.backend.launch(identity.kernel, x, out=self.backend.empty(x.shape, self.dtype))
-        return x, y
+        return x, *rest
 
     def done(self, number: int) -> None:
         """The buffers of batch `number` may be written again when its step is over."""
         self._buffers.release(number)
 
     def _put(self, number: int) -> None:
-        assert self._rows is not None
+        assert self._chosen is not None
         start = number * self.batch_size
-        chosen = self._rows[start : start + self.batch_size]
+        chosen = self._chosen[start : start + self.batch_size]
 
         def fill(pinned: Sequence[Array]) -> None:
-            for table, place in zip((self.x, self.y), pinned, strict=True):
+            for table, place in zip(self.tables, pinned, strict=True):
                 np.take(table, chosen, axis=0, out=place, mode="clip")
 
         self._buffers.put(number, len(chosen), fill)
+
+
+class SparseFeed(Feed):
+    """Sparse examples, and targets, that stay on the host.
+
+    On the CPU a batch is sparse rows, whose products are SciPy's; elsewhere it is made dense.
+
+    Args:
+        b: where the batches go.
+        tables: (N, D) sparse rows and their targets, and weights if there are any.
+        batch_size: rows of a batch.
+    """
+
+    def __init__(self, b: Backend, tables: tuple[Array, ...], batch_size: int) -> None:
+        self.backend, self.tables, self.batch_size = b, tables, batch_size
+        self.x = tables[0]
+        self.total = b.zeros((), np.float64)
+        self._chosen: np.ndarray | None = None
+
+    def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
+        """Start an epoch with the rows in this order."""
+        self.total.fill(total)
+        self._chosen = order
+
+    def batch(self, number: int) -> tuple[Array, ...]:
+        """The rows of batch `number` of every table."""
+        start = number * self.batch_size
+        part: slice | np.ndarray = slice(start, start + self.batch_size)
+        if self._chosen is not None:
+            part = self._chosen[part]
+        return tuple(on_device(self.backend, table[part]) for table in self.tables)

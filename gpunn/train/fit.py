@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -13,18 +13,22 @@ from gpunn.backends import backend_of
 from gpunn.backends.random import permutation
 from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
+from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
 from gpunn.train.evaluation import evaluate
-from gpunn.train.feed import Feed, StreamedFeed
+from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.train.guard import Guard
 from gpunn.train.progress import Progress
 from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.saver import Saver
 from gpunn.train.step import EagerStep, divergence, no_room
+from gpunn.train.weighting import weighted
 from gpunn.typing import Array
 
 if TYPE_CHECKING:
     from gpunn.train.trainer import Trainer
+
+Shuffle: TypeAlias = "bool | Callable[[int, int], np.ndarray[Any, Any]]"
 
 EVALUATED_ROWS = 4096  # of validation data at a time, unless a batch is larger
 
@@ -36,30 +40,29 @@ class Fit:
 
     Args:
         trainer: what is to be trained and how; its counts of steps and epochs move.
-        x: (N, ...) examples, on the device, or on the host where it has no room for them.
-        y: (N, ...) their targets, likewise.
+        tables: (N, ...) examples and their targets, on the device, or on the host where it has no
+            room for them; and (N,) weights of the examples, if there are any.
         epochs: how often every example is seen.
         batch_size: examples of a step.
         held_out: validation data, or None.
-        shuffle: a new order for every epoch.
+        shuffle: a new order for every epoch; see `Trainer.fit`.
         callbacks: called between epochs.
     """
 
     def __init__(
         self,
         trainer: Trainer,
-        x: Array,
-        y: Array,
+        tables: tuple[Array, ...],
         epochs: int,
         batch_size: int,
         held_out: tuple[Array, Array] | None,
-        shuffle: bool,
+        shuffle: Shuffle,
         callbacks: Sequence[Callback],
     ) -> None:
-        self.trainer, self.x, self.y = trainer, x, y
+        self.trainer, self.tables = trainer, tables
         self.epochs, self.batch_size, self.shuffle = epochs, batch_size, shuffle
         self.held_out, self.callbacks = held_out, callbacks
-        self.steps = steps_per_epoch(len(x), batch_size)
+        self.steps = steps_per_epoch(tables[0].shape[0], batch_size)
         self.come = Progress(trainer.fits, trainer.steps)
         self.saver = Saver(trainer, callbacks)
 
@@ -67,7 +70,7 @@ class Fit:
         """Train, from where a checkpoint was taken or from the start."""
         trainer, saver = self.trainer, self.saver
         with saver.open(), saver.interruption.watching():
-            self.come = saver.start(self.come, self.x, self.y, self.batch_size)
+            self.come = saver.start(self.come, self.tables, self.batch_size)
             if self.come.fit > trainer.fits:  # this fit was over, and a later one had begun
                 return
             try:
@@ -105,9 +108,9 @@ class Fit:
         b = trainer.model.backend
         if not come.batches:
             trainer.epoch += 1
-        order = np.arange(len(feed)) if isinstance(runner, CapturedRunner) else None
-        if self.shuffle:
-            order = permutation(len(feed), trainer.seed, SHUFFLE_STREAM, trainer.epoch)
+        order = self._order(len(feed))
+        if order is None and isinstance(runner, CapturedRunner):
+            order = np.arange(len(feed))
         trainer.model.train()
         with b.own_stream(), trainer.precision.training():
             feed.begin(order, come.batches, come.total)
@@ -127,7 +130,16 @@ class Fit:
             raise DivergenceError(self._diverged(runner, order))
         if come.batches < feed.steps:
             self.saver.leave(come)
-        return come.total
+        return come.total / len(feed)
+
+    def _order(self, rows: int) -> np.ndarray[Any, Any] | None:
+        """The rows of this epoch in their order; None for that of the data."""
+        trainer = self.trainer
+        if callable(self.shuffle):
+            return np.asarray(self.shuffle(trainer.epoch, rows), np.int64)
+        if self.shuffle:
+            return permutation(rows, trainer.seed, SHUFFLE_STREAM, trainer.epoch)
+        return None
 
     def _rates(self) -> list[float]:
         """The learning rate of every step of this epoch."""
@@ -151,7 +163,8 @@ class Fit:
         if self.held_out is None:
             return {}
         model, loss = self.trainer.model, self.trainer.loss
-        streamed = backend_of(self.held_out[0]) is not model.backend
+        x = self.held_out[0]
+        streamed = not is_sparse(x) and backend_of(x) is not model.backend
         rows = self.batch_size if streamed else max(self.batch_size, EVALUATED_ROWS)
         scores = evaluate(model, loss, *self.held_out, rows)
         return {f"val_{name}": value for name, value in scores.items()}
@@ -165,7 +178,7 @@ class Fit:
         why = "" if trainer.capture else "capture=False"
         if not why:
             why = b.why_no_capture()
-        if not why and isinstance(feed, StreamedFeed):
+        if not why and isinstance(feed, StreamedFeed | SparseFeed):
             why = "the data is streamed from the host"
         if not why and feed.whole_steps < 2:
             why = f"an epoch of {len(feed)} rows has fewer than two whole batches"
@@ -183,9 +196,12 @@ class Fit:
     def _feed(self) -> Feed:
         """The batches: from the device, or from the host where it has no room."""
         b, precision = self.trainer.model.backend, self.trainer.precision
-        if backend_of(self.x) is b:
-            return Feed(b, precision.narrow(self.x), self.y, self.batch_size)
-        return StreamedFeed(b, self.x, self.y, self.batch_size, precision.dtype)
+        x, *rest = self.tables
+        if is_sparse(x):
+            return SparseFeed(b, self.tables, self.batch_size)
+        if backend_of(x) is b:
+            return Feed(b, (precision.narrow(x), *rest), self.batch_size)
+        return StreamedFeed(b, self.tables, self.batch_size, precision.dtype)
 
     def _step(self, captured: bool = False) -> EagerStep:
         """The training step with all that the trainer was asked for."""
@@ -194,7 +210,7 @@ class Fit:
         guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
         return EagerStep(
             trainer.model,
-            trainer.loss,
+            trainer.loss if len(self.tables) == 2 else weighted(trainer.loss),
             trainer.optimizer,
             trainer.regularizer,
             trainer.clip_norm,

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import Backend, as_array, backend_of
+from gpunn.backends import Backend, as_array, backend, backend_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 from gpunn.frames import from_frame
 from gpunn.nn import Module
 from gpunn.ops import ElementwiseLoss
+from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.train.metrics import decision
 from gpunn.typing import Array
 
@@ -71,8 +72,10 @@ def training_arrays(
         x, y = x.x, x.y
     if y is None:
         raise DataError(f"got {name} without targets; expected both: pass x and y")
-    named = ((name, x), (f"the targets of {name}", y))
-    x, y = (as_array(a.data if isinstance(a, Tensor) else from_frame(a, n)) for n, a in named)
+    y = as_array(y.data if isinstance(y, Tensor) else from_frame(y, f"the targets of {name}"))
+    if is_sparse(x):
+        return _sparse_inputs(model, loss, x, y, name)
+    x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, name))
     check_lengths(x, y)
     b = model.backend
     if too_large(b, x.size * model.dtype.itemsize + y.size * max(y.dtype.itemsize, 4)):
@@ -86,13 +89,41 @@ def training_arrays(
                 x.size * model.dtype.itemsize / 2**30,
             )
     x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
+    _check_numbers(name, x, y)
+    x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
+    _check_finite(b, name, x)
+    return x, _targets(b, model, loss, x, y, name)
+
+
+def _sparse_inputs(
+    model: Module, loss: Callable[..., Any], x: Any, y: Array, name: str
+) -> tuple[Any, Array]:
+    """Sparse examples by rows, and their targets, on the host."""
+    if x.ndim != 2 or y.ndim == 0 or x.shape[0] != len(y) or not x.shape[0]:
+        raise ShapeError(
+            f"got {name} of shape {x.shape} and targets of shape {y.shape}; expected a row for "
+            "each example, and at least one"
+        )
+    host = backend("cpu")
+    y = _moved(host, y, f"the targets of {name}")
+    _check_numbers(name, x, y)
+    x = sparse_rows(x, model.dtype)
+    _check_finite(host, name, x.data)
+    return x, _targets(host, model, loss, x, y, name)
+
+
+def _check_numbers(name: str, x: Array, y: Array) -> None:
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
         raise DTypeError(
             f"got {name} of dtype {x.dtype} and targets of {y.dtype}; expected numbers: "
             "encode text as integers first"
         )
-    x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
-    _check_finite(b, name, x)
+
+
+def _targets(
+    b: Backend, model: Module, loss: Callable[..., Any], x: Array, y: Array, name: str
+) -> Array:
+    """Targets as the loss takes them: integer labels, or floats of the model's dtype."""
     how = decision(loss)
     if how == "argmax" and y.ndim == 2 and y.shape[1] == 1:
         raise ShapeError(
@@ -101,14 +132,42 @@ def training_arrays(
         )
     if how == "argmax" and y.ndim == 1:
         check_labels(b.download(y), _outputs(model, loss, x))
-        return x, b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
+        return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
     if y.dtype.kind == "f" or isinstance(loss, ElementwiseLoss):
         y = y.astype(model.dtype, copy=False)
     y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
     _check_finite(b, f"the targets of {name}", y)
     if isinstance(loss, ElementwiseLoss):
         loss.check_targets(y)
-    return x, y
+    return y
+
+
+def training_weights(x: Array, weights: Any) -> Array:
+    """Weights of examples, checked, where the examples are and in their dtype.
+
+    Args:
+        x: (N, ...) examples as `training_arrays` gives them.
+        weights: (N,) numbers of at least 0.
+
+    Raises:
+        ShapeError: not one number for each example.
+        DataError: a weight that is negative, NaN or infinite, or nothing but zeros.
+    """
+    b = backend("cpu") if is_sparse(x) else backend_of(x)
+    weights = _moved(b, as_array(from_frame(weights, "sample_weight")), "sample_weight")
+    if weights.shape != x.shape[:1]:
+        raise ShapeError(
+            f"got sample_weight of shape {weights.shape} for {x.shape[0]} examples; expected "
+            f"{x.shape[:1]}: one number for each example"
+        )
+    weights = b.xp.ascontiguousarray(weights.astype(x.dtype, copy=False))
+    _check_finite(b, "sample_weight", weights)
+    if bool((weights < 0).any()) or not bool((weights > 0).any()):
+        raise DataError(
+            "got a sample_weight below 0, or nothing but zeros; expected numbers of at least 0: "
+            "leave out what must not count"
+        )
+    return weights
 
 
 def _moved(b: Backend, array: Array, name: str) -> Array:
@@ -126,7 +185,8 @@ def _moved(b: Backend, array: Array, name: str) -> Array:
 def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
     """The number of outputs, found by running the model on one example."""
     with model.evaluating():
-        one = model.backend.upload(x[:1]) if isinstance(x, np.ndarray) else x[:1]
+        one = x[:1].toarray() if is_sparse(x) else x[:1]
+        one = model.backend.upload(one) if isinstance(one, np.ndarray) else one
         shape = model(one).shape
     if len(shape) != 2:
         raise ShapeError(f"got outputs of shape {shape}; expected (N, C) scores for {loss}")

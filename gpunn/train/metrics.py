@@ -18,6 +18,7 @@ DECISIONS: dict[Any, str] = {
     ops.multiclass_hinge: "argmax",
     ops.binary_cross_entropy_with_logits: "sign",
     ops.perceptron: "sign",
+    ops.hinge: "sign",
     ops.binary_cross_entropy: "half",
 }
 """How the outputs that a loss is made for become classes; a loss for regression has none."""
@@ -38,7 +39,7 @@ def classes(scores: Array, loss: Callable[..., Any]) -> Array:
     if scores.ndim == 2 and scores.shape[1] == 1:
         scores = scores[:, 0]
     positive = (scores > (0.5 if how == "half" else 0)).astype("int64")
-    return 2 * positive - 1 if loss is ops.perceptron else positive
+    return 2 * positive - 1 if loss in (ops.perceptron, ops.hinge) else positive
 
 
 def _correct(scores: Array, labels: Array, hits: Array, classes: int, rows: int) -> None:

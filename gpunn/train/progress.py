@@ -13,6 +13,7 @@ from gpunn.backends import RandomStream, backend_of
 from gpunn.documents import shortened, shown
 from gpunn.errors import ModelFileError, in_range
 from gpunn.files import check_state
+from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
 from gpunn.train.resume import State, Tensors
 from gpunn.typing import Array
@@ -30,7 +31,7 @@ class Progress:
         start: steps that the trainer had taken before it.
         epochs: whole epochs that are done.
         batches: steps of the epoch that is under way.
-        total: their part of the epoch's mean loss.
+        total: the sum of the losses of their rows.
         data: what the data were; another run must have the same to go on.
     """
 
@@ -42,10 +43,14 @@ class Progress:
     data: str = ""
 
 
-def describe_data(x: Array, y: Array, batch_size: int) -> str:
+def describe_data(tables: tuple[Array, ...], batch_size: int) -> str:
     """Shapes, dtypes and a checksum of the data of a fit, and its batch size."""
     parts = [f"batch_size {batch_size}"]
-    for name, array in (("x", x), ("y", y)):
+    for name, array in zip(("x", "y", "weights"), tables, strict=False):
+        if is_sparse(array):  # by rows, as three arrays
+            checksum = zlib.crc32(array.data.tobytes(), zlib.crc32(array.indices.tobytes()))
+            parts.append(f"{name} {array.shape} {array.dtype} sparse {checksum:08x}")
+            continue
         host = backend_of(array).download(array)
         checksum = zlib.crc32(host.tobytes())
         parts.append(f"{name} {host.shape} {host.dtype} {checksum:08x}")

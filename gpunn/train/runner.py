@@ -51,8 +51,8 @@ class EagerRunner:
 
     def _one(self, number: int, rate: float) -> int:
         self.step.optimizer.lr = rate
-        x, y = self.feed.batch(number)
-        self.feed.add(self.step(x, y), len(x))
+        arrays = self.feed.batch(number)
+        self.feed.add(self.step(*arrays), arrays[0].shape[0])
         self.feed.done(number)
         return 1
 
@@ -176,11 +176,11 @@ class CapturedRunner(EagerRunner):
 
         def work(tick: Array, k: int) -> Any:
             b.launch(RATE, self._rates, tick, k, out=step.optimizer.device_lr)
-            x, y = feed.batch_at(tick, k)
+            arrays = feed.batch_at(tick, k)
             with step.optimizer.bound.traced():
-                loss = step(x, y)
+                loss = step(*arrays)
             feed.add(loss, feed.batch_size)
-            return x, y, loss
+            return *arrays, loss
 
         count = 1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1))
         b.launch(RATE, self._rates, b.zero(), 0, out=step.optimizer.device_lr)  # loads it

@@ -45,7 +45,7 @@ class Saver:
         with self.checkpoints.locked():
             yield
 
-    def start(self, come: Progress, x: Array, y: Array, batch_size: int) -> Progress:
+    def start(self, come: Progress, tables: tuple[Array, ...], batch_size: int) -> Progress:
         """Go on from the newest checkpoint, if there is one of this fit or a later one.
 
         Raises:
@@ -53,7 +53,7 @@ class Saver:
         """
         found = None
         if self.checkpoints is not None:
-            come.data = describe_data(x, y, batch_size)
+            come.data = describe_data(tables, batch_size)
             found = self.checkpoints.newest()
         saved = None if found is None else Saved.of(found[1])
         if found is None or saved is None or saved.progress.fit < come.fit:
@@ -61,7 +61,7 @@ class Saver:
                 callback.on_fit_start(self.trainer)
             return come
         over = saved.progress.fit > come.fit  # and a later one had begun
-        steps = steps_per_epoch(len(x), batch_size)
+        steps = steps_per_epoch(tables[0].shape[0], batch_size)
         if not over and saved.progress.batches >= steps:
             raise ModelFileError(
                 f"got a checkpoint after {saved.progress.batches} steps of an epoch; expected "

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpunn.autograd import Tensor, no_grad
-from gpunn.backends import backend_of
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.nn import Module, observe
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
 from gpunn.optim.scaling import LossScale
+from gpunn.train.feed import on_device
 from gpunn.typing import Array
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class EagerStep:
 
     Args:
         model: in training mode.
-        loss: `loss(outputs, targets)` with a single number.
+        loss: `loss(outputs, targets)` with a single number; it gets the weights of the examples
+            as a third argument where there are any.
         optimizer: bound to the model's parameters.
         regularizer: a penalty or constraint, or None.
         clip_norm: largest global norm of the gradients, or None.
@@ -57,12 +58,13 @@ class EagerStep:
         trained = set(optimizer.bound.tensors)
         self._others = [p for p in model.parameters() if p not in trained]
 
-    def __call__(self, x: Array, y: Array) -> Array:
+    def __call__(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Train on one batch.
 
         Args:
             x: (N, ...) examples on the model's device.
             y: their targets there.
+            weights: (N,) weights of the examples there; None for the same for all.
 
         Returns:
             The loss before the update, with the penalty, a 0-d array of the device.
@@ -74,7 +76,34 @@ class EagerStep:
         """
         flat = self.optimizer.bound
         b = flat.backend
-        loss = self.loss(self.model(x), y)
+        value = self.gradients(x, y, weights)
+        factor = self._factor()
+        if self.guard is not None:
+            factor = self.guard.factor(value, b.one(flat.dtype) if factor is None else factor)
+            value = self.guard.kept if self.guard.mode == "skip" else value
+        self.optimizer.step(factor)
+        if self.regularizer is not None:
+            self.regularizer.constrain(flat)
+        return value
+
+    def gradients(self, x: Array, y: Array, weights: Array | None = None) -> Array:
+        """Compute the gradients of one batch and change no parameter.
+
+        Args:
+            x: (N, ...) examples on the model's device.
+            y: their targets there.
+            weights: (N,) weights of the examples there; None for the same for all.
+
+        Returns:
+            The loss with the penalty, a 0-d array of the device.
+
+        Raises:
+            DivergenceError: as a whole step.
+        """
+        flat = self.optimizer.bound
+        b = flat.backend
+        given = (y,) if weights is None else (y, weights)
+        loss = self.loss(self.model(x), *given)
         if not isinstance(loss, Tensor) or loss.shape:
             raise ArgumentError(
                 f"got a loss that is {_kind(loss)}; expected one number, a 0-d tensor: end the "
@@ -88,17 +117,11 @@ class EagerStep:
         loss.backward(None if self.scale is None else self.scale.scale)
         if self.regularizer is not None:
             times = b.one(flat.dtype) if self.scale is None else self.scale.scale
-            penalty = self.regularizer.penalize(flat, times)
+            size = x.shape[0] if weights is None else b.xp.sum(weights)
+            penalty = self.regularizer.penalize(flat, times, size)
             if penalty is not None:
                 value = value + penalty
                 self._check(x, value)
-        factor = self._factor()
-        if self.guard is not None:
-            factor = self.guard.factor(value, b.one(flat.dtype) if factor is None else factor)
-            value = self.guard.kept if self.guard.mode == "skip" else value
-        self.optimizer.step(factor)
-        if self.regularizer is not None:
-            self.regularizer.constrain(flat)
         return value
 
     def _factor(self) -> Array | None:
@@ -147,12 +170,10 @@ def _fits(step: EagerStep, feed: Feed, rows: int) -> bool:
     b = flat.backend
     b.free_memory()
     try:
-        x, y = (  # a batch is a copy
-            a[:rows].copy() if backend_of(a) is b else b.upload(a[:rows]) for a in (feed.x, feed.y)
-        )
+        x, *given = (on_device(b, a[:rows].copy()) for a in feed.tables)  # a batch is a copy
         if flat.narrow is not None:  # what is streamed is narrowed on the device
             x = x.astype(flat.narrow.dtype, copy=False)
-        step.loss(step.model(x), y).backward()
+        step.loss(step.model(x), *given).backward()
     except MemoryError:
         return False
     return True

@@ -16,10 +16,10 @@ from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.evaluation import evaluate
-from gpunn.train.fit import Fit
+from gpunn.train.fit import Fit, Shuffle
 from gpunn.train.guard import MODES
 from gpunn.train.history import History
-from gpunn.train.inputs import pair, training_arrays
+from gpunn.train.inputs import pair, training_arrays, training_weights
 from gpunn.train.metrics import classes
 from gpunn.train.precision import Precision
 from gpunn.train.resume import Checkpoints
@@ -140,7 +140,8 @@ class Trainer:
         epochs: int = 10,
         batch_size: int = 128,
         validation: tuple[Any, Any] | Dataset | None = None,
-        shuffle: bool = True,
+        shuffle: Shuffle = True,
+        sample_weight: Any = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> History:
@@ -149,12 +150,16 @@ class Trainer:
         Arrays are converted to the model's dtype and moved to its device once, at the start.
 
         Args:
-            x: (N, D) numbers, an array or a frame of pandas or Polars; or a `Dataset`.
+            x: (N, D) numbers, an array, a frame of pandas or Polars, or a sparse matrix of SciPy's
+                (for networks that begin with a linear layer); or a `Dataset`.
             y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
             epochs: how often every example is seen.
             batch_size: examples of a step, at least 1; the last batch may be smaller.
             validation: arrays (x, y) or a `Dataset`, evaluated after every epoch.
-            shuffle: a new order for every epoch.
+            shuffle: a new order for every epoch; or a function of the epoch's number, counted from
+                1, and of N, that gives the row numbers in their order.
+            sample_weight: (N,) numbers of at least 0; the loss of a batch is then the mean of its
+                examples' losses by these weights.
             callbacks: called between epochs, in order.
             progress: whether to show a progress bar.
 
@@ -172,14 +177,16 @@ class Trainer:
         b, fit = self.model.backend, None
         try:
             with b.current():
-                arrays = self._inputs(x, y, "x")
+                arrays: tuple[Array, ...] = self._inputs(x, y, "x")
+                if sample_weight is not None:
+                    arrays += (training_weights(arrays[0], sample_weight),)
                 held_out = None
                 if validation is not None:
                     held_out = self._inputs(*pair(validation), "validation")
                 self.history = History(device=b.describe())
                 self.fits += 1
                 self.base_lr = self.optimizer.lr
-                fit = Fit(self, *arrays, epochs, batch_size, held_out, shuffle, callbacks)
+                fit = Fit(self, arrays, epochs, batch_size, held_out, shuffle, callbacks)
                 del arrays, held_out
                 fit.run(progress)
         finally:

@@ -19,7 +19,7 @@ NUMBERS = {
     "beta1": 0.9, "beta2": 0.99, "log_beta1": np.log(0.9), "log_beta2": np.log(0.99),
     "shrink": 0.1, "limit": 1.5, "l1": 0.1, "l2": 0.2, "weight": 0.25, "fill": -1.0,
     "width": RATE.width, "threshold": RATE.threshold, "scale": RATE.scale,
-    "seed": 7, "stream": 8, "call": 9, "step": np.int64(3),
+    "delta": 0.4, "quantile": 0.3, "seed": 7, "stream": 8, "call": 9, "step": np.int64(3),
 }  # fmt: skip
 RTOL = {"float64": 1e-12, "float32": 3e-6, "float16": 8e-3}
 SHAPE = (5, 6)
@@ -58,6 +58,11 @@ def arguments(kernel, dtype):
         counts = [np.array(n, np.int64) for n in (0, 2, 7)]
         broken, zeros = np.array(np.inf, dtype), [np.zeros((), dtype), np.ones((), dtype)]
         return [broken, special["times"], 0], [*zeros, *counts]
+    if kernel.name == "complete_mean":
+        w, g = rng.standard_normal((2, 30)).astype(dtype)
+        w[12:16] = 0  # between two parameters
+        numbers = [np.array([[0, 12], [16, 20]]), 20, special["times"], 1.3, 7.0]
+        return [w, *numbers], [g, np.array(0.7, dtype)]
     if kernel.name == "rescale":
         zero, scale = np.zeros((), dtype), np.array(8, dtype)
         return [special["norm"], 0.1, 5], [zero, scale, special["good"]]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
+from gpunn import ops
 from gpunn.autograd import OPS
 from gpunn.errors import ArgumentError, GradcheckError, GraphFreedError, UnknownNameError
 from tests import reference
@@ -165,3 +166,21 @@ def test_a_number_outside_its_range_is_refused():
         gn.ops.leaky_relu(x, slope=2.0)
     with pytest.raises(UnknownNameError, match="slope"):
         gn.ops.leaky_relu(x, alpha=0.5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "expected"),
+    [
+        (ops.huber, {"delta": 0.5}, [0.5 * (2 - 0.25), 0.125 * 0.25, 0.125]),
+        (ops.quantile_error, {"quantile": 0.9}, [0.9 * 2, 0.1 * 0.25, 0.1 * 0.5]),
+        (ops.poisson_error, {}, [np.exp(-1), np.exp(0.25), np.exp(0.5)]),
+    ],
+)
+def test_losses_with_options(loss, options, expected, device):
+    p = gn.tensor(np.array([-1.0, 0.25, 0.5]), requires_grad=True, device=device)
+    t = p.backend.upload(np.array([1.0, 0.0, 0.0]))
+    found = loss(p, t, reduction="none", **options)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-14)
+    gn.gradcheck(lambda q: loss(q, t, **options), p)
+    with pytest.raises(UnknownNameError, match="option of"):
+        loss(p, t, margin=1.0)

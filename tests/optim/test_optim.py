@@ -23,6 +23,14 @@ def sgd(momentum=0.0, nesterov=False):
     return rule
 
 
+def sgd_of_steps(momentum, nesterov=False):
+    def rule(p, g, s, t):
+        s["v"] = momentum * s.get("v", 0) - LR * g
+        return p + (momentum * s["v"] - LR * g if nesterov else s["v"])
+
+    return rule
+
+
 def adagrad(p, g, s, t):
     s["s"] = s.get("s", 0) + g**2
     return p - LR * g / (math.sqrt(s["s"]) + 1e-10)
@@ -44,13 +52,24 @@ def adam(decay=0.0):
     return rule
 
 
+def adam_hat(p, g, s, t):
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.99 * s.get("v", 0) + 0.01 * g**2
+    rate = LR * math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
+    return p - rate * s["m"] / (math.sqrt(s["v"]) + 0.5)
+
+
 RULES = {
     "sgd": (lambda p: optim.SGD(p, lr=LR), sgd()),
     "momentum": (lambda p: optim.SGD(p, lr=LR, momentum=0.9), sgd(0.9)),
     "nesterov": (lambda p: optim.SGD(p, lr=LR, momentum=0.9, nesterov=True), sgd(0.9, True)),
+    "steps": (lambda p: optim.SGD(p, LR, 0.9, lr_in_velocity=True), sgd_of_steps(0.9)),
+    "steps-nesterov": (lambda p: optim.SGD(p, LR, 0.9, True, True), sgd_of_steps(0.9, True)),
+    "steps-plain": (lambda p: optim.SGD(p, LR, 0.0, True, True), sgd_of_steps(0.0, True)),
     "adagrad": (lambda p: optim.AdaGrad(p, lr=LR), adagrad),
     "rmsprop": (lambda p: optim.RMSprop(p, lr=LR, decay=0.9), rmsprop),
     "adam": (lambda p: optim.Adam(p, lr=LR, beta2=0.99), adam()),
+    "adam-hat": (lambda p: optim.Adam(p, LR, beta2=0.99, eps=0.5, eps_hat=True), adam_hat),
     "adamw": (lambda p: optim.AdamW(p, lr=LR, beta2=0.99, weight_decay=0.1), adam(0.1)),
 }
 
@@ -315,3 +334,40 @@ def test_an_eps_that_is_zero_in_the_dtype_is_refused(name):
     w = gn.tensor(np.ones(2, np.float16), requires_grad=True)
     with pytest.raises(ArgumentError, match="train in float32"):
         optim.get_optimizer(name).bind([w])
+
+
+def batch_gradients(device, size):
+    """Parameters with gradients of a sum, completed by SummedL2(0.3); what it should give."""
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(shape) for shape in ((3, 5), (5,), (5, 2))]
+    w, bias, v = (
+        gn.nn.Parameter(gn.backend(device).upload(a), regularize=a.ndim > 1) for a in values
+    )
+    flat = optim.FlatParameters([w, bias, v])
+    (w.sum() + 2 * bias.sum() + 3 * v.sum()).backward()
+    found = optim.SummedL2(0.3).penalize(flat, flat.backend.one(np.float64), size)
+    expected = [(1 + 0.3 * values[0]) / 7, np.full(5, 2 / 7), (3 + 0.3 * values[2]) / 7]
+    penalty = 0.15 * sum(np.sum(a**2) for a in (values[0], values[2])) / 7
+    return (w, bias, v), expected, found, penalty
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_summed_l2_completes_a_mean(weights, device):
+    b = gn.backend(device)
+    size = b.full((), 7, np.float64) if weights else 7
+    parameters, expected, found, penalty = batch_gradients(device, size)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        np.testing.assert_allclose(b.download(parameter.grad), gradient, rtol=1e-14)
+    assert float(b.download(found)) == pytest.approx(penalty, rel=1e-14)
+
+
+def test_several_regularizers_add_up(device):
+    b = gn.backend(device)
+    w = gn.tensor(np.array([[3.0], [4.0]]), requires_grad=True, device=device)
+    flat = optim.FlatParameters([w])
+    flat.grad.fill(0)
+    both = optim.Regularizers(optim.L1(0.5), optim.MaxNorm(1.0), optim.L2(0.25))
+    assert float(b.download(both.penalize(flat, b.one(np.float64)))) == 0.5 * 7 + 0.25 * 25
+    np.testing.assert_array_equal(b.download(flat.grad)[:2], [2.0, 2.5])
+    both.constrain(flat)
+    np.testing.assert_allclose(w.numpy(), [[0.6], [0.8]])

@@ -1,0 +1,14 @@
+"""scikit-learn's multilayer perceptrons: the same API and the same numbers, and more."""
+
+from gpunn.errors import MissingExtraError
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("scikit-learn", "sklearn", "gpunn.sklearn") from error
+
+from gpunn.sklearn.classifier import MLPClassifier
+from gpunn.sklearn.exchange import from_sklearn, to_sklearn
+from gpunn.sklearn.regressor import MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "to_sklearn"]

@@ -1,0 +1,174 @@
+"""What the parameters of an estimator stand for in gpunn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils import compute_sample_weight
+
+from gpunn import ops
+from gpunn.errors import ArgumentError, lookup
+from gpunn.ops import Rate
+from gpunn.optim import (
+    L1,
+    L2,
+    SGD,
+    Adam,
+    MaxNorm,
+    Optimizer,
+    Regularizer,
+    Regularizers,
+    SummedL2,
+    get_optimizer,
+)
+from gpunn.sklearn.constraints import HIDDEN
+from gpunn.sklearn.losses import LOGISTIC, POISSON, SOFTMAX, SQUARED, SummedLoss
+from gpunn.typing import Array
+
+
+def _for_each_layer(found: Any, name: str, value: Any) -> list[Any]:
+    """One value for each hidden layer."""
+    count = len(found.coefs_) - 1
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
+        raise ArgumentError(
+            f"got {name}={value!r} for {count} hidden layers; expected one for each, or a single "
+            "one for all"
+        )
+    return list(value)
+
+
+def hidden_activations(found: Any) -> list[str]:
+    """The name of each hidden layer's activation.
+
+    Raises:
+        ArgumentError: another number of names than hidden layers.
+        UnknownNameError: a name that hidden layers cannot have.
+    """
+    names = _for_each_layer(found, "activation", found.activation)
+    known = dict.fromkeys(HIDDEN)
+    for name in names:
+        lookup("activation", name, known)
+    return names
+
+
+def dropout_rates(found: Any) -> tuple[float, ...]:
+    """The rate of the features, then those of the hidden layers.
+
+    Raises:
+        ArgumentError: a rate outside [0, 1), or another number of them than hidden layers.
+    """
+    rates = (found.input_dropout, *_for_each_layer(found, "dropout", found.dropout))
+    for rate in rates:
+        Rate.of(rate)
+    return rates
+
+
+def penalty(found: Any) -> Regularizer:
+    """scikit-learn's penalty, and what it does not have."""
+    more: list[Regularizer] = []
+    if found.l1:
+        more.append(L1(found.l1))
+    if found.l2:
+        more.append(L2(found.l2))
+    if found.max_norm is not None:
+        more.append(MaxNorm(found.max_norm))
+    first = SummedL2(found.alpha)
+    return Regularizers(first, *more) if more else first
+
+
+def update_rule(found: Any) -> Optimizer:
+    """A new optimizer: the one that was asked for, or the solver's."""
+    if isinstance(found.optimizer, str):
+        return get_optimizer(found.optimizer, lr=found.learning_rate_init)
+    if found.optimizer is not None:
+        chosen: Optimizer = deepcopy(found.optimizer)
+        return chosen
+    rate = found.learning_rate_init
+    if found.solver == "sgd":
+        return SGD(None, rate, found.momentum, found.nesterovs_momentum, lr_in_velocity=True)
+    return Adam(None, rate, found.beta_1, found.beta_2, found.epsilon, eps_hat=True)
+
+
+def loss_function(found: Any) -> SummedLoss:
+    """The loss, with scikit-learn's arithmetic where scikit-learn has it."""
+    if found.loss == "hinge":
+        base = ops.multiclass_hinge if one_of_many(found) else ops.hinge
+        return SummedLoss(base)
+    if found.loss == "absolute_error":
+        return SummedLoss(ops.absolute_error, mean_of_outputs=True)
+    if found.loss == "huber":
+        return SummedLoss(ops.huber, mean_of_outputs=True, delta=found.huber_delta)
+    if found.loss == "quantile":
+        return SummedLoss(ops.quantile_error, mean_of_outputs=True, quantile=found.quantile)
+    exact = {"softmax": SOFTMAX, "logistic": LOGISTIC, "exp": POISSON, "identity": SQUARED}
+    return exact[found.out_activation_]
+
+
+def one_of_many(found: Any) -> bool:
+    """Whether the outputs are scores of which the largest decides."""
+    return bool(is_classifier(found) and found._label_binarizer.y_type_ == "multiclass")
+
+
+def targets(found: Any, y: Array, dtype: Any) -> Array:
+    """The (N, K) targets as the loss takes them."""
+    if found.loss != "hinge":
+        return y.astype(dtype)
+    return y.argmax(axis=1) if one_of_many(found) else 2 * y.astype(dtype) - 1
+
+
+def example_weights(found: Any, y: Array, sample_weight: Any, incremental: bool) -> Any:
+    """Weights of examples by their class and by what was passed; None for the same for all.
+
+    Args:
+        found: the estimator.
+        y: (N, K) indicators of the classes.
+        sample_weight: (N,) or None.
+        incremental: whether these are a part of the examples only.
+
+    Raises:
+        ValueError: "balanced" of a part of the examples.
+    """
+    wanted = getattr(found, "class_weight", None)
+    if wanted is None:
+        return sample_weight
+    if incremental and wanted == "balanced":
+        raise ValueError(
+            "class_weight 'balanced' is not supported for partial_fit: pass the weights that "
+            "sklearn.utils.class_weight.compute_class_weight gives for all of the data"
+        )
+    labels: Any = y.astype(int)
+    if found._label_binarizer.y_type_ == "multiclass":
+        labels = found.classes_[y.argmax(axis=1)]
+    elif y.shape[1] == 1:
+        labels = found.classes_[labels[:, 0]]
+    by_class: Any = compute_sample_weight(wanted, labels)
+    return by_class if sample_weight is None else np.asarray(sample_weight) * by_class
+
+
+def refuse_with_lbfgs(found: Any, rates: Sequence[float]) -> None:
+    """Raise where L-BFGS cannot do what was asked for.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    asked = {
+        "dropout": any(rates),
+        "max_norm": found.max_norm is not None,
+        "optimizer": found.optimizer is not None,
+        "schedule": found.schedule is not None,
+        "callbacks": bool(found.callbacks),
+        "checkpoint": found.checkpoint is not None,
+        "precision": found.precision != "float32",
+    }
+    wrong = [name for name, holds in asked.items() if holds]
+    if wrong:
+        raise ArgumentError(
+            f'got {" and ".join(wrong)} with solver="lbfgs"; expected solver="adam" or "sgd": '
+            "L-BFGS needs the same loss at every call, and has steps of its own"
+        )

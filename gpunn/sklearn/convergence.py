@@ -1,0 +1,179 @@
+"""What scikit-learn's multilayer perceptrons do between epochs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from gpunn.sklearn.order import CumulativeShuffle
+from gpunn.sklearn.protocol import FitTask
+from gpunn.train import Callback, History
+from gpunn.typing import Array
+
+if TYPE_CHECKING:
+    from gpunn.sklearn.perceptron import Perceptron
+    from gpunn.train import Trainer
+
+SMALLEST_RATE = 1e-6  # of the schedule "adaptive"
+
+NUMBERS = ("n_iter_", "t_", "loss_", "best_loss_", "best_validation_score_")
+CURVES = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
+BEST = ("_best_coefs", "_best_intercepts")
+
+
+class HeldOut(NamedTuple):
+    """Data for early stopping.
+
+    Attributes:
+        x: (M, D) examples.
+        y: their targets as `score` takes them.
+        weights: (M,) or None.
+        targets: (M, K) as the loss takes them.
+    """
+
+    x: Array
+    y: Array
+    weights: Array | None
+    targets: Array
+
+
+class Convergence(Callback):
+    """Keeps the curves of an estimator, lowers its learning rate, and says when to stop.
+
+    Args:
+        estimator: whose fitted attributes it writes.
+        rows: examples of an epoch.
+        held_out: what decides on stopping; None for the training loss.
+        incremental: whether this is the one epoch of a `partial_fit`.
+        order: of the rows; None where they are not shuffled.
+        task: what scikit-learn's callbacks are told.
+    """
+
+    def __init__(
+        self,
+        estimator: Perceptron,
+        rows: int,
+        held_out: HeldOut | None,
+        incremental: bool,
+        order: CumulativeShuffle | None,
+        task: FitTask,
+    ) -> None:
+        self.estimator, self.rows, self.order, self.task = estimator, rows, order, task
+        self.held_out, self.incremental = held_out, incremental
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Before the first epoch."""
+        self.task.epoch_begins()
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+        """Note the numbers of the epoch; a sentence where they have stopped getting better."""
+        found = self.estimator
+        found.n_iter_ += 1
+        found.t_ += self.rows
+        found.loss_ = history["loss"][-1]
+        found.loss_curve_.append(found.loss_)
+        if found.verbose:
+            print(f"Iteration {found.n_iter_}, loss = {found.loss_:.8f}")
+        self._judge(trainer)
+        if found.solver == "sgd" and found.learning_rate == "invscaling":
+            trainer.base_lr = float(found.learning_rate_init) / (found.t_ + 1) ** found.power_t
+        asked = self.task.epoch_ends()
+        if found._no_improvement_count > found.n_iter_no_change:
+            words = self._stalled(trainer)
+            if words:
+                return words
+            found._no_improvement_count = 0
+        if asked:
+            return "a callback of scikit-learn's asked to stop"
+        if found.n_iter_ < found.max_iter and not self.incremental:
+            self.task.epoch_begins()
+        elif not self.incremental:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({found.max_iter}) reached and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return None
+
+    def _judge(self, trainer: Trainer) -> None:
+        """Count the epochs without progress, on the held-out data or on the training loss."""
+        found, held_out = self.estimator, self.held_out
+        if held_out is None:
+            flat = trainer.optimizer.bound
+            if not bool(flat.backend.xp.isfinite(flat.data).all()):  # it would stay so
+                raise NonFiniteError(found.n_iter_)
+            found._update_no_improvement_count(False, None, None, None)
+            return
+        found._show_weights()
+        if found.validation_curve and not self.incremental:
+            found.validation_loss_curve_.append(found._loss_of(held_out))
+        found._update_no_improvement_count(True, *held_out[:3])
+
+    def _stalled(self, trainer: Trainer) -> str:
+        """What to do without progress: stop with these words, or go on more slowly."""
+        found = self.estimator
+        what = "Training loss" if self.held_out is None else "Validation score"
+        words = (
+            f"{what} did not improve more than tol={found.tol:f} for {found.n_iter_no_change} "
+            "consecutive epochs."
+        )
+        slower = found.solver == "sgd" and found.learning_rate == "adaptive"
+        if slower and trainer.base_lr > SMALLEST_RATE:
+            trainer.base_lr /= 5.0
+            words, stop = f"{words} Setting learning rate to {trainer.base_lr:f}", ""
+        else:
+            words += " Learning rate too small. Stopping." if slower else " Stopping."
+            stop = words
+        if found.verbose:
+            print(words)
+        return stop
+
+    # checkpoints -----------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The fitted attributes that grow epoch by epoch, and the random state."""
+        found = vars(self.estimator)
+        numbers = {name: found[name] for name in (*NUMBERS, *CURVES) if name in found}
+        numbers["count"] = found["_no_improvement_count"]
+        arrays = {
+            f"{name}.{layer}": np.asarray(array)
+            for name in BEST
+            if self.held_out is not None
+            for layer, array in enumerate(found[name])
+        }
+        if self.order is not None:
+            more, numbers["order"] = self.order.state()
+            arrays |= more
+        return arrays, numbers
+
+    def restore(
+        self, trainer: Trainer, arrays: dict[str, np.ndarray], state: dict[str, Any]
+    ) -> None:
+        """Put them back."""
+        found = self.estimator
+        found._no_improvement_count = state["count"]
+        for name in (*NUMBERS, *CURVES):
+            if name in state:
+                setattr(found, name, state[name])
+        for name in BEST:
+            layers = [key for key in arrays if key.startswith(f"{name}.")]
+            if layers:
+                setattr(found, name, [arrays[f"{name}.{layer}"] for layer in range(len(layers))])
+        if self.order is not None:
+            self.order.restore(arrays, state["order"])
+        self.task.epoch_begins()
+
+
+class NonFiniteError(ValueError):
+    """Parameters that are not finite, in scikit-learn's words."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(
+            "Solver produced non-finite parameter weights. The input data may contain large values "
+            f"and need to be preprocessed. (It happened in epoch {epoch}: scale the data, or lower "
+            "learning_rate_init.)"
+        )

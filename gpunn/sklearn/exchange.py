@@ -1,0 +1,101 @@
+"""Fitted estimators of scikit-learn as gpunn's, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn import neural_network
+
+from gpunn.errors import ArgumentError
+from gpunn.sklearn.classifier import MLPClassifier
+from gpunn.sklearn.perceptron import HELD
+from gpunn.sklearn.regressor import MLPRegressor
+
+PAIRS = (
+    (neural_network.MLPClassifier, MLPClassifier),
+    (neural_network.MLPRegressor, MLPRegressor),
+)
+SCIKIT_LEARNS = ("identity", "logistic", "tanh", "relu")
+OURS = ("device_", "stopped_", "validation_loss_curve_", "_optimizer_state")
+
+
+def from_sklearn(model: Any, **options: Any) -> Any:
+    """scikit-learn's MLPClassifier or MLPRegressor as gpunn's, fitted if it is.
+
+    Args:
+        model: the estimator; it is not changed, and arrays are copied.
+        options: arguments that scikit-learn does not have, such as `device`.
+
+    Returns:
+        The estimator with the same parameters, attributes and predictions. `partial_fit` begins
+        with fresh moments of the optimizer.
+
+    Raises:
+        ArgumentError: another kind of estimator, or one that is gpunn's already.
+    """
+    for theirs, ours in PAIRS:
+        if type(model) is theirs:
+            return _moved(model, ours(**model.get_params(deep=False), **options), ())
+    raise ArgumentError(
+        f"got a {type(model).__module__}.{type(model).__name__}; expected scikit-learn's "
+        "MLPClassifier or MLPRegressor"
+    )
+
+
+def to_sklearn(model: Any) -> Any:
+    """Gpunn's MLPClassifier or MLPRegressor as scikit-learn's, fitted if it is.
+
+    Args:
+        model: the estimator; it is not changed, and arrays are copied.
+
+    Returns:
+        scikit-learn's estimator, with the same predictions on the CPU.
+
+    Raises:
+        ArgumentError: another kind of estimator, or one that predicts what scikit-learn's cannot:
+            with other activations, or with a loss whose outputs it has no name for.
+    """
+    for theirs, ours in PAIRS:
+        if type(model) is ours:
+            known = theirs().get_params()
+            given = {k: v for k, v in model.get_params(deep=False).items() if k in known}
+            _check(model, given)
+            return _moved(model, theirs(**given), (*OURS, *HELD))
+    raise ArgumentError(
+        f"got a {type(model).__module__}.{type(model).__name__}; expected gpunn's MLPClassifier "
+        "or MLPRegressor"
+    )
+
+
+def _check(model: Any, given: dict[str, Any]) -> None:
+    """Raise where scikit-learn would predict something else."""
+    names = model.activation
+    if isinstance(names, list | tuple) and len(set(names)) == 1:
+        names = given["activation"] = names[0]
+    if isinstance(names, list | tuple) or names not in SCIKIT_LEARNS:
+        raise ArgumentError(
+            f"got activation={names!r}; expected one of scikit-learn's for all layers, identity, "
+            "logistic, tanh or relu: export the network with gpunn.interop"
+        )
+    if model.loss == "hinge":
+        raise ArgumentError(
+            'got loss="hinge", whose outputs are no probabilities; expected "log_loss"'
+        )
+    if "loss" in given and given["loss"] not in ("squared_error", "poisson"):
+        given["loss"] = "squared_error"  # predicts the same
+
+
+def _moved(source: Any, target: Any, without: tuple[str, ...]) -> Any:
+    """`target` with copies of the fitted attributes of `source`."""
+    parameters = source.get_params(deep=False)
+    skipped = {*parameters, *without, "loss", "_optimizer"}
+    for name, value in vars(source).items():
+        if name not in skipped:
+            setattr(target, name, _copied(value))
+    return target
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copied(part) for part in value]
+    return value.copy() if hasattr(value, "copy") else value

@@ -1,0 +1,64 @@
+"""SciPy's L-BFGS over the flat parameters of a training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.optim import FlatParameters
+from gpunn.train import EagerStep
+from gpunn.typing import Array
+
+
+class FlatObjective:
+    """The loss of the whole data and its gradient, as functions of one vector on the host.
+
+    Args:
+        step: whose parameters the vector holds, weights first.
+        arrays: the examples, their targets and, if there are any, their weights.
+    """
+
+    def __init__(self, step: EagerStep, arrays: tuple[Array, ...]) -> None:
+        self.step, self.arrays = step, arrays
+        self.flat: FlatParameters = step.optimizer.bound
+        parts = [self.flat.parts[tensor] for tensor in self.flat.tensors]
+        self._places = np.concatenate([np.arange(part.start, part.stop) for part in parts])
+        self._host = np.zeros(self.flat.data.shape, self.flat.dtype)
+
+    def start(self) -> np.ndarray[Any, Any]:
+        """The parameters as they are."""
+        return self._pick(self.flat.data)
+
+    def take(self, vector: np.ndarray[Any, Any]) -> None:
+        """Set the parameters."""
+        self._host[self._places] = vector
+        self.flat.backend.write(self.flat.data, self._host)
+
+    def __call__(self, vector: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
+        """Loss and gradient with these parameters."""
+        b = self.flat.backend
+        with b.current():
+            self.take(vector)
+            loss = self.step.gradients(*self.arrays)
+            return float(b.download(loss)), self._pick(self.flat.grad)
+
+    def _pick(self, flat: Array) -> np.ndarray[Any, Any]:
+        host: np.ndarray[Any, Any] = self.flat.backend.download(flat)[self._places]
+        return host.astype(np.float64, copy=False)
+
+
+def minimize(objective: FlatObjective, **options: Any) -> Any:
+    """SciPy's result of minimising with L-BFGS-B; the parameters become the best found.
+
+    Args:
+        objective: what to minimise.
+        options: of SciPy's method.
+    """
+    import scipy.optimize
+
+    run: Any = scipy.optimize.minimize
+    with np.errstate(over="ignore"):
+        found = run(objective, objective.start(), method="L-BFGS-B", jac=True, options=options)
+    objective.take(found.x)
+    return found

@@ -1,0 +1,145 @@
+"""Losses as scikit-learn computes them: their value is a mean, their gradients are those of a sum.
+
+`optim.SummedL2` divides the gradients afterwards, where scikit-learn does. Targets are (N, K), one
+column for each output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn import ops
+from gpunn.autograd import Op, Tensor
+from gpunn.autograd.engine import Node, is_recording
+from gpunn.backends import Backend
+from gpunn.ops.loss import SCALED
+from gpunn.typing import Array
+
+Exact = Callable[[Array, Array, "Array | None"], "tuple[Any, Array]"]
+
+
+class SummedLoss:
+    """A loss whose gradients are those of the sum over the examples.
+
+    Args:
+        base: the operation, which takes `reduction="none"`.
+        exact: the value and the gradient of (outputs, targets, weights or None) on the CPU, to
+            scikit-learn's bits; None where there is nothing to agree with.
+        mean_of_outputs: whether the value is the mean over the K outputs; else their sum. The
+            gradient is that of their sum, as in scikit-learn.
+        options: of the operation.
+
+    Gradient:
+        gz = d(sum_n w_n l_n) / dz, although the value is sum_n w_n l_n / sum_n w_n.
+    """
+
+    takes_weights = True
+
+    def __init__(
+        self,
+        base: Op,
+        exact: Exact | None = None,
+        *,
+        mean_of_outputs: bool = False,
+        **options: float,
+    ) -> None:
+        self.base, self.exact, self.options = base, exact, options
+        self.mean_of_outputs = mean_of_outputs
+
+    def __call__(self, outputs: Tensor, targets: Array, weights: Array | None = None) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            outputs: (N, K) of the network's last layer, before any output activation.
+            targets: (N, K), or what `base` takes.
+            weights: (N,), or None for the same for all.
+        """
+        b, z = outputs.backend, outputs.data
+        if self.exact is not None and b.synchronous:
+            value, gz = self.exact(z, targets, weights)
+        else:
+            value, gz = self._composed(b, z, targets, weights)
+
+        def backward(gl: Array, needs: Any) -> tuple[Array]:
+            if gl is b.one(gl.dtype):
+                return (gz,)
+            return (b.launch(SCALED, gl, gz, 1.0, out=b.empty_like(gz)),)  # a loss scale is wider
+
+        if outputs.node is None or not is_recording():
+            return Tensor(value, backend=b)
+        return Tensor(value, backend=b, node=Node("summed_loss", (outputs.node,), backward))
+
+    def _composed(self, b: Backend, z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+        """The same from the losses of single examples, on any device."""
+        losses, backward = self.base.vjp(b, z, t, reduction="none", **self.options)
+        if weights is None:
+            weights = b.full((len(z),), 1, losses.dtype)
+        weights = weights.astype(losses.dtype, copy=False)
+        rows = losses if losses.ndim == 1 else losses.sum(axis=1)
+        if self.mean_of_outputs:
+            rows = rows / z.shape[1]
+        value = b.xp.asarray((rows * weights).sum() / weights.sum())
+        return value, backward(weights, (True, False))[0]
+
+
+def _average(losses: Array, weights: Array | None) -> Array:
+    """The mean over the examples for each output, as `numpy.average` adds them up."""
+    if weights is None:
+        return np.add.reduce(losses, axis=0) / len(losses)
+    return np.average(losses, weights=weights, axis=0)
+
+
+def _weighted(gz: Array, weights: Array | None) -> Array:
+    if weights is not None:
+        gz *= weights.reshape(-1, 1)
+    return gz
+
+
+def _clipped(p: Array) -> Array:
+    tiny = np.finfo(p.dtype).eps
+    clipped = np.maximum(p, tiny)
+    return np.minimum(clipped, 1 - tiny, out=clipped)
+
+
+def _softmax_log_loss(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+    from scipy.special import xlogy
+
+    p = z - np.maximum.reduce(z, axis=1, keepdims=True)
+    np.exp(p, out=p)
+    p /= np.add.reduce(p, axis=1)[:, np.newaxis]
+    value = -np.add.reduce(_average(xlogy(t, _clipped(p)), weights))
+    p -= t
+    return value, _weighted(p, weights)
+
+
+def _logistic_log_loss(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+    from scipy.special import expit, xlogy
+
+    p = expit(z)
+    q = _clipped(p)
+    value = -np.add.reduce(_average(xlogy(t, q) + xlogy(1 - t, 1 - q), weights))
+    p -= t
+    return value, _weighted(p, weights)
+
+
+def _squared_error(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+    gz = z - t
+    return 0.5 * _average(gz**2, weights).mean(), _weighted(gz, weights)
+
+
+def _poisson(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+    from scipy.special import xlogy
+
+    p = np.exp(z)
+    value = np.add.reduce(_average(xlogy(t, t / p) - t + p, weights))
+    p -= t
+    return value, _weighted(p, weights)
+
+
+SOFTMAX = SummedLoss(ops.softmax_cross_entropy, _softmax_log_loss)
+LOGISTIC = SummedLoss(ops.binary_cross_entropy_with_logits, _logistic_log_loss)
+SQUARED = SummedLoss(ops.half_squared_error, _squared_error, mean_of_outputs=True)
+POISSON = SummedLoss(ops.poisson_error, _poisson)

@@ -1,0 +1,111 @@
+"""The network of an estimator, and its weights as `coefs_` and `intercepts_`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn import ops
+from gpunn.backends import Backend, backend_of
+from gpunn.nn import Dropout, Linear, Module, Sequential
+from gpunn.typing import Array, DType
+
+Weights = list[np.ndarray]
+
+PREDICTED_ROWS = 4096  # at a time, except on the CPU
+
+OUTPUTS = {
+    "identity": lambda b, z: z,
+    "softmax": lambda b, z: ops.softmax.vjp(b, z)[0],
+    "exp": lambda b, z: b.xp.exp(z),
+    "logistic": lambda b, z: ops.ACTIVATIONS[sigmoid(b, z.dtype)].vjp(b, z)[0],
+}
+
+
+def sigmoid(b: Backend, dtype: DType) -> str:
+    """The sigmoid: where bits can agree with scikit-learn's, the one that has them."""
+    return "logistic" if b.synchronous and dtype == np.float64 else "sigmoid"
+
+
+class Network:
+    """Linear layers over arrays that scikit-learn's attributes show.
+
+    On the CPU a coefficient array and the layer's weight are one piece of memory, so what is
+    written into one is in the other. On other devices they are copies.
+
+    Args:
+        b: where.
+        dtype: that is computed in.
+        coefs: the (D, H) weight of each layer.
+        intercepts: the (H,) bias of each layer.
+        activations: a name for each hidden layer.
+        rates: of dropout, of the features and of each hidden layer; None for none.
+    """
+
+    def __init__(
+        self,
+        b: Backend,
+        dtype: DType,
+        coefs: Weights,
+        intercepts: Weights,
+        activations: Sequence[str],
+        rates: Sequence[float] | None = None,
+    ) -> None:
+        names = [sigmoid(b, dtype) if name == "logistic" else name for name in activations]
+        self.layers = [
+            Linear(w.shape[0], w.shape[1], name, init="zeros", dtype=dtype, device=b.device)
+            for w, name in zip(coefs, [*names, "identity"], strict=True)
+        ]
+        modules: list[Module] = []
+        for rate, layer in zip(rates or [0.0] * len(self.layers), self.layers, strict=True):
+            modules += [Dropout(rate), layer] if rate else [layer]
+        self.model = Sequential(*modules)
+        self.take(coefs, intercepts)
+
+    @property
+    def backend(self) -> Backend:
+        """Of the layers."""
+        return self.model.backend
+
+    def take(self, coefs: Weights, intercepts: Weights) -> None:
+        """Take the values of these arrays, where they are not the layers' own."""
+        b = self.backend
+        for layer, w, bias in zip(self.layers, coefs, intercepts, strict=True):
+            assert layer.bias is not None
+            for parameter, value in ((layer.weight, w), (layer.bias, bias)):
+                if parameter.data is not value:
+                    with b.current():
+                        b.write(parameter.data, value.astype(parameter.dtype, copy=False))
+
+    def show(self) -> tuple[Weights, Weights]:
+        """The weights and biases: the layers' own arrays on the CPU, else copies on the host."""
+        b = self.backend
+        weights = [layer.weight.data for layer in self.layers]
+        biases = [layer.bias.data for layer in self.layers if layer.bias is not None]
+        if b.synchronous:
+            return weights, biases
+        return [b.download(w) for w in weights], [b.download(bias) for bias in biases]
+
+    def outputs(self, x: Array, out_activation: str) -> Array:
+        """What the network says of (N, D) examples, after its output activation: (N, K)."""
+        z = self._run(self.model, x)
+        return activated(z, out_activation)
+
+    def hidden(self, x: Array, layer: int) -> Array:
+        """The (N, H) activations of a hidden layer."""
+        return self._run(Sequential(*self.layers[: layer + 1]), x)
+
+    def _run(self, model: Module, x: Array) -> Array:
+        # on the CPU all rows go through one product, as in scikit-learn, for the sake of its bits
+        rows = max(1, x.shape[0]) if self.backend.synchronous else PREDICTED_ROWS
+        return model.predict(x, batch_size=rows)
+
+
+def activated(z: Array, out_activation: str) -> Array:
+    """The output activation of (N, K) numbers."""
+    b = backend_of(z)
+    with b.current():
+        y: Any = OUTPUTS[out_activation](b, z)
+    return y

@@ -1,0 +1,373 @@
+"""What both estimators share: scikit-learn's contract on top of gpunn's training loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from gpunn.backends import Backend, backend, backend_of
+from gpunn.errors import ArgumentError, DeviceUnavailableError
+from gpunn.optim import SGD
+from gpunn.sklearn import choices
+from gpunn.sklearn.convergence import Convergence, HeldOut
+from gpunn.sklearn.device_input import checked, on_device, on_host, placeholder
+from gpunn.sklearn.lbfgs import FlatObjective, minimize
+from gpunn.sklearn.network import Network, Weights
+from gpunn.sklearn.order import CumulativeShuffle
+from gpunn.sklearn.protocol import CallbackSupportMixin, FitTask, with_callbacks
+from gpunn.sparse import is_sparse, sparse_rows
+from gpunn.train import EagerStep, Trainer
+from gpunn.typing import Array, DType
+
+HELD = ("_network", "_trainer")
+"""Attributes that live as long as the process: what they hold is in others too."""
+
+
+class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+    """Fits and predicts with gpunn what scikit-learn has checked and initialised.
+
+    A mixin in front of scikit-learn's own estimators: parameters, attributes, checks and words
+    are theirs; networks, losses, updates and epochs are gpunn's.
+    """
+
+    coefs_: Weights
+    intercepts_: Weights
+    validation_scores_: list[float] | None
+    validation_loss_curve_: Any  # a list, or None
+
+    # networks --------------------------------------------------------------------------------
+
+    def _new_network(self, b: Backend, dtype: DType, train: bool = False) -> Network:
+        """A network of the weights as they are."""
+        rates = choices.dropout_rates(self) if train else None
+        names = choices.hidden_activations(self)
+        return Network(b, dtype, self.coefs_, self.intercepts_, names, rates)
+
+    def _backend(self, X: Any) -> Backend:
+        """Where to train: on the device that was named, that of the examples, or the default."""
+        if self.device is None and on_device(X):
+            return backend_of(X)
+        return backend(self.device)
+
+    def _current_network(self, X: Any) -> Network:
+        """The network with the weights that the attributes show, whoever wrote them."""
+        network: Network | None = getattr(self, "_network", None)
+        moved = self.device is None and on_device(X) and network is not None
+        if moved and network is not None and network.backend is not backend_of(X):
+            network = None
+        shapes = [w.shape for w in self.coefs_]
+        if network is None or [layer.weight.shape for layer in network.layers] != shapes:
+            try:
+                b = self._backend(X)
+            except DeviceUnavailableError as error:  # fitted elsewhere, and loaded here
+                warnings.warn(f"predicting on the CPU: {error}", stacklevel=2)
+                b = backend("cpu")
+            self._network = network = self._new_network(b, self.coefs_[0].dtype)
+        else:
+            network.take(self.coefs_, self.intercepts_)
+        return network
+
+    def _show_weights(self) -> None:
+        """Let the attributes show the weights of the network."""
+        self.coefs_, self.intercepts_ = self._network.show()
+
+    # training --------------------------------------------------------------------------------
+
+    @with_callbacks
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
+        """Called by scikit-learn's `fit` and `partial_fit`."""
+        sample_weight = on_host(sample_weight)
+        self._task = FitTask(self, X, y, sample_weight, 1 if incremental else self.max_iter)
+        try:
+            fitted = super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
+            self._task.ends()
+        finally:
+            del self._task
+        return fitted
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        """scikit-learn's checks, of device arrays too."""
+        if not on_device(X):
+            checked_x, y = super()._validate_input(on_host(X), on_host(y), incremental, reset)
+            return checked_x, y
+        X = checked(X)
+        _, y = super()._validate_input(placeholder(X), on_host(y), incremental, reset)
+        return X, y
+
+    def _prepared_trainer(self, X: Any, incremental: bool) -> Trainer:
+        """The trainer of the network: the last one for `partial_fit`, else a new one."""
+        goes_on = incremental or (self.warm_start and self.keep_optimizer)
+        trainer: Trainer | None = getattr(self, "_trainer", None)
+        if goes_on and trainer is not None and self._current_network(X).model is trainer.model:
+            trainer.regularizer = choices.penalty(self)
+            return trainer
+        state = self.__dict__.pop("_optimizer_state", None)
+        self._network = network = self._new_network(self._backend(X), self.coefs_[0].dtype, True)
+        self._trainer = trainer = Trainer(
+            network.model,
+            choices.loss_function(self),
+            choices.update_rule(self),
+            regularizer=choices.penalty(self),
+            schedule=self.schedule or "constant",
+            precision=self.precision,
+            on_nonfinite="ignore",
+            checkpoint=self.checkpoint,
+            seed=self._random_state.randint(2**31) if network.model.streams() else 0,
+        )
+        if goes_on and state is not None:
+            trainer.optimizer.load_state_dict(state)
+        self.device_ = network.backend.describe()
+        self._show_weights()
+        return trainer
+
+    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, *rest: Any) -> None:
+        """Train with the solvers "sgd" and "adam"; called by scikit-learn's `fit`."""
+        incremental: bool = rest[-1]
+        if getattr(self, "_only_initialize", False):
+            return
+        held_out: HeldOut | None = getattr(self, "_given_validation", None)
+        if self.early_stopping and incremental and held_out is None:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        trainer = self._prepared_trainer(X, incremental)
+        sample_weight = choices.example_weights(self, y, sample_weight, incremental)
+        targets = choices.targets(self, y, trainer.model.dtype)
+        if not incremental:
+            self.validation_loss_curve_ = [] if self.validation_curve else None
+        if self.early_stopping and not incremental:
+            X, targets, sample_weight, held_out = self._split(X, y, targets, sample_weight)
+        order = CumulativeShuffle(self._random_state) if self.shuffle else None
+        epochs = Convergence(self, X.shape[0], held_out, incremental, order, self._task)
+        try:
+            self.n_iter_ = 0
+            trainer.fit(
+                X,
+                targets,
+                epochs=1 if incremental else self.max_iter,
+                batch_size=self._rows_of_batch(X.shape[0]),
+                shuffle=False if order is None else order,
+                sample_weight=sample_weight,
+                callbacks=[epochs, *(self.callbacks or ())],
+                progress=self.progress_bar,
+            )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        self.stopped_ = trainer.history.stopped
+        self._show_weights()
+        if held_out is not None and (self.stopped_ or not incremental):
+            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+            self._network.take(self.coefs_, self.intercepts_)
+
+    def _split(
+        self, X: Any, y: Any, targets: Any, sample_weight: Any
+    ) -> tuple[Any, Any, Any, HeldOut]:
+        """Set data aside for early stopping, by scikit-learn's own split."""
+        train, test = train_test_split(
+            np.arange(X.shape[0]),
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
+        )
+        if len(test) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        labels = y[test]
+        if is_classifier(self):
+            labels = self._label_binarizer.inverse_transform(labels)
+        weights = [None if sample_weight is None else sample_weight[part] for part in (train, test)]
+        held_out = HeldOut(X[test], labels, weights[1], targets[test])
+        return X[train], targets[train], weights[0], held_out
+
+    def _loss_of(self, held_out: HeldOut) -> float:
+        """The mean loss of held-out data, without penalties."""
+        trainer = self._trainer
+        return trainer.evaluate(held_out.x, held_out.targets)["loss"]
+
+    def _rows_of_batch(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
+                stacklevel=2,
+            )
+        return int(np.clip(self.batch_size, 1, rows))
+
+    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, *rest: Any) -> None:
+        """Train with the solver "lbfgs"; called by scikit-learn's `fit`."""
+        if getattr(self, "_only_initialize", False):
+            return
+        choices.refuse_with_lbfgs(self, choices.dropout_rates(self))
+        b = self._backend(X)
+        self._network = network = self._new_network(b, np.float64)
+        self.__dict__.pop("_trainer", None)
+        optimizer = SGD(network.model.parameters())
+        loss, penalty = choices.loss_function(self), choices.penalty(self)
+        step = EagerStep(network.model, loss, optimizer, penalty, stops=False)
+        sample_weight = choices.example_weights(self, y, sample_weight, False)
+        given = [X, choices.targets(self, y, np.float64)]
+        given += [] if sample_weight is None else [sample_weight]
+        found = minimize(
+            FlatObjective(step, tuple(_wide(b, a) for a in given)),
+            maxfun=self.max_fun,
+            maxiter=self.max_iter,
+            gtol=self.tol,
+            **({"iprint": 1} if self.verbose else {}),
+        )
+        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
+        self.loss_ = found.fun
+        self.device_ = b.describe()
+        self._show_weights()
+
+    def initialize(self, X: Any, y: Any) -> Any:
+        """Check the data and set all fitted attributes, with initial weights, and do not train.
+
+        Args:
+            X: (N, D) examples, as for `fit`.
+            y: their targets; every class must be among them.
+
+        Returns:
+            The estimator; `predict`, `partial_fit` and a `fit` with `warm_start` go on from
+            whatever is then written to `coefs_` and `intercepts_`.
+        """
+        self._only_initialize = True
+        try:
+            self._validate_params()
+            for name in ("coefs_", "_trainer", "_network", "_optimizer_state", "_optimizer"):
+                self.__dict__.pop(name, None)
+            return self._fit(X, y)
+        finally:
+            del self._only_initialize
+
+    @contextmanager
+    def _validating(self, validation: Any) -> Iterator[None]:
+        """Judge the `partial_fit` inside the block by this data."""
+        if validation is None:
+            yield
+            return
+        if not isinstance(validation, tuple) or len(validation) not in (2, 3):
+            raise ArgumentError(
+                f"got validation of type {type(validation).__name__}; expected a tuple: pass "
+                "validation=(X_test, y_test)"
+            )
+        if not self.early_stopping:
+            raise ArgumentError(
+                "got validation data with early_stopping=False; expected True, for which they are"
+            )
+        x, y, *weights = validation
+        x = x if on_device(x) else check_array(x, accept_sparse="csr")
+        y = on_host(y)
+        self._given_validation = HeldOut(x, y, weights[0] if weights else None, y)
+        try:
+            yield
+        finally:
+            del self._given_validation
+
+    # use -------------------------------------------------------------------------------------
+
+    def _checked_for_use(self, X: Any) -> Any:
+        """Examples for a fitted estimator, checked by scikit-learn."""
+        if on_device(X):
+            X = checked(X)
+            validate_data(self, placeholder(X), reset=False)
+            return X
+        return validate_data(self, on_host(X), accept_sparse=["csr", "csc"], reset=False)
+
+    def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
+        """The (N, K) outputs for examples; called by scikit-learn's `predict`."""
+        X = self._checked_for_use(X) if check_input else X
+        y = self._current_network(X).outputs(X, self.out_activation_)
+        return y.astype(np.result_type(X.dtype, y.dtype), copy=False)
+
+    def transform(self, X: Any) -> Array:
+        """The activations of the hidden layer `transform_layer`.
+
+        Args:
+            X: (N, D) examples.
+
+        Returns:
+            (N, H) numbers, where the examples are.
+
+        Raises:
+            ArgumentError: there is no such layer.
+        """
+        check_is_fitted(self)
+        X = self._checked_for_use(X)
+        count = len(self.coefs_) - 1
+        if not -count <= self.transform_layer < count:
+            raise ArgumentError(
+                f"got transform_layer={self.transform_layer} of {count} hidden layers; expected "
+                f"{-count} to {count - 1}"
+            )
+        return self._current_network(X).hidden(X, self.transform_layer % count)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns of `transform`.
+
+        Args:
+            input_features: not used.
+        """
+        check_is_fitted(self)
+        width = self.intercepts_[:-1][self.transform_layer].size
+        name = type(self).__name__.lower()
+        return np.asarray([f"{name}{unit}" for unit in range(width)], dtype=object)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The accuracy, or R2: see scikit-learn's `score`.
+
+        Args:
+            X: (N, D) examples.
+            y: their targets.
+            sample_weight: (N,) or None.
+        """
+        if on_device(X):
+            found = self._score_from(on_host(y), on_host(self.predict(X)), on_host(sample_weight))
+        else:
+            found = super().score(X, on_host(y), on_host(sample_weight))
+        return float(found)
+
+    def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The score of checked examples; called by scikit-learn's early stopping."""
+        if not on_device(X):
+            return float(super()._score(X, y, sample_weight))
+        found = on_host(self._predict(X, check_input=False))
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            return float("nan")
+        return float(self._score_from(y, found, on_host(sample_weight)))
+
+    # state -----------------------------------------------------------------------------------
+
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's, and that CuPy arrays are taken."""
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain arrays and numbers: what is on a device is on the host too."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        trainer: Trainer | None = state.get("_trainer")
+        if trainer is not None:
+            state["_optimizer_state"] = trainer.optimizer.state_dict()
+        return {name: value for name, value in state.items() if name not in HELD}
+
+
+def _wide(b: Backend, values: Any) -> Array:
+    """Numbers in float64 on a device; integers and sparse rows stay what they are."""
+    if is_sparse(values):
+        values = sparse_rows(values, np.float64)
+        return values if b.synchronous else b.upload(values.toarray())
+    values = values if on_device(values) else b.upload(np.asarray(values))
+    return values if values.dtype.kind in "iu" else values.astype(np.float64, copy=False)

@@ -1,0 +1,71 @@
+"""scikit-learn's own callbacks, where the installed version has them (1.9 and newer)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["CallbackSupportMixin", "FitTask", "with_callbacks"]
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing: this scikit-learn has no callbacks."""
+
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method as it is."""
+        return method
+
+
+class FitTask:
+    """One call of `fit`, told to scikit-learn's callbacks, epoch by epoch.
+
+    Args:
+        estimator: what is fitted.
+        X: its examples.
+        y: their targets.
+        sample_weight: their weights or None.
+        epochs: how many there may be.
+    """
+
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, epochs: int) -> None:
+        self.estimator = estimator
+        self._given = {
+            "estimator": estimator,
+            "X": X,
+            "y": y,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        self._fit: Any = None
+        self._epoch: Any = None
+        if getattr(estimator, "_skl_callbacks", None):
+            self._fit = estimator._init_callback_context(max_subtasks=epochs)
+            self._fit.call_on_fit_task_begin(**self._given)
+
+    def epoch_begins(self) -> None:
+        """Before the first step of an epoch."""
+        if self._fit is not None:
+            self._epoch = self._fit.subcontext(task_name="epoch")
+            self._epoch.call_on_fit_task_begin(**self._given, reconstruction_attributes=self._now)
+
+    def epoch_ends(self) -> bool:
+        """After its last step; whether a callback wants to stop."""
+        if self._fit is None:
+            return False
+        stop = self._epoch.call_on_fit_task_end(**self._given, reconstruction_attributes=self._now)
+        return bool(stop)
+
+    def ends(self) -> None:
+        """After the fit."""
+        if self._fit is not None:
+            self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes={})
+
+    def _now(self) -> dict[str, Any]:
+        """What a copy of the estimator needs to predict with the weights as they are."""
+        self.estimator._show_weights()
+        return {
+            name: [array.copy() for array in getattr(self.estimator, name)]
+            for name in ("coefs_", "intercepts_")
+        }

@@ -1,0 +1,192 @@
+"""The regressor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sklearn import neural_network
+from sklearn.metrics import r2_score
+
+from gpunn.optim import Optimizer, Schedule
+from gpunn.sklearn.constraints import REGRESSOR
+from gpunn.sklearn.device_input import on_host
+from gpunn.sklearn.perceptron import Perceptron
+from gpunn.train import Callback
+from gpunn.typing import DeviceLike
+
+
+class MLPRegressor(Perceptron, neural_network.MLPRegressor):
+    """scikit-learn's MLPRegressor with its numbers, and what it does not have.
+
+    With the defaults of the arguments that scikit-learn does not have, attributes and predictions
+    are scikit-learn's: in float64 on the CPU to 1e-10, with one BLAS thread to the bit.
+
+    Args:
+        loss: "squared_error" or "poisson", as scikit-learn's; "absolute_error", "huber" or
+            "quantile".
+        hidden_layer_sizes: units of each hidden layer.
+        activation: scikit-learn's "identity", "logistic", "tanh" or "relu", any other of gpunn's,
+            or one for each hidden layer.
+        solver, alpha, ..., max_fun: scikit-learn's, with its meanings and defaults; the solver
+            "lbfgs" is SciPy's L-BFGS-B, on every device.
+        quantile: of the loss "quantile", between 0 and 1.
+        huber_delta: where the squares of the loss "huber" end.
+        device: where to train and predict: "cpu", "cuda", "cuda:1", or "auto" for a GPU if one can
+            be used. None for where CuPy arrays are, else for gpunn's default device.
+        precision: on a GPU also "tf32", "float16" or "bfloat16"; see `gpunn.Trainer`.
+        dropout: probability that a hidden unit is zeroed in training; one number, or one for each
+            hidden layer.
+        input_dropout: the same for the features.
+        l1: l1 sum |W| is added to the loss, whatever the batch size.
+        l2: l2 sum W**2 is added to the loss; unlike `alpha` it does not shrink with the batch
+            size.
+        max_norm: the largest norm of the weights into a unit, None for no limit.
+        optimizer: a name or object of `gpunn.optim` in place of the solver's update; a name gets
+            `learning_rate_init`, an object has its own.
+        schedule: a name or object of `gpunn.optim.schedules`, by steps.
+        callbacks: gpunn's, called between epochs.
+        validation_curve: whether `early_stopping` also records `validation_loss_curve_`.
+        keep_optimizer: whether `warm_start` goes on with the optimizer's moments too.
+        transform_layer: the hidden layer that `transform` shows, counted from 0, or from the last
+            with -1.
+        progress_bar: whether to show one.
+        checkpoint: a folder: a fit that was killed goes on from there when it is repeated.
+
+    Attributes:
+        coefs_, intercepts_, classes_, n_iter_, loss_curve_, ...: as scikit-learn's; NumPy arrays,
+            also after a fit on a GPU.
+        validation_loss_curve_: the loss of the data that `early_stopping` sets aside, by epochs.
+        device_: where the last fit ran, in words.
+
+    Raises:
+        InvalidParameterError: a parameter outside its range, in scikit-learn's words; it is a
+            ValueError.
+        DeviceUnavailableError: the device cannot be used.
+
+    Reference:
+        scikit-learn's user guide, "Neural network models (supervised)"; scikit-learn issues 6175
+        (dropout), 9113 (class weights), 14571 (losses), 6780 (penalty and batch size).
+
+    Example:
+        >>> from sklearn.datasets import make_regression
+        >>> X, y = make_regression(n_samples=100, n_features=5, random_state=1)
+        >>> model = MLPRegressor("huber", random_state=1, tol=0.1, max_iter=2000).fit(X, y)
+        >>> model.predict(X[:2]).shape
+        (2,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **neural_network.MLPRegressor._parameter_constraints,
+        **REGRESSOR,
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        device: DeviceLike = None,
+        precision: str = "float32",
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        optimizer: str | Optimizer | None = None,
+        schedule: str | Schedule | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        validation_curve: bool = False,
+        keep_optimizer: bool = False,
+        transform_layer: int = -1,
+        progress_bar: bool = False,
+        checkpoint: str | Path | None = None,
+        quantile: float = 0.5,
+        huber_delta: float = 1.0,
+    ) -> None:
+        super().__init__(
+            loss=loss,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+        )
+        self.device = device
+        self.precision = precision
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.l1 = l1
+        self.l2 = l2
+        self.max_norm = max_norm
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.callbacks = callbacks
+        self.validation_curve = validation_curve
+        self.keep_optimizer = keep_optimizer
+        self.transform_layer = transform_layer
+        self.progress_bar = progress_bar
+        self.checkpoint = checkpoint
+        self.quantile = quantile
+        self.huber_delta = huber_delta
+
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation: Any = None
+    ) -> MLPRegressor:
+        """Train for one epoch on these examples.
+
+        Args:
+            X: (N, D) examples.
+            y: (N,) or (N, K) targets.
+            sample_weight: (N,) or None.
+            validation: (X, y) or (X, y, weights): with `early_stopping`, data that the epoch is
+                judged by. When it has not got better for `n_iter_no_change` calls, the best
+                weights are back and `stopped_` says so.
+        """
+        with self._validating(validation):
+            fitted: MLPRegressor = super().partial_fit(X, on_host(y), sample_weight)
+        return fitted
+
+    def _score_from(self, y: Any, found: Any, sample_weight: Any) -> float:
+        return float(r2_score(y, found, sample_weight=sample_weight))
