@@ -141,7 +141,10 @@ class NumpyBackend(Backend):
         plan = recording()
         if plan is None:
             return np.matmul(a, b, out=out)
-        return plan.ufunc(np.matmul, a, b, out=out)
+        if out is None:
+            return plan.ufunc(np.matmul, a, b)
+        plan.note(np.matmul, a, b, out)
+        return out
 
     def random_words(self, count: int, draw: Draw) -> Array:
         """Words of NumPy's own Philox, which runs in C."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -103,7 +104,11 @@ class Plan:
         """Note an elementwise function."""
         if out is None or options or function.nout != 1:
             return self.call(function, *args, out=out, **options)
-        self.note(function, *args, out)
+
+        def again(target: Array, *inputs: Any) -> None:
+            function(*inputs, out=target)
+
+        self.note(again, out, *args)
         return out
 
     def _pooled(self, array: Array) -> bool:
@@ -155,7 +160,10 @@ class Traced(np.ndarray):
         return plan.call(function, *args, **options)
 
     def __getattribute__(self, name: str) -> Any:
-        if name not in KNOWN and recording() is not None:
+        plan = None if name in KNOWN else recording()
+        if plan is not None and name in METHODS:
+            return partial(plan.call, getattr(np, name), self)
+        if plan is not None:
             raise Unrecordable(f".{name} of an array is asked for")
         return super().__getattribute__(name)
 
@@ -246,6 +254,10 @@ def _content(array: Traced) -> Array:
     return plain(array)
 
 
+METHODS = frozenset(
+    ("sum", "mean", "prod", "max", "min", "argmax", "argmin", "std", "var", "clip", "dot", "cumsum")
+)
+"""Methods that are noted as the functions of the same name."""
 KNOWN = frozenset(
     (  # numbers and views; what is overridden above; and what NumPy itself asks for
         *("T", "base", "data", "dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size"),

@@ -90,8 +90,9 @@ class CapturedRunner(EagerRunner):
         parts = self._parts()
         if not same_parts(parts, self._known):  # a graph repeats what it was recorded with
             self._known, self._graph, self._refused = parts, None, False
-        if self._graph is None and not self._refused and number + 1 < self.feed.whole_steps:
+        if not self._refused:
             self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
+        if self._graph is None and not self._refused and number + 1 < self.feed.whole_steps:
             yield self._one(number, rates[number])
             number += 1
             self._graph = self._record()
@@ -104,7 +105,6 @@ class CapturedRunner(EagerRunner):
             number += 1
         if self._graph is not None and self._proved:
             graph = self._graph
-            self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
             graph.seek(number)
             while number + graph.count <= self.feed.whole_steps:
                 graph.launch()

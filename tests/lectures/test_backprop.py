@@ -211,7 +211,7 @@ def test_any_loss_on_any_network(net, loss, rng):
     x = rng.standard_normal((6, 3))
     rows = loss in ("softmax_cross_entropy", "multiclass_hinge")
     t = rng.integers(0, 4, 6) if rows else rng.integers(0, 2, (6, 4))
-    t = 2 * t - 1 if loss == "perceptron" else t
+    t = 2 * t - 1 if loss in ("perceptron", "hinge") else t
     names, values = zip(*model.state_dict().items(), strict=True)
     places = {name: parameter for name, parameter in model.named_parameters()}
 
