@@ -16,6 +16,7 @@ from gpunn.backends.device import (
 )
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel, computed
+from gpunn.backends.pool import scratch_like
 from gpunn.backends.random import RandomStream, manual_seed
 from gpunn.backends.registry import as_array, backend, backend_of, diagnose, register_backend
 
@@ -40,5 +41,6 @@ __all__ = [
     "manual_seed",
     "register_backend",
     "resolve_device",
+    "scratch_like",
     "set_default_device",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.native import Call, Native, find_compiler
 from gpunn.backends.plan import Plan, Traced, TracedModule, Unrecordable, recording
 from gpunn.backends.pool import BufferPool
-from gpunn.backends.random import RANDOM_WORDS, Draw, words
+from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.errors import CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape
 
@@ -53,6 +54,15 @@ class NumpyBackend(Backend):
     def device_of(cls, array: Any) -> Device | None:
         """The CPU for a NumPy array or scalar."""
         return Device("cpu") if isinstance(array, np.ndarray | np.generic) else None
+
+    @contextmanager
+    def numpy_alone(self) -> Iterator[None]:
+        """A block without compiled kernels. What is recorded in it stays without them."""
+        native, self._native = self._native, None
+        try:
+            yield
+        finally:
+            self._native = native
 
     def describe(self) -> str:
         """The device in words."""
@@ -148,8 +158,6 @@ class NumpyBackend(Backend):
 
     def random_words(self, count: int, draw: Draw) -> Array:
         """Words of NumPy's own Philox, which runs in C."""
-        if recording() is None:
-            return words(count, draw.key, int(draw.call) + draw.ahead)
         out = self.empty((count,), np.uint64)
         _do(RANDOM_WORDS.numpy, *draw.key, draw.call, draw.ahead, out)
         return out

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.typing import Array, Shape
+from gpunn.typing import Array, DType, Shape
 
 
 class BufferPool(threading.local):
@@ -72,3 +72,16 @@ def address(memory: bytearray) -> int:
     """Where the memory starts, in bytes."""
     start: int = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
     return start
+
+
+_SCRATCH = BufferPool()
+
+
+def scratch_like(array: Array, dtype: DType | None = None) -> Array:
+    """What a NumPy body works in: an array of another's shape, with undefined content.
+
+    Args:
+        array: whose shape it has.
+        dtype: where it is not the array's.
+    """
+    return _SCRATCH.empty(array.shape, array.dtype if dtype is None else np.dtype(dtype))

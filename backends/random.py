@@ -40,14 +40,20 @@ __device__ inline unsigned long long philox4x64(
 
 def words(count: int, key: tuple[int, int], call: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """`count` 64-bit words of the stream `key` = (seed, stream), from its start at `call`."""
-    generator = np.random.Philox(
+    return _philox(key, call).random_raw(count)
+
+
+def _philox(key: tuple[int, int], call: int) -> np.random.Philox:
+    return np.random.Philox(
         key=np.array(key, np.uint64), counter=np.array((0, call, 0, 0), np.uint64)
     )
-    return generator.random_raw(count)
 
 
 def _words_body(seed: int, stream: int, call: int, ahead: int, out: Array) -> None:
-    out[...] = words(out.size, (seed, stream), int(call) + int(ahead))
+    generator = _philox((seed, stream), int(call) + int(ahead))
+    for start in range(0, out.size, 512):  # NumPy has no way to draw into an array: 4 KiB at most
+        part = out[start : start + 512]
+        part[...] = generator.random_raw(part.size)
 
 
 RANDOM_WORDS = Elementwise(

@@ -8,6 +8,7 @@ import pytest
 import gpunn as gn
 from gpunn import ops
 from gpunn.backends import RandomStream
+from gpunn.benchmarks.engine import GRAPHS
 from gpunn.ops import Dropped
 
 DEVICES = [
@@ -72,21 +73,10 @@ def test_update_of_a_million_parameters(benchmark, backend, optimizer):
     timed(benchmark, backend, rule.step)
 
 
-def test_a_chain_of_100_operations(benchmark, backend):
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graph_of_small_operations(benchmark, backend, graph):
     x = gn.tensor(np.ones(1, np.float32), requires_grad=True, device=backend.device)
-
-    def chain():
-        y = x
-        for _ in range(100):
-            y = y + 1.0
-        y.backward()
-
-    timed(benchmark, backend, chain)
-
-
-def test_a_fan_out_of_100_operations(benchmark, backend):
-    x = gn.tensor(np.ones(1, np.float32), requires_grad=True, device=backend.device)
-    timed(benchmark, backend, lambda: sum(x * 2.0 for _ in range(100)).backward())
+    timed(benchmark, backend, lambda: GRAPHS[graph][0](x))
 
 
 def test_hidden_layer_with_dropout_forward_and_backward(benchmark, backend):

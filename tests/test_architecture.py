@@ -20,6 +20,7 @@ LAYERS = [
     {"nn", "optim", "data"},
     {"train", "explain"},
     {"plot", "interop", "sklearn"},
+    {"benchmarks"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -36,12 +37,17 @@ SINGLE_IMPORTERS = {
         "gpunn/sklearn/lbfgs.py",
         "gpunn/sklearn/losses.py",
     },
-    "matplotlib": {"gpunn/plot/style.py"},
+    "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
-    "safetensors": {"gpunn/files.py"},
+    "safetensors": {"gpunn/files.py", "benchmarks/fuzz/judge.py"},
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": {
+        "benchmarks/contenders/sklearn_step.py",
+        "benchmarks/fit.py",
+        "benchmarks/sklearn_fit.py",
+    }
+    | {
         f"gpunn/sklearn/{name}.py"
         for name in (
             *("__init__", "choices", "classifier", "constraints", "convergence", "perceptron"),
@@ -50,20 +56,28 @@ SINGLE_IMPORTERS = {
     },
     "pandas": set(),
     "polars": set(),
-    "torch": set(),
+    "torch": {
+        "benchmarks/contenders/torch_step.py",
+        "benchmarks/engine.py",
+        "benchmarks/fit.py",
+    },
+    "jax": {"benchmarks/contenders/jax_step.py"},
 }
 
 
+LINKED = ("backends", "benchmarks")  # folders that stand beside the package they belong to
+
+
 def sources():
-    files = [*(ROOT / "backends").rglob("*.py"), *(ROOT / "gpunn").rglob("*.py")]
-    link = ROOT / "gpunn" / "backends"
-    return sorted(f for f in files if link not in f.parents)
+    files = [f for name in ("gpunn", *LINKED) for f in (ROOT / name).rglob("*.py")]
+    links = {ROOT / "gpunn" / name for name in LINKED}
+    return sorted(f for f in files if links.isdisjoint(f.parents))
 
 
 def part_of(path):
     relative = path.relative_to(ROOT)
-    if relative.parts[0] == "backends":
-        return "backends"
+    if relative.parts[0] in LINKED:
+        return relative.parts[0]
     return relative.parts[1].removesuffix(".py")
 
 
@@ -94,11 +108,11 @@ def test_imports_go_down_only(path):
         return
     for name, checking in imports(ast.parse(path.read_text())):
         words = name.split(".")
-        assert words[0] != "backends", "import it as gpunn.backends"
+        assert words[0] not in LINKED, f"import it as gpunn.{words[0]}"
         if words[0] != "gpunn" or checking:
             continue
         if len(words) == 1 or words[1] not in RANK:
-            assert part == "cli", f"{name}: only the command line imports the whole library"
+            assert part in ("cli", "benchmarks"), f"{name}: only who uses it imports it whole"
             continue
         same = words[1] == part
         assert same or RANK[words[1]] < RANK[part], f"{part} imports {words[1]}, which is above it"
@@ -123,7 +137,7 @@ def test_the_package_list_is_the_tree():
         for path in sources()
         if path.name == "__init__.py"
     }
-    found = {f"gpunn.{name}" if name.startswith("backends") else name for name in found}
+    found = {f"gpunn.{name}" if name.startswith(LINKED) else name for name in found}
     assert set(setup["packages"]) == found
 
 
@@ -141,12 +155,13 @@ def test_every_cuda_file_is_packaged_and_small():
         assert max(map(len, lines)) <= 100, path
 
 
-def test_backends_is_one_folder_under_two_names():
-    link = ROOT / "gpunn" / "backends"
+@pytest.mark.parametrize("name", LINKED)
+def test_one_folder_under_two_names(name):
+    link = ROOT / "gpunn" / name
     if not (ROOT / ".git").exists():
         pytest.skip("only a checkout has the link; an archive of the sources does not")
     assert link.is_symlink()
-    assert link.resolve() == ROOT / "backends"
+    assert link.resolve() == ROOT / name
 
 
 def test_import_pulls_in_nothing_heavy():

@@ -1,13 +1,181 @@
-"""The command for machines with a GPU runs: tiny sizes, on every device."""
+"""The suite and the command for machines with a GPU run, and judge what they find."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu.command import run
+import gpunn as gn
+from gpunn.benchmarks import engine, fit, footprint, goals, kernels, scaling, steps
+from gpunn.benchmarks.contenders import CONTENDERS, FLOOR
+from gpunn.benchmarks.contenders.naive import naive_step
+from gpunn.benchmarks.contenders.own import gpunn_step
+from gpunn.benchmarks.gpu import __main__ as gpu
+from gpunn.benchmarks.gpu.command import run
+from gpunn.benchmarks.level import LEVELS, threads_of
+from gpunn.benchmarks.networks import NETWORKS, Network
+from gpunn.benchmarks.settings import Settings
+from gpunn.benchmarks.timing import in_turn, summary, times_faster
+from tests.data.test_mnist import write_small
+
+ROOT = Path(__file__).parents[1]
+QUICK = Settings(quick=True)
+OWN = (FLOOR, "gpunn NumPy alone", "gpunn eager", "naive NumPy")
+
+
+@pytest.fixture
+def own_contenders(monkeypatch):
+    """Only those that every environment has."""
+    monkeypatch.setattr(steps, "CONTENDERS", {name: CONTENDERS[name] for name in OWN})
+    monkeypatch.setattr(scaling, "WHO", OWN)
+    monkeypatch.setattr(fit, "FITS", {"gpunn": fit.FITS["gpunn"]})
+
+
+@pytest.mark.parametrize("command", [("gpunn", "bench"), ("benchmarks",), ("gpunn.benchmarks",)])
+def test_every_name_of_the_command(command, tmp_path):
+    out = tmp_path / "new" / "found.json"
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--quick", "--only", "engine", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    assert set(record) == {"machine", "versions", "quick", "engine"}
+    assert record["engine"]["long chain"]["gpunn"]["us_per_node"] > 0
+    assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_unknown_level_is_refused(tmp_path):
+    command = [sys.executable, "-m", "gpunn", "bench", "--only", "speed"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "got --only speed; expected one of steps" in done.stderr
+
+
+def test_levels_are_functions_of_their_module(own_contenders, tmp_path, monkeypatch):
+    monkeypatch.setattr(footprint, "MODULES", {"numpy": "numpy", "gpunn": "gpunn"})
+    write_small(tmp_path)
+    modules = (steps, engine, kernels, scaling, fit, footprint)
+    assert [m.__name__.rpartition(".")[2] for m in modules] == list(LEVELS)
+    settings = Settings(("steps/tiny",), quick=True, data_dir=str(tmp_path))
+    for module, level in zip(modules, LEVELS, strict=True):
+        found = getattr(module, level)(settings)
+        assert json.loads(json.dumps(found)), level
+        assert "skipped" not in found, level
+
+
+def test_a_row_of_the_steps_is_complete(own_contenders, capsys):
+    rows = steps.steps(Settings(("steps/tiny",), quick=True))
+    assert set(rows) == {"tiny, sgd", "tiny, adam"}
+    for row in rows.values():
+        assert set(row["contenders"]) == set(OWN)
+        assert row["contenders"][FLOOR]["to_floor"] == 1
+        assert row["contenders"]["gpunn eager"]["to_floor"] > 1
+    assert "naive NumPy" in capsys.readouterr().out
+
+
+def test_who_cannot_run_says_why(monkeypatch):
+    found = {"broken": CONTENDERS[FLOOR]._replace(make=lambda network, rule: 1 / 0)}
+    found["absent"] = CONTENDERS[FLOOR]._replace(package="no_such_package")
+    monkeypatch.setattr(steps, "CONTENDERS", {FLOOR: CONTENDERS[FLOOR], **found})
+    row = steps.measure(NETWORKS["tiny"], "sgd", QUICK)
+    assert set(row["contenders"]) == {FLOOR}
+    assert row["skipped"]["absent"] == "no_such_package is not installed"
+    assert "ZeroDivisionError" in row["skipped"]["broken"]
+    assert CONTENDERS["scikit-learn"].why_not(NETWORKS["dropout-paper"])
+
+
+@pytest.mark.parametrize("rounds_s", [0.001, 2.0, 30.0])
+def test_rows_that_take_long_have_fewer_rounds(rounds_s, monkeypatch):
+    monkeypatch.setattr(steps, "seconds", lambda work, repeats, wait: rounds_s)
+    rounds = steps._rounds({"one": lambda: None}, Settings(rounds=20))
+    assert rounds == {0.001: steps.MOST_ROUNDS, 2.0: 20, 30.0: steps.FEWEST_ROUNDS}[rounds_s]
+
+
+def test_a_fit_without_data_is_skipped_aloud(tmp_path):
+    assert "--data-dir" in fit.fit(QUICK)["skipped"]
+    assert "without MNIST" in fit.fit(Settings(data_dir=str(tmp_path)))["skipped"]
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error"])
+def test_the_hand_written_step_learns(rule, activation, loss):
+    step = naive_step(Network("small", (8, 16, 4), 8, 0.1, activation, loss), rule)
+    first = step()
+    for _ in range(300):
+        last = step()
+    assert last < 0.8 * first
+
+
+@pytest.mark.parametrize("name", ["tiny", "lecture"])
+def test_captured_and_eager_steps_are_one_step(name):
+    losses = [gpunn_step(NETWORKS[name], "adam", captured=flag) for flag in (True, False)]
+    for _ in range(4):
+        assert float(losses[0]()) == float(losses[1]())
+
+
+def test_all_are_timed_in_turn():
+    order = []
+    works = {name: lambda name=name: order.append(name) for name in "abc"}
+    times = in_turn(works, rounds=3, share_s=0.0)
+    assert "".join(order) == "abc" * 4  # one for the number of repeats
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_ratios_are_paired():
+    times = {"floor": [1.0, 10.0, 2.0], "ours": [2.0, 20.0, 6.0]}
+    assert times_faster(times, "floor", "ours") == 2.0
+    found = summary(times, "floor", yardstick="ours")
+    assert found["ours"]["to_floor"] == 2.0
+    assert found["ours"]["us"] == 6e6
+    assert found["ours"]["quartiles_us"] == [4e6, 13e6]
+    assert found["floor"]["times_faster"] == 2.0
+
+
+def test_goals_are_judged_from_the_right_side():
+    times = {"PyTorch": [3.0], goals.COMPILED: [1.2], "matrix products": [1.0], "JAX jit": [1.0]}
+    found = goals.judged({"mnist-mid, sgd": {"seconds": times}})
+    by_number = {goal["number"]: goal for goal in found}
+    assert (by_number[1]["got"], by_number[1]["met"]) == (2.5, True)  # at least 1.5 times faster
+    assert (by_number[2]["got"], by_number[2]["met"]) == (1.2, False)  # at most 1.1 of the floor
+    assert (by_number[3]["got"], by_number[3]["met"]) == (1.0 / 1.2, False)  # JAX was faster
+    assert "Goals: 1 of 3 met" in goals.table(found)
+    assert goals.judged({}) == []
+
+
+def test_goals_are_about_contenders_and_networks_that_exist():
+    for goal in goals.goals():
+        assert {goal.above, goal.below} <= set(CONTENDERS)
+        assert goal.network in NETWORKS
+    assert len(goals.goals()) == 2 * (7 * 2 + 5 * 2 + 7 * 3 - 1)
+
+
+def test_numpy_alone_is_a_scope(monkeypatch):
+    b = gn.backend("cpu")
+    monkeypatch.setattr(b, "_native", "compiled kernels")
+    with b.numpy_alone():
+        assert b._native is None
+    assert b._native == "compiled kernels"
+
+
+def test_threads_are_decided_for_every_library():
+    code = (
+        "from threadpoolctl import threadpool_info; import numpy;"
+        "print({p['num_threads'] for p in threadpool_info()})"
+    )
+    pytest.importorskip("threadpoolctl")
+    for count in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=threads_of(count)
+        )
+        assert done.stdout.strip() == f"{{{count}}}", done.stderr
 
 
 @pytest.mark.parametrize("part", ["parity", "capture", "kernels", "steps", "epoch"])

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from benchmarks.fuzz.damage import KINDS
-from benchmarks.fuzz.honest import honest_files, place
-from benchmarks.fuzz.judge import Judge
+from gpunn.benchmarks.fuzz.damage import KINDS
+from gpunn.benchmarks.fuzz.honest import honest_files, place
+from gpunn.benchmarks.fuzz.judge import Judge
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,6 @@ union Slot { void* p; double d; long long i; unsigned long long u; };
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
-template <class V, class U> static inline void atomicAdd(V* p, U v) { *p += (V)v; }
 static inline int min(int a, int b) { return b < a ? b : a; }
 static inline int max(int a, int b) { return a < b ? b : a; }
 static inline float min(float a, float b) { return fminf(a, b); }

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
 from gpunn.backends.native.compiler import Compiler
-from gpunn.backends.native.text import Argument, elementwise_text, row_text
+from gpunn.backends.native.text import Argument, elementwise_text, own_text, row_text
 from gpunn.typing import Array, Shape
 
 SLOW = re.compile(r"\b(exp|log|tanh|erf|erfc|pow|sin|cos|log1p|sinh|cosh|philox4x64)f?\(")
@@ -149,8 +149,8 @@ class Native:
 
 @cache
 def _has_rows(kernel: RowKernel) -> bool:
-    """Whether all that a kernel's file is about are rows, not tiles of columns."""
-    return "this_row" in (text := kernel.cuda_file.read_text("utf-8")) and "Tile" not in text
+    """Whether a kernel goes by rows."""
+    return "this_row(" in own_text(kernel)
 
 
 def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Shape | None:

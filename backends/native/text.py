@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
 
 HERE = Path(__file__).parent
+KERNEL = re.compile(r'^(?=extern "C")', re.MULTILINE)
 LANES = 16  # of a sum: as many at a time are added up side by side
 
 
@@ -60,12 +62,18 @@ def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], neste
     )
 
 
+def own_text(kernel: RowKernel) -> str:
+    """The part of its file that is a kernel's; others there may go by columns."""
+    kernels = KERNEL.split(kernel.cuda_file.read_text(encoding="utf-8"))
+    return next(text for text in kernels if f" {kernel.name}(" in text)
+
+
 def row_text(kernel: RowKernel) -> str:
     """The complete text of `run(const Slot*)` for float32: the arguments, a ticket, the rows."""
     headers = [(HERE / name).read_text(encoding="utf-8") for name in ("host.h", "row.h")]
     return (
         f"{headers[0]}\ntypedef float T; typedef float S;\n{headers[1]}\n"
-        f"{kernel.cuda_file.read_text(encoding='utf-8')}\n"
+        f"{own_text(kernel)}\n"
         f'extern "C" void run(const Slot* a_) {{ each_(&{kernel.name}, a_); }}\n'
     )
 

@@ -23,16 +23,17 @@ import tracemalloc
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from benchmarks.fuzz.damage import KINDS
-from benchmarks.fuzz.honest import honest_files
-from benchmarks.fuzz.judge import Judge, Verdict
+from gpunn.benchmarks.fuzz.damage import KINDS
+from gpunn.benchmarks.fuzz.honest import honest_files
+from gpunn.benchmarks.fuzz.judge import Judge, Verdict
 
 LARGE = 2**18
 ADDRESSES = 2**30  # bytes that the process may map beyond what it has when it begins
 
 
-def one(seed: int, files: list, judge: Judge, folder: Path) -> tuple[str, list[Verdict]]:
+def one(seed: int, files: list[Any], judge: Judge, folder: Path) -> tuple[str, list[Verdict]]:
     """Make the file of a seed and read it."""
     rng = random.Random(seed)
     name = list(KINDS)[seed % len(KINDS)]

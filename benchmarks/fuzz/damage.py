@@ -16,14 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz.honest import NAME, Honest, join, place
+from gpunn.benchmarks.fuzz.honest import NAME, Honest, join, place
 
 Damage = Callable[[random.Random, Honest, list[Honest], Path], None]
 KINDS: dict[str, Damage] = {}
 SIZES = (2**31, 2**32, 2**53, 2**63, 2**64, 10**9, 10**30)
 NUMBERS = (0, 1, -1, 2, 3, 4, 255, *SIZES, 0.5, -0.0, 1e308)
 OTHERS = (True, False, None, "", "3", "relu", "float32", "float64", "Linear", "Sequential", "Sum")
-ODD = ("..", "/etc/passwd", "\x00", "\ud800", "a" * 3000, [], {}, [[]], {"same": 0}, {"same": -1})
+ODD: tuple[Any, ...] = (
+    *("..", "/etc/passwd", "\x00", "\ud800", "a" * 3000),
+    *([], {}, [[]], {"same": 0}, {"same": -1}),
+)
 FLOATS = (float("nan"), float("inf"), -float("inf"))
 DTYPE_BYTES = {"F16": 2, "F32": 4, "F64": 8, "I16": 2, "I32": 4, "I64": 8, "BF16": 2, "U32": 4}
 ARGUMENTS = (  # that constructors take and files do not have, or have as something else
@@ -173,7 +176,7 @@ def damaged_text(rng: random.Random, text: str) -> str:
     if choice == 0:
         return text[:at] + text[at + rng.choice((1, 2, 10)) :]
     if choice == 1:
-        return text[:at] + rng.choice([*'"\\[]{},0', "NaN", "1e999"]) + text[at:]
+        return text[:at] + str(rng.choice([*'"\\[]{},0', "NaN", "1e999"])) + text[at:]
     if choice == 2 and names:
         name = rng.choice(names)
         return text[: name.start()] + name.group() + "1, " + text[name.start() :]

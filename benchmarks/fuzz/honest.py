@@ -7,6 +7,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +31,13 @@ class Honest:
     kind: str
     content: bytes
 
-    def parts(self) -> tuple[dict, bytes]:
+    def parts(self) -> tuple[dict[str, Any], bytes]:
         """The header as a value, and the bytes of the arrays."""
         size = int.from_bytes(self.content[:8], "little")
         return json.loads(self.content[8 : 8 + size]), self.content[8 + size :]
 
 
-def join(header: dict | str, data: bytes) -> bytes:
+def join(header: dict[str, Any] | str, data: bytes) -> bytes:
     """A file of a header and the bytes behind it."""
     text = (header if isinstance(header, str) else json.dumps(header)).encode(
         "utf-8", "surrogatepass"

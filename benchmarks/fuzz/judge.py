@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import safe_open
 
 import gpunn as gn
-from benchmarks.fuzz.damage import TRAP
-from benchmarks.fuzz.honest import NAME, row, trainer
+from gpunn.benchmarks.fuzz.damage import TRAP
+from gpunn.benchmarks.fuzz.honest import NAME, row, trainer
 from gpunn.documents import CHECKPOINT, MODEL, Limits
 from gpunn.errors import GpunnError
 from gpunn.interop import load_torch, to_torch_state_dict

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 import traceback
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gpunn as gn
-from benchmarks.gpu.command import run
-from benchmarks.gpu.kernels import kernels
-from benchmarks.gpu.parity import capture, parity, sanitizer
-from benchmarks.gpu.steps import epoch, steps
+from gpunn.benchmarks.gpu.command import run
+from gpunn.benchmarks.gpu.parity import capture, parity, sanitizer
+from gpunn.benchmarks.gpu.steps import epoch, steps
+from gpunn.benchmarks.kernels import bandwidths
+from gpunn.benchmarks.machine import versions
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def run_tests(device: str, quick: bool) -> dict[str, Any]:
@@ -43,21 +42,10 @@ PARTS = {
     "parity": parity,
     "capture": capture,
     "epoch": epoch,
-    "kernels": kernels,
+    "kernels": bandwidths,
     "steps": steps,
     "sanitizer": sanitizer,
 }
-
-
-def versions() -> dict[str, str]:
-    """What was installed."""
-    found = {"python": platform.python_version(), "gpunn": gn.__version__}
-    for name in ("numpy", "cupy", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas", "torch", "jax"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def main() -> None:

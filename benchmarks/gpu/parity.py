@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 import gpunn as gn
-from benchmarks.gpu.command import run
 from gpunn import nn, ops, optim
 from gpunn.backends.base import PRECISIONS
 from gpunn.backends.random import Draw
+from gpunn.benchmarks.gpu.command import run
 
 STEPS, BATCH = 20, 32
 
@@ -47,7 +47,7 @@ def parity(device: str, quick: bool) -> dict[str, Any]:
             b = net.backend
             parts = [slice(i, i + BATCH) for i in range(0, len(x), BATCH)]
             losses.append([float(b.download(step(b.upload(x[p]), b.upload(y[p])))) for p in parts])
-        gap = float(np.max(np.abs(np.subtract(*losses)) / np.abs(losses[0])))
+        gap = float(np.max(np.abs(np.subtract(losses[0], losses[1])) / np.abs(losses[0])))
         found[dtype] = {"largest_relative_difference": gap, "bound": bound, "holds": gap <= bound}
     draw = Draw((7, 2**63 + 1), 5)
     words = [(b := gn.backend(p)).download(b.random_words(10_000, draw)) for p in ("cpu", device)]

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
-import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import gpunn as gn
-from benchmarks.gpu.contenders import contenders
-from benchmarks.step_floor import NETWORKS, Network
-from gpunn import nn, optim
+from gpunn import nn
 from gpunn.backends import Backend
-from gpunn.backends.base import precision_dtype
+from gpunn.benchmarks.contenders.jax_step import jax_step
+from gpunn.benchmarks.contenders.own import gpunn_step, matrix_products
+from gpunn.benchmarks.contenders.torch_step import torch_step
+from gpunn.benchmarks.networks import NETWORKS, Network
+from gpunn.benchmarks.timing import in_turn
 
 WIDE = Network("wide", (4096, 4096, 4096, 4096, 10), 8192)
 CASES = (  # network, rule, dtype, whether compiled contenders run too (a minute each)
-    (NETWORKS[0], "adam", "float32", True),
-    (NETWORKS[0], "sgd", "float32", False),
-    (NETWORKS[1], "adam", "float32", False),
-    (NETWORKS[2], "adam", "float32", False),
-    (NETWORKS[3], "adam", "float32", True),
+    (NETWORKS["mnist-small"], "adam", "float32", True),
+    (NETWORKS["mnist-small"], "sgd", "float32", False),
+    (NETWORKS["mnist-mid"], "adam", "float32", False),
+    (NETWORKS["mnist-mid + dropout"], "adam", "float32", False),
+    (NETWORKS["dropout-paper"], "adam", "float32", True),
     (WIDE, "adam", "bfloat16", False),
 )
 GOALS = {  # network -> (slower, faster, at least so many times)
@@ -41,22 +42,26 @@ def steps(device: str, quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     b = gn.backend(device)
     for network, rule, dtype, compiled in CASES[:2] if quick else CASES:
-        makers = {
-            "gpunn_eager": lambda c=(network, rule, dtype): gpunn_step(*c, device, False),
-            "matrix_products": lambda c=(network, dtype): products(*c, device),
+        makers: dict[str, Any] = {
+            "gpunn_eager": lambda c=(network, rule, device, dtype): gpunn_step(*c, captured=False),
+            "matrix_products": lambda c=(network, device, dtype): matrix_products(*c),
         }
         if b.captures:
-            makers["gpunn_captured"] = lambda c=(network, rule, dtype): gpunn_step(*c, device, True)
+            makers["gpunn_captured"] = lambda c=(network, rule, device, dtype): gpunn_step(*c)
         makers |= dict(contenders(network, rule, device, dtype, compiled and not quick))
         work, failed = {}, {}
         for name, make in makers.items():
             try:
                 work[name] = make()
-                work[name]()
+                for _ in range(4):  # compiled, recorded, warm
+                    _wait(b, work[name]())
             except Exception:
                 work.pop(name, None)
                 failed[name] = traceback.format_exc(limit=3)
-        numbers: dict[str, Any] = dict(in_turn(b, work, quick))
+        times = in_turn(work, 3 if quick else 12, wait=lambda result: _wait(b, result))
+        numbers: dict[str, Any] = {
+            f"{name}_us": 1e6 * statistics.median(values) for name, values in times.items()
+        }
         numbers["failed"] = failed
         numbers["goals"] = [_goal(numbers, *goal) for goal in GOALS.get(network.name, ())]
         found[f"{network.name}, {rule}, {dtype}"] = numbers
@@ -70,85 +75,21 @@ def _goal(numbers: dict[str, Any], slower: str, faster: str, times: float) -> di
     return {"goal": f"{slower} / {faster} >= {times:.2f}", "got": ratio, "met": ratio >= times}
 
 
-def gpunn_step(
-    network: Network, rule: str, dtype: str, device: str, captured: bool
-) -> Callable[[], Any]:
-    """A step of gpunn on one batch that lies on the device."""
-    gn.manual_seed(0)
-    layers: list[nn.Module] = []
-    with gn.device(device):
-        for d, h in zip(network.sizes[:-2], network.sizes[1:-1], strict=True):
-            layers.append(nn.Linear(d, h, activation="relu"))
-            layers += [nn.Dropout(network.rate)] if network.rate else []
-        model = nn.Sequential(*layers, nn.Linear(*network.sizes[-2:]))
-    b = model.backend
-    options = {"momentum": 0.9} if rule == "sgd" else {}
-    optimizer = optim.get_optimizer(rule, lr=0.01, **options)
-    optimizer.bind(model.parameters())
-    inner = gn.train.EagerStep(model, gn.ops.softmax_cross_entropy, optimizer)
-    step = gn.train.CapturedStep(inner) if captured else inner
-    x, y = _batch(b, network)
-    x = x.astype(precision_dtype(dtype), copy=False)
-
-    narrowed = optimizer.bound.narrowed(precision_dtype(dtype))
-    narrowed.__enter__()  # and never left: the step keeps it alive
-    return lambda scope=narrowed: step(x, y)
+def contenders(network: Network, rule: str, device: str, dtype: str, compiled: bool) -> Any:
+    """(name, function that makes the step) of every framework that is installed."""
+    if importlib.util.find_spec("torch"):
+        yield "torch_eager", lambda: torch_step(network, rule, device, dtype)
+        if compiled:
+            for name, mode in (("torch_compile", "default"), ("torch_graphs", "reduce-overhead")):
+                yield name, lambda m=mode: torch_step(network, rule, device, dtype, m)
+    if importlib.util.find_spec("jax") and device != "cpu":
+        yield "jax_jit", lambda: jax_step(network, rule, dtype)
 
 
-def _batch(b: Backend, network: Network) -> tuple[Any, Any]:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((network.batch, network.sizes[0]), dtype=np.float32)
-    return b.upload(x), b.upload(rng.integers(0, network.sizes[-1], network.batch))
-
-
-def products(network: Network, dtype: str, device: str) -> Callable[[], Any]:
-    """The step's matrix products alone, through the backend, as one graph where it can."""
-    rng, b = np.random.default_rng(0), gn.backend(device)
-    kind = precision_dtype(dtype)
-    pairs = []
-    for k, (d, h) in enumerate(zip(network.sizes[:-1], network.sizes[1:], strict=True)):
-        x, w, gz = (
-            b.upload(rng.standard_normal(shape, dtype=np.float32)).astype(kind, copy=False)
-            for shape in ((network.batch, d), (d, h), (network.batch, h))
-        )
-        gw = b.empty(w.shape, np.float32)
-        pairs += [(x, w, b.empty_like(gz)), (x.T, gz, gw)]
-        if k:
-            pairs.append((gz, w.T, b.empty_like(x)))
-
-    def work() -> Any:
-        for left, right, out in pairs:
-            b.matmul(left, right, out=out)
-        return pairs  # which the graph keeps alive
-
-    if not b.captures:
-        return work
-    with b.own_stream():
-        work()
-        graph = b.record(work)
-
-    def run() -> None:
-        with b.own_stream():
-            graph.launch()
-
-    return run
-
-
-def in_turn(b: Backend, work: dict[str, Callable[[], Any]], quick: bool) -> dict[str, float]:
-    """Median microseconds of each piece of work, all timed in turn in every round."""
-    repeats = 3 if quick else 50
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for round_number in range(3 if quick else 12):
-        for name, step in work.items():
-            b.synchronize()
-            start = time.perf_counter()
-            for _ in range(repeats):
-                result = step()
-            getattr(result, "block_until_ready", b.synchronize)()  # JAX launches from its threads
-            b.synchronize()
-            if round_number:  # the first compiles and warms up
-                times[name].append(1e6 * (time.perf_counter() - start) / repeats)
-    return {f"{name}_us": statistics.median(values) for name, values in times.items()}
+def _wait(b: Backend, result: Any) -> None:
+    """Wait for the device; JAX launches from its threads."""
+    getattr(result, "block_until_ready", b.synchronize)()
+    b.synchronize()
 
 
 def epoch(device: str, quick: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line: gpunn train | predict | doctor."""
+"""The command line: gpunn train | predict | doctor | bench."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import typer
 
 import gpunn
 from gpunn.backends.base import PRECISIONS
+from gpunn.benchmarks.command import bench
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES
 
@@ -194,6 +195,9 @@ def doctor() -> None:
     from gpunn.cli.doctor import run
 
     run()
+
+
+app.command()(bench)
 
 
 def _version(wanted: bool) -> None:

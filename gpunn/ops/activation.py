@@ -15,7 +15,7 @@ import numpy as np
 
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise
+from gpunn.backends import Backend, Elementwise, scratch_like
 from gpunn.errors import lookup
 from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
 from gpunn.ops.option import Option, chosen
@@ -119,7 +119,7 @@ def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[...
         *options, words, width, threshold, scale, z, d = rest
         np.add(z, bias, out=z)
         if saves_x:
-            y = np.empty_like(z)
+            y = scratch_like(z)
             body(z, *options, y)
         else:
             y = z
@@ -133,7 +133,7 @@ def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[...
 def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
     def fused(gy: Array, saved: Array, *rest: Any) -> None:
         *options, words, width, threshold, scale, gx = rest
-        factors = np.empty_like(gx)
+        factors = scratch_like(gx)
         keep_factors(words, width, threshold, scale, factors)
         grad_body(gy, saved, *options, gx)
         np.multiply(gx, factors, out=gx)

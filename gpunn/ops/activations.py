@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed
+from gpunn.backends import Backend, RowKernel, computed, scratch_like
 from gpunn.ops.activation import ACTIVATIONS, Activation
 from gpunn.ops.option import Option
 from gpunn.typing import Array
@@ -67,7 +67,8 @@ def _exact_logistic(x: Array, y: Array) -> None:
 
 def _logistic_grad(gy: Array, y: Array, gx: Array) -> None:
     np.multiply(gy, y, out=gx)
-    np.multiply(gx, 1 - y, out=gx)
+    rest = np.subtract(1, y, out=scratch_like(y))
+    np.multiply(gx, rest, out=gx)
 
 
 logistic = Activation(
@@ -172,7 +173,7 @@ leaky_relu = Activation(
         gx = gy where y > 0, else slope * gy (also at 0).
     """,
     options={"slope": Option(0.1, 0.0, 1.0)},
-    numpy=lambda x, slope, y: np.maximum(x, x * slope, out=y),
+    numpy=lambda x, slope, y: np.maximum(x, np.multiply(x, slope, out=scratch_like(x)), out=y),
     cuda="y = x < T(0) ? T(slope * x) : x;",
     grad_numpy=_leaky_relu_grad,
     grad_cuda="gx = y > T(0) ? gy : T(slope * gy);",
@@ -181,7 +182,7 @@ leaky_relu = Activation(
 
 
 def _elu(x: Array, alpha: float, y: Array) -> None:
-    below = np.minimum(x, _zero_row(x))
+    below = np.minimum(x, _zero_row(x), out=scratch_like(x))
     np.expm1(below, out=below)
     np.multiply(below, alpha, out=below)
     np.maximum(x, _zero_row(x), out=y)
@@ -192,7 +193,8 @@ def _elu_grad(gy: Array, y: Array, alpha: float, gx: Array) -> None:
     np.minimum(y, _zero_row(y), out=gx)
     np.add(gx, alpha, out=gx)
     if alpha != 1:
-        np.add(gx, (y > 0) * (1 - alpha), out=gx)
+        above = np.greater(y, 0, out=scratch_like(y))
+        np.add(gx, np.multiply(above, 1 - alpha, out=above), out=gx)
     np.multiply(gx, gy, out=gx)
 
 
@@ -224,7 +226,7 @@ _INV_SQRT_2PI = 0.3989422804014327
 def _normal_cdf(x: Array) -> Array:
     from scipy.special import ndtr  # NumPy has no error function
 
-    return ndtr(x)
+    return ndtr(x, out=scratch_like(x))
 
 
 def _gelu_grad(gy: Array, x: Array, gx: Array) -> None:
@@ -259,13 +261,13 @@ gelu = Activation(
 
 
 def _gelu_sigmoid(x: Array, y: Array) -> None:
-    gate = np.multiply(x, 1.702)
+    gate = np.multiply(x, 1.702, out=scratch_like(x))
     _logistic(gate, gate)
     np.multiply(x, gate, out=y)
 
 
 def _gelu_sigmoid_grad(gy: Array, x: Array, gx: Array) -> None:
-    gate = np.multiply(x, 1.702)
+    gate = np.multiply(x, 1.702, out=scratch_like(x))
     _logistic(gate, gate)
     np.subtract(1, gate, out=gx)
     np.multiply(gx, x, out=gx)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise
+from gpunn.backends import Backend, Elementwise, scratch_like
 from gpunn.backends.random import Draw
 from gpunn.errors import ArgumentError
 from gpunn.typing import Array
@@ -79,7 +79,9 @@ def keep_factors(words: Array, width: int, threshold: int, scale: float, out: Ar
     if width == 1 and out.size % 8 == 0:  # a table of bytes: no pass over single bits
         table = _factors_of_bytes(int(threshold), float(scale), out.dtype)
         numbers = words.view(np.uint8)[: out.size // 8]
-        np.take(table, numbers, axis=0, out=out.reshape(-1, 8), mode="clip")
+        index = scratch_like(numbers, np.intp)  # NumPy would make one at every call
+        np.copyto(index, numbers)
+        np.take(table, index, axis=0, out=out.reshape(-1, 8), mode="clip")
         return
     if width == 1:
         numbers = np.unpackbits(words.view(np.uint8), count=out.size, bitorder="little")

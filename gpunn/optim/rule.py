@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends import Elementwise
+from gpunn.backends import Elementwise, scratch_like
 from gpunn.typing import Array
 
 RULES: dict[str, Rule] = {}
@@ -59,7 +59,9 @@ class Rule:
             *arrays, taken = rest
             times = float(factor)
             if times != 0:
-                numpy(g if times == 1 else g * times, lr, int(taken) + 1, *arrays)
+                if times != 1:
+                    g = np.multiply(g, factor, out=scratch_like(g))
+                numpy(g, lr, int(taken) + 1, *arrays)
 
         def narrow_body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
             *arrays, narrow, taken = rest

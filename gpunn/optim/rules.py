@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd import Tensor
+from gpunn.backends import scratch_like
 from gpunn.errors import ArgumentError, in_range, lookup
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
 from gpunn.optim.rule import Rule
@@ -26,10 +27,14 @@ def _sgd(
 ) -> None:
     np.multiply(v, momentum, out=v)
     np.add(v, g, out=v)
+    scratch = scratch_like(v)
     if ahead:
-        p -= lr * (g + momentum * v)
+        np.multiply(v, momentum, out=scratch)
+        np.add(scratch, g, out=scratch)
+        np.multiply(scratch, lr, out=scratch)
     else:
-        p -= lr * v
+        np.multiply(v, lr, out=scratch)
+    np.subtract(p, scratch, out=p)
 
 
 def _sgd_step(
@@ -80,7 +85,7 @@ class SGD(Optimizer):
     plain_rule = Rule(
         "sgd_plain",
         "->",
-        numpy=lambda g, lr, step, p: np.subtract(p, lr * g, out=p),
+        numpy=lambda g, lr, step, p: np.subtract(p, np.multiply(g, lr, out=scratch_like(g)), out=p),
         cuda="p = p - lr * g;",
     )
 
@@ -119,7 +124,7 @@ def _step_by_root(g: Array, lr: Array, eps: float, p: Array, s: Array, scratch: 
 
 
 def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -> None:
-    scratch = g * g
+    scratch = np.multiply(g, g, out=scratch_like(g))
     np.add(s, scratch, out=s)
     _step_by_root(g, lr, eps, p, s, scratch)
 
@@ -156,7 +161,7 @@ class AdaGrad(Optimizer):
 def _rmsprop(
     g: Array, lr: Array, step: Array, decay: float, eps: float, p: Array, s: Array
 ) -> None:
-    scratch = g * g
+    scratch = np.multiply(g, g, out=scratch_like(g))
     np.multiply(scratch, 1 - decay, out=scratch)
     np.multiply(s, decay, out=s)
     np.add(s, scratch, out=s)
@@ -219,7 +224,7 @@ def _adam(
     correction1, correction2 = -expm1(steps * log_beta1), -expm1(steps * log_beta2)
     if shrink:
         np.multiply(p, 1 - rate * shrink, out=p)
-    scratch = g * (1 - beta1)
+    scratch = np.multiply(g, 1 - beta1, out=scratch_like(g))
     np.multiply(m, beta1, out=m)
     np.add(m, scratch, out=m)
     np.multiply(g, g, out=scratch)

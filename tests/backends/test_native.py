@@ -16,6 +16,7 @@ from gpunn.backends.native.kernels import ROW_COLUMNS
 from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.ops import softmax_cross_entropy
 from tests.ops.test_kernels import KINDS, arguments
+from tests.rowcases import ARGUMENTS, Draw
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,19 @@ def test_what_is_not_float32_and_contiguous_stays_with_numpy(native):
     assert native.elementwise(kernel, (x.T,), (np.empty((6, 4), np.float32),)) is None
     assert native.elementwise(kernel, (x.astype(float),), (np.empty((4, 6)),)) is None
     assert native.elementwise(kernel, (x[0],), (np.empty_like(x),)) is not None  # a row, repeated
+
+
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+def test_every_kernel_of_narrow_rows(name, native):
+    kernel, arguments = KERNELS[name], (*ARGUMENTS[name](Draw("float32", 37, 10)), 10, 37)
+    found = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
+    call = native.rows(kernel, found[0])
+    assert (call is None) == kernel.by_columns
+    if call is not None:
+        call.run(call.slots)
+        kernel.numpy(*found[1])
+    for ours, numpy in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, numpy, rtol=3e-5, atol=3e-5)
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "multiclass_hinge"])

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from benchmarks.fuzz_readers import CHECKS, check, whole_files
+from gpunn.benchmarks.fuzz_readers import CHECKS, check, whole_files
 from gpunn.data import (
     csvfile,
     load_csv,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from benchmarks import chaos
 from gpunn import nn
+from gpunn.benchmarks import chaos
 from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, OutputError
 from gpunn.files import unpack
 from gpunn.train import Callback, CSVLog, EarlyStopping

@@ -11,14 +11,17 @@ import numpy as np
 import gpunn as gn
 from gpunn import ops, optim
 from gpunn.backends import Backend
+from gpunn.backends.native import find_compiler
+from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.backends.random import Draw
+from gpunn.benchmarks.settings import Settings
 
 REPEATS = 20
 GOAL_PERCENT = 85.0
 
 
 class Bandwidth:
-    """Measures work as graphs of many launches, so that the host's time does not count.
+    """Measures work as graphs of many launches, where the host's time would count.
 
     Args:
         b: the backend.
@@ -26,7 +29,7 @@ class Bandwidth:
     """
 
     def __init__(self, b: Backend, quick: bool) -> None:
-        self.backend, self.repeats = b, 2 if quick else REPEATS
+        self.backend, self.repeats = b, 2 if quick else 4 if b.synchronous else REPEATS
         self.rounds = 3 if quick else 7
         self.found: dict[str, Any] = {}
 
@@ -39,7 +42,7 @@ class Bandwidth:
 
         with b.own_stream():
             work()
-            run = b.record(several).launch if b.captures else several
+            run = b.record(several).launch if b.captures and not b.synchronous else several
             run()
             times_ms = [b.time_ms(run) / self.repeats for _ in range(self.rounds)]
         speed = size_bytes / statistics.median(times_ms) / 1e6
@@ -49,10 +52,21 @@ class Bandwidth:
         return speed
 
 
-def kernels(device: str, quick: bool) -> dict[str, Any]:
-    """Elementwise kernels, updates and row kernels on arrays of 256 MiB."""
+def kernels(settings: Settings) -> dict[str, Any]:
+    """On the CPU, on arrays of 16 MiB, which no core's cache holds; NumPy alone, and compiled."""
+    b = gn.backend("cpu")
+    assert isinstance(b, NumpyBackend)
+    with b.numpy_alone():
+        found = {"NumPy alone": bandwidths("cpu", settings.quick, rows=4096)}
+    if find_compiler().command:
+        found["compiled"] = bandwidths("cpu", settings.quick, rows=4096)
+    return found
+
+
+def bandwidths(device: str, quick: bool, rows: int = 65_536) -> dict[str, Any]:
+    """Elementwise kernels, updates and row kernels on arrays of `rows` times 4 KiB."""
     b = gn.backend(device)
-    rows, width = (64, 1024) if quick else (65_536, 1024)
+    rows, width = (64 if quick else rows), 1024
     rng = np.random.default_rng(0)
     x = b.upload(rng.standard_normal((rows, width), dtype=np.float32))
     gy, out, other = b.full(x.shape, 1, np.float32), b.empty_like(x), b.empty_like(x)

@@ -1,0 +1,1 @@
+"""The benchmark suite, importable as `gpunn.benchmarks`: `gpunn bench`."""

@@ -1,0 +1,8 @@
+"""The suite, from a checkout: `python -m benchmarks`."""
+
+import typer
+
+from gpunn.benchmarks.command import bench
+
+if __name__ == "__main__":
+    typer.run(bench)

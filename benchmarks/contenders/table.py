@@ -1,0 +1,73 @@
+"""Who is measured on the CPU, in the order of the tables."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gpunn.backends import backend
+from gpunn.backends.native import find_compiler
+from gpunn.backends.numpy_backend import NumpyBackend
+from gpunn.benchmarks.contenders.jax_step import jax_step
+from gpunn.benchmarks.contenders.naive import naive_step
+from gpunn.benchmarks.contenders.own import gpunn_step, matrix_products
+from gpunn.benchmarks.contenders.sklearn_step import sklearn_step
+from gpunn.benchmarks.contenders.torch_step import torch_step
+from gpunn.benchmarks.networks import Network
+from gpunn.benchmarks.timing import Work
+
+FLOOR = "matrix products"
+
+
+class Contender(NamedTuple):
+    """Somebody's training step.
+
+    Attributes:
+        make: (network, rule) -> the step.
+        package: that it needs; "" for none but gpunn.
+        compiled: whether it needs a C++ compiler.
+        drops: whether it knows dropout.
+    """
+
+    make: Callable[[Network, str], Work]
+    package: str = ""
+    compiled: bool = False
+    drops: bool = True
+
+    def why_not(self, network: Network) -> str:
+        """Why it does not run here; empty when it does."""
+        if self.package and not importlib.util.find_spec(self.package):
+            return f"{self.package} is not installed"
+        if self.compiled and not find_compiler().command:
+            return find_compiler().why
+        if network.rate and not self.drops:
+            return "it has no dropout"
+        return ""
+
+
+def _numpy_alone(network: Network, rule: str) -> Work:
+    """A captured step whose kernels are NumPy's: what was recorded stays so."""
+    b = backend("cpu")
+    assert isinstance(b, NumpyBackend)
+    with b.numpy_alone():
+        step = gpunn_step(network, rule)
+        step()  # eager
+        step()  # recorded
+    return step
+
+
+CONTENDERS = {
+    FLOOR: Contender(lambda network, rule: matrix_products(network)),
+    "gpunn compiled": Contender(gpunn_step, compiled=True),
+    "gpunn NumPy alone": Contender(_numpy_alone),
+    "gpunn eager": Contender(lambda network, rule: gpunn_step(network, rule, captured=False)),
+    "naive NumPy": Contender(naive_step),
+    "PyTorch": Contender(torch_step, "torch"),
+    "PyTorch fused": Contender(lambda n, rule: torch_step(n, rule, fused=True), "torch"),
+    "torch.compile": Contender(
+        lambda n, rule: torch_step(n, rule, mode="default"), "torch", compiled=True
+    ),
+    "JAX jit": Contender(jax_step, "jax"),
+    "scikit-learn": Contender(sklearn_step, "sklearn", drops=False),
+}

@@ -1,0 +1,72 @@
+"""PyTorch's training step: eager, compiled, or with CUDA graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunn.benchmarks.networks import LR, MOMENTUM, Network
+from gpunn.benchmarks.timing import Work
+
+
+def torch_model(network: Network, place: Any = "cpu") -> Any:
+    """The network with PyTorch's layers."""
+    import torch
+
+    layers: list[Any] = []
+    for d, h in network.hidden:
+        activation = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[network.activation]
+        layers += [torch.nn.Linear(d, h), activation()]
+        layers += [torch.nn.Dropout(network.rate)] if network.rate else []
+    return torch.nn.Sequential(*layers, torch.nn.Linear(*network.layers[-1])).to(place)
+
+
+def torch_step(
+    network: Network,
+    rule: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+    mode: str = "",
+    fused: bool | None = None,
+) -> Work:
+    """PyTorch's step.
+
+    Args:
+        network: the network.
+        rule: "sgd" or "adam".
+        device: PyTorch's.
+        dtype: "float32", or "bfloat16" for autocast.
+        mode: one of torch.compile's, or empty for eager.
+        fused: as the optimizers take it; None for their default.
+    """
+    import torch
+
+    place = torch.device(device)
+    model = torch_model(network, place)
+    if rule == "adam":
+        on_gpu = place.type == "cuda"
+        optimizer: Any = torch.optim.Adam(
+            model.parameters(), lr=LR, fused=on_gpu or fused, capturable=on_gpu
+        )
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM, fused=fused)
+    x, y = (torch.from_numpy(a).to(place) for a in network.examples())
+    functional = torch.nn.functional
+    criterion: Any = functional.cross_entropy if network.classifies else functional.mse_loss
+
+    def forward_backward() -> Any:
+        with torch.autocast(place.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = criterion(model(x), y)
+        loss.backward()
+        return loss
+
+    work = torch.compile(forward_backward, mode=mode) if mode else forward_backward
+    update = torch.compile(optimizer.step, mode=mode) if mode else optimizer.step
+
+    def step() -> None:
+        if mode:
+            torch.compiler.cudagraph_mark_step_begin()
+        work()
+        update()
+        optimizer.zero_grad(set_to_none=not mode)
+
+    return step

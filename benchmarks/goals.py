@@ -1,0 +1,90 @@
+"""What the figures have to reach, as data, and whether they did."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gpunn.benchmarks.networks import NETWORKS, RULES
+from gpunn.benchmarks.timing import times_faster
+
+ALONE, COMPILED = "gpunn NumPy alone", "gpunn compiled"
+TIMES_FASTER = {  # than PyTorch eager with its default optimizers: NumPy alone, compiled
+    "tiny": (5.0, 12.0),
+    "lecture": (2.1, 2.3),
+    "mnist-small": (2.8, 4.0),
+    "mnist-mid": (1.25, 1.5),
+    "mnist-mid + dropout": (1.7, 2.3),
+    "dropout-paper": (1.15, 1.35),
+    "wide": (0.95, 1.0),
+}
+TO_FLOOR = {  # SGD and Adam: NumPy alone, compiled
+    "mnist-small": ((1.65, 2.0), (1.3, 1.45)),
+    "mnist-mid": ((1.3, 1.5), (1.1, 1.2)),
+    "mnist-mid + dropout": ((1.35, 1.6), (1.15, 1.25)),
+    "dropout-paper": ((1.22, 1.35), (1.08, 1.15)),
+    "wide": ((1.2, 1.2), (1.1, 1.1)),
+}
+
+
+class Goal(NamedTuple):
+    """A bound on a paired ratio of two contenders' times, on one thread.
+
+    Attributes:
+        number: of the group: 1 beside PyTorch, 2 beside the floor, 3 beside the others.
+        network: its name.
+        rule: of the update.
+        above: whose time is above the line of the ratio.
+        below: whose time is below it.
+        need: the bound.
+        at_most: whether the ratio must not exceed it; else it must reach it.
+    """
+
+    number: int
+    network: str
+    rule: str
+    above: str
+    below: str
+    need: float
+    at_most: bool = False
+
+
+def goals() -> list[Goal]:
+    """All of them."""
+    found = []
+    for name in NETWORKS:
+        for k, rule in enumerate(RULES):
+            for ours, need in zip((ALONE, COMPILED), TIMES_FASTER[name], strict=True):
+                found.append(Goal(1, name, rule, "PyTorch", ours, need))
+            for ours, pair in zip((ALONE, COMPILED), TO_FLOOR.get(name, ()), strict=False):
+                found.append(Goal(2, name, rule, ours, "matrix products", pair[k], True))
+            found.append(Goal(3, name, rule, "scikit-learn", ALONE, 1.0))
+            found.append(Goal(3, name, rule, "JAX jit", COMPILED, 1.0))
+            if name != "wide":
+                found.append(Goal(3, name, rule, "PyTorch fused", COMPILED, 1.0))
+    return found
+
+
+def judged(rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every goal whose contenders ran: what was got, what is needed, whether it is met."""
+    found = []
+    for goal in goals():
+        times = rows.get(f"{goal.network}, {goal.rule}", {}).get("seconds", {})
+        if goal.above in times and goal.below in times:
+            got = times_faster(times, goal.below, goal.above)
+            met = got <= goal.need if goal.at_most else got >= goal.need
+            found.append(goal._asdict() | {"got": got, "met": met})
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The goals as text, those that were missed marked."""
+    missed = sum(not goal["met"] for goal in found)
+    lines = [f"\nGoals: {len(found) - missed} of {len(found)} met, on one BLAS thread"]
+    for goal in found:
+        what = f"{goal['above']} / {goal['below']}"
+        sign = "<=" if goal["at_most"] else ">="
+        lines.append(
+            f"{'met   ' if goal['met'] else 'MISSED'} {goal['number']} {goal['network']:20}"
+            f"{goal['rule']:5}{what:36}{goal['got']:7.2f} {sign} {goal['need']:.2f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""One level of the suite, in an interpreter whose threads were decided before NumPy was loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gpunn.benchmarks.settings import Settings
+
+LEVELS = {
+    "steps": "one and two threads: whole training steps, beside their matrix products alone",
+    "engine": "microseconds for each node of a graph, forward and backward",
+    "kernels": "GB/s of elementwise and row kernels, beside a copy",
+    "scaling": "step time against width and depth",
+    "fit": "seconds to 97.5 % on MNIST",
+    "footprint": "import time and installed size",
+}
+"""Every level: a function of its own name in a module of its own name."""
+
+
+def measure(level: str, settings: Settings) -> Any:
+    """What a level found, or why it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.json"
+        arguments = [level, json.dumps(asdict(settings)), str(path)]
+        command = [sys.executable, "-m", __name__, *arguments]
+        done = subprocess.run(command, env=os.environ | threads_of(settings.threads), check=False)
+        if done.returncode:
+            return {"failed": f"exit status {done.returncode}"}
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def threads_of(count: int) -> dict[str, str]:
+    """The environment in which BLAS, PyTorch and XLA take so many threads."""
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
+    eigen = "true" if count > 1 else "false"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={eigen}"
+    return dict.fromkeys(names, str(count)) | {"XLA_FLAGS": flags.strip()}
+
+
+def main() -> None:
+    """Measure the level that the command line names, and write what was found."""
+    level, settings, path = sys.argv[1:]
+    work: Callable[[Settings], Any] = getattr(import_module(f"gpunn.benchmarks.{level}"), level)
+    found = work(Settings.of(json.loads(settings)))
+    Path(path).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What a figure depends on: the machine, and what is installed on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gpunn as gn
+from gpunn.backends.native import find_compiler
+
+PACKAGES = (
+    *("numpy", "scipy", "torch", "jax", "scikit-learn", "cupy", "cupy-cuda12x", "cupy-cuda13x"),
+    "nvidia-cublas",
+)
+
+
+def versions() -> dict[str, str]:
+    """What is installed."""
+    found = {"python": platform.python_version(), "gpunn": gn.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and the kernels that BLAS chose for it."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "blas": _blas(),
+        "compiler": find_compiler().why,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # neighbours
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _blas() -> str:
+    """NumPy's BLAS and what it takes the processor for, as far as can be told."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown: threadpoolctl is not installed"
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return ", ".join(
+        f"{p['internal_api']} {p['version']} for {p.get('architecture', '?')}" for p in pools
+    )

@@ -1,0 +1,76 @@
+"""The record as a picture. Colours are Okabe and Ito's, which the colour-blind tell apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gpunn.errors import MissingExtraError
+
+COLOURS = {
+    "matrix products": "#000000",
+    "gpunn compiled": "#0072B2",
+    "gpunn NumPy alone": "#56B4E9",
+    "gpunn eager": "#999999",
+    "naive NumPy": "#F0E442",
+    "PyTorch": "#D55E00",
+    "PyTorch fused": "#E69F00",
+    "torch.compile": "#CC79A7",
+    "JAX jit": "#009E73",
+    "scikit-learn": "#6A4C93",
+}
+MARKS = dict(zip(COLOURS, ("|", "o", "s", "D", "v", "^", "<", ">", "P", "X"), strict=True))
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Draw the steps on one thread, and how cost grows.
+
+    Args:
+        record: what `gpunn bench` writes.
+        path: the file; its ending chooses the format.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot", "the picture of a benchmark") from error
+    rows = record.get("steps", {}).get("1", {})
+    rows = {} if "failed" in rows else rows
+    scaling = record.get("scaling", {})
+    scaling = {} if "failed" in scaling else scaling
+    figure = Figure(figsize=(13, 0.34 * max(14, len(rows)) + 1.2), layout="constrained")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(3, 2))
+    left, right = parts
+    _rows(left.subplots(), rows)
+    for axis, (what, series) in zip(right.subplots(2, 1).flat, scaling.items(), strict=False):
+        _curve(axis, what, series)
+    figure.savefig(path, dpi=110)
+
+
+def _rows(axis: Any, rows: dict[str, Any]) -> None:
+    """Every row's contenders by their ratio to the matrix products alone."""
+    for k, row in enumerate(rows.values()):
+        for name, numbers in row["contenders"].items():
+            marks = {"color": COLOURS[name], "marker": MARKS[name], "linestyle": ""}
+            axis.plot(numbers["to_floor"], -k, label=None if k else name, markersize=7, **marks)
+    axis.set_yticks([-k for k in range(len(rows))], list(rows))
+    axis.set_xscale("log")
+    axis.set_xlabel("time / time of the matrix products alone (one thread; left is better)")
+    axis.grid(alpha=0.3, which="both")
+    axis.spines[["top", "right"]].set_visible(False)
+    if rows:
+        axis.legend(frameon=False, fontsize="small", loc="lower right")
+
+
+def _curve(axis: Any, what: str, series: dict[str, Any]) -> None:
+    """Step time against width or depth."""
+    for name, numbers in series["contenders"].items():
+        label = f"{name}, slope {numbers['slope']:.2f}"
+        marks = {"color": COLOURS[name], "marker": MARKS[name], "label": label}
+        axis.loglog(series["sizes"], numbers["us"], **marks)
+    axis.set(xlabel=what, ylabel="step (us)")
+    axis.grid(alpha=0.3, which="both")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize="small")
