@@ -148,6 +148,11 @@ class NumpyBackend(Backend):
             return out
         if out is None and a.ndim == 2 and b.ndim == 2:
             out = self.empty((a.shape[0], b.shape[1]), a.dtype)
+        if self._native is not None and out is not None and a.ndim == b.ndim == 2:
+            call = self._native.product(a, b, out)
+            if call is not None:
+                _call(call, (a, b, out))
+                return out
         plan = recording()
         if plan is None:
             return np.matmul(a, b, out=out)
@@ -180,6 +185,8 @@ class NumpyBackend(Backend):
                 f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
                 "one without copies to the host: pass capture=False"
             ) from error
+        if self._native is not None:
+            plan.join(self._native.chain)
         return plan
 
     def traced(self, array: Array) -> Array:
@@ -227,6 +234,6 @@ def _call(call: Call, args: tuple[Any, ...]) -> None:
     """Make a compiled call, or note it with the arrays that it needs."""
     plan = recording()
     if plan is None:
-        call.run(call.slots)
+        call.run(*call.args)
     else:
         plan.note_call(call, args)

@@ -8,11 +8,12 @@ array, or does to it what cannot be noted, ends the recording with an error.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,13 @@ def recording() -> Plan | None:
     return getattr(_open, "plan", None)
 
 
+class Noted(NamedTuple):
+    """A function and what it is called with."""
+
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
 class Plan:
     """Calls in order, on arrays that stay where they are.
 
@@ -44,13 +52,26 @@ class Plan:
         self.pool = BufferPool()
         self.kept: Any = None
         self._held: list[Any] = []
-        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._calls: list[Call | Noted] = []
 
     def launch(self) -> None:
         """Do the recorded work."""
         with np.errstate(all="ignore"):
-            for work, args in self._calls:
-                work(*args)
+            for call in self._calls:
+                call.run(*call.args)
+
+    def join(self, chain: Callable[[Sequence[Call]], Call | None]) -> None:
+        """Make one call of compiled calls that follow each other.
+
+        Args:
+            chain: that makes one of several, or None where it cannot.
+        """
+        joined: list[Call | Noted] = []
+        for compiled, group in groupby(self._calls, lambda call: isinstance(call, Call)):
+            calls: list[Any] = list(group)
+            whole = chain(calls) if compiled and len(calls) > 1 else None
+            joined += calls if whole is None else [whole]
+        self._calls = joined
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -73,12 +94,12 @@ class Plan:
 
     def note(self, work: Callable[..., Any], *args: Any) -> None:
         """Add a call."""
-        self._calls.append((work, tuple(self._plain(a) for a in args)))
+        self._calls.append(Noted(work, tuple(self._plain(a) for a in args)))
 
     def note_call(self, call: Call, args: tuple[Any, ...]) -> None:
         """Add a compiled call, which knows addresses; buffers of the pool stay anyway."""
         self._held += [a for a in args if isinstance(a, np.ndarray) and not self._pooled(a)]
-        self._calls.append((call.run, (call.slots,)))
+        self._calls.append(call)
 
     def call(
         self, function: Callable[..., Any], *args: Any, out: Any = None, **options: Any

@@ -29,6 +29,7 @@ SINGLE_IMPORTERS = {
     "ctypes": {
         "backends/cupy_backend.py",
         "backends/cublaslt.py",
+        "backends/native/blas.py",
         "backends/native/compiler.py",
     },
     "scipy": {

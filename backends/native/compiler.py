@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FLAGS = (
     "-std=c++17",
@@ -26,6 +27,7 @@ FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=off",  # a * b + c rounds twice, as in NumPy
 )
+VECTOR_MATH = ("-DVECTOR_MATH", "-lmvec", "-lm")
 SWITCH = "GPUNN_COMPILED"
 
 
@@ -41,13 +43,22 @@ class Compiler:
     command: tuple[str, ...]
     why: str
 
+    @functools.cached_property
+    def vector_math(self) -> bool:
+        """Whether a loop can compute several exponentials at a time: GCC and GNU's libmvec."""
+        name = _version(self.command).partition(" ")[0]
+        gnu, _, release = _libc().partition(" ")
+        numbers = tuple(int(n) for n in release.split(".")[:2] if n.isdigit())
+        known = gnu == "glibc" and numbers >= (2, 35)  # from then on with all of host.h
+        return known and platform.machine() == "x86_64" and name.startswith(("g++", "c++"))
+
     def build(self, text: str, name: str) -> Callable[[bytes], None]:
         """The function `run` of a text, compiled unless it was before.
 
         Raises:
             OSError: the compiler refused it, or the library cannot be written or loaded.
         """
-        parts = (text, *self.command, *FLAGS, _version(self.command), _processor())
+        parts = (text, *self.command, *self._flags(), _version(self.command), processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         library = folder() / f"{name}-{key}.so"
         if not library.exists():
@@ -56,13 +67,16 @@ class Compiler:
         run.argtypes, run.restype = [ctypes.c_char_p], None
         return run
 
+    def _flags(self) -> tuple[str, ...]:
+        return FLAGS + (VECTOR_MATH if self.vector_math else ())
+
     def _compile(self, text: str, library: Path) -> None:
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as place:
             source, made = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
             source.write_text(text, encoding="utf-8")
             done = subprocess.run(
-                (*self.command, *FLAGS, str(source), "-o", str(made)),
+                (*self.command, str(source), *self._flags(), "-o", str(made)),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -89,6 +103,12 @@ def find_compiler() -> Compiler:
     return Compiler((), 'no C++ compiler: install g++, or pip install "gpunn[compiled]"')
 
 
+def address(value: Callable[[bytes], None] | bytes) -> int:
+    """Of a compiled function, or of the content of bytes."""
+    found: Any = ctypes.cast(value, ctypes.c_void_p).value  # type: ignore[arg-type]
+    return int(found)
+
+
 def folder() -> Path:
     """Where compiled kernels are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -101,8 +121,16 @@ def _version(command: Sequence[str]) -> str:
     return done.stdout.partition("\n")[0]
 
 
+def _libc() -> str:
+    """The C library and its version; "" where it does not say."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, ValueError, OSError):
+        return ""
+
+
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
     """What decides which instructions may be used."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

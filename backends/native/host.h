@@ -20,6 +20,14 @@ static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 static inline float rsqrt(float a) { return 1.0f / sqrtf(a); }
 
+// With GNU's vector mathematics a loop computes as many of these at a time as there are lanes.
+#ifdef VECTOR_MATH
+#define VECTOR_FUNCTION(name) \
+  extern "C" __attribute__((simd("notinbranch"))) float name(float) noexcept;
+VECTOR_FUNCTION(expf) VECTOR_FUNCTION(expm1f) VECTOR_FUNCTION(logf) VECTOR_FUNCTION(log1pf)
+VECTOR_FUNCTION(tanhf) VECTOR_FUNCTION(erff) VECTOR_FUNCTION(erfcf)
+#endif
+
 // A kernel's parameter out of a slot.
 template <class A> struct From {
   static A slot(const Slot& s) { return (A)s.i; }
@@ -33,3 +41,16 @@ template <> struct From<double> {
 template <> struct From<float> {
   static float slot(const Slot& s) { return (float)s.d; }
 };
+
+// Calls a kernel of rows or columns for one block after another; how many there are follows its
+// parameters.
+static thread_local int block_;
+template <class... A, size_t... I>
+static inline void each_of_(void (*kernel)(A...), const Slot* a, std::index_sequence<I...>) {
+  const int blocks = (int)a[sizeof...(A)].i;
+  for (block_ = 0; block_ < blocks; ++block_) kernel(From<A>::slot(a[I])...);
+}
+template <class... A>
+static inline void each_(void (*kernel)(A...), const Slot* a) {
+  each_of_(kernel, a, std::index_sequence_for<A...>{});
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from struct import Struct
@@ -13,23 +14,38 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
-from gpunn.backends.native.compiler import Compiler
-from gpunn.backends.native.text import Argument, elementwise_text, own_text, row_text
+from gpunn.backends.native.blas import blas_threads
+from gpunn.backends.native.compiler import Compiler, address, processor
+from gpunn.backends.native.text import (
+    Argument,
+    chain_text,
+    elementwise_text,
+    own_text,
+    product_text,
+    row_text,
+)
 from gpunn.typing import Array, Shape
 
-SLOW = re.compile(r"\b(exp|log|tanh|erf|erfc|pow|sin|cos|log1p|sinh|cosh|philox4x64)f?\(")
-"""Functions of which NumPy computes several at a time, and a plain loop one after another."""
+SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("
+"""Functions that a loop computes one after another, where NumPy computes several at a time."""
+VECTORS = r"|\b(?:exp|expm1|log|log1p|tanh|erf|erfc)\("
+"""The same, unless the compiler has vector mathematics."""
 ROW_COLUMNS = 64  # of a row kernel at most: so few exponentials that NumPy's calls cost more
+SERIAL_PRODUCT = 1 << 23
+"""Multiplications of a matrix product, about 70 us, from which on BLAS gains by several threads."""
+PRODUCT = Struct("=10q")
+TILE_COLUMNS = 16  # PACK in column.h
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
 
 logger = logging.getLogger("gpunn")
 
 
 class Call(NamedTuple):
-    """A compiled function and the bytes that it is called with."""
+    """A compiled function and its argument, the bytes of its slots."""
 
     run: Callable[[bytes], None]
-    slots: bytes
+    args: tuple[bytes]
+    kept: Any = None  # what must live as long
 
 
 class Launch(NamedTuple):
@@ -57,9 +73,13 @@ class Native:
 
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
+        self._slow = re.compile(SERIAL if compiler.vector_math else SERIAL + VECTORS)
         self._functions: dict[Any, Callable[[bytes], None] | None] = {}
         self._launches: dict[Any, Launch | None] = {}
         self._ticket = np.zeros(1, np.uint32)
+        self._largest = 0  # product
+        if "avx512f" in processor():
+            self._largest = sys.maxsize if blas_threads() == 1 else SERIAL_PRODUCT
 
     def elementwise(
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
@@ -82,12 +102,14 @@ class Native:
             return None
         pairs = zip(values, launch.numbers, strict=True)
         given = [v if number else v.__array_interface__["data"][0] for v, number in pairs]
-        return Call(launch.run, launch.slots.pack(*given, *launch.sizes))
+        return Call(launch.run, (launch.slots.pack(*given, *launch.sizes),))
 
     def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
         """The call of a row kernel whose last arguments are columns and rows; None for NumPy."""
-        columns, rows = args[-2:]
-        if not 0 < columns <= ROW_COLUMNS or not _has_rows(kernel):
+        columns, blocks = args[-2:]
+        if kernel.by_columns:
+            blocks = -(-columns // TILE_COLUMNS)
+        elif not 0 < columns <= ROW_COLUMNS or not _has_rows(kernel):
             return None
         slots, given = "=", []
         for value in args:
@@ -102,13 +124,39 @@ class Native:
         run = self._function((kernel.name,), kernel.name, lambda: row_text(kernel))
         if run is None:
             return None
-        return Call(run, Struct(slots + "q" * kernel.ticket + "q").pack(*given, rows))
+        return Call(run, (Struct(slots + "q" * kernel.ticket + "q").pack(*given, blocks),))
+
+    def product(self, a: Array, b: Array, out: Array) -> Call | None:
+        """The call of a float32 matrix product; None where BLAS has to do it."""
+        (rows, depth), columns = a.shape, b.shape[1]
+        if rows * depth * columns > self._largest:
+            return None
+        slots = []
+        for value in (a, b, out):
+            row, column = value.strides
+            if value.dtype != np.float32 or row % 4 or column % 4:
+                return None
+            slots += [value.__array_interface__["data"][0], row // 4, column // 4]
+        if (1 not in slots[4:6] and depth) or not out.flags.c_contiguous:
+            return None
+        run = self._function("product", "product", product_text)
+        return None if run is None else Call(run, (PRODUCT.pack(*slots[:7], rows, depth, columns),))
+
+    def chain(self, calls: Sequence[Call]) -> Call | None:
+        """Calls after one another as one call, which keeps theirs alive; None for one by one."""
+        run = self._function("chain", "chain", chain_text)
+        if run is None:
+            return None
+        places = [len(calls)]
+        for call in calls:
+            places += [address(call.run), address(call.args[0])]
+        return Call(run, (Struct(f"={len(places)}q").pack(*places),), tuple(calls))
 
     def _launch(
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
     ) -> Launch | None:
         shape = _shape(kernel, inputs, outputs)
-        if shape is None or SLOW.search(kernel.cuda):
+        if shape is None or self._slow.search(kernel.cuda):
             return None
         arguments: list[Argument] = []
         width = 0

@@ -53,7 +53,7 @@ def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], neste
     else:
         loop = f"#pragma GCC ivdep\nfor (I i = 0; i < n_; ++i) {body}\n"
     return (
-        f"{(HERE / 'host.h').read_text(encoding='utf-8')}\n"
+        f"{_header('host.h')}\n"
         f"typedef float T; typedef float S; typedef long long I;\nconstexpr int LANES_ = {LANES};\n"
         f"{kernel.preamble}\n"
         f'extern "C" void run(const Slot* a_) {{\nconst I n_ = a_[{count}].i;\n'
@@ -63,19 +63,37 @@ def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], neste
 
 
 def own_text(kernel: RowKernel) -> str:
-    """The part of its file that is a kernel's; others there may go by columns."""
-    kernels = KERNEL.split(kernel.cuda_file.read_text(encoding="utf-8"))
-    return next(text for text in kernels if f" {kernel.name}(" in text)
+    """What is before all kernels of its file, and the kernel; others there may be for the GPU."""
+    first, *kernels = KERNEL.split(kernel.cuda_file.read_text(encoding="utf-8"))
+    return first + next(text for text in kernels if f" {kernel.name}(" in text)
 
 
 def row_text(kernel: RowKernel) -> str:
-    """The complete text of `run(const Slot*)` for float32: the arguments, a ticket, the rows."""
-    headers = [(HERE / name).read_text(encoding="utf-8") for name in ("host.h", "row.h")]
+    """The complete text of `run(const Slot*)` for float32: the arguments, a ticket, the blocks."""
     return (
-        f"{headers[0]}\ntypedef float T; typedef float S;\n{headers[1]}\n"
-        f"{own_text(kernel)}\n"
+        f"{_header('host.h')}\ntypedef float T; typedef float S;\n"
+        f"{_header('column.h' if kernel.by_columns else 'row.h')}\n{own_text(kernel)}\n"
         f'extern "C" void run(const Slot* a_) {{ each_(&{kernel.name}, a_); }}\n'
     )
+
+
+def product_text() -> str:
+    """The complete text of `run(const Slot*)` for matrix products; see the end of `product.h`."""
+    return f"{_header('host.h')}\n{_header('product.h')}"
+
+
+def chain_text() -> str:
+    """The complete text of `run(const Slot*)`: how many calls, their functions and arguments."""
+    return (
+        f"{_header('host.h')}\ntypedef void Run(const Slot*);\n"
+        'extern "C" void run(const Slot* a_) {\n'
+        "for (long long k = 0; k < a_->i; ++k)\n"
+        "  ((Run*)a_[1 + 2 * k].p)((const Slot*)a_[2 + 2 * k].p);\n}\n"
+    )
+
+
+def _header(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 class _Text:

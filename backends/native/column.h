@@ -1,0 +1,55 @@
+// The columns of a column kernel, PACK neighbours at a time, over all rows in turn.
+constexpr int PACK = 16, WIDTH = PACK, TILE_PARTS = PACK;
+struct Columns { T v[PACK]; };
+struct Tile { int first, row; };
+
+static inline bool aligned(const void*) { return true; }
+static inline Tile this_tile(int, bool) { return {block_ * PACK, 0}; }
+static inline int place(const Tile&, int j) { return j; }
+static inline int width_of(const Tile& tile, int columns) { return min(columns - tile.first, PACK); }
+
+template <class V>
+static inline Columns load_each(const Tile& tile, const V* array, int columns) {
+  Columns c = {};
+  if (width_of(tile, columns) == PACK) {
+    for (int j = 0; j < PACK; ++j) c.v[j] = (T)array[tile.first + j];
+  } else {
+    for (int j = 0; j < width_of(tile, columns); ++j) c.v[j] = (T)array[tile.first + j];
+  }
+  return c;
+}
+template <class V>
+static inline void store_each(const Tile& tile, V* array, int columns, const T* from) {
+  if (width_of(tile, columns) == PACK) {
+    for (int j = 0; j < PACK; ++j) array[tile.first + j] = (V)from[j];
+  } else {
+    for (int j = 0; j < width_of(tile, columns); ++j) array[tile.first + j] = (V)from[j];
+  }
+}
+static inline void store(const Tile& tile, S* row, int columns, const Columns& c) {
+  store_each(tile, row, columns, c.v);
+}
+template <class Use>
+static inline void each_row(const Tile& tile, const S* x, int columns, int rows, Use use) {
+  for (int n = 0; n < rows; ++n) use(load_each(tile, x + (size_t)n * columns, columns), n);
+}
+template <class Use>
+static inline void each_pair(
+    const Tile& tile, const S* x, const S* z, int columns, int rows, Use use) {
+  for (int n = 0; n < rows; ++n) {
+    const size_t at = (size_t)n * columns;
+    use(load_each(tile, x + at, columns), load_each(tile, z + at, columns), n);
+  }
+}
+static inline void tile_sum(const Tile&, const Columns& c, T* part) {
+  for (int j = 0; j < PACK; ++j) part[j] = c.v[j];
+}
+static inline Columns summed(const Tile&, const T* part) {
+  Columns c;
+  for (int j = 0; j < PACK; ++j) c.v[j] = part[j];
+  return c;
+}
+template <class V>
+static inline void store_sums(const Tile& tile, V* array, int columns, const T* part) {
+  store_each(tile, array, columns, part);
+}

@@ -1,0 +1,164 @@
+// out (M, N) = a (M, K) b (K, N) in float32 for AVX-512. Columns of b are packed, so that a tile of
+// out, which stays in registers, reads them one after another; a is read where it is. Every number of
+// out adds up its products in the order of k, whatever M and N are.
+#include <immintrin.h>
+
+typedef long long I;
+typedef __m512 V;
+constexpr int WIDTH = 16, VECTORS = 4;        // of a panel of packed columns
+constexpr int REGISTERS = 24, MOST_ROWS = 12; // of a tile: 32 registers less b's and one of a
+constexpr I DEPTH = 256, COLUMNS = 512, ROWS = 240;  // of a block: what is packed stays in L2
+
+struct Matrix {
+  const float* at;
+  I row, column;  // from one to the next, in elements
+  Matrix from(I i, I j) const { return {at + i * row + j * column, row, column}; }
+};
+
+static inline __mmask16 first(I count) {
+  return count >= WIDTH ? 0xffff : (__mmask16)((1u << count) - 1);
+}
+
+// R rows and N vectors of out, the last of them cut off after `columns` in all.
+template <int R, int N>
+static inline void tile(
+    const Matrix& a, const float* b, I depth, float* out, I out_row, int columns, bool more) {
+  V sum[R][N] = {};
+  const float* at = a.at;
+  for (I k = 0; k < depth; ++k, b += N * WIDTH, at += a.column) {
+    V part[N];
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) part[j] = _mm512_load_ps(b + j * WIDTH);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const V one = _mm512_set1_ps(at[i * a.row]);
+#pragma GCC unroll 4
+      for (int j = 0; j < N; ++j) sum[i][j] = _mm512_fmadd_ps(one, part[j], sum[i][j]);
+    }
+  }
+  const bool whole = columns == N * WIDTH;  // a masked store takes longer
+  const __mmask16 last = first(columns - (N - 1) * WIDTH);
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i, out += out_row) {
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      float* to = out + j * WIDTH;
+      if (j < N - 1 || whole) {
+        _mm512_storeu_ps(to, more ? _mm512_loadu_ps(to) + sum[i][j] : sum[i][j]);
+      } else {
+        const V before = more ? _mm512_maskz_loadu_ps(last, to) : V{};
+        _mm512_mask_storeu_ps(to, last, before + sum[i][j]);
+      }
+    }
+  }
+}
+
+// As many rows at a time as there are registers for, then what is left, R = 8, 4, 2, 1.
+template <int N, int R>
+static inline void rows_of(
+    const Matrix& a, const float* b, I rows, I depth, float* out, I out_row, int columns, bool more) {
+  I i = 0;
+  for (; i + R <= rows; i += R) {
+    tile<R, N>(a.from(i, 0), b, depth, out + i * out_row, out_row, columns, more);
+  }
+  if constexpr (R > 1) {
+    constexpr int LESS = R > 8 ? 8 : R > 4 ? 4 : R > 2 ? 2 : 1;
+    rows_of<N, LESS>(a.from(i, 0), b, rows - i, depth, out + i * out_row, out_row, columns, more);
+  }
+}
+
+template <int N>
+static void panel(
+    const Matrix& a, const float* b, I rows, I depth, float* out, I out_row, int columns, bool more) {
+  constexpr int R = REGISTERS / N < MOST_ROWS ? REGISTERS / N : MOST_ROWS;
+  rows_of<N, R>(a, b, rows, depth, out, out_row, columns, more);
+}
+
+// A square of 16 x 16: lane l of r[k] becomes lane k of r[l].
+static inline void transpose(V (&r)[WIDTH]) {
+  V t[WIDTH];
+#pragma GCC unroll 8
+  for (int j = 0; j < 16; j += 2) {
+    t[j] = _mm512_unpacklo_ps(r[j], r[j + 1]);
+    t[j + 1] = _mm512_unpackhi_ps(r[j], r[j + 1]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 16; j += 4) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      const __m512d low = (__m512d)t[j + h], high = (__m512d)t[j + h + 2];
+      r[j + 2 * h] = (V)_mm512_unpacklo_pd(low, high);
+      r[j + 2 * h + 1] = (V)_mm512_unpackhi_pd(low, high);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {  // r[4 g + c] holds rows 4 g .. 4 g + 3 of columns c, 4 + c, ...
+    const V even[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
+                       _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88)};
+    const V odd[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd),
+                      _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd)};
+    t[c] = _mm512_shuffle_f32x4(even[0], even[1], 0x88);
+    t[4 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0x88);
+    t[8 + c] = _mm512_shuffle_f32x4(even[0], even[1], 0xdd);
+    t[12 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int k = 0; k < WIDTH; ++k) r[k] = t[k];
+}
+
+// A panel of b: its columns side by side, and zeros up to a whole vector.
+static void pack(Matrix b, I depth, int columns, int width, float* to) {
+  if (b.column == 1) {
+    for (I k = 0; k < depth; ++k) {
+      for (int j = 0; j < width; j += WIDTH) {
+        const float* from = b.at + k * b.row + j;
+        _mm512_store_ps(to + k * width + j, _mm512_maskz_loadu_ps(first(columns - j), from));
+      }
+    }
+    return;
+  }
+  for (int j = 0; j < width; j += WIDTH) {  // b.row is 1: its columns are rows in memory
+    for (I k = 0; k < depth; k += WIDTH) {
+      V square[WIDTH];
+#pragma GCC unroll 16
+      for (int c = 0; c < WIDTH; ++c) {
+        const __mmask16 known = j + c < columns ? first(depth - k) : 0;
+        square[c] = _mm512_maskz_loadu_ps(known, b.at + (j + c) * b.column + k);
+      }
+      transpose(square);
+#pragma GCC unroll 16
+      for (int c = 0; c < WIDTH; ++c) {
+        if (k + c < depth) _mm512_store_ps(to + (k + c) * width + j, square[c]);
+      }
+    }
+  }
+}
+
+static void product(Matrix a, Matrix b, float* out, I rows, I depth, I columns) {
+  alignas(64) static thread_local float packed[DEPTH * COLUMNS];
+  for (I j0 = 0; j0 < columns; j0 += COLUMNS) {
+    const I wide = columns - j0 < COLUMNS ? columns - j0 : COLUMNS;
+    for (I k0 = 0; k0 < depth || k0 == 0; k0 += DEPTH) {
+      const I deep = depth - k0 < DEPTH ? depth - k0 : DEPTH;
+      for (I i0 = 0; i0 < rows; i0 += ROWS) {
+        const I high = rows - i0 < ROWS ? rows - i0 : ROWS;
+        float* to = packed;
+        for (I j = 0; j < wide; j += VECTORS * WIDTH) {
+          const int some = (int)(wide - j < VECTORS * WIDTH ? wide - j : VECTORS * WIDTH);
+          const int vectors = (some + WIDTH - 1) / WIDTH;
+          if (i0 == 0) pack(b.from(k0, j0 + j), deep, some, vectors * WIDTH, to);
+          decltype(&panel<1>) panels[] = {panel<1>, panel<2>, panel<3>, panel<4>};
+          panels[vectors - 1](
+              a.from(i0, k0), to, high, deep, out + i0 * columns + j0 + j, columns, some, k0 > 0);
+          to += deep * vectors * WIDTH;
+        }
+      }
+    }
+  }
+}
+
+// The addresses and sizes: a, its two strides, b, its two strides, out, M, K, N.
+extern "C" void run(const Slot* s) {
+  product({(const float*)s[0].p, s[1].i, s[2].i}, {(const float*)s[3].p, s[4].i, s[5].i},
+          (float*)s[6].p, s[7].i, s[8].i, s[9].i);
+}
