@@ -27,8 +27,8 @@ PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 class Graph(Protocol):
     """Recorded work."""
 
-    def launch(self) -> None:
-        """Do it, inside `Backend.own_stream`."""
+    def launch(self, times: int = 1) -> None:
+        """Do it, several times one after another, inside `Backend.own_stream`."""
 
 
 def precision_dtype(precision: str) -> np.dtype[Any]:

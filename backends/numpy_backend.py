@@ -119,8 +119,14 @@ class NumpyBackend(Backend):
     def launch_rows(
         self, kernel: RowKernel, blocks: int, dtype: DType, *args: Any, threads: int | None = None
     ) -> None:
-        """Run the NumPy body on all rows."""
-        _do(kernel.numpy, *args)
+        """Run the NumPy body on all rows; what is recorded may be compiled, and does not raise."""
+        call = None
+        if self._native is not None and recording() is not None:
+            call = self._native.blocks(kernel, blocks, np.dtype(dtype).name, args)
+        if call is None:
+            _do(kernel.numpy, *args)
+        else:
+            _call(call, args)
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
         """Run the NumPy body; there are no threads to share it out among."""

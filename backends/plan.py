@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -53,12 +53,18 @@ class Plan:
         self.kept: Any = None
         self._held: list[Any] = []
         self._calls: list[Call | Noted] = []
+        self._repeated: Callable[[int], Call | None] = lambda times: None
 
-    def launch(self) -> None:
-        """Do the recorded work."""
+    def launch(self, times: int = 1) -> None:
+        """Do the recorded work, several times one after another."""
+        whole = self._repeated(times)
+        if whole is not None:
+            whole.run(*whole.args)
+            return
         with np.errstate(all="ignore"):
-            for call in self._calls:
-                call.run(*call.args)
+            for _ in range(times):
+                for call in self._calls:
+                    call.run(*call.args)
 
     def join(self, chain: Callable[[Sequence[Call]], Call | None]) -> None:
         """Make one call of compiled calls that follow each other.
@@ -72,6 +78,8 @@ class Plan:
             whole = chain(calls) if compiled and len(calls) > 1 else None
             joined += calls if whole is None else [whole]
         self._calls = joined
+        if len(joined) == 1 and isinstance(only := joined[0], Call):
+            self._repeated = cache(lambda times: chain([only] * times))
 
     @contextmanager
     def open(self) -> Iterator[None]:

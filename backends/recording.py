@@ -51,6 +51,7 @@ class Recording:
         self.graph: Any = None
         self.kept: Any = None
 
-    def launch(self) -> None:
-        """Do the recorded work."""
-        self.graph.launch(self.stream)
+    def launch(self, times: int = 1) -> None:
+        """Do the recorded work, several times one after another."""
+        for _ in range(times):
+            self.graph.launch(self.stream)

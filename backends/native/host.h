@@ -44,11 +44,11 @@ template <> struct From<float> {
 
 // Calls a kernel of rows or columns for one block after another; how many there are follows its
 // parameters.
-static thread_local int block_;
+static thread_local int block_, blocks_;
 template <class... A, size_t... I>
 static inline void each_of_(void (*kernel)(A...), const Slot* a, std::index_sequence<I...>) {
-  const int blocks = (int)a[sizeof...(A)].i;
-  for (block_ = 0; block_ < blocks; ++block_) kernel(From<A>::slot(a[I])...);
+  blocks_ = (int)a[sizeof...(A)].i;
+  for (block_ = 0; block_ < blocks_; ++block_) kernel(From<A>::slot(a[I])...);
 }
 template <class... A>
 static inline void each_(void (*kernel)(A...), const Slot* a) {

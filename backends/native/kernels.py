@@ -7,7 +7,6 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -20,9 +19,9 @@ from gpunn.backends.native.text import (
     Argument,
     chain_text,
     elementwise_text,
-    own_text,
     product_text,
     row_text,
+    shares,
 )
 from gpunn.typing import Array, Shape
 
@@ -105,26 +104,22 @@ class Native:
         return Call(launch.run, (launch.slots.pack(*given, *launch.sizes),))
 
     def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
-        """The call of a row kernel whose last arguments are columns and rows; None for NumPy."""
-        columns, blocks = args[-2:]
-        if kernel.by_columns:
-            blocks = -(-columns // TILE_COLUMNS)
-        elif not 0 < columns <= ROW_COLUMNS or not _has_rows(kernel):
+        """The call of a kernel whose last arguments are columns and rows; None for NumPy."""
+        columns, rows = args[-2:]
+        if shares(kernel) == "block" or not columns > 0:
             return None
-        slots, given = "=", []
-        for value in args:
-            if isinstance(value, np.ndarray):
-                if not value.flags.c_contiguous or NAMES.get(value.dtype) not in ROW_DTYPES:
-                    return None
-                value = value.__array_interface__["data"][0]
-            given.append(value)
-            slots += "d" if isinstance(value, float) else "q"
-        if kernel.ticket:
-            given.append(self._ticket.__array_interface__["data"][0])
-        run = self._function((kernel.name,), kernel.name, lambda: row_text(kernel))
-        if run is None:
+        if shares(kernel) == "row" and columns > ROW_COLUMNS:
             return None
-        return Call(run, (Struct(slots + "q" * kernel.ticket + "q").pack(*given, blocks),))
+        if any(isinstance(a, np.ndarray) and a.dtype.name not in ROW_DTYPES for a in args):
+            return None
+        blocks = rows if shares(kernel) == "row" else -(-columns // TILE_COLUMNS)
+        return self._blocks(kernel, blocks, "float32", args)
+
+    def blocks(
+        self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any]
+    ) -> Call | None:
+        """The call of a kernel of blocks, with S the dtype; None where NumPy has to do it."""
+        return self._blocks(kernel, blocks, dtype, args) if shares(kernel) == "block" else None
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
         """The call of a float32 matrix product; None where BLAS has to do it."""
@@ -151,6 +146,20 @@ class Native:
         for call in calls:
             places += [address(call.run), address(call.args[0])]
         return Call(run, (Struct(f"={len(places)}q").pack(*places),), tuple(calls))
+
+    def _blocks(
+        self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any]
+    ) -> Call | None:
+        slots, given = "=", []
+        for value in (*args, *[self._ticket] * kernel.ticket, blocks):
+            if isinstance(value, np.ndarray):
+                if not value.flags.c_contiguous:
+                    return None
+                value = value.__array_interface__["data"][0]
+            given.append(value)
+            slots += "d" if isinstance(value, float) else "q"
+        run = self._function((kernel.name, dtype), kernel.name, lambda: row_text(kernel, dtype))
+        return None if run is None else Call(run, (Struct(slots).pack(*given),))
 
     def _launch(
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
@@ -193,12 +202,6 @@ class Native:
                 logger.warning("kernel %s runs through NumPy: %s", name, reason)
                 self._functions[key] = None
         return self._functions[key]
-
-
-@cache
-def _has_rows(kernel: RowKernel) -> bool:
-    """Whether a kernel goes by rows."""
-    return "this_row(" in own_text(kernel)
 
 
 def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Shape | None:

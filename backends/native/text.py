@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,11 +69,24 @@ def own_text(kernel: RowKernel) -> str:
     return first + next(text for text in kernels if f" {kernel.name}(" in text)
 
 
-def row_text(kernel: RowKernel) -> str:
-    """The complete text of `run(const Slot*)` for float32: the arguments, a ticket, the blocks."""
+@cache
+def shares(kernel: RowKernel) -> str:
+    """What a block of a kernel works on: a "row", a "column" (several), or a "block" of its own."""
+    if kernel.by_columns:
+        return "column"
+    return "row" if "this_row(" in own_text(kernel) else "block"
+
+
+def row_text(kernel: RowKernel, dtype: str = "float32") -> str:
+    """The complete text of `run(const Slot*)`: the arguments, a ticket, how many blocks.
+
+    Args:
+        kernel: the kernel.
+        dtype: S, the type that its arrays are stored in; it computes in float.
+    """
     return (
-        f"{_header('host.h')}\ntypedef float T; typedef float S;\n"
-        f"{_header('column.h' if kernel.by_columns else 'row.h')}\n{own_text(kernel)}\n"
+        f"{_header('host.h')}\ntypedef float T; typedef {CTYPES[dtype]} S;\n"
+        f"{_header(f'{shares(kernel)}.h')}\n{own_text(kernel)}\n"
         f'extern "C" void run(const Slot* a_) {{ each_(&{kernel.name}, a_); }}\n'
     )
 

@@ -148,8 +148,8 @@ def gather_rows(b: Backend, table: Array, index: Array, out: Array | None = None
         (N, ...).
 
     Raises:
-        DataError: on the CPU, a number outside [0, R). A GPU, which cannot raise inside a kernel,
-            writes NaN (-1 for integers) there, which the loss reports.
+        DataError: on the CPU, a number outside [0, R). A GPU and a compiled recording, which
+            cannot raise inside a kernel, write NaN (-1 for integers) there, which the loss reports.
     """
     gather = RowGather(b, (table,))
     return gather(index, b.zero(), 0, len(index), None if out is None else (out,))[0]

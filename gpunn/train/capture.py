@@ -94,11 +94,11 @@ class StepGraph:
         """Whether the device's counts of draws are those of the streams."""
         return self._expected == [stream.call for stream in self.streams]
 
-    def launch(self) -> None:
-        """Do the steps."""
-        self._graph.launch()
+    def launch(self, times: int = 1) -> None:
+        """Do the steps, several times one after another."""
+        self._graph.launch(times)
         for stream, drawn in zip(self.streams, self._drawn, strict=True):
-            stream.call += drawn
+            stream.call += times * drawn
         self._expected = [stream.call for stream in self.streams]
 
 

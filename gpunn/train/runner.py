@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from gpunn.typing import Array
 logger = logging.getLogger("gpunn")
 
 STEPS_PER_GRAPH = 4  # hides the launch of a graph behind the work of the one before
+
+LAUNCH_S, MOST_LAUNCHES = 0.002, 64  # of a graph at once, so that a signal is soon heard
 
 RATE = Elementwise(
     "rate",
@@ -104,17 +107,32 @@ class CapturedRunner(EagerRunner):
             yield self._compared(number, rates[number])
             number += 1
         if self._graph is not None and self._proved:
-            graph = self._graph
-            graph.seek(number)
-            while number + graph.count <= self.feed.whole_steps:
-                graph.launch()
-                number += graph.count
+            for taken in self._replays(self._graph, number):
+                broken = self._broken()
+                taken = max(0, broken - number) if broken else taken
+                number += taken
                 self.step.optimizer.note_lr(rates[number - 1])
-                yield graph.count
-                if self._stopped():
+                yield taken
+                if broken:
                     return
         for rest in range(number, self.feed.steps):
             yield self._one(rest, rates[rest])
+
+    def _replays(self, graph: StepGraph, number: int) -> Iterator[int]:
+        """Launch the graph while there are whole batches; yields how many steps each launch took.
+
+        Where a launch ends with the work, several make one, so that Python is no part of the time.
+        """
+        times, waits = 1, self.feed.backend.synchronous
+        graph.seek(number)
+        while number + graph.count <= self.feed.whole_steps:
+            times = min(times, (self.feed.whole_steps - number) // graph.count)
+            start = time.perf_counter()
+            graph.launch(times)
+            number += times * graph.count
+            yield times * graph.count
+            if waits and time.perf_counter() - start < LAUNCH_S:
+                times = min(2 * times, MOST_LAUNCHES)
 
     def _parts(self) -> list[Any]:
         """Everything that decides what a step launches."""
@@ -122,12 +140,12 @@ class CapturedRunner(EagerRunner):
         parts = [*model_parts(step.model), *step.optimizer.options(), step.clip_norm]
         return parts + list(vars(step.regularizer).values() if step.regularizer else ())
 
-    def _stopped(self) -> bool:
-        """Whether a broken loss ended the training, where that can be read."""
+    def _broken(self) -> int:
+        """The step of this epoch, from 1, whose loss ended the training; 0 where none is known."""
         guard = self.step.guard
         if guard is None or guard.mode != "stop" or not self.feed.backend.synchronous:
-            return False
-        return bool(guard.first)
+            return 0
+        return int(guard.first)
 
     def _compared(self, number: int, rate: float) -> int:
         """The first recorded step, beside an eager one that must have the same bits.

@@ -11,10 +11,11 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.backends import KERNELS, Device, RowKernel
-from gpunn.backends.native import Compiler, Native, find_compiler
+from gpunn.backends.native import Call, Compiler, Native, find_compiler
 from gpunn.backends.native.kernels import ROW_COLUMNS
 from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.ops import softmax_cross_entropy
+from gpunn.ops.shaping import RowGather
 from tests.ops.test_kernels import KINDS, arguments
 from tests.rowcases import ARGUMENTS, Draw
 
@@ -157,6 +158,34 @@ def test_a_fit_learns_the_same(optimizer, compiled, rng):
         histories.append(trainer.fit(x, y, epochs=3, batch_size=16, progress=False)["loss"])
     assert histories[0] == histories[1]
     assert histories[0] == pytest.approx(histories[2], rel=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("float32", 7), ("float64", 3), ("uint8", 5)])
+def test_recorded_rows_are_gathered_by_machine_code(dtype, width, compiled):
+    table, labels = np.arange(9 * width).reshape(9, width).astype(dtype), np.arange(9)
+    order, tick = np.array([3, 8, 0, 5, 5, 1]), np.zeros((), np.int64)
+    gather = RowGather(compiled, (table, labels))
+    found = []
+    plan = compiled.record(lambda: found.extend(gather(order, tick, 1, 2)) or found)
+    assert all(isinstance(call, Call) for call in plan._calls)
+    for first in (-1, 0, 1):
+        tick[...] = first
+        plan.launch()
+        expected = order[2 * first + 2 : 2 * first + 4]
+        np.testing.assert_array_equal(found[0], table[expected])
+        np.testing.assert_array_equal(found[1], expected)
+    order[:] = 9, -1, 9, -1, 9, -1  # nobody can raise here: NaN, -1 or the largest number
+    plan.launch()
+    np.testing.assert_array_equal(found[0].view(np.uint8), 255)
+    np.testing.assert_array_equal(found[1], -1)
+
+
+def test_several_launches_at_once(compiled, rng):
+    total, one = np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32)
+    plan = compiled.record(lambda: compiled.launch(KERNELS["identity_bias"], one[0], out=total))
+    for times in (1, 5, 2, 5):
+        plan.launch(times)
+    np.testing.assert_array_equal(total, 13)
 
 
 ROWS = (
