@@ -52,31 +52,34 @@ class Compiler:
         known = gnu == "glibc" and numbers >= (2, 35)  # from then on with all of host.h
         return known and platform.machine() == "x86_64" and name.startswith(("g++", "c++"))
 
-    def build(self, text: str, name: str) -> Callable[[bytes], None]:
+    def build(self, text: str, name: str, *flags: str) -> Callable[[bytes], None]:
         """The function `run` of a text, compiled unless it was before.
+
+        Args:
+            text: in C++.
+            name: of the file that is kept.
+            flags: besides `FLAGS`.
 
         Raises:
             OSError: the compiler refused it, or the library cannot be written or loaded.
         """
-        parts = (text, *self.command, *self._flags(), _version(self.command), processor())
+        flags = FLAGS + flags + (VECTOR_MATH if self.vector_math else ())
+        parts = (text, *self.command, *flags, _version(self.command), processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         library = folder() / f"{name}-{key}.so"
         if not library.exists():
-            self._compile(text, library)
+            self._compile(text, library, flags)
         run = ctypes.CDLL(str(library)).run
         run.argtypes, run.restype = [ctypes.c_char_p], None
         return run
 
-    def _flags(self) -> tuple[str, ...]:
-        return FLAGS + (VECTOR_MATH if self.vector_math else ())
-
-    def _compile(self, text: str, library: Path) -> None:
+    def _compile(self, text: str, library: Path, flags: tuple[str, ...]) -> None:
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as place:
             source, made = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
             source.write_text(text, encoding="utf-8")
             done = subprocess.run(
-                (*self.command, str(source), *self._flags(), "-o", str(made)),
+                (*self.command, str(source), *flags, "-o", str(made)),
                 capture_output=True,
                 text=True,
                 check=False,

@@ -30,8 +30,10 @@ SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("
 VECTORS = r"|\b(?:exp|expm1|log|log1p|tanh|erf|erfc)\("
 """The same, unless the compiler has vector mathematics."""
 ROW_COLUMNS = 64  # of a row kernel at most: so few exponentials that NumPy's calls cost more
+SMALL_PRODUCT = 1 << 17
+"""Multiplications of a matrix product, about 2 us, for which calling BLAS is a part of the time."""
 SERIAL_PRODUCT = 1 << 23
-"""Multiplications of a matrix product, about 70 us, from which on BLAS gains by several threads."""
+"""The same for AVX-512, about 70 us, from which BLAS gains by several threads."""
 PRODUCT = Struct("=10q")
 TILE_COLUMNS = 16  # PACK in column.h
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
@@ -76,7 +78,7 @@ class Native:
         self._functions: dict[Any, Callable[[bytes], None] | None] = {}
         self._launches: dict[Any, Launch | None] = {}
         self._ticket = np.zeros(1, np.uint32)
-        self._largest = 0  # product
+        self._largest = SMALL_PRODUCT
         if "avx512f" in processor():
             self._largest = sys.maxsize if blas_threads() == 1 else SERIAL_PRODUCT
 
@@ -134,7 +136,7 @@ class Native:
             slots += [value.__array_interface__["data"][0], row // 4, column // 4]
         if (1 not in slots[4:6] and depth) or not out.flags.c_contiguous:
             return None
-        run = self._function("product", "product", product_text)
+        run = self._function("product", "product", product_text, "-ffp-contract=fast")
         return None if run is None else Call(run, (PRODUCT.pack(*slots[:7], rows, depth, columns),))
 
     def chain(self, calls: Sequence[Call]) -> Call | None:
@@ -191,12 +193,12 @@ class Native:
         return Launch(run, slots, numbers, (math.prod(shape), width))
 
     def _function(
-        self, key: Any, name: str, text: Callable[[], str]
+        self, key: Any, name: str, text: Callable[[], str], *flags: str
     ) -> Callable[[bytes], None] | None:
         """A compiled function; None, with a word in the log, where the compiler failed."""
         if key not in self._functions:
             try:
-                self._functions[key] = self._compiler.build(text(), name)
+                self._functions[key] = self._compiler.build(text(), name, *flags)
             except OSError as error:
                 reason = str(error).partition("\n")[0]
                 logger.warning("kernel %s runs through NumPy: %s", name, reason)

@@ -1,23 +1,98 @@
-// out (M, N) = a (M, K) b (K, N) in float32 for AVX-512. Columns of b are packed, so that a tile of
-// out, which stays in registers, reads them one after another; a is read where it is. Every number of
-// out adds up its products in the order of k, whatever M and N are.
-#include <immintrin.h>
+// out (M, N) = a (M, K) b (K, N) in float32. Columns of b are packed, so that a tile of out, which
+// stays in registers, reads them one after another; a is read where it is. Every number of out adds
+// up its products in the order of k, whatever M and N are.
+#include <string.h>
 
 typedef long long I;
-typedef __m512 V;
-constexpr int WIDTH = 16, VECTORS = 4;        // of a panel of packed columns
-constexpr int REGISTERS = 24, MOST_ROWS = 12; // of a tile: 32 registers less b's and one of a
+#ifdef __AVX512F__
+#include <immintrin.h>
+constexpr int WIDTH = 16, VECTORS = 4;  // of a panel of packed columns
+constexpr int SUMS = 24;                // vectors of a tile; 32 registers
+#else
+constexpr int WIDTH = 8, VECTORS = 2;
+constexpr int SUMS = 12;  // 16 registers
+#endif
+constexpr int MOST_ROWS = 12;
 constexpr I DEPTH = 256, COLUMNS = 512, ROWS = 240;  // of a block: what is packed stays in L2
+
+typedef float V __attribute__((vector_size(4 * WIDTH), may_alias));
+typedef float Anywhere __attribute__((vector_size(4 * WIDTH), may_alias, aligned(4)));
+
+#ifdef __AVX512F__
+static inline __mmask16 mask_of(I count) {
+  return count >= WIDTH ? 0xffff : (__mmask16)((1u << count) - 1);
+}
+
+// The first numbers of a vector, and zeros.
+static inline V load_first(const float* from, I count) {
+  return (V)_mm512_maskz_loadu_ps(mask_of(count), from);
+}
+
+static inline void store_first(float* to, V v, I count) {
+  _mm512_mask_storeu_ps(to, mask_of(count), (__m512)v);
+}
+
+// A square of 16 x 16: lane l of r[k] becomes lane k of r[l].
+static inline void transpose(V (&square)[WIDTH]) {
+  __m512 r[WIDTH], t[WIDTH];
+#pragma GCC unroll 16
+  for (int k = 0; k < WIDTH; ++k) r[k] = (__m512)square[k];
+#pragma GCC unroll 8
+  for (int j = 0; j < 16; j += 2) {
+    t[j] = _mm512_unpacklo_ps(r[j], r[j + 1]);
+    t[j + 1] = _mm512_unpackhi_ps(r[j], r[j + 1]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 16; j += 4) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      const __m512d low = (__m512d)t[j + h], high = (__m512d)t[j + h + 2];
+      r[j + 2 * h] = (__m512)_mm512_unpacklo_pd(low, high);
+      r[j + 2 * h + 1] = (__m512)_mm512_unpackhi_pd(low, high);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {  // r[4 g + c] holds rows 4 g .. 4 g + 3 of columns c, 4 + c, ...
+    const __m512 even[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
+                       _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88)};
+    const __m512 odd[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd),
+                      _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd)};
+    t[c] = _mm512_shuffle_f32x4(even[0], even[1], 0x88);
+    t[4 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0x88);
+    t[8 + c] = _mm512_shuffle_f32x4(even[0], even[1], 0xdd);
+    t[12 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int k = 0; k < WIDTH; ++k) square[k] = (V)t[k];
+}
+
+#else
+static inline V load_first(const float* from, I count) {
+  V v = {};
+  memcpy(&v, from, sizeof(float) * (count < WIDTH ? count : WIDTH));
+  return v;
+}
+
+static inline void store_first(float* to, V v, I count) {
+  memcpy(to, &v, sizeof(float) * (count < WIDTH ? count : WIDTH));
+}
+
+static inline void transpose(V (&square)[WIDTH]) {
+  for (int k = 1; k < WIDTH; ++k) {
+    for (int l = 0; l < k; ++l) {
+      const float held = square[k][l];
+      square[k][l] = square[l][k];
+      square[l][k] = held;
+    }
+  }
+}
+#endif
 
 struct Matrix {
   const float* at;
   I row, column;  // from one to the next, in elements
   Matrix from(I i, I j) const { return {at + i * row + j * column, row, column}; }
 };
-
-static inline __mmask16 first(I count) {
-  return count >= WIDTH ? 0xffff : (__mmask16)((1u << count) - 1);
-}
 
 // R rows and N vectors of out, the last of them cut off after `columns` in all.
 template <int R, int N>
@@ -28,26 +103,25 @@ static inline void tile(
   for (I k = 0; k < depth; ++k, b += N * WIDTH, at += a.column) {
     V part[N];
 #pragma GCC unroll 4
-    for (int j = 0; j < N; ++j) part[j] = _mm512_load_ps(b + j * WIDTH);
+    for (int j = 0; j < N; ++j) part[j] = *(const V*)(b + j * WIDTH);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
-      const V one = _mm512_set1_ps(at[i * a.row]);
+      const V one = at[i * a.row] - V{};
 #pragma GCC unroll 4
-      for (int j = 0; j < N; ++j) sum[i][j] = _mm512_fmadd_ps(one, part[j], sum[i][j]);
+      for (int j = 0; j < N; ++j) sum[i][j] += one * part[j];
     }
   }
-  const bool whole = columns == N * WIDTH;  // a masked store takes longer
-  const __mmask16 last = first(columns - (N - 1) * WIDTH);
+  const int last = columns - (N - 1) * WIDTH;
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i, out += out_row) {
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) {
       float* to = out + j * WIDTH;
-      if (j < N - 1 || whole) {
-        _mm512_storeu_ps(to, more ? _mm512_loadu_ps(to) + sum[i][j] : sum[i][j]);
+      if (j < N - 1 || last == WIDTH) {  // a store of a part takes longer
+        Anywhere* at = (Anywhere*)to;
+        *at = more ? *at + sum[i][j] : sum[i][j];
       } else {
-        const V before = more ? _mm512_maskz_loadu_ps(last, to) : V{};
-        _mm512_mask_storeu_ps(to, last, before + sum[i][j]);
+        store_first(to, more ? load_first(to, last) + sum[i][j] : sum[i][j], last);
       }
     }
   }
@@ -70,40 +144,8 @@ static inline void rows_of(
 template <int N>
 static void panel(
     const Matrix& a, const float* b, I rows, I depth, float* out, I out_row, int columns, bool more) {
-  constexpr int R = REGISTERS / N < MOST_ROWS ? REGISTERS / N : MOST_ROWS;
+  constexpr int R = SUMS / N < MOST_ROWS ? SUMS / N : MOST_ROWS;
   rows_of<N, R>(a, b, rows, depth, out, out_row, columns, more);
-}
-
-// A square of 16 x 16: lane l of r[k] becomes lane k of r[l].
-static inline void transpose(V (&r)[WIDTH]) {
-  V t[WIDTH];
-#pragma GCC unroll 8
-  for (int j = 0; j < 16; j += 2) {
-    t[j] = _mm512_unpacklo_ps(r[j], r[j + 1]);
-    t[j + 1] = _mm512_unpackhi_ps(r[j], r[j + 1]);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 16; j += 4) {
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      const __m512d low = (__m512d)t[j + h], high = (__m512d)t[j + h + 2];
-      r[j + 2 * h] = (V)_mm512_unpacklo_pd(low, high);
-      r[j + 2 * h + 1] = (V)_mm512_unpackhi_pd(low, high);
-    }
-  }
-#pragma GCC unroll 4
-  for (int c = 0; c < 4; ++c) {  // r[4 g + c] holds rows 4 g .. 4 g + 3 of columns c, 4 + c, ...
-    const V even[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
-                       _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88)};
-    const V odd[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd),
-                      _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd)};
-    t[c] = _mm512_shuffle_f32x4(even[0], even[1], 0x88);
-    t[4 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0x88);
-    t[8 + c] = _mm512_shuffle_f32x4(even[0], even[1], 0xdd);
-    t[12 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0xdd);
-  }
-#pragma GCC unroll 16
-  for (int k = 0; k < WIDTH; ++k) r[k] = t[k];
 }
 
 // A panel of b: its columns side by side, and zeros up to a whole vector.
@@ -112,7 +154,7 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
     for (I k = 0; k < depth; ++k) {
       for (int j = 0; j < width; j += WIDTH) {
         const float* from = b.at + k * b.row + j;
-        _mm512_store_ps(to + k * width + j, _mm512_maskz_loadu_ps(first(columns - j), from));
+        *(V*)(to + k * width + j) = load_first(from, columns - j);
       }
     }
     return;
@@ -122,13 +164,13 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
       V square[WIDTH];
 #pragma GCC unroll 16
       for (int c = 0; c < WIDTH; ++c) {
-        const __mmask16 known = j + c < columns ? first(depth - k) : 0;
-        square[c] = _mm512_maskz_loadu_ps(known, b.at + (j + c) * b.column + k);
+        const I known = j + c < columns ? depth - k : 0;
+        square[c] = load_first(b.at + (j + c) * b.column + k, known);
       }
       transpose(square);
 #pragma GCC unroll 16
       for (int c = 0; c < WIDTH; ++c) {
-        if (k + c < depth) _mm512_store_ps(to + (k + c) * width + j, square[c]);
+        if (k + c < depth) *(V*)(to + (k + c) * width + j) = square[c];
       }
     }
   }
@@ -147,8 +189,7 @@ static void product(Matrix a, Matrix b, float* out, I rows, I depth, I columns) 
           const int some = (int)(wide - j < VECTORS * WIDTH ? wide - j : VECTORS * WIDTH);
           const int vectors = (some + WIDTH - 1) / WIDTH;
           if (i0 == 0) pack(b.from(k0, j0 + j), deep, some, vectors * WIDTH, to);
-          decltype(&panel<1>) panels[] = {panel<1>, panel<2>, panel<3>, panel<4>};
-          panels[vectors - 1](
+          (vectors == 1 ? panel<1> : vectors == 2 ? panel<2> : vectors == 3 ? panel<3> : panel<4>)(
               a.from(i0, k0), to, high, deep, out + i0 * columns + j0 + j, columns, some, k0 > 0);
           to += deep * vectors * WIDTH;
         }

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gpunn.backends import KERNELS, Device
-from gpunn.backends.native import Native, blas, compiler, find_compiler
-from gpunn.backends.native.kernels import SERIAL_PRODUCT
+from gpunn.backends.native import Native, blas, compiler, find_compiler, kernels
+from gpunn.backends.native.kernels import SERIAL_PRODUCT, SMALL_PRODUCT
 from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.backends.plan import Noted, Plan
 
@@ -26,18 +26,22 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def native(tmp_path_factory):
+@pytest.fixture(scope="module", params=["this processor", "AVX2"])
+def native(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPUNN_COMPILED", "auto")
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(kernels, "SMALL_PRODUCT", SERIAL_PRODUCT)  # large ones are to be tried, too
+        if request.param == "AVX2":
+            if "avx2" not in compiler.processor():
+                pytest.skip("this processor has no AVX2")
+            flags = ["-march=x86-64-v3" if f == "-march=native" else f for f in compiler.FLAGS]
+            patch.setattr(compiler, "FLAGS", tuple(flags))
         found = find_compiler.__wrapped__()
         if not found.command:
             pytest.skip(found.why)
-        if "avx512f" not in compiler.processor():
-            pytest.skip("compiled products are for AVX-512, which this processor does not have")
         with pytest.MonkeyPatch.context() as of_blas:
-            of_blas.setattr("gpunn.backends.native.kernels.blas_threads", lambda: 2)
+            of_blas.setattr(kernels, "blas_threads", lambda: 2)
             made = Native(found)
         yield made
 
@@ -106,11 +110,15 @@ def test_what_is_left_to_blas(native, monkeypatch):
     assert ask(a.astype(float), b.astype(float), float) is None
     assert ask(a, np.ones((5, 8), np.float32)[:, ::2]) is None
     assert native.product(a, b, np.empty((4, 6), np.float32).T) is None
-    large = np.broadcast_to(a[:1, :1], (SERIAL_PRODUCT // 20 + 1, 5))
-    monkeypatch.setattr("gpunn.backends.native.kernels.blas_threads", lambda: 2)
-    assert ask(large, b, one=Native(native._compiler)) is None
-    monkeypatch.setattr("gpunn.backends.native.kernels.blas_threads", lambda: 1)
-    assert ask(large, b, one=Native(native._compiler)) is not None
+
+    sizes = SMALL_PRODUCT // 20, SMALL_PRODUCT // 20 + 1, SERIAL_PRODUCT // 20 + 1
+    tall = [np.broadcast_to(a[:1, :1], (rows, 5)) for rows in sizes]
+    monkeypatch.setattr(kernels, "SMALL_PRODUCT", SMALL_PRODUCT)
+    for flags, threads, taken in (("", 1, 1), ("avx512f", 2, 2), ("avx512f", 1, 3)):
+        monkeypatch.setattr(kernels, "processor", lambda flags=flags: flags)
+        monkeypatch.setattr(kernels, "blas_threads", lambda threads=threads: threads)
+        one = Native(native._compiler)
+        assert [ask(x, b, one=one) is not None for x in tall] == [k < taken for k in range(3)]
 
 
 def test_the_backend_takes_them(native, rng):
