@@ -7,14 +7,14 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
-from struct import Struct
+from struct import Struct, pack
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
 from gpunn.backends.native.blas import blas_threads
-from gpunn.backends.native.compiler import Compiler, address, processor
+from gpunn.backends.native.compiler import Compiler, address, processor, start_of
 from gpunn.backends.native.text import (
     Argument,
     chain_text,
@@ -34,9 +34,11 @@ SMALL_PRODUCT = 1 << 17
 """Multiplications of a matrix product, about 2 us, for which calling BLAS is a part of the time."""
 SERIAL_PRODUCT = 1 << 23
 """The same for AVX-512, about 70 us, from which BLAS gains by several threads."""
-PRODUCT = Struct("=10q")
+PRODUCT = Struct("=11q")
 TILE_COLUMNS = 16  # PACK in column.h
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
+
+Run = Callable[[bytes], None]
 
 logger = logging.getLogger("gpunn")
 
@@ -44,7 +46,7 @@ logger = logging.getLogger("gpunn")
 class Call(NamedTuple):
     """A compiled function and its argument, the bytes of its slots."""
 
-    run: Callable[[bytes], None]
+    run: Run
     args: tuple[bytes]
     kept: Any = None  # what must live as long
 
@@ -59,7 +61,7 @@ class Launch(NamedTuple):
         sizes: how many elements there are, and how many in a row.
     """
 
-    run: Callable[[bytes], None]
+    run: Run
     slots: Struct
     numbers: tuple[bool, ...]
     sizes: tuple[int, int]
@@ -75,8 +77,9 @@ class Native:
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
         self._slow = re.compile(SERIAL if compiler.vector_math else SERIAL + VECTORS)
-        self._functions: dict[Any, Callable[[bytes], None] | None] = {}
+        self._functions: dict[Any, Run | None] = {}
         self._launches: dict[Any, Launch | None] = {}
+        self._products: dict[Any, tuple[Run, tuple[int, ...]] | None] = {}
         self._ticket = np.zeros(1, np.uint32)
         self._largest = SMALL_PRODUCT
         if "avx512f" in processor():
@@ -102,19 +105,19 @@ class Native:
         if launch is None:
             return None
         pairs = zip(values, launch.numbers, strict=True)
-        given = [v if number else v.__array_interface__["data"][0] for v, number in pairs]
+        given = [v if number else start_of(v) for v, number in pairs]
         return Call(launch.run, (launch.slots.pack(*given, *launch.sizes),))
 
     def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
         """The call of a kernel whose last arguments are columns and rows; None for NumPy."""
-        columns, rows = args[-2:]
-        if shares(kernel) == "block" or not columns > 0:
+        shared, (columns, blocks) = shares(kernel), args[-2:]
+        if shared == "column":
+            blocks = -(-columns // TILE_COLUMNS)
+        elif shared == "block" or not 0 < columns <= ROW_COLUMNS:
             return None
-        if shares(kernel) == "row" and columns > ROW_COLUMNS:
-            return None
-        if any(isinstance(a, np.ndarray) and a.dtype.name not in ROW_DTYPES for a in args):
-            return None
-        blocks = rows if shares(kernel) == "row" else -(-columns // TILE_COLUMNS)
+        for value in args:
+            if isinstance(value, np.ndarray) and value.dtype not in ROW_DTYPES:
+                return None
         return self._blocks(kernel, blocks, "float32", args)
 
     def blocks(
@@ -125,19 +128,26 @@ class Native:
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
         """The call of a float32 matrix product; None where BLAS has to do it."""
-        (rows, depth), columns = a.shape, b.shape[1]
-        if rows * depth * columns > self._largest:
+        kinds = a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, out.strides, out.dtype
+        if kinds not in self._products:
+            self._products[kinds] = self._product(a, b, out)
+        found = self._products[kinds]
+        if found is None:
             return None
-        slots = []
-        for value in (a, b, out):
-            row, column = value.strides
-            if value.dtype != np.float32 or row % 4 or column % 4:
-                return None
-            slots += [value.__array_interface__["data"][0], row // 4, column // 4]
-        if (1 not in slots[4:6] and depth) or not out.flags.c_contiguous:
+        run, sizes = found
+        return Call(run, (PRODUCT.pack(start_of(a), start_of(b), start_of(out), *sizes),))
+
+    def _product(self, a: Array, b: Array, out: Array) -> tuple[Run, tuple[int, ...]] | None:
+        """The function, and what it must know of matrices besides where they are."""
+        (rows, depth), columns = a.shape, b.shape[1]
+        steps = [n for value in (a, b, out) for n in value.strides]
+        floats = all(value.dtype == np.float32 for value in (a, b, out))
+        if rows * depth * columns > self._largest or not floats or any(n % 4 for n in steps):
+            return None
+        if (depth and 4 not in steps[2:4]) or (columns > 1 and steps[5] != 4):
             return None
         run = self._function("product", "product", product_text, "-ffp-contract=fast")
-        return None if run is None else Call(run, (PRODUCT.pack(*slots[:7], rows, depth, columns),))
+        return run and (run, (*[n // 4 for n in steps[:5]], rows, depth, columns))
 
     def chain(self, calls: Sequence[Call]) -> Call | None:
         """Calls after one another as one call, which keeps theirs alive; None for one by one."""
@@ -147,7 +157,7 @@ class Native:
         places = [len(calls)]
         for call in calls:
             places += [address(call.run), address(call.args[0])]
-        return Call(run, (Struct(f"={len(places)}q").pack(*places),), tuple(calls))
+        return Call(run, (pack(f"={len(places)}q", *places),), tuple(calls))
 
     def _blocks(
         self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any]
@@ -157,11 +167,11 @@ class Native:
             if isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous:
                     return None
-                value = value.__array_interface__["data"][0]
+                value = start_of(value)
             given.append(value)
             slots += "d" if isinstance(value, float) else "q"
         run = self._function((kernel.name, dtype), kernel.name, lambda: row_text(kernel, dtype))
-        return None if run is None else Call(run, (Struct(slots).pack(*given),))
+        return None if run is None else Call(run, (pack(slots, *given),))
 
     def _launch(
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
@@ -192,9 +202,7 @@ class Native:
         numbers = tuple(a.layout in ("value", "fixed") for a in kinds)
         return Launch(run, slots, numbers, (math.prod(shape), width))
 
-    def _function(
-        self, key: Any, name: str, text: Callable[[], str], *flags: str
-    ) -> Callable[[bytes], None] | None:
+    def _function(self, key: Any, name: str, text: Callable[[], str], *flags: str) -> Run | None:
         """A compiled function; None, with a word in the log, where the compiler failed."""
         if key not in self._functions:
             try:
@@ -240,4 +248,4 @@ def _arrange(param: Param, value: Any, shape: Shape) -> tuple[Argument | None, i
     return None, 0
 
 
-ROW_DTYPES = ("float32", "int64")
+ROW_DTYPES = frozenset((np.dtype(np.float32), np.dtype(np.int64)))

@@ -176,7 +176,8 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
   }
 }
 
-static void product(Matrix a, Matrix b, float* out, I rows, I depth, I columns) {
+static void product(
+    Matrix a, Matrix b, float* out, I out_row, I rows, I depth, I columns) {
   alignas(64) static thread_local float packed[DEPTH * COLUMNS];
   for (I j0 = 0; j0 < columns; j0 += COLUMNS) {
     const I wide = columns - j0 < COLUMNS ? columns - j0 : COLUMNS;
@@ -190,7 +191,7 @@ static void product(Matrix a, Matrix b, float* out, I rows, I depth, I columns) 
           const int vectors = (some + WIDTH - 1) / WIDTH;
           if (i0 == 0) pack(b.from(k0, j0 + j), deep, some, vectors * WIDTH, to);
           (vectors == 1 ? panel<1> : vectors == 2 ? panel<2> : vectors == 3 ? panel<3> : panel<4>)(
-              a.from(i0, k0), to, high, deep, out + i0 * columns + j0 + j, columns, some, k0 > 0);
+              a.from(i0, k0), to, high, deep, out + i0 * out_row + j0 + j, out_row, some, k0 > 0);
           to += deep * vectors * WIDTH;
         }
       }
@@ -198,8 +199,8 @@ static void product(Matrix a, Matrix b, float* out, I rows, I depth, I columns) 
   }
 }
 
-// The addresses and sizes: a, its two strides, b, its two strides, out, M, K, N.
+// Where a, b and out are; the strides of a, of b and from row to row of out; M, K, N.
 extern "C" void run(const Slot* s) {
-  product({(const float*)s[0].p, s[1].i, s[2].i}, {(const float*)s[3].p, s[4].i, s[5].i},
-          (float*)s[6].p, s[7].i, s[8].i, s[9].i);
+  product({(const float*)s[0].p, s[3].i, s[4].i}, {(const float*)s[1].p, s[5].i, s[6].i},
+          (float*)s[2].p, s[7].i, s[8].i, s[9].i, s[10].i);
 }
