@@ -294,8 +294,10 @@ class Adam(Optimizer):
         numpy=_adam_hat,
         cuda=(
             "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
-            "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2); "
-            "p = p - lr * sqrt(c2) / c1 * m / (sqrt(v) + eps);"
+            "p = p - rate * m / (sqrt(v) + eps);"
+        ),
+        cuda_constants=(
+            "const T rate = lr * sqrt(-expm1(T(step) * log_beta2)) / -expm1(T(step) * log_beta1);"
         ),
     )
     rule = Rule(
