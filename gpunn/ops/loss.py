@@ -14,7 +14,7 @@ import numpy as np
 
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, computed
+from gpunn.backends import Backend, Elementwise, computed, scratch_like
 from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, lookup
 from gpunn.ops.option import Option, chosen
 from gpunn.typing import Array
@@ -33,6 +33,43 @@ SCALED = Elementwise(
     numpy=lambda g, x, scale, y: np.multiply(x, g * scale, out=y),
     cuda="y = g * x * scale;",
 )
+
+
+def _weighted_mean(
+    l: Array,  # noqa: E741
+    weight: Array | float,
+    low: float,
+    high: float,
+    times: float,
+    total: Array,
+    mass: Array,
+) -> None:
+    kept = np.clip(l, low, high, out=scratch_like(l))
+    total += np.sum(np.multiply(kept, weight, out=kept))
+    mass += np.sum(weight) * (l.size / np.size(weight))
+
+
+def _over_mass(
+    l: Array,  # noqa: E741
+    weight: Array | float,
+    low: float,
+    high: float,
+    times: float,
+    total: Array,
+    mass: Array,
+) -> None:
+    total[...] = total * times / mass
+
+
+WEIGHTED_MEAN = Elementwise(
+    "weighted_mean",
+    "l, weight, T low, T high, T times -> sum total, sum mass",
+    numpy=_weighted_mean,
+    cuda="total = weight * (l < low ? low : l > high ? high : l); mass = weight;",
+    once="total = total * times / mass;",
+    numpy_once=_over_mass,
+)
+"""times sum w l / sum w over losses l, each kept between low and high, with (N, 1) weights w."""
 
 
 class Reduction(NamedTuple):

@@ -11,6 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import compute_sample_weight
 
 from gpunn import ops
+from gpunn.backends import Backend
 from gpunn.errors import ArgumentError, lookup
 from gpunn.ops import Rate
 from gpunn.optim import (
@@ -27,7 +28,10 @@ from gpunn.optim import (
 )
 from gpunn.sklearn.constraints import HIDDEN
 from gpunn.sklearn.losses import LOGISTIC, POISSON, SOFTMAX, SQUARED, SummedLoss
-from gpunn.typing import Array
+from gpunn.typing import Array, DType
+
+ROW_LOSSES = (ops.softmax_cross_entropy, ops.multiclass_hinge)
+"""Losses whose targets are the numbers of classes."""
 
 
 def _for_each_layer(found: Any, name: str, value: Any) -> list[Any]:
@@ -115,11 +119,12 @@ def one_of_many(found: Any) -> bool:
     return bool(is_classifier(found) and found._label_binarizer.y_type_ == "multiclass")
 
 
-def targets(found: Any, y: Array, dtype: Any) -> Array:
+def targets(found: Any, y: Array, b: Backend, dtype: DType) -> Array:
     """The (N, K) targets as the loss takes them."""
-    if found.loss != "hinge":
-        return y.astype(dtype)
-    return y.argmax(axis=1) if one_of_many(found) else 2 * y.astype(dtype) - 1
+    loss = loss_function(found)
+    if loss.base in ROW_LOSSES and not loss.is_exact(b, dtype):
+        return y.argmax(axis=1)
+    return 2 * y.astype(dtype) - 1 if found.loss == "hinge" else y.astype(dtype)
 
 
 def example_weights(found: Any, y: Array, sample_weight: Any, incremental: bool) -> Any:

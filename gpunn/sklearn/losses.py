@@ -1,11 +1,12 @@
 """Losses as scikit-learn computes them: their value is a mean, their gradients are those of a sum.
 
-`optim.SummedL2` divides the gradients afterwards, where scikit-learn does. Targets are (N, K), one
-column for each output.
+`optim.SummedL2` divides the gradients afterwards, where scikit-learn does. In float64 on the CPU a
+loss has scikit-learn's bits, from NumPy's sums in its order; elsewhere it is gpunn's kernels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,10 @@ from gpunn import ops
 from gpunn.autograd import Op, Tensor
 from gpunn.autograd.engine import Node, is_recording
 from gpunn.backends import Backend
-from gpunn.ops.loss import SCALED
-from gpunn.typing import Array
+from gpunn.ops.loss import SCALED, WEIGHTED_MEAN
+from gpunn.typing import Array, DType
+
+OUTPUTS_ONLY = (True, False)  # what a gradient is needed of: targets get none
 
 Exact = Callable[[Array, Array, "Array | None"], "tuple[Any, Array]"]
 
@@ -26,14 +29,17 @@ class SummedLoss:
 
     Args:
         base: the operation, which takes `reduction="none"`.
-        exact: the value and the gradient of (outputs, targets, weights or None) on the CPU, to
-            scikit-learn's bits; None where there is nothing to agree with.
+        exact: the value and the gradient of (outputs, targets, weights or None), to scikit-learn's
+            bits; None where there is nothing to agree with.
+        clipped: whether the loss of a probability is that of the nearest one between eps and
+            1 - eps of its dtype.
         mean_of_outputs: whether the value is the mean over the K outputs; else their sum. The
             gradient is that of their sum, as in scikit-learn.
         options: of the operation.
 
     Gradient:
-        gz = d(sum_n w_n l_n) / dz, although the value is sum_n w_n l_n / sum_n w_n.
+        gz = d(sum_n w_n l_n) / dz, although the value is sum_n w_n l_n / sum_n w_n. Clipping
+        does not change it.
     """
 
     takes_weights = True
@@ -43,22 +49,27 @@ class SummedLoss:
         base: Op,
         exact: Exact | None = None,
         *,
+        clipped: bool = False,
         mean_of_outputs: bool = False,
         **options: float,
     ) -> None:
         self.base, self.exact, self.options = base, exact, options
-        self.mean_of_outputs = mean_of_outputs
+        self.clipped, self.mean_of_outputs = clipped, mean_of_outputs
+
+    def is_exact(self, b: Backend, dtype: DType) -> bool:
+        """Whether there are bits to agree with, where and in what it is computed."""
+        return self.exact is not None and b.kind == "cpu" and dtype == np.float64
 
     def __call__(self, outputs: Tensor, targets: Array, weights: Array | None = None) -> Tensor:
         """The mean loss of a batch.
 
         Args:
             outputs: (N, K) of the network's last layer, before any output activation.
-            targets: (N, K), or what `base` takes.
+            targets: (N, K) where the loss is exact, else what `base` takes.
             weights: (N,), or None for the same for all.
         """
         b, z = outputs.backend, outputs.data
-        if self.exact is not None and b.kind == "cpu":
+        if self.exact is not None and self.is_exact(b, z.dtype):
             value, gz = self.exact(z, targets, weights)
         else:
             value, gz = self._composed(b, z, targets, weights)
@@ -73,16 +84,21 @@ class SummedLoss:
         return Tensor(value, backend=b, node=Node("summed_loss", (outputs.node,), backward))
 
     def _composed(self, b: Backend, z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
-        """The same from the losses of single examples, on any device."""
+        """The same from the losses of single examples: one kernel for them, one for their mean."""
         losses, backward = self.base.vjp(b, z, t, reduction="none", **self.options)
+        given: Array | float = 1.0
         if weights is None:
-            weights = b.full((len(z),), 1, losses.dtype)
-        weights = weights.astype(losses.dtype, copy=False)
-        rows = losses if losses.ndim == 1 else losses.sum(axis=1)
-        if self.mean_of_outputs:
-            rows = rows / z.shape[1]
-        value = b.xp.asarray((rows * weights).sum() / weights.sum())
-        return value, backward(weights, (True, False))[0]
+            gz = backward(b.one(losses.dtype), OUTPUTS_ONLY)[0]
+        else:
+            weights = weights.astype(losses.dtype, copy=False)
+            gz = backward(weights, OUTPUTS_ONLY)[0]
+            given = weights if losses.ndim == 1 else weights.reshape(-1, 1)
+        tiny = float(np.finfo(losses.dtype).eps)
+        limits = (-math.log1p(-tiny), -math.log(tiny)) if self.clipped else (-math.inf, math.inf)
+        times = 1.0 if losses.ndim == 1 or self.mean_of_outputs else float(z.shape[1])
+        value, mass = b.empty((), losses.dtype), b.empty((), losses.dtype)
+        b.launch(WEIGHTED_MEAN, losses, given, *limits, times, out=(value, mass))
+        return value, gz
 
 
 def _average(losses: Array, weights: Array | None) -> Array:
@@ -139,7 +155,7 @@ def _poisson(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
     return value, _weighted(p, weights)
 
 
-SOFTMAX = SummedLoss(ops.softmax_cross_entropy, _softmax_log_loss)
-LOGISTIC = SummedLoss(ops.binary_cross_entropy_with_logits, _logistic_log_loss)
+SOFTMAX = SummedLoss(ops.softmax_cross_entropy, _softmax_log_loss, clipped=True)
+LOGISTIC = SummedLoss(ops.binary_cross_entropy_with_logits, _logistic_log_loss, clipped=True)
 SQUARED = SummedLoss(ops.half_squared_error, _squared_error, mean_of_outputs=True)
 POISSON = SummedLoss(ops.poisson_error, _poisson)

@@ -139,7 +139,7 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         trainer = self._prepared_trainer(X, incremental)
         sample_weight = choices.example_weights(self, y, sample_weight, incremental)
-        targets = choices.targets(self, y, trainer.model.dtype)
+        targets = choices.targets(self, y, trainer.model.backend, trainer.model.dtype)
         if not incremental:
             self.validation_loss_curve_ = [] if self.validation_curve else None
         if self.early_stopping and not incremental:
@@ -216,7 +216,7 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         loss, penalty = choices.loss_function(self), choices.penalty(self)
         step = EagerStep(network.model, loss, optimizer, penalty, stops=False)
         sample_weight = choices.example_weights(self, y, sample_weight, False)
-        given = [X, choices.targets(self, y, np.float64)]
+        given = [X, choices.targets(self, y, b, np.float64)]
         given += [] if sample_weight is None else [sample_weight]
         found = minimize(
             FlatObjective(step, tuple(_wide(b, a) for a in given)),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpunn.autograd import Tensor, no_grad
+from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.nn import Module, observe
 from gpunn.optim import Optimizer, Regularizer
@@ -20,6 +21,13 @@ from gpunn.typing import Array
 if TYPE_CHECKING:
     from gpunn.train.feed import Feed
     from gpunn.train.guard import Guard
+
+WITH_PENALTY = Elementwise(
+    "with_penalty",
+    "loss, penalty -> value",
+    numpy=lambda loss, penalty, value: np.add(loss, penalty, out=value),
+    cuda="value = loss + penalty;",
+)
 
 
 class EagerStep:
@@ -120,7 +128,7 @@ class EagerStep:
             size = x.shape[0] if weights is None else b.xp.sum(weights)
             penalty = self.regularizer.penalize(flat, times, size)
             if penalty is not None:
-                value = value + penalty
+                value = b.launch(WITH_PENALTY, value, penalty)
                 self._check(x, value)
         return value
 

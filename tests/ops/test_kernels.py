@@ -19,7 +19,8 @@ NUMBERS = {
     "beta1": 0.9, "beta2": 0.99, "log_beta1": np.log(0.9), "log_beta2": np.log(0.99),
     "shrink": 0.1, "limit": 1.5, "l1": 0.1, "l2": 0.2, "weight": 0.25, "fill": -1.0,
     "width": RATE.width, "threshold": RATE.threshold, "scale": RATE.scale,
-    "delta": 0.4, "quantile": 0.3, "seed": 7, "stream": 8, "call": 9, "step": np.int64(3),
+    "delta": 0.4, "quantile": 0.3, "low": -0.5, "high": 0.8,
+    "seed": 7, "stream": 8, "call": 9, "step": np.int64(3),
 }  # fmt: skip
 RTOL = {"float64": 1e-12, "float32": 3e-6, "float16": 8e-3}
 SHAPE = (5, 6)
