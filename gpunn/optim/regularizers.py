@@ -99,23 +99,15 @@ SLICE = 16_384  # elements that `_complete` works on at a time
 
 
 def _complete(
-    w: Array,
-    spans: Array,
-    stop: int,
-    times: Array,
-    alpha: float,
-    size: Array | float,
-    g: Array,
-    value: Array,
+    w: Array, spans: Array, times: Array, alpha: float, size: Array | float, g: Array, value: Array
 ) -> None:
     by = alpha * float(times)
     scratch = np.empty(min(len(g), SLICE), g.dtype)  # small enough to stay in the cache
     for start in range(0, len(g), SLICE):
-        part = g[start : start + SLICE]
-        if by and start < stop:
-            weights = w[start : min(stop, start + SLICE)]
+        part, weights = g[start : start + SLICE], w[start : start + SLICE]
+        if by:
             np.multiply(weights, by, out=scratch[: len(weights)])
-            np.add(part[: len(weights)], scratch[: len(weights)], out=part[: len(weights)])
+            np.add(part, scratch[: len(weights)], out=part)
         np.divide(part, size, out=part)
     for start, end in spans.tolist():  # one sum for each weight, as scikit-learn adds them
         value += np.dot(w[start:end], w[start:end])
@@ -125,13 +117,16 @@ def _complete(
 
 COMPLETE = Elementwise(
     "complete_mean",
-    "w, raw int64 spans, int64 stop, times, T alpha, size -> g, sum value",
+    "w, raw int64 spans, times, T alpha, size -> g, sum value",
     numpy=_complete,
-    cuda=(
-        "const bool weight = i < stop; value = weight ? T(w * w) : T(0); "
-        "g = (weight ? T(g + alpha * times * w) : g) / size;"
-    ),
+    cuda="value = w * w; g = (g + alpha * times * w) / size;",
     once="value = T(0.5) * alpha * value / size;",
+)
+DIVIDED = Elementwise(
+    "divided",
+    "size -> g",
+    numpy=lambda size, g: np.divide(g, size, out=g),
+    cuda="g = g / size;",
 )
 
 
@@ -153,10 +148,13 @@ class SummedL2(Regularizer):
         self.strength = in_range("strength", strength, 0.0)
 
     def penalize(self, flat: FlatParameters, times: Array, size: Array | float = 1) -> Array:
-        """Complete the gradients and return the value of the penalty: one kernel."""
-        value = flat.backend.empty((), flat.dtype)
-        numbers = (flat.spans, flat.weights.stop, times, self.strength, size)
-        flat.backend.launch(COMPLETE, flat.data, *numbers, out=(flat.grad, value))
+        """Complete the gradients, a kernel for weights and one for biases; the penalty's value."""
+        b, weights = flat.backend, flat.weights
+        value = b.empty((), flat.dtype)
+        numbers = (flat.spans, times, self.strength, size)
+        b.launch(COMPLETE, flat.data[weights], *numbers, out=(flat.grad[weights], value))
+        if weights.stop < flat.grad.size:
+            b.launch(DIVIDED, size, out=flat.grad[weights.stop :])
         return value
 
 

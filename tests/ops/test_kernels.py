@@ -62,8 +62,10 @@ def arguments(kernel, dtype):
     if kernel.name == "complete_mean":
         w, g = rng.standard_normal((2, 30)).astype(dtype)
         w[12:16] = 0  # between two parameters
-        numbers = [np.array([[0, 12], [16, 20]]), 20, special["times"], 1.3, 7.0]
+        numbers = [np.array([[0, 12], [16, 30]]), special["times"], 1.3, 7.0]
         return [w, *numbers], [g, np.array(0.7, dtype)]
+    if kernel.name == "divided":
+        return [7.0], [rng.standard_normal(30).astype(dtype)]
     if kernel.name == "rescale":
         zero, scale = np.zeros((), dtype), np.array(8, dtype)
         return [special["norm"], 0.1, 5], [zero, scale, special["good"]]
