@@ -52,7 +52,7 @@ SINGLE_IMPORTERS = {
         f"gpunn/sklearn/{name}.py"
         for name in (
             *("__init__", "choices", "classifier", "constraints", "convergence", "perceptron"),
-            *("exchange", "protocol", "regressor"),
+            *("device_input", "exchange", "protocol", "regressor"),
         )
     },
     "pandas": set(),

@@ -189,7 +189,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         if self.loss == "hinge":
             self.out_activation_ = "identity"
 
-    def _predict(self, X: Any, check_input: bool = True) -> Array:
+    def _predict(self, X: Any, check_input: bool = True) -> Any:
         """The classes of examples; called by scikit-learn's `predict`."""
         if self.loss != "hinge" and not on_device(X):
             return super()._predict(X, check_input)
@@ -200,8 +200,15 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         positive = positive[:, 0] if self.n_outputs_ == 1 else positive
         return like_input(self._label_binarizer.inverse_transform(positive.astype(int)), X)
 
+    def _probabilities(self, X: Any, method: str) -> Array:
+        """The probability of each class, on the backend that computed it."""
+        check_is_fitted(self)
+        self._check_library(X, method)
+        y = self._forward_pass_fast(X)
+        return backend_of(y).xp.concatenate([1 - y, y], axis=1) if self.n_outputs_ == 1 else y
+
     @available_if(_has_probabilities)
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> Any:
         """The probability of each class.
 
         Args:
@@ -210,23 +217,20 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         Returns:
             (N, C) numbers, where the examples are; for multilabel targets (N, K).
         """
-        if not on_device(X):
-            return super().predict_proba(X)
-        check_is_fitted(self)
-        y = self._forward_pass_fast(X)
-        return backend_of(y).xp.concatenate([1 - y, y], axis=1) if self.n_outputs_ == 1 else y
+        return like_input(self._probabilities(X, "predict_proba"), X)
 
     @available_if(_has_probabilities)
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any) -> Any:
         """The logarithm of `predict_proba`.
 
         Args:
             X: (N, D) examples.
         """
-        return super().predict_log_proba(X)
+        p = self._probabilities(X, "predict_log_proba")
+        return like_input(backend_of(p).xp.log(p), X)
 
     @available_if(_has_scores)
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, X: Any) -> Any:
         """The scores behind the classes, with loss="hinge".
 
         Args:
@@ -236,8 +240,9 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
             (N, C) scores, or (N,) for two classes.
         """
         check_is_fitted(self)
+        self._check_library(X, "decision_function")
         y = self._forward_pass_fast(X)
-        return y[:, 0] if self.n_outputs_ == 1 else y
+        return like_input(y[:, 0] if self.n_outputs_ == 1 else y, X)
 
     @available_if(lambda found: found._check_solver())
     def partial_fit(
@@ -261,7 +266,9 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
                 weights are back and `stopped_` says so.
         """
         with self._validating(validation):
-            fitted: MLPClassifier = super().partial_fit(X, on_host(y), sample_weight, classes)
+            fitted: MLPClassifier = super().partial_fit(
+                X, on_host(y), sample_weight, on_host(classes)
+            )
         return fitted
 
     def _score_from(self, y: Any, found: Any, sample_weight: Any) -> float:

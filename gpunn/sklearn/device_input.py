@@ -1,10 +1,16 @@
-"""CuPy arrays as input: checked where they are, in scikit-learn's words."""
+"""Arrays that are not NumPy's: checked where they are, and answered where they are.
+
+CuPy's are computed with. Those of other libraries of the array API (PyTorch's, array_api_strict's)
+are computed with as NumPy's, and come out again where scikit-learn's `array_api_dispatch` is on.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
+from sklearn.utils._array_api import device, get_namespace
 
 from gpunn.backends import backend_of
 from gpunn.errors import DTypeError
@@ -22,6 +28,17 @@ def on_device(data: Any) -> bool:
         return False
 
 
+def namespace_of(data: Any) -> Any:
+    """The library of an array that gpunn does not compute with, where outputs should be of it.
+
+    None for NumPy's and CuPy's, for what is no array, and without `array_api_dispatch`.
+    """
+    if not get_config()["array_api_dispatch"] or isinstance(data, np.ndarray) or on_device(data):
+        return None
+    xp, is_array = get_namespace(data)
+    return xp if is_array else None
+
+
 def on_host(data: Any) -> Any:
     """A host copy of a device array, or of an array of a library that gpunn does not compute with.
 
@@ -29,7 +46,8 @@ def on_host(data: Any) -> Any:
     """
     if on_device(data):
         return backend_of(data).download(data)
-    if hasattr(data, "__array_namespace__") and not isinstance(data, np.ndarray | np.generic):
+    known = isinstance(data, np.ndarray | np.generic)
+    if not known and (hasattr(data, "__array_namespace__") or namespace_of(data) is not None):
         return np.from_dlpack(data) if hasattr(data, "__dlpack__") else np.asarray(data)
     return data
 
@@ -61,8 +79,11 @@ def checked(x: Array) -> Array:
     return x
 
 
-def like_input(values: np.ndarray, x: Array) -> Array:
-    """Host numbers where the examples are; text stays on the host, since no GPU has any."""
-    if not on_device(x) or values.dtype.kind not in "fiub":
+def like_input(values: Array, x: Any) -> Any:
+    """Numbers where the examples are, of their library; text stays NumPy's, as no other has any."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         return values
-    return backend_of(x).upload(values)
+    if on_device(x):
+        return backend_of(x).upload(values)
+    xp = namespace_of(x)
+    return values if xp is None else xp.asarray(values, device=device(x))

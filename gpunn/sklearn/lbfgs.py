@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.backends import Backend
 from gpunn.optim import FlatParameters
+from gpunn.sklearn.device_input import on_device
+from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.train import EagerStep
 from gpunn.typing import Array
 
@@ -62,3 +65,12 @@ def minimize(objective: FlatObjective, **options: Any) -> Any:
         found = run(objective, objective.start(), method="L-BFGS-B", jac=True, options=options)
     objective.take(found.x)
     return found
+
+
+def wide(b: Backend, values: Any) -> Array:
+    """Numbers in float64 on a device; integers and sparse rows stay what they are."""
+    if is_sparse(values):
+        values = sparse_rows(values, np.float64)
+        return values if b.synchronous else b.upload(values.toarray())
+    values = values if on_device(values) else b.upload(np.asarray(values))
+    return values if values.dtype.kind in "iu" else values.astype(np.float64, copy=False)

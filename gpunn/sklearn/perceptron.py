@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
@@ -19,17 +20,21 @@ from gpunn.errors import ArgumentError, DeviceUnavailableError
 from gpunn.optim import SGD
 from gpunn.sklearn import choices
 from gpunn.sklearn.convergence import Convergence, HeldOut
-from gpunn.sklearn.device_input import checked, on_device, on_host, placeholder
-from gpunn.sklearn.lbfgs import FlatObjective, minimize
+from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
+from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
 from gpunn.sklearn.network import Network, Weights
 from gpunn.sklearn.order import CumulativeShuffle
-from gpunn.sklearn.protocol import CallbackSupportMixin, FitTask, with_callbacks
-from gpunn.sparse import is_sparse, sparse_rows
+from gpunn.sklearn.protocol import (
+    CallbackSupportMixin,
+    FitTask,
+    check_same_namespace,
+    with_callbacks,
+)
 from gpunn.train import EagerStep, Trainer
 from gpunn.typing import Array, DType
 
-HELD = ("_network", "_trainer")
-"""Attributes that live as long as the process: what they hold is in others too."""
+HELD = ("_network", "_trainer", "_fitted_with")
+"""Attributes that live as long as the process: what the first hold is in others too."""
 
 
 class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -86,6 +91,9 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
         """Called by scikit-learn's `fit` and `partial_fit`."""
         sample_weight = on_host(sample_weight)
+        self.__dict__.pop("_fitted_with", None)
+        if get_config()["array_api_dispatch"]:
+            self._fitted_with = like_input(np.zeros(0, np.float32), X)
         self._task = FitTask(self, X, y, sample_weight, 1 if incremental else self.max_iter)
         try:
             fitted = super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
@@ -219,7 +227,7 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         given = [X, choices.targets(self, y, b, np.float64)]
         given += [] if sample_weight is None else [sample_weight]
         found = minimize(
-            FlatObjective(step, tuple(_wide(b, a) for a in given)),
+            FlatObjective(step, tuple(wide(b, a) for a in given)),
             maxfun=self.max_fun,
             maxiter=self.max_iter,
             gtol=self.tol,
@@ -266,9 +274,9 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "got validation data with early_stopping=False; expected True, for which they are"
             )
         x, y, *weights = validation
-        x = x if on_device(x) else check_array(x, accept_sparse="csr")
+        x = x if on_device(x) else check_array(on_host(x), accept_sparse="csr")
         y = on_host(y)
-        self._given_validation = HeldOut(x, y, weights[0] if weights else None, y)
+        self._given_validation = HeldOut(x, y, on_host(weights[0]) if weights else None, y)
         try:
             yield
         finally:
@@ -283,6 +291,27 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             validate_data(self, placeholder(X), reset=False)
             return X
         return validate_data(self, on_host(X), accept_sparse=["csr", "csc"], reset=False)
+
+    def _check_library(self, X: Any, method: str) -> None:
+        """Raise where examples are of another library than those of `fit`, if that is asked for."""
+        if hasattr(self, "_fitted_with"):
+            check_same_namespace(X, self, attribute="_fitted_with", method=method)
+
+    def predict(self, X: Any) -> Any:
+        """The classes, or the numbers, of examples.
+
+        Args:
+            X: (N, D) examples.
+
+        Returns:
+            (N,), or (N, K), where the examples are and of their library; text is NumPy's.
+        """
+        self._check_library(X, "predict")
+        return super().predict(X)
+
+    def _predict(self, X: Any, check_input: bool = True) -> Any:
+        """Called by scikit-learn's `predict`."""
+        return like_input(super()._predict(X, check_input), X)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         """The (N, K) outputs for examples; called by scikit-learn's `predict`."""
@@ -303,14 +332,15 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             ArgumentError: there is no such layer.
         """
         check_is_fitted(self)
-        X = self._checked_for_use(X)
+        self._check_library(X, "transform")
+        x = self._checked_for_use(X)
         count = len(self.coefs_) - 1
         if not -count <= self.transform_layer < count:
             raise ArgumentError(
                 f"got transform_layer={self.transform_layer} of {count} hidden layers; expected "
                 f"{-count} to {count - 1}"
             )
-        return self._current_network(X).hidden(X, self.transform_layer % count)
+        return like_input(self._current_network(x).hidden(x, self.transform_layer % count), X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns of `transform`.
@@ -331,10 +361,7 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             y: their targets.
             sample_weight: (N,) or None.
         """
-        if on_device(X):
-            found = self._score_from(on_host(y), on_host(self.predict(X)), on_host(sample_weight))
-        else:
-            found = super().score(X, on_host(y), on_host(sample_weight))
+        found = self._score_from(on_host(y), on_host(self.predict(X)), on_host(sample_weight))
         return float(found)
 
     def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -362,12 +389,3 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if trainer is not None:
             state["_optimizer_state"] = trainer.optimizer.state_dict()
         return {name: value for name, value in state.items() if name not in HELD}
-
-
-def _wide(b: Backend, values: Any) -> Array:
-    """Numbers in float64 on a device; integers and sparse rows stay what they are."""
-    if is_sparse(values):
-        values = sparse_rows(values, np.float64)
-        return values if b.synchronous else b.upload(values.toarray())
-    values = values if on_device(values) else b.upload(np.asarray(values))
-    return values if values.dtype.kind in "iu" else values.astype(np.float64, copy=False)

@@ -1,11 +1,11 @@
-"""scikit-learn's own callbacks, where the installed version has them (1.9 and newer)."""
+"""What scikit-learn has from 1.9 on: callbacks, and one array library throughout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["CallbackSupportMixin", "FitTask", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitTask", "check_same_namespace", "with_callbacks"]
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -17,6 +17,14 @@ except ImportError:  # before 1.9
     def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
         """The method as it is."""
         return method
+
+
+try:
+    from sklearn.utils._array_api import check_same_namespace
+except ImportError:  # before 1.9
+
+    def check_same_namespace(X: Any, estimator: Any, *, attribute: str, method: str) -> None:
+        """Nothing: this scikit-learn does not ask where an estimator was fitted."""
 
 
 class FitTask:
