@@ -220,7 +220,28 @@ class Fit:
         )
 
 
+class NoBar:
+    """In place of a bar that nobody wants: tqdm's import costs 10 ms, and it starts a thread."""
+
+    def __enter__(self) -> NoBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, steps: int) -> None:
+        """Steps were taken."""
+
+    def set_description(self, words: str, refresh: bool) -> None:
+        """An epoch begins."""
+
+    def set_postfix(self, numbers: dict[str, str], refresh: bool) -> None:
+        """An epoch has ended."""
+
+
 def _bar(total: int, progress: bool) -> Any:
+    if not progress:
+        return NoBar()
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True)
+    return tqdm(total=total, unit="step", dynamic_ncols=True)
