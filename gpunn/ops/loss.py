@@ -237,7 +237,7 @@ def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Call
     def body(p: Array, t: Array, count: int, scale: float, *rest: Any) -> None:
         *options, losses, gp, total = rest
         value(p, t, *options, losses)
-        total += np.sum(losses)
+        total.fill(total[()] + np.add.reduce(losses, axis=None))
         slope(p, t, *options, gp)
         if scale != 1:
             np.multiply(gp, scale, out=gp)
@@ -246,7 +246,7 @@ def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Call
 
 
 def _divide_total(p: Array, t: Array, count: int, *rest: Any) -> None:
-    rest[-1][...] /= count
+    rest[-1].fill(rest[-1][()] / count)
 
 
 def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:

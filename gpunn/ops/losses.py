@@ -29,7 +29,7 @@ def _half_square(p: Array, t: Array, loss: Array) -> None:
 
 def _twice_difference(p: Array, t: Array, gp: Array) -> None:
     np.subtract(p, t, out=gp)
-    np.multiply(gp, 2, out=gp)
+    np.add(gp, gp, out=gp)
 
 
 squared_error = ElementwiseLoss(

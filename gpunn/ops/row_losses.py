@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,22 @@ def _finish(loss: Array, gradients: Array, total: Array, divisor: float, scale: 
     """What the NumPy bodies of row losses end with."""
     if scale != 1:
         np.multiply(gradients, scale, out=gradients)
-    np.sum(loss, out=total)
-    total /= divisor
+    total.fill(np.add.reduce(loss) / divisor)
 
 
 FEW_CLASSES = 128  # up to here NumPy folds columns faster than rows (64 x 10: 16 to 11 us)
+
+
+@lru_cache(maxsize=16)
+def _places(classes: int, count: int) -> tuple[Array, Array]:
+    """Where the rows of a (C, N) matrix start, and the numbers of its columns."""
+    return np.arange(classes) * count, np.arange(count)
+
+
+@lru_cache(maxsize=16)
+def _ones(count: int) -> Array:
+    """Ones, for sums by BLAS: half as long as NumPy's for 10 x 64, and in float32 at least."""
+    return np.ones(count, np.float32)
 
 
 def _softmax_rows(
@@ -77,18 +89,24 @@ def _softmax_rows(
     classes: int,
     count: int,
 ) -> None:
-    rows = np.arange(count)
-    p = gz.T if classes > FEW_CLASSES else scratch_like(gz).reshape(classes, count)  # (C, N)
+    starts, rows = _places(classes, count)
+    right: Any
+    if classes > FEW_CLASSES:
+        flat = p = gz.T  # (C, N)
+        right = labels, rows  # where the p_t are in `flat`
+    else:
+        flat = scratch_like(gz).reshape(-1)
+        p, right = flat.reshape(classes, count), starts[labels] + rows
     np.copyto(p, z.T)
     np.subtract(p, np.maximum.reduce(p, axis=0), out=p)
-    np.negative(p[labels, rows], out=loss)
+    np.negative(flat[right], out=loss)
     np.exp(p, out=p)
-    sums = np.add.reduce(p, axis=0, dtype=loss.dtype)
+    sums = np.dot(_ones(classes), p)
     np.divide(p, sums, out=p, casting="same_kind")
     np.add(loss, np.log(sums, out=sums), out=loss)
-    p[labels, rows] -= 1
-    np.copyto(gz, p.T)
-    _finish(loss, gz, total, divisor, scale)
+    flat[right] -= 1
+    np.multiply(p.T, scale, out=gz)
+    total.fill(np.add.reduce(loss) / divisor)
 
 
 _CUDA = Path(__file__).parent / "cuda"

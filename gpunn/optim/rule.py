@@ -95,4 +95,5 @@ def _known(name: str) -> Rule:
 
 
 def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
-    rest[-1][...] += float(factor) != 0
+    taken = rest[-1]
+    taken.fill(int(taken) + (float(factor) != 0))

@@ -8,7 +8,7 @@ random stream has taken, the optimizer's count of steps. The host keeps count to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,11 +102,32 @@ class StepGraph:
         self._expected = [stream.call for stream in self.streams]
 
 
+class Recorded(NamedTuple):
+    """A graph of one step.
+
+    Attributes:
+        graph: the graph.
+        x: the examples that it reads.
+        y: their targets.
+        loss: that it writes.
+        borrowed: whether x and y are the caller's, which are not written to.
+    """
+
+    graph: StepGraph
+    x: Array
+    y: Array
+    loss: Array
+    borrowed: bool
+
+
 class CapturedStep:
     """A training step that is one CUDA graph, with the signature and the numbers of `EagerStep`.
 
     The first batch of a shape runs eagerly, which compiles what is needed; the second is captured.
-    The loss that a call returns is overwritten by the next call of the same shape.
+    The loss that a call returns is overwritten by the next call of the same shape. Where the second
+    call gets the very arrays of the first, the graph reads those, as they are at each launch, and
+    nothing is copied; the first call with others makes a graph with arrays of its own, into which
+    every batch is copied.
 
     Args:
         step: the eager step.
@@ -125,7 +146,8 @@ class CapturedStep:
         self.backend = step.optimizer.bound.backend
         if why := self.backend.why_no_capture():
             self.backend.record(lambda: why)  # raises, in the backend's words
-        self._graphs: dict[Any, tuple[StepGraph, Array, Array, Array] | None] = {}
+        self._first: dict[Any, tuple[Array, Array]] = {}  # batches of shapes met once
+        self._recorded: dict[Any, Recorded] = {}
 
     def __call__(self, x: Array, y: Array) -> Array:
         """Train on one batch; see `EagerStep.__call__`.
@@ -133,23 +155,29 @@ class CapturedStep:
         Raises:
             CaptureError: the step copies to the host.
         """
-        key = (x.shape, np.dtype(x.dtype), y.shape, np.dtype(y.dtype))
+        key = (x.shape, x.dtype, y.shape, y.dtype)
         with self.backend.own_stream():
-            if key not in self._graphs:
-                self._graphs[key] = None
-                return self.step(x, y)
-            found = self._graphs[key] or self._capture(key, x, y)
-            graph, x_in, y_in, loss = found
-            x_in[...] = x
-            y_in[...] = y
-            if not graph.in_step():
-                graph.seek(0)
-            graph.launch()
-        return loss
+            found = self._recorded.get(key)
+            if found is None:
+                if key not in self._first:
+                    self._first[key] = x, y
+                    return self.step(x, y)
+                x_first, y_first = self._first[key]
+                found = self._recorded[key] = self._capture(x, y, x is x_first and y is y_first)
+                del self._first[key]
+            elif found.borrowed and not (x is found.x and y is found.y):
+                found = self._recorded[key] = self._capture(x, y, False)
+            if not found.borrowed:
+                found.x[...] = x
+                found.y[...] = y
+            if not found.graph.in_step():
+                found.graph.seek(0)
+            found.graph.launch()
+        return found.loss
 
-    def _capture(self, key: Any, x: Array, y: Array) -> tuple[StepGraph, Array, Array, Array]:
+    def _capture(self, x: Array, y: Array, borrow: bool) -> Recorded:
         b = self.backend
-        x_in, y_in = b.empty_like(x), b.empty_like(y)
+        x_in, y_in = (x, y) if borrow else (b.empty_like(x), b.empty_like(y))
         losses: list[Array] = []
 
         def work(tick: Array, k: int) -> Any:
@@ -158,5 +186,4 @@ class CapturedStep:
             return losses
 
         graph = StepGraph(b, self.step.model.streams(), work)
-        found = self._graphs[key] = (graph, x_in, y_in, losses[0])
-        return found
+        return Recorded(graph, x_in, y_in, losses[0], borrow)

@@ -140,6 +140,73 @@ def test_the_step_by_hand(data, device):
     assert losses[0] == losses[1]
 
 
+def steps_by_hand(device, captured, batches):
+    """The losses of steps on batches that `batches(b)` yields, and the weights after them."""
+    net = network(device)
+    b = net.backend
+    step = gn.train.EagerStep(net, gn.ops.softmax_cross_entropy, gn.optim.Adam(net.parameters()))
+    step = gn.train.CapturedStep(step) if captured else step
+    losses = [float(b.download(step(x, y))) for x, y in batches(b)]
+    return losses, net.state_dict(), step
+
+
+@pytest.mark.parametrize("changed", ["content", "x", "y", "both"])
+def test_arrays_that_come_again_are_read_where_they_are(changed, data, device):
+    def batches(b):
+        first = [b.upload(a[:16]) for a in data]
+        other = [b.upload(a[16:32]) for a in data]
+        yield first
+        yield first
+        yield first
+        if changed == "content":
+            first[0][...] = other[0]
+            first[1][...] = other[1]
+        if changed in ("x", "both"):
+            first = [other[0], first[1]]
+        if changed in ("y", "both"):
+            first = [first[0], other[1]]
+        yield first
+        yield first
+        yield [b.upload(a[32:48]) for a in data]
+
+    (captured, weights, _), (eager, expected, _) = (
+        steps_by_hand(device, flag, batches) for flag in (True, False)
+    )
+    assert captured == eager
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def test_a_callers_arrays_are_never_written_to(data, device):
+    mine = []
+
+    def batches(b):
+        mine.extend(b.upload(a[:16]) for a in data)
+        for start in (0, 0, 0, 16, 16, 0):
+            yield mine if start == 0 else [b.upload(a[start : start + 16]) for a in data]
+
+    *_, step = steps_by_hand(device, True, batches)
+    for array, content in zip(mine, data, strict=True):
+        np.testing.assert_array_equal(step.backend.download(array), content[:16])
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_a_graph_reads(again, data, device):
+    """The caller's own arrays where they came twice, so that nothing is copied; else its own."""
+    given = []
+
+    def batches(b):
+        for _ in range(3):
+            if not given or not again:
+                given[:] = [b.upload(a[:16]) for a in data]
+            yield given
+
+    *_, step = steps_by_hand(device, True, batches)
+    (recorded,) = step._recorded.values()
+    assert (recorded.x is given[0], recorded.y is given[1]) == (again, again)
+    assert not step._first
+
+
 def test_capture_is_true_false_or_auto():
     with pytest.raises(gn.GpunnError, match='"auto"'):
         gn.Trainer(network("cpu"), capture="always")
