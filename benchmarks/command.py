@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,6 @@ import typer
 from gpunn.benchmarks.level import LEVELS, measure
 from gpunn.benchmarks.settings import Settings
 from gpunn.errors import ArgumentError, MissingExtraError
-
-THREADS = (1, 2)  # of BLAS, for steps; everything else takes one
 
 
 def bench(
@@ -28,6 +27,12 @@ def bench(
         bool, typer.Option("--compile", help="torch.compile, too: a minute or two more a row.")
     ] = False,
     rounds: Annotated[int, typer.Option(help="Of every step, unless they take minutes.")] = 15,
+    threads: Annotated[
+        str, typer.Option(help="Of BLAS in each run through the steps; 1,1,2 for one run twice.")
+    ] = "1,2",
+    coretype: Annotated[
+        str, typer.Option(help="What OpenBLAS is to compute for, as SkylakeX; auto: let it choose.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="The JSON file; the picture lies beside it.")] = Path(
         "runs/bench/cpu.json"
     ),
@@ -43,20 +48,41 @@ def bench(
       gpunn bench --quick
 
       gpunn bench --only steps/mnist-mid --only engine
+
+      gpunn bench --threads 1,1,2 --coretype auto
     """
-    settings = Settings(tuple(only or ()), quick, compile, rounds, data_dir=str(data_dir or ""))
+    settings = Settings(
+        tuple(only or ()), quick, compile, rounds, coretype=coretype, data_dir=str(data_dir or "")
+    )
     unknown = {one.partition("/")[0] for one in settings.only} - set(LEVELS)
     if unknown:
         raise ArgumentError(f"got --only {', '.join(unknown)}; expected one of {', '.join(LEVELS)}")
-    run(settings, out)
+    run(settings, out, _counts(threads))
 
 
-def run(settings: Settings, out: Path) -> None:
-    """Measure every level that is wanted; what is there is written after each."""
+def _counts(threads: str) -> list[int]:
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in threads.split(",")]
+    if 0 in counts:
+        raise ArgumentError(f"got --threads {threads}; expected numbers above 0, as 1,2")
+    return counts
+
+
+def run(settings: Settings, out: Path, threads: Sequence[int] = (1, 2)) -> None:
+    """Measure every level that is wanted; what is there is written after each.
+
+    Args:
+        settings: of every level; all but the steps take its number of threads.
+        out: the JSON file.
+        threads: of BLAS in each run through the steps.
+    """
     from gpunn.benchmarks.goals import judged, table
-    from gpunn.benchmarks.machine import machine, versions
+    from gpunn.benchmarks.machine import versions
 
-    record: dict[str, Any] = {"machine": machine(), "versions": versions(), "quick": settings.quick}
+    record: dict[str, Any] = {
+        "machine": measure("machine", settings),
+        "versions": versions(),
+        "quick": settings.quick,
+    }
     print(json.dumps(record, indent=1), flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     for level, what in LEVELS.items():
@@ -64,10 +90,11 @@ def run(settings: Settings, out: Path) -> None:
             continue
         print(f"\n== {level}: {what}", flush=True)
         if level == "steps":
-            record[level] = {}
-            for threads in THREADS:
-                record[level][str(threads)] = measure(level, replace(settings, threads=threads))
-                record["goals"] = judged(record[level]["1"])
+            record[level] = []
+            for count in threads:
+                rows = measure(level, replace(settings, threads=count))
+                record[level].append({"threads": count, "rows": rows})
+                record["goals"] = judged([r["rows"] for r in record[level] if r["threads"] == 1])
                 _write(record, out)
         else:
             record[level] = measure(level, settings)

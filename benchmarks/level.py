@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gpunn.backends import blas
 from gpunn.benchmarks.settings import Settings
 
 LEVELS = {
@@ -27,19 +28,29 @@ LEVELS = {
 
 
 def measure(level: str, settings: Settings) -> Any:
-    """What a level found, or why it failed."""
+    """What a level (or "machine") found, or why it failed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         arguments = [level, json.dumps(asdict(settings)), str(path)]
         command = [sys.executable, "-m", __name__, *arguments]
-        done = subprocess.run(command, env=os.environ | threads_of(settings.threads), check=False)
+        done = subprocess.run(command, env=environment(settings), check=False)
         if done.returncode:
             return {"failed": f"exit status {done.returncode}"}
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """In which BLAS, PyTorch and XLA take so many threads, and OpenBLAS the kernels, as asked."""
+    found = os.environ | threads_of(settings.threads)
+    if settings.coretype:
+        found[blas.VARIABLE] = settings.coretype
+    if settings.coretype == "auto":
+        del found[blas.VARIABLE]
+    return found
+
+
 def threads_of(count: int) -> dict[str, str]:
-    """The environment in which BLAS, PyTorch and XLA take so many threads."""
+    """The variables by which BLAS, PyTorch and XLA take so many threads."""
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
     eigen = "true" if count > 1 else "false"
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={eigen}"
@@ -47,7 +58,7 @@ def threads_of(count: int) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure the level that the command line names, and write what was found."""
+    """Measure what the command line names, a level or the machine, and write what was found."""
     level, settings, path = sys.argv[1:]
     work: Callable[[Settings], Any] = getattr(import_module(f"gpunn.benchmarks.{level}"), level)
     found = work(Settings.of(json.loads(settings)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import gpunn as gn
 from gpunn.backends.native import find_compiler
+from gpunn.benchmarks.settings import Settings
 
 PACKAGES = (
     *("numpy", "scipy", "torch", "jax", "scikit-learn", "cupy", "cupy-cuda12x", "cupy-cuda13x"),
@@ -28,13 +29,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """The processor, and the kernels that BLAS chose for it."""
+VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS")
+"""What decides, where it is set, which kernels a BLAS takes."""
+
+
+def machine(settings: Settings) -> dict[str, Any]:
+    """The processor, and the kernels that BLAS chose for it, and why."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "blas": _blas(),
+        "coretype": settings.coretype or "as the environment says",
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "compiler": find_compiler().why,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # neighbours
     }

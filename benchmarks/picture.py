@@ -23,7 +23,7 @@ MARKS = dict(zip(COLOURS, ("|", "o", "s", "D", "v", "^", "<", ">", "P", "X"), st
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw the steps on one thread, and how cost grows.
+    """Draw the first run of the steps on one thread, and how cost grows; what is there of it.
 
     Args:
         record: what `gpunn bench` writes.
@@ -36,16 +36,23 @@ def draw(record: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot", "the picture of a benchmark") from error
-    rows = record.get("steps", {}).get("1", {})
-    rows = {} if "failed" in rows else rows
+    runs = [run["rows"] for run in record.get("steps", ()) if run["threads"] == 1]
+    rows = {} if not runs or "failed" in runs[0] else runs[0]
     scaling = record.get("scaling", {})
     scaling = {} if "failed" in scaling else scaling
-    figure = Figure(figsize=(13, 0.34 * max(14, len(rows)) + 1.2), layout="constrained")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(3, 2))
-    left, right = parts
-    _rows(left.subplots(), rows)
-    for axis, (what, series) in zip(right.subplots(2, 1).flat, scaling.items(), strict=False):
-        _curve(axis, what, series)
+    widths = [8] * bool(rows) + [5] * bool(scaling)
+    figure = Figure(
+        figsize=(sum(widths) or 1, 0.34 * max(14, len(rows)) + 1.2), layout="constrained"
+    )
+    parts = iter(
+        figure.subfigures(1, len(widths) or 1, squeeze=False, width_ratios=widths or [1]).flat
+    )
+    if rows:
+        _rows(next(parts).subplots(), rows)
+    if scaling:
+        axes = next(parts).subplots(2, 1)
+        for axis, (what, series) in zip(axes.flat, scaling.items(), strict=True):
+            _curve(axis, what, series)
     figure.savefig(path, dpi=110)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gpunn.benchmarks.contenders import CONTENDERS, FLOOR
 from gpunn.benchmarks.networks import Network
 from gpunn.benchmarks.settings import Settings
 from gpunn.benchmarks.steps import ready, wait
-from gpunn.benchmarks.timing import in_turn
+from gpunn.benchmarks.timing import Rounds, in_turn, spread
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -34,21 +35,32 @@ def scaling(settings: Settings) -> dict[str, Any]:
 
 
 def _series(networks: list[Network], sizes: tuple[int, ...], settings: Settings) -> dict[str, Any]:
-    us: dict[str, list[float]] = {}
-    for network in networks:
-        chosen = {name: CONTENDERS[name] for name in WHO if not CONTENDERS[name].why_not(network)}
-        works = {name: ready(one.make(network, "adam")) for name, one in chosen.items()}
-        times = in_turn(works, 3 if settings.quick else 9, wait=wait)
-        for name, values in times.items():
-            us.setdefault(name, []).append(1e6 * statistics.median(values))
+    """All sizes of all contenders in turn, so that a neighbour spoils a round and not a size."""
+    there = [name for name in WHO if not CONTENDERS[name].why_not(networks[0])]
+    works = {
+        _key(name, size): ready(CONTENDERS[name].make(network, "adam"))
+        for network, size in zip(networks, sizes, strict=True)
+        for name in there
+    }
+    times = in_turn(works, 3 if settings.quick else settings.rounds, wait=wait)
+    return {"sizes": sizes, "contenders": {name: _growth(name, sizes, times) for name in there}}
+
+
+def _growth(name: str, sizes: tuple[int, ...], times: Rounds) -> dict[str, Any]:
+    """Microseconds of every size, and the slope: the median of those of single rounds."""
+    rounds = list(zip(*(times[_key(name, size)] for size in sizes), strict=True))
+    slopes = [slope(sizes, values) for values in rounds]
     return {
-        "sizes": sizes,
-        "contenders": {
-            name: {"us": values, "slope": _slope(sizes, values)} for name, values in us.items()
-        },
+        "us": [1e6 * statistics.median(values) for values in zip(*rounds, strict=True)],
+        "slope": statistics.median(slopes),
+        "quartiles": spread(slopes),
     }
 
 
-def _slope(sizes: tuple[int, ...], values: list[float]) -> float:
+def _key(name: str, size: int) -> str:
+    return f"{name}, {size}"
+
+
+def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
     """The exponent with which the largest sizes grow."""
     return float(np.polyfit(np.log(sizes[-UPPER:]), np.log(values[-UPPER:]), 1)[0])

@@ -16,6 +16,8 @@ class Settings:
         compile: whether torch.compile runs, which takes a minute or two a row to compile.
         rounds: of a step, unless they take too long.
         threads: of BLAS.
+        coretype: the processor that OpenBLAS is told to compute for; "auto" to let it choose, ""
+            to leave what the environment says.
         data_dir: folder with the MNIST files; "" to look where gpunn looks.
     """
 
@@ -24,6 +26,7 @@ class Settings:
     compile: bool = False
     rounds: int = 15
     threads: int = 1
+    coretype: str = ""
     data_dir: str = ""
 
     @classmethod

@@ -28,6 +28,7 @@ SINGLE_IMPORTERS = {
     "cupy": {"backends/cupy_backend.py", "backends/cublaslt.py"},
     "ctypes": {
         "backends/cupy_backend.py",
+        "backends/blas.py",
         "backends/cublaslt.py",
         "backends/native/blas.py",
         "backends/native/compiler.py",

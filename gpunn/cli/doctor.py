@@ -8,6 +8,7 @@ from importlib import metadata
 import typer
 
 import gpunn
+from gpunn.backends.blas import matrix_products
 from gpunn.backends.native import find_compiler
 
 PACKAGES = (
@@ -31,6 +32,11 @@ def run() -> None:
         except metadata.PackageNotFoundError:
             continue
     typer.echo("\nCPU\n  ok       NumPy runs every kernel")
+    products = matrix_products()
+    if products is not None:
+        typer.echo(f"  {'ok' if products.ok else 'slow':8} {products.name}: {products.detail}")
+        if products.remedy:
+            typer.echo(f"{'':11}{products.remedy}")
     compiler = find_compiler()
     typer.echo(f"  {'ok' if compiler.command else 'without':8} compiled kernels: {compiler.why}")
     diagnosis = gpunn.diagnose("cuda")
