@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,7 @@ class BufferPool(threading.local):
         """An array that nobody else holds, with undefined content."""
         bucket = self._buckets.get((shape, dtype))
         if bucket is None:
-            size_bytes = dtype.itemsize
-            for n in shape:
-                size_bytes *= n
-            if size_bytes < self.SMALL_BYTES:
+            if prod(shape) * dtype.itemsize < self.SMALL_BYTES:
                 return np.empty(shape, dtype)
             bucket = self._buckets[shape, dtype] = []
         references, idle = sys.getrefcount, self._idle
@@ -59,7 +57,7 @@ class BufferPool(threading.local):
                 del self._buckets[key]
 
     def _new(self, shape: Shape, dtype: np.dtype[Any]) -> Array:
-        size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size_bytes = prod(shape) * dtype.itemsize
         memory = bytearray(size_bytes + self.ALIGN)  # not an array: a view's base is then our array
         return np.ndarray(shape, dtype, memory, -address(memory) % self.ALIGN)
 

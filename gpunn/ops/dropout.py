@@ -81,7 +81,7 @@ def keep_factors(words: Array, width: int, threshold: int, scale: float, out: Ar
         numbers = words.view(np.uint8)[: out.size // 8]
         index = scratch_like(numbers, np.intp)  # NumPy would make one at every call
         np.copyto(index, numbers)
-        np.take(table, index, axis=0, out=out.reshape(-1, 8), mode="clip")
+        np.take(table, index, axis=0, out=out.reshape(-1, 8), mode="wrap")
         return
     if width == 1:
         numbers = np.unpackbits(words.view(np.uint8), count=out.size, bitorder="little")

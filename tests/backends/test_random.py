@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,21 @@ def test_published_vectors(counter, key, output, device):
     word = b.empty((4,), np.uint64)
     b.launch(PHILOX_BLOCK, *key, b.upload(np.array(counter, np.uint64)), out=word)
     assert b.download(word).tolist() == [int(part, 16) for part in output.split()]
+
+
+def test_draws_know_nothing_of_each_other():
+    """One generator serves all draws of a thread."""
+    calls = [((7, k), 2 * k, 1 + 5 * k) for k in range(40)]
+    alone = [
+        np.random.Philox(
+            key=np.array(key, np.uint64), counter=np.array((0, call, 0, 0), np.uint64)
+        ).random_raw(count)
+        for key, call, count in calls
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: random.words(one[2], *one[:2]), 20 * calls))
+    for k, words in enumerate(found):
+        np.testing.assert_array_equal(words, alone[k % len(calls)])
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 1000])
