@@ -21,6 +21,7 @@ def in_turn(
     rounds: int,
     share_s: float = 0.02,
     wait: Callable[[Any], Any] = _at_once,
+    warm_s: float = 0.0,
 ) -> Rounds:
     """Time all pieces of work in turn (A B C A B C ...).
 
@@ -29,14 +30,16 @@ def in_turn(
         rounds: of all.
         share_s: for about how long a piece runs before it is the next one's turn.
         wait: called with the last result before the clock is read.
+        warm_s: what takes less than this is done once at every turn before the clock is read: the
+            caches are full of what the one before it worked on.
     """
-    repeats = {
-        name: max(1, int(share_s / max(1e-7, seconds(work, 1, wait))))
-        for name, work in works.items()
-    }
+    once = {name: seconds(work, 1, wait) for name, work in works.items()}
+    repeats = {name: max(1, int(share_s / max(1e-7, once[name]))) for name in works}
     times: Rounds = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
+            if once[name] < warm_s:
+                wait(work())
             times[name].append(seconds(work, repeats[name], wait))
     return times
 

@@ -12,7 +12,17 @@ import pytest
 
 import gpunn as gn
 from gpunn.backends import blas
-from gpunn.benchmarks import command, engine, fit, footprint, goals, kernels, scaling, steps
+from gpunn.benchmarks import (
+    command,
+    engine,
+    fit,
+    footprint,
+    goals,
+    kernels,
+    scaling,
+    steps,
+    timing,
+)
 from gpunn.benchmarks.contenders import CONTENDERS, FLOOR
 from gpunn.benchmarks.contenders.naive import naive_step
 from gpunn.benchmarks.contenders.own import gpunn_step
@@ -129,6 +139,20 @@ def test_all_are_timed_in_turn():
     times = in_turn(works, rounds=3, share_s=0.0)
     assert "".join(order) == "abc" * 4  # one for the number of repeats
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+@pytest.mark.parametrize(("warm_s", "turn"), [(1.0, ["timed"]), (3.0, ["warm", "timed"])])
+def test_the_first_call_of_a_turn_may_be_left_out(warm_s, turn, monkeypatch):
+    order = []
+
+    def clock(work, repeats, wait):
+        order.append("timed")
+        return 2.0
+
+    monkeypatch.setattr(timing, "seconds", clock)
+    found = in_turn({"a": lambda: order.append("warm")}, 3, warm_s=warm_s)
+    assert order == ["timed", *turn, *turn, *turn]
+    assert found == {"a": [2.0, 2.0, 2.0]}
 
 
 def test_ratios_are_paired():
