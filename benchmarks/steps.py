@@ -15,7 +15,9 @@ YARDSTICK = "PyTorch"
 ROW_S, LONGEST_ROW_S = 6.0, 300.0  # of timing a row: more rounds than asked for, or fewer
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 100
 WARM_S = 0.1  # what takes longer works on more than any cache holds
-SHARE_S = 0.005  # of a contender in a round: short, so that all meet the same neighbours
+SHARE_S = (
+    0.02  # of a contender in a round: many steps, so that what it meets at first weighs little
+)
 
 
 def steps(settings: Settings) -> dict[str, Any]:
@@ -82,12 +84,12 @@ def wait(result: Any) -> None:
 def table(title: str, row: dict[str, Any]) -> str:
     """A row of the record as text."""
     lines = [f"\n{title}, {row['rounds']} rounds"]
-    lines.append(f"{'':20}{'us':>10}{'quartiles':>20}{'to floor':>10}{'x PyTorch':>11}")
+    lines.append(f"{'':20}{'us':>12}{'quartiles':>24}{'to floor':>10}{'x PyTorch':>11}")
     for name, numbers in row["contenders"].items():
         low, high = numbers["quartiles_us"]
         times = f"{numbers['times_faster']:11.2f}" if "times_faster" in numbers else ""
         lines.append(
-            f"{name:20}{numbers['us']:10.1f}{f'{low:.1f} - {high:.1f}':>20}"
+            f"{name:20}{numbers['us']:12.1f}{f'{low:.1f} - {high:.1f}':>24}"
             f"{numbers['to_floor']:10.2f}{times}"
         )
     lines += [f"{name:20}  {why.splitlines()[-1]}" for name, why in row["skipped"].items()]
