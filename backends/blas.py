@@ -1,40 +1,46 @@
-"""Which processor NumPy's BLAS computes for, where that can be told, and whether it is this one."""
+"""What NumPy's BLAS says of itself: which processor it computes for, with how many threads."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 from pathlib import Path
+from typing import Any
 
 from gpunn.backends.diagnosis import Rung
 
 VARIABLE = "OPENBLAS_CORETYPE"
 WIDE = ("skylakex", "cooperlake", "sapphirerapids")
 """OpenBLAS's names, in lower case, of processors with AVX-512; for all others it uses less."""
-QUESTIONS = tuple(
-    f"{prefix}openblas_get_corename{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")
+NAMES = tuple(
+    f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")
 )
+"""What OpenBLAS's functions are called, by how it was built."""
 MAPS, PROCESSOR = Path("/proc/self/maps"), Path("/proc/cpuinfo")
 
 
 def core_name() -> str:
     """The processor that NumPy's OpenBLAS has chosen its products for; empty if that is unknown."""
-    for library in _libraries():
-        try:
-            loaded = ctypes.CDLL(library)
-        except OSError:
-            continue
-        for question in QUESTIONS:
-            if hasattr(loaded, question):
-                ask = getattr(loaded, question)
-                ask.restype = ctypes.c_char_p
-                return str(ask().decode())
-    return ""
+    found = _ask("get_corename", ctypes.c_char_p)
+    return "" if found is None else str(found.decode())
+
+
+def thread_count() -> int:
+    """How many threads a product may take now: OpenBLAS's word, else the processors we may use."""
+    found = _ask("get_num_threads", ctypes.c_int)
+    return int(found) if found else available_processors()
+
+
+def available_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def matrix_products() -> Rung | None:
     """Whether NumPy's BLAS uses the processor's longest vectors; None where that is unknown."""
-    core, flags = core_name(), _flags()
+    core, flags = core_name(), processor_flags()
     if not core or not flags:
         return None
     if "avx512f" not in flags or core.lower() in WIDE:
@@ -50,6 +56,21 @@ def matrix_products() -> Rung | None:
     )
 
 
+def _ask(question: str, answer: type) -> Any:
+    """What the OpenBLAS of this process answers; None without one."""
+    for library in _libraries():
+        try:
+            loaded = ctypes.CDLL(library)
+        except OSError:
+            continue
+        for name in NAMES:
+            ask = getattr(loaded, name.format(question), None)
+            if ask is not None:
+                ask.restype = answer
+                return ask()
+    return None
+
+
 def _libraries() -> list[str]:
     """The BLAS libraries that this process has loaded, NumPy's own first."""
     try:
@@ -60,7 +81,7 @@ def _libraries() -> list[str]:
     return sorted((path for path in paths if ".so" in path), key=lambda path: "numpy" not in path)
 
 
-def _flags() -> set[str]:
+def processor_flags() -> set[str]:
     """What the processor can do, in Linux's words; empty elsewhere."""
     try:
         lines = PROCESSOR.read_text(encoding="utf-8").splitlines()

@@ -30,7 +30,6 @@ SINGLE_IMPORTERS = {
         "backends/cupy_backend.py",
         "backends/blas.py",
         "backends/cublaslt.py",
-        "backends/native/blas.py",
         "backends/native/compiler.py",
     },
     "scipy": {

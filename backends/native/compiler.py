@@ -64,7 +64,7 @@ class Compiler:
             OSError: the compiler refused it, or the library cannot be written or loaded.
         """
         flags = FLAGS + flags + (VECTOR_MATH if self.vector_math else ())
-        parts = (text, *self.command, *flags, _version(self.command), processor())
+        parts = (text, *self.command, *flags, _version(self.command), _processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         library = folder() / f"{name}-{key}.so"
         if not library.exists():
@@ -143,7 +143,7 @@ def _libc() -> str:
 
 
 @functools.cache
-def processor() -> str:
+def _processor() -> str:
     """What decides which instructions may be used."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import re
-import sys
 from collections.abc import Callable, Sequence
 from struct import Struct, pack
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.backends.blas import processor_flags, thread_count
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
-from gpunn.backends.native.blas import blas_threads
-from gpunn.backends.native.compiler import Compiler, address, processor, start_of
+from gpunn.backends.native.compiler import Compiler, address, start_of
 from gpunn.backends.native.text import (
     Argument,
     chain_text,
@@ -30,10 +29,10 @@ SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("
 VECTORS = r"|\b(?:exp|expm1|log|log1p|tanh|erf|erfc)\("
 """The same, unless the compiler has vector mathematics."""
 ROW_COLUMNS = 64  # of a row kernel at most: so few exponentials that NumPy's calls cost more
-SMALL_PRODUCT = 1 << 17
-"""Multiplications of a matrix product, about 2 us, for which calling BLAS is a part of the time."""
-SERIAL_PRODUCT = 1 << 23
-"""The same for AVX-512, about 70 us, from which BLAS gains by several threads."""
+SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT = 1 << 17, 1 << 23, 1 << 28
+"""Multiplications of a matrix product that is not left to BLAS: without AVX-512 (2 us, of which a
+call of BLAS would be a good part); with it where BLAS takes several threads (35 us), or only one.
+"""
 PRODUCT = Struct("=11q")
 TILE_COLUMNS = 16  # PACK in column.h
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
@@ -82,8 +81,8 @@ class Native:
         self._products: dict[Any, tuple[Run, tuple[int, ...]] | None] = {}
         self._ticket = np.zeros(1, np.uint32)
         self._largest = SMALL_PRODUCT
-        if "avx512f" in processor():
-            self._largest = sys.maxsize if blas_threads() == 1 else SERIAL_PRODUCT
+        if "avx512f" in processor_flags():
+            self._largest = LARGE_PRODUCT if thread_count() == 1 else SERIAL_PRODUCT
 
     def elementwise(
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]

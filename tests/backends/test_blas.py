@@ -89,6 +89,16 @@ def test_openblas_is_asked_itself():
     assert done.stdout.strip() == "Nehalem"
 
 
+def test_openblas_says_how_many_threads_it_takes(monkeypatch, tmp_path):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    if not blas.core_name():
+        pytest.skip("NumPy's BLAS is not OpenBLAS")
+    with threadpoolctl.threadpool_limits(1):
+        assert blas.thread_count() == 1
+    monkeypatch.setattr(blas, "MAPS", tmp_path / "none")
+    assert blas.thread_count() == blas.available_processors() >= 1
+
+
 @pytest.mark.parametrize("ok", [True, False])
 def test_the_doctor_says_it(ok, monkeypatch, capsys):
     remedy = "" if ok else "set something"

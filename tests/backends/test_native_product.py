@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from gpunn.backends import KERNELS, Device
-from gpunn.backends.native import Native, blas, compiler, find_compiler, kernels
-from gpunn.backends.native.kernels import SERIAL_PRODUCT, SMALL_PRODUCT
+from gpunn.backends import KERNELS, Device, blas
+from gpunn.backends.native import Native, compiler, find_compiler, kernels
+from gpunn.backends.native.kernels import LARGE_PRODUCT, SERIAL_PRODUCT, SMALL_PRODUCT
 from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.backends.plan import Noted, Plan
 
@@ -33,7 +33,7 @@ def native(request, tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(kernels, "SMALL_PRODUCT", SERIAL_PRODUCT)  # large ones are to be tried, too
         if request.param == "AVX2":
-            if "avx2" not in compiler.processor():
+            if "avx2" not in blas.processor_flags():
                 pytest.skip("this processor has no AVX2")
             flags = ["-march=x86-64-v3" if f == "-march=native" else f for f in compiler.FLAGS]
             patch.setattr(compiler, "FLAGS", tuple(flags))
@@ -41,7 +41,7 @@ def native(request, tmp_path_factory):
         if not found.command:
             pytest.skip(found.why)
         with pytest.MonkeyPatch.context() as of_blas:
-            of_blas.setattr(kernels, "blas_threads", lambda: 2)
+            of_blas.setattr(kernels, "thread_count", lambda: 2)
             made = Native(found)
         yield made
 
@@ -111,14 +111,15 @@ def test_what_is_left_to_blas(native, monkeypatch):
     assert ask(a, np.ones((5, 8), np.float32)[:, ::2]) is None
     assert native.product(a, b, np.empty((4, 6), np.float32).T) is None
 
-    sizes = SMALL_PRODUCT // 20, SMALL_PRODUCT // 20 + 1, SERIAL_PRODUCT // 20 + 1
+    limits = SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT
+    sizes = [limit // 20 + more for limit in limits for more in (0, 1)]
     tall = [np.broadcast_to(a[:1, :1], (rows, 5)) for rows in sizes]
     monkeypatch.setattr(kernels, "SMALL_PRODUCT", SMALL_PRODUCT)
-    for flags, threads, taken in (("", 1, 1), ("avx512f", 2, 2), ("avx512f", 1, 3)):
-        monkeypatch.setattr(kernels, "processor", lambda flags=flags: flags)
-        monkeypatch.setattr(kernels, "blas_threads", lambda threads=threads: threads)
+    for flags, threads, taken in ((set(), 1, 1), ({"avx512f"}, 2, 3), ({"avx512f"}, 1, 5)):
+        monkeypatch.setattr(kernels, "processor_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(kernels, "thread_count", lambda threads=threads: threads)
         one = Native(native._compiler)
-        assert [ask(x, b, one=one) is not None for x in tall] == [k < taken for k in range(3)]
+        assert [ask(x, b, one=one) is not None for x in tall] == [k < taken for k in range(6)]
 
 
 def test_the_backend_takes_them(native, rng):
@@ -127,15 +128,6 @@ def test_the_backend_takes_them(native, rng):
     x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((6, 70), (70, 9)))
     expected = product(native, x, w, np.empty((6, 9), np.float32))
     np.testing.assert_array_equal(b.matmul(x, w), expected)
-
-
-def test_openblas_says_how_many_threads_it_takes():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    found = [p for p in threadpoolctl.threadpool_info() if p["internal_api"] == "openblas"]
-    if not found:
-        pytest.skip("NumPy was built with another BLAS")
-    with threadpoolctl.threadpool_limits(1):
-        assert blas.blas_threads() == 1
 
 
 def test_compiled_calls_that_follow_each_other_become_one(native, rng):
