@@ -10,6 +10,7 @@ from sklearn import neural_network
 
 import gpunn as gn
 from gpunn.backends import plan
+from gpunn.backends.native import Native, find_compiler
 from gpunn.ops.loss import WEIGHTED_MEAN
 from gpunn.sklearn import MLPClassifier
 from tests.sklearn.cases import data, fitted, pair
@@ -18,23 +19,54 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 TASKS = ("binary", "multiclass", "multilabel", "regression", "outputs", "poisson")
 
 
-@pytest.mark.parametrize("options", [{"solver": "adam"}, {"solver": "sgd"}], ids=str)
-@pytest.mark.parametrize("task", TASKS)
-def test_a_recorded_step_is_products_and_kernels(task, options, monkeypatch):
-    noted = []
+SMALL = {"batch_size": 20, "max_iter": 3, "hidden_layer_sizes": (7, 5), "random_state": 0}
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """The names of the calls that a recording notes, but for compiled ones."""
+    names = []
 
     def note(self, work, *args):
-        noted.append(getattr(work, "__qualname__", "matmul"))
+        names.append(getattr(work, "__qualname__", "matmul"))
         original(self, work, *args)
 
     original = plan.Plan.note
     monkeypatch.setattr(plan.Plan, "note", note)
+    return names
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPUNN_COMPILED", "auto")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        found = find_compiler.__wrapped__()
+        if not found.command:
+            pytest.skip(found.why)
+        yield Native(found)
+
+
+@pytest.mark.parametrize("options", [{"solver": "adam"}, {"solver": "sgd"}], ids=str)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_recorded_step_is_products_and_kernels(task, options, noted):
     x, y = data(task, "float32")
-    options = {**options, "batch_size": 20, "max_iter": 2, "hidden_layer_sizes": (7, 5)}
-    with gn.backend("cpu").numpy_alone():  # else it is a single call
-        pair(task, random_state=0, **options)[1].fit(x, y)
+    with gn.backend("cpu").numpy_alone():
+        pair(task, **SMALL, **options)[1].fit(x, y)
     assert "matmul" in noted, "nothing was recorded"
     assert not [name for name in noted if name.startswith(("Plan.", "_convert", "copyto"))]
+
+
+@pytest.mark.parametrize("options", [{"solver": "adam"}, {"solver": "sgd"}], ids=str)
+@pytest.mark.parametrize("task", ["multiclass", "regression", "outputs"])
+def test_every_kernel_of_a_step_is_compiled(task, options, noted, native, monkeypatch):
+    monkeypatch.setattr(gn.backend("cpu"), "_native", native)
+    (theirs, ours), *_ = fitted(task, "float32", **SMALL, **options)
+    assert not noted, "a step is not one call"
+    assert ours.coefs_[0].dtype == "float32"
+    for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * np.abs(a).max())
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
