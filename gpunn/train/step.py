@@ -29,6 +29,14 @@ WITH_PENALTY = Elementwise(
     cuda="value = loss + penalty;",
 )
 
+MASS = Elementwise(
+    "mass",
+    "w -> sum total",
+    numpy=lambda w, total: np.add(total, np.sum(w), out=total),
+    cuda="total = w;",
+    chunkable=False,  # one sum, in NumPy's order
+)
+
 
 class EagerStep:
     """A step that launches its operations one after another.
@@ -125,7 +133,7 @@ class EagerStep:
         loss.backward(None if self.scale is None else self.scale.scale)
         if self.regularizer is not None:
             times = b.one(flat.dtype) if self.scale is None else self.scale.scale
-            size = x.shape[0] if weights is None else b.xp.sum(weights)
+            size = x.shape[0] if weights is None else b.launch(MASS, weights)
             penalty = self.regularizer.penalize(flat, times, size)
             if penalty is not None:
                 value = b.launch(WITH_PENALTY, value, penalty)

@@ -47,18 +47,20 @@ def native(tmp_path_factory):
         yield Native(found)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("options", [{"solver": "adam"}, {"solver": "sgd"}], ids=str)
 @pytest.mark.parametrize("task", TASKS)
-def test_a_recorded_step_is_products_and_kernels(task, options, noted):
+def test_a_recorded_step_is_products_and_kernels(task, options, weighted, noted):
     x, y = data(task, "float32")
+    weights = np.linspace(0.5, 2, len(x)) if weighted else None
     with gn.backend("cpu").numpy_alone():
-        pair(task, **SMALL, **options)[1].fit(x, y)
+        pair(task, **SMALL, **options)[1].fit(x, y, weights)
     assert "matmul" in noted, "nothing was recorded"
     assert not [name for name in noted if name.startswith(("Plan.", "_convert", "copyto"))]
 
 
 @pytest.mark.parametrize("options", [{"solver": "adam"}, {"solver": "sgd"}], ids=str)
-@pytest.mark.parametrize("task", ["multiclass", "regression", "outputs"])
+@pytest.mark.parametrize("task", TASKS)
 def test_every_kernel_of_a_step_is_compiled(task, options, noted, native, monkeypatch):
     monkeypatch.setattr(gn.backend("cpu"), "_native", native)
     (theirs, ours), *_ = fitted(task, "float32", **SMALL, **options)
