@@ -196,7 +196,7 @@ def test_what_a_graph_reads(again, data, device):
     given = []
 
     def batches(b):
-        for _ in range(3):
+        for _ in range(2):
             if not given or not again:
                 given[:] = [b.upload(a[:16]) for a in data]
             yield given
