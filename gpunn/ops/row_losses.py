@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,31 @@ def _finish(loss: Array, gradients: Array, total: Array, divisor: float, scale: 
 FEW_CLASSES = 128  # up to here NumPy folds columns faster than rows (64 x 10: 16 to 11 us)
 
 
+def _or_nan(body: Callable[..., None]) -> Callable[..., None]:
+    """A NumPy body that answers NaN, as the kernel does, where a label is outside [0, C).
+
+    An operation has looked at the labels before, but not one that is replayed.
+    """
+
+    def checked(scores: Array, labels: Array, *rest: Any) -> None:
+        try:
+            body(scores, labels, *rest)
+        except IndexError:
+            for output in rest[:3]:
+                output.fill(np.nan)
+
+    return checked
+
+
 @lru_cache(maxsize=16)
-def _places(classes: int, count: int) -> tuple[Array, Array]:
-    """Where the rows of a (C, N) matrix start, and the numbers of its columns."""
-    return np.arange(classes) * count, np.arange(count)
+def _places(classes: int, step: int) -> Array:
+    """By label, where its row of a (C, N) matrix starts; outside of it for -C to -1 and C to 2C."""
+    return np.concatenate([np.arange(classes) * step, np.full(classes, classes * step)])
+
+
+@lru_cache(maxsize=16)
+def _numbers(count: int) -> Array:
+    return np.arange(count)
 
 
 @lru_cache(maxsize=16)
@@ -89,14 +111,14 @@ def _softmax_rows(
     classes: int,
     count: int,
 ) -> None:
-    starts, rows = _places(classes, count)
-    right: Any
+    right: Any  # where the p_t are in `flat`
     if classes > FEW_CLASSES:
         flat = p = gz.T  # (C, N)
-        right = labels, rows  # where the p_t are in `flat`
+        right = _places(classes, 1)[labels], _numbers(count)
     else:
         flat = scratch_like(gz).reshape(-1)
-        p, right = flat.reshape(classes, count), starts[labels] + rows
+        p = flat.reshape(classes, count)
+        right = _places(classes, count)[labels] + _numbers(count)
     np.copyto(p, z.T)
     np.subtract(p, np.maximum.reduce(p, axis=0), out=p)
     np.negative(flat[right], out=loss)
@@ -112,7 +134,7 @@ def _softmax_rows(
 _CUDA = Path(__file__).parent / "cuda"
 SOFTMAX_CROSS_ENTROPY = RowKernel(
     "softmax_cross_entropy",
-    numpy=_softmax_rows,
+    numpy=_or_nan(_softmax_rows),
     cuda_file=_CUDA / "softmax_cross_entropy.cu",
     ticket=True,
 )
@@ -185,19 +207,22 @@ def _hinge_rows(
     classes: int,
     count: int,
 ) -> None:
-    rows = np.arange(count)
-    np.subtract(s, s[rows, labels][:, None], out=gs)
+    right = _numbers(count), _places(classes, 1)[labels]
+    np.subtract(s, s[right][:, None], out=gs)
     np.add(gs, margin, out=gs)
-    gs[rows, labels] = 0
+    gs[right] = 0
     np.maximum(gs, 0, out=gs)
     loss[...] = np.sum(gs, axis=1, dtype=computed(gs.dtype))
     np.not_equal(gs, 0, out=gs)
-    gs[rows, labels] = -np.sum(gs, axis=1, dtype=computed(gs.dtype))
+    gs[right] = -np.sum(gs, axis=1, dtype=computed(gs.dtype))
     _finish(loss, gs, total, divisor, scale)
 
 
 MULTICLASS_HINGE = RowKernel(
-    "multiclass_hinge", numpy=_hinge_rows, cuda_file=_CUDA / "multiclass_hinge.cu", ticket=True
+    "multiclass_hinge",
+    numpy=_or_nan(_hinge_rows),
+    cuda_file=_CUDA / "multiclass_hinge.cu",
+    ticket=True,
 )
 
 

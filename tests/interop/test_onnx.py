@@ -48,9 +48,13 @@ def randomized(net, seed=1):
 
 
 def assert_agrees(net, proto, tolerance, width=D, least=0.0):
-    """To a tolerance relative to the largest output, or to `least` where all are smaller."""
+    """To a tolerance relative to the largest output of all batches, or to `least` if it is larger.
+
+    The output of a single row may be what is left of numbers that cancel.
+    """
     rng = np.random.default_rng(2)
     kind = {1: np.float32, 10: np.float16}[proto.graph.input[0].type.tensor_type.elem_type]
+    errors, largest = [], [least]
     for n in BATCHES:
         x = (2 * rng.standard_normal((n, width))).astype(kind)
         expected = net.predict(x).astype(np.float64)
@@ -58,8 +62,9 @@ def assert_agrees(net, proto, tolerance, width=D, least=0.0):
         assert list(found) == ["output"]
         assert found["output"].dtype == kind
         assert found["output"].shape == expected.shape
-        error = np.abs(found["output"] - expected).max()
-        assert error <= tolerance * max(np.abs(expected).max(), least)
+        errors.append(np.abs(found["output"] - expected).max())
+        largest.append(np.abs(expected).max())
+    assert max(errors) <= tolerance * max(largest)
 
 
 LAYERS = {

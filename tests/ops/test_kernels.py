@@ -133,3 +133,25 @@ def test_a_number_is_written_in_place(cuda_device):
     Launcher(Spy()).launch(ACCUMULATE, (b.one(np.float32), 0.5), (total,))
     assert given[0][2] is total
     assert b.download(total) == 0.5
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "multiclass_hinge"])
+@pytest.mark.parametrize("classes", [3, 200])
+@pytest.mark.parametrize("off", [-1, -2, 0, 1])
+def test_a_recorded_loss_is_nan_where_a_label_is_none(loss, classes, off, rng):
+    b = gn.backend("cpu")
+    z, t = gn.tensor(rng.standard_normal((4, classes)), requires_grad=True), np.array([0, 2, 1, 0])
+    found = []
+
+    def work():
+        value, backward = gn.ops.LOSSES[loss].vjp(b, z.data, b.traced(t))
+        found[:] = value, backward(b.one("float64"), (True, False))[0]
+        return found
+
+    plan = b.record(work)
+    plan.launch()
+    assert np.isfinite(found[0])
+    t[2] = off if off < 0 else classes + off
+    plan.launch()
+    assert np.isnan(found[0])
+    assert np.isnan(found[1]).any(axis=1)[2]
