@@ -63,8 +63,8 @@ class Plan:
             return
         with np.errstate(all="ignore"):
             for _ in range(times):
-                for call in self._calls:
-                    call.run(*call.args)
+                for run, args in self._calls:
+                    run(*args)
 
     def join(self, chain: Callable[[Sequence[Call]], Call | None]) -> None:
         """Make one call of compiled calls that follow each other.
@@ -77,6 +77,7 @@ class Plan:
             calls: list[Any] = list(group)
             whole = chain(calls) if compiled and len(calls) > 1 else None
             joined += calls if whole is None else [whole]
+            self._held.append(calls)
         self._calls = joined
         if len(joined) == 1 and isinstance(only := joined[0], Call):
             self._repeated = cache(lambda times: chain([only] * times))

@@ -92,14 +92,15 @@ class StepGraph:
 
     def in_step(self) -> bool:
         """Whether the device's counts of draws are those of the streams."""
-        return self._expected == [stream.call for stream in self.streams]
+        return not self.streams or self._expected == [stream.call for stream in self.streams]
 
     def launch(self, times: int = 1) -> None:
         """Do the steps, several times one after another."""
         self._graph.launch(times)
-        for stream, drawn in zip(self.streams, self._drawn, strict=True):
-            stream.call += times * drawn
-        self._expected = [stream.call for stream in self.streams]
+        if self.streams:
+            for stream, drawn in zip(self.streams, self._drawn, strict=True):
+                stream.call += times * drawn
+            self._expected = [stream.call for stream in self.streams]
 
 
 class Recorded(NamedTuple):
