@@ -7,6 +7,7 @@ other libraries, less the time of an interpreter that imports nothing.
 from __future__ import annotations
 
 import importlib.util
+import os
 import statistics
 import subprocess
 import sys
@@ -27,8 +28,9 @@ def footprint(settings: Settings) -> dict[str, Any]:
     """Milliseconds of an import, and megabytes of an installed package, without what it needs."""
     there = [m for m in MODULES if importlib.util.find_spec(m.partition(".")[0])]
     codes = {module: f"import {module}" for module in there}
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     works = {
-        name: lambda code=code: subprocess.run([sys.executable, "-c", code], check=True)
+        name: lambda code=code: subprocess.run([sys.executable, "-c", code], check=True, env=env)
         for name, code in {"nothing": "pass", **codes}.items()
     }
     for work in works.values():

@@ -1,5 +1,5 @@
 // The columns of a column kernel, PACK neighbours at a time, over all rows in turn.
-constexpr int PACK = 16, WIDTH = PACK, TILE_PARTS = PACK;
+constexpr int PACK = 64, WIDTH = PACK, TILE_PARTS = PACK;
 struct Columns { T v[PACK]; };
 struct Tile { int first, row; };
 

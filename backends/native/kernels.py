@@ -34,7 +34,7 @@ SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT = 1 << 17, 1 << 23, 1 << 28
 call of BLAS would be a good part); with it where BLAS takes several threads (35 us), or only one.
 """
 PRODUCT = Struct("=11q")
-TILE_COLUMNS = 16  # PACK in column.h
+TILE_COLUMNS = 64  # PACK in column.h
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
 
 Run = Callable[[bytes], None]

@@ -54,9 +54,9 @@ static inline void transpose(V (&square)[WIDTH]) {
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {  // r[4 g + c] holds rows 4 g .. 4 g + 3 of columns c, 4 + c, ...
     const __m512 even[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
-                       _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88)};
+                            _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88)};
     const __m512 odd[2] = {_mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd),
-                      _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd)};
+                           _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd)};
     t[c] = _mm512_shuffle_f32x4(even[0], even[1], 0x88);
     t[4 + c] = _mm512_shuffle_f32x4(odd[0], odd[1], 0x88);
     t[8 + c] = _mm512_shuffle_f32x4(even[0], even[1], 0xdd);
@@ -118,8 +118,8 @@ static inline void tile(
     for (int j = 0; j < N; ++j) {
       float* to = out + j * WIDTH;
       if (j < N - 1 || last == WIDTH) {  // a store of a part takes longer
-        Anywhere* at = (Anywhere*)to;
-        *at = more ? *at + sum[i][j] : sum[i][j];
+        Anywhere* place = (Anywhere*)to;
+        *place = more ? *place + sum[i][j] : sum[i][j];
       } else {
         store_first(to, more ? load_first(to, last) + sum[i][j] : sum[i][j], last);
       }

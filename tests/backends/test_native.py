@@ -125,13 +125,15 @@ def test_what_is_not_float32_and_contiguous_stays_with_numpy(native):
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
-@pytest.mark.parametrize("columns", [10, 16, 37])
+@pytest.mark.parametrize("columns", [10, 64, 150])
 def test_every_kernel_of_narrow_rows_or_columns(name, columns, native):
     kernel = KERNELS[name]
     arguments = (*ARGUMENTS[name](Draw("float32", 37, columns)), columns, 37)
     found = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
     call = native.rows(kernel, found[0])
-    assert call is not None
+    assert (call is None) == (columns > ROW_COLUMNS and not kernel.by_columns)
+    if call is None:
+        return
     call.run(*call.args)
     kernel.numpy(*found[1])
     for ours, numpy in zip(*found, strict=True):
