@@ -140,7 +140,7 @@ class Backend(ABC):
             kernel: the kernel.
             inputs: arrays of this device, or Python scalars.
             out: the output array, or a tuple of them; made anew, with the shape that the inputs
-                broadcast to, when it is None.
+                broadcast to, when it is None. It may be an input, but not overlap one otherwise.
 
         Returns:
             The output, or the tuple of outputs.

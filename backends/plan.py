@@ -96,6 +96,7 @@ class Plan:
             yield
         finally:
             _open.plan = None
+            self._held.append(self.pool.arrays())  # the pool's own end with their thread
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """A traced array of the plan's own."""

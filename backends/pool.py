@@ -42,11 +42,15 @@ class BufferPool(threading.local):
 
     def size_bytes(self) -> int:
         """Bytes of all buffers, in use or idle."""
-        return sum(array.nbytes for bucket in self._buckets.values() for array in bucket)
+        return sum(array.nbytes for array in self.arrays())
 
     def owns(self, array: Array) -> bool:
         """Whether an array is one of the buffers, not a view of one."""
         return any(array is one for one in self._buckets.get((array.shape, array.dtype), ()))
+
+    def arrays(self) -> list[Array]:
+        """All buffers, in use or idle."""
+        return [array for bucket in self._buckets.values() for array in bucket]
 
     def free(self) -> None:
         """Drop the idle buffers."""

@@ -29,6 +29,7 @@ FLAGS = (
 )
 VECTOR_MATH = ("-DVECTOR_MATH", "-lmvec", "-lm")
 SWITCH = "GPUNN_COMPILED"
+TIMEOUT_S = 120  # of a compiler; zig's first run takes 40
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,16 @@ class Compiler:
         parts = (text, *self.command, *flags, _version(self.command), _processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         library = folder() / f"{name}-{key}.so"
-        if not library.exists():
+        kept = library.exists()
+        if not kept:
             self._compile(text, library, flags)
-        run = ctypes.CDLL(str(library)).run
+        try:
+            run = ctypes.CDLL(str(library)).run
+        except (OSError, AttributeError):
+            if not kept:
+                raise
+            self._compile(text, library, flags)  # what was kept is damaged
+            run = ctypes.CDLL(str(library)).run
         run.argtypes, run.restype = [ctypes.c_char_p], None
         return run
 
@@ -78,12 +86,7 @@ class Compiler:
         with tempfile.TemporaryDirectory(dir=library.parent) as place:
             source, made = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
             source.write_text(text, encoding="utf-8")
-            done = subprocess.run(
-                (*self.command, str(source), *flags, "-o", str(made)),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = _run((*self.command, str(source), *flags, "-o", str(made)))
             if done.returncode:
                 raise OSError(f"{' '.join(self.command)} refused {library.stem}: {done.stderr}")
             made.replace(library)  # in one piece: another process may look at the same moment
@@ -98,10 +101,10 @@ def find_compiler() -> Compiler:
         return Compiler((), f"compiled kernels are for Linux, and this is {sys.platform}")
     for name in filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")):
         found = shutil.which(name)
-        if found:
+        if found and _version((found,)):
             return Compiler((found,), _version((found,)))
-    if importlib.util.find_spec("ziglang"):
-        command = (sys.executable, "-m", "ziglang", "c++")
+    command = (sys.executable, "-m", "ziglang", "c++")
+    if importlib.util.find_spec("ziglang") and _version(command):
         return Compiler(command, _version(command))
     return Compiler((), 'no C++ compiler: install g++, or pip install "gpunn[compiled]"')
 
@@ -123,15 +126,46 @@ def start_of(array: Any) -> int:
 
 
 def folder() -> Path:
-    """Where compiled kernels are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gpunn"
+    """Where compiled kernels are kept.
+
+    Raises:
+        OSError: this user has no home.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "gpunn"
+    except RuntimeError as error:
+        raise OSError(f"{error}: set XDG_CACHE_HOME") from error
 
 
 @functools.cache
 def _version(command: Sequence[str]) -> str:
-    done = subprocess.run((*command, "--version"), capture_output=True, text=True, check=False)
-    return done.stdout.partition("\n")[0]
+    """The first line of what a compiler says of itself; empty where it cannot be run."""
+    try:
+        done = _run((*command, "--version"))
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout.partition("\n")[0]
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Call a compiler.
+
+    Raises:
+        OSError: it cannot be run, or does not come to an end.
+    """
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"{' '.join(command)} took more than {TIMEOUT_S} s") from error
 
 
 def _libc() -> str:

@@ -96,6 +96,8 @@ class Native:
                 kinds.append((value.shape, value.dtype))
             else:
                 return None
+        if not all([value.flags.writeable for value in outputs]):
+            return None  # NumPy refuses it
         key = tuple(kinds)
         if key not in self._launches:
             self._launches[key] = self._launch(kernel, inputs, outputs)
@@ -126,7 +128,8 @@ class Native:
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
         """The call of a float32 matrix product; None where BLAS has to do it."""
-        kinds = a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, out.strides, out.dtype
+        given = a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype
+        kinds = (*given, out.shape, out.strides, out.dtype, out.flags.writeable)
         if kinds not in self._products:
             self._products[kinds] = self._product(a, b, out)
         found = self._products[kinds]
@@ -138,6 +141,8 @@ class Native:
     def _product(self, a: Array, b: Array, out: Array) -> tuple[Run, tuple[int, ...]] | None:
         """The function, and what it must know of matrices besides where they are."""
         (rows, depth), columns = a.shape, b.shape[1]
+        if out.shape != (rows, columns) or not out.flags.writeable:
+            return None  # NumPy refuses it
         steps = [n for value in (a, b, out) for n in value.strides]
         floats = all(value.dtype == np.float32 for value in (a, b, out))
         if rows * depth * columns > self._largest or not floats or any(n % 4 for n in steps):
@@ -175,7 +180,7 @@ class Native:
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
     ) -> Launch | None:
         shape = _shape(kernel, inputs, outputs)
-        if shape is None or self._slow.search(kernel.cuda):
+        if shape is None or 0 in shape or self._slow.search(kernel.cuda):
             return None
         arguments: list[Argument] = []
         width = 0

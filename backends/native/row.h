@@ -18,7 +18,7 @@ static inline void add_up(
     T own, const Row& row, T* loss, int rows, T* total, T divisor, T*, unsigned int*) {
   loss[row.at] = own;
   if (row.at < rows - 1) return;
-  T sum = 0;
+  double sum = 0;  // a float would lose the small ones of a million
   for (int n = 0; n < rows; ++n) sum += loss[n];
-  *total = sum / divisor;
+  *total = (T)(sum / divisor);
 }

@@ -143,10 +143,13 @@ class _Text:
         pointer = name if layout == "raw" else f"{name}_p"
         self.before.append(f"{const}{stored}* {pointer} = ({const}{stored}*)a_[{k}].p;")
         if param.role == "sum":
-            self.before.append(f"T {name}_s[LANES_] = {{}};")
+            self.before.append(f"double {name}_s[LANES_] = {{}};")  # of floats, by the million
             self.load.append(f"T {name} = 0;")
             self.store.append(f"{name}_s[k_] += {name};")
-            self.after.append(f"T {name} = 0; for (T part_ : {name}_s) {name} += part_;")
+            self.after.append(
+                f"double {name}_t = 0; for (double part_ : {name}_s) {name}_t += part_;"
+            )
+            self.after.append(f"T {name} = (T){name}_t;")
             self.end.append(f"*{name}_p = ({stored}){name};")
         elif param.role == "one":
             self.before.append(f"const {kind} {name}_c = ({kind})*{name}_p;")

@@ -183,7 +183,7 @@ perceptron = ElementwiseLoss(
         Lecture 004.
     """,
     numpy=lambda p, t, loss: np.maximum(p * -t, 0, out=loss),
-    cuda="l = p * t < T(0) ? T(-(p * t)) : T(0);",
+    cuda="l = p * t >= T(0) ? T(0) : T(-(p * t));",  # NaN stays
     grad_numpy=_perceptron_slope,
     grad_cuda="gp = p * t < T(0) ? T(-t) : T(0);",
     targets=SIGNS,
@@ -211,7 +211,7 @@ hinge = ElementwiseLoss(
         Cortes and Vapnik (1995).
     """,
     numpy=lambda p, t, loss: np.maximum(1 - p * t, 0, out=loss),
-    cuda="l = p * t < T(1) ? T(T(1) - p * t) : T(0);",
+    cuda="l = p * t >= T(1) ? T(0) : T(T(1) - p * t);",  # NaN stays
     grad_numpy=_hinge_slope,
     grad_cuda="gp = p * t < T(1) ? T(-t) : T(0);",
     targets=SIGNS,

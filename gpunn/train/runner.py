@@ -89,12 +89,26 @@ class CapturedRunner(EagerRunner):
         Raises:
             CaptureError: the steps cannot be captured; only the first was taken.
         """
-        number = first
         parts = self._parts()
         if not same_parts(parts, self._known):  # a graph repeats what it was recorded with
             self._known, self._graph, self._refused = parts, None, False
         if not self._refused:
             self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
+        number = first
+        for taken in self._launches(rates, first):
+            broken = self._broken()
+            if broken:
+                yield broken - number
+                after = number + taken - broken  # launched with it; they did nothing but draw
+                if after and self._graph is not None:
+                    self._graph.take_back(after)
+                return
+            number += taken
+            self.step.optimizer.note_lr(rates[number - 1])
+            yield taken
+
+    def _launches(self, rates: Sequence[float], number: int) -> Iterator[int]:
+        """The steps of an epoch from one on: eager, compared, replayed, and what is left over."""
         if self._graph is None and not self._refused and number + 1 < self.feed.whole_steps:
             yield self._one(number, rates[number])
             number += 1
@@ -108,13 +122,8 @@ class CapturedRunner(EagerRunner):
             number += 1
         if self._graph is not None and self._proved:
             for taken in self._replays(self._graph, number):
-                broken = self._broken()
-                taken = max(0, broken - number) if broken else taken
                 number += taken
-                self.step.optimizer.note_lr(rates[number - 1])
                 yield taken
-                if broken:
-                    return
         for rest in range(number, self.feed.steps):
             yield self._one(rest, rates[rest])
 

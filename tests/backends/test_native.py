@@ -11,7 +11,7 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.backends import KERNELS, Device, RowKernel
-from gpunn.backends.native import Call, Compiler, Native, find_compiler
+from gpunn.backends.native import Call, Compiler, Native, compiler, find_compiler
 from gpunn.backends.native.kernels import ROW_COLUMNS
 from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.ops import softmax_cross_entropy
@@ -98,7 +98,7 @@ def test_without_vector_mathematics_exponentials_stay_with_numpy(native):
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, -0.0])
 def test_special_numbers_pass_as_through_numpy(special, native):
-    for name in ("relu", "leaky_relu", "clip_factor", "norm"):
+    for name in ("relu", "leaky_relu", "clip_factor", "norm", "sigmoid", "tanh"):
         kernel = KERNELS[name]
         inputs, outputs = arguments(kernel, "float32")
         values = [np.full_like(v, special) if isinstance(v, np.ndarray) else v for v in inputs]
@@ -113,6 +113,63 @@ def test_special_numbers_pass_as_through_numpy(special, native):
                 kernel.numpy_once(*values, *expected)
         for a, e in zip(out, expected, strict=True):
             np.testing.assert_array_equal(a, e, err_msg=name)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in KINDS if "total" in str(KERNELS[n].sums)))
+def test_a_loss_of_nan_is_nan(name, native):
+    kernel = KERNELS[name]
+    inputs, outputs = given(kernel)
+    inputs[0] = inputs[0].copy()
+    inputs[0].reshape(-1)[7] = np.nan
+    call = native.elementwise(kernel, inputs, outputs)
+    if call is None:
+        assert native_is_not_for(kernel, native)
+        return
+    call.run(*call.args)
+    assert np.isnan(outputs[[param.name for param in kernel.outputs].index("total")])
+
+
+def test_sums_of_millions(native):
+    x = np.full(5_000_000, 0.1, np.float32)
+    found = np.zeros((), np.float32)
+    call = native.elementwise(KERNELS["norm"], (x,), (found,))
+    call.run(*call.args)
+    assert found == pytest.approx(0.1 * 5e6**0.5, rel=1e-6)
+    b = NumpyBackend(Device("cpu"))
+    b._native = native
+    z, t = np.zeros((1_000_000, 10), np.float32), np.zeros(1_000_000, np.int64)
+    assert float(softmax_cross_entropy.vjp(b, z, t)[0]) == pytest.approx(np.log(10), rel=1e-6)
+
+
+def test_what_numpy_refuses_is_left_to_it(native, compiled):
+    x, out = np.ones((4, 6), np.float32), np.zeros((4, 6), np.float32)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        compiled.launch(KERNELS["relu"], x, out=out)
+    with pytest.raises(ValueError, match="read-only"):
+        compiled.matmul(np.ones((4, 3), np.float32), np.ones((3, 6), np.float32), out=out)
+    with pytest.raises(ValueError, match="mismatch"):
+        compiled.matmul(x, np.ones((6, 3), np.float32), out=np.zeros((2, 3), np.float32))
+    none = np.zeros((5, 0), np.float32)
+    assert native.elementwise(KERNELS["relu_bias"], (none[0],), (none,)) is None
+
+
+def test_a_recording_outlives_the_thread_that_made_it(compiled, rng):
+    x, plans = rng.standard_normal((64, 300), dtype=np.float32), []
+
+    def record():
+        def work():
+            return compiled.launch(KERNELS["relu"], compiled.launch(KERNELS["relu"], x))
+
+        plans.append(compiled.record(work))
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    thread.join()
+    others = [np.full(x.shape, 7, np.float32) for _ in range(20)]  # where the buffers would be
+    plans[0].launch()
+    np.testing.assert_array_equal(plans[0].kept, np.maximum(x, 0))
+    assert all((other == 7).all() for other in others)
 
 
 def test_what_is_not_float32_and_contiguous_stays_with_numpy(native):
@@ -270,6 +327,53 @@ def test_a_compiled_kernel_is_kept(native, monkeypatch, tmp_path):
         counts.append(sorted(p.stat().st_mtime_ns for p in (tmp_path / "gpunn").iterdir()))
     assert counts[0] == counts[1]
     assert len(counts[0]) == 1
+
+
+def test_a_damaged_kernel_is_compiled_again(native, monkeypatch, tmp_path):
+    x = np.array([-1.0, 2.0], np.float32)
+    for name in ("whole", "damaged"):  # whose name is the same
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        if name == "damaged":
+            (whole,) = (tmp_path / "whole" / "gpunn").iterdir()
+            library = tmp_path / name / "gpunn" / whole.name
+            library.parent.mkdir(parents=True)
+            library.write_bytes(whole.read_bytes()[:100])
+        assert Native(native._compiler).elementwise(KERNELS["relu"], (x,), (x.copy(),)) is not None
+    assert library.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("script", "usable"),
+    [
+        ("#!/bin/sh\nprintf 'caf\\351 1.0\\n'\n", True),  # no UTF-8
+        ("#!/bin/sh\nexit 1\n", False),
+        ("not a program", False),
+        ("#!/bin/sh\nsleep 60\n", False),
+    ],
+)
+def test_a_strange_compiler_is_passed_over(script, usable, monkeypatch, tmp_path):
+    strange = tmp_path / "strange++"
+    strange.write_text(script)
+    strange.chmod(0o755)
+    monkeypatch.setenv("GPUNN_COMPILED", "auto")
+    monkeypatch.setenv("CXX", str(strange))
+    monkeypatch.setattr(compiler, "TIMEOUT_S", 0.5)
+    found = find_compiler.__wrapped__()
+    assert (found.command == (str(strange),)) == usable
+
+
+def test_a_user_without_a_home_computes_through_numpy(native, monkeypatch, caplog):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(compiler.Path, "home", homeless)
+    b = NumpyBackend(Device("cpu"))
+    b._native = Native(native._compiler)
+    with caplog.at_level(logging.WARNING, "gpunn"):
+        found = b.launch(KERNELS["relu"], np.array([-1.0, 2.0], np.float32))
+    np.testing.assert_array_equal(found, [0, 2])
+    assert "set XDG_CACHE_HOME" in caplog.text
 
 
 def test_it_can_be_switched_off(monkeypatch):

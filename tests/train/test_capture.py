@@ -388,12 +388,3 @@ def test_a_model_that_predicted_is_freed_without_the_garbage_collector(data, cud
         assert known() is None
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize("row", [3, 20, 40, 90])
-def test_the_step_that_broke_is_named_wherever_it_is(data, row):
-    x = data[0].copy()
-    x[row] = 3e38
-    trainer = gn.Trainer(network("cpu"), capture=True)
-    with pytest.raises(DivergenceError, match=f"step {row // 4 + 1} of epoch 1"):
-        trainer.fit(x, data[1], epochs=1, batch_size=4, shuffle=False, progress=False)
