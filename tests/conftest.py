@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gpunn
+from gpunn.backends.native import Native, find_compiler
 from tests.standin.backend import register
 
 register()
@@ -32,6 +33,18 @@ def _need(request, name):
     if request.config.getoption("--require-gpu"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    """What compiles kernels for the CPU, into a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPUNN_COMPILED", "auto")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        found = find_compiler.__wrapped__()
+        if not found.command:
+            pytest.skip(found.why)
+        yield Native(found)
 
 
 @pytest.fixture(params=DEVICES)

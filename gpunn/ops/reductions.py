@@ -25,13 +25,14 @@ def total(b: Backend, x: Array) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _ones(count: int) -> Array:
+def ones_row(count: int) -> Array:
+    """Float32 ones, by which BLAS adds up columns: a third of the time that NumPy's sum takes."""
     return np.ones(count, np.float32)
 
 
 def _column_sums(x: Array, out: Array, columns: int, rows: int) -> None:
     if x.dtype == np.float32 and out.flags.c_contiguous:  # BLAS, for 64 x 50: 1.6 to 0.5 us
-        np.dot(_ones(rows), x, out=out)
+        np.dot(ones_row(rows), x, out=out)
     elif x.dtype == out.dtype and x.dtype.itemsize == 2:
         out[...] = np.add.reduce(x, axis=0, dtype=np.float32)
     else:

@@ -20,17 +20,6 @@ from tests.ops.test_kernels import KINDS, arguments
 from tests.rowcases import ARGUMENTS, Draw
 
 
-@pytest.fixture(scope="module")
-def native(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPUNN_COMPILED", "auto")
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        found = find_compiler.__wrapped__()
-        if not found.command:
-            pytest.skip(found.why)
-        yield Native(found)
-
-
 @pytest.fixture
 def compiled(native, monkeypatch):
     """The CPU with compiled kernels."""

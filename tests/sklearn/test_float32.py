@@ -10,7 +10,6 @@ from sklearn import neural_network
 
 import gpunn as gn
 from gpunn.backends import plan
-from gpunn.backends.native import Native, find_compiler
 from gpunn.ops.loss import WEIGHTED_MEAN
 from gpunn.sklearn import MLPClassifier
 from tests.sklearn.cases import data, fitted, pair
@@ -34,17 +33,6 @@ def noted(monkeypatch):
     original = plan.Plan.note
     monkeypatch.setattr(plan.Plan, "note", note)
     return names
-
-
-@pytest.fixture(scope="module")
-def native(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPUNN_COMPILED", "auto")
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        found = find_compiler.__wrapped__()
-        if not found.command:
-            pytest.skip(found.why)
-        yield Native(found)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
