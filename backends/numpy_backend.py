@@ -123,10 +123,7 @@ class NumpyBackend(Backend):
         call = None
         if self._native is not None and recording() is not None:
             call = self._native.blocks(kernel, blocks, np.dtype(dtype).name, args)
-        if call is None:
-            _do(kernel.numpy, *args)
-        else:
-            _call(call, args)
+        _call_or_do(call, kernel.numpy, args)
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
         """Run the NumPy body; there are no threads to share it out among."""
@@ -134,10 +131,7 @@ class NumpyBackend(Backend):
         call = None
         if self._native is not None and dtype == np.float32:
             call = self._native.rows(kernel, args)
-        if call is None:
-            _do(kernel.numpy, *args)
-        else:
-            _call(call, args)
+        _call_or_do(call, kernel.numpy, args)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product through BLAS."""
@@ -243,3 +237,11 @@ def _call(call: Call, args: tuple[Any, ...]) -> None:
         call.run(*call.args)
     else:
         plan.note_call(call, args)
+
+
+def _call_or_do(call: Call | None, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """A compiled call where there is one, else the NumPy body."""
+    if call is None:
+        _do(body, *args)
+    else:
+        _call(call, args)

@@ -98,10 +98,10 @@ class CapturedRunner(EagerRunner):
         for taken in self._launches(rates, first):
             broken = self._broken()
             if broken:
-                yield broken - number
                 after = number + taken - broken  # launched with it; they did nothing but draw
                 if after and self._graph is not None:
                     self._graph.take_back(after)
+                yield broken - number
                 return
             number += taken
             self.step.optimizer.note_lr(rates[number - 1])
