@@ -5,6 +5,7 @@ each with a NumPy body and a CUDA body, and reach a machine through `Backend.lau
 """
 
 from gpunn.backends.base import Backend
+from gpunn.backends.cpu.pool import scratch_like
 from gpunn.backends.device import (
     Choice,
     Device,
@@ -16,7 +17,6 @@ from gpunn.backends.device import (
 )
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel, computed
-from gpunn.backends.pool import scratch_like
 from gpunn.backends.random import RandomStream, manual_seed
 from gpunn.backends.registry import as_array, backend, backend_of, diagnose, register_backend
 

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def _numpy_backend() -> type[Backend]:
-    from gpunn.backends.numpy_backend import NumpyBackend
+    from gpunn.backends.cpu.backend import NumpyBackend
 
     return NumpyBackend
 
 
 def _cupy_backend() -> type[Backend]:
-    from gpunn.backends.cupy_backend import CupyBackend
+    from gpunn.backends.cuda.backend import CupyBackend
 
     return CupyBackend
 
 
 def _outline_backend() -> type[Backend]:
-    from gpunn.backends.outline import OutlineBackend
+    from gpunn.backends.shapes import OutlineBackend
 
     return OutlineBackend
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import gpunn as gn
-from gpunn.backends.numpy_backend import NumpyBackend
+from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.benchmarks.contenders.torch_step import torch_model
 from gpunn.benchmarks.networks import LR, Network
 from gpunn.benchmarks.settings import Settings

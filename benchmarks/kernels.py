@@ -11,8 +11,8 @@ import numpy as np
 import gpunn as gn
 from gpunn import ops, optim
 from gpunn.backends import Backend
-from gpunn.backends.native import find_compiler
-from gpunn.backends.numpy_backend import NumpyBackend
+from gpunn.backends.cpu.backend import NumpyBackend
+from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.backends.random import Draw
 from gpunn.benchmarks.settings import Settings
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gpunn.backends import blas
+from gpunn.backends.cpu import blas
 from gpunn.benchmarks.settings import Settings
 
 LEVELS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gpunn as gn
-from gpunn.backends.native import find_compiler
+from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.benchmarks.settings import Settings
 
 PACKAGES = (

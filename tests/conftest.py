@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpunn
-from gpunn.backends.native import Native, find_compiler
+from gpunn.backends.cpu.compiled import Native, find_compiler
 from tests.standin.backend import register
 
 register()

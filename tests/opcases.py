@@ -149,7 +149,7 @@ for _name, _activation in ops.ACTIVATIONS.items():
         )
 
 for _name, _reference in reference.LOSSES.items():
-    for _reduction in ops.loss.REDUCTIONS:
+    for _reduction in ops.elementwise_losses.REDUCTIONS:
         CASES[f"{_name}/{_reduction}"] = Case(
             lambda p, n=_name, r=_reduction: (
                 OPS[n](p, p.backend.upload(SIGNS), reduction=r)

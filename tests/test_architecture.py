@@ -11,9 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "typing"},
-    {"documents", "frames", "sparse"},
-    {"files"},
+    {"errors", "moved", "typing"},
+    {"frames", "sparse", "storage"},
     {"backends"},
     {"autograd"},
     {"ops"},
@@ -25,12 +24,12 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 SINGLE_IMPORTERS = {
-    "cupy": {"backends/cupy_backend.py", "backends/cublaslt.py"},
+    "cupy": {"backends/cuda/backend.py", "backends/cuda/cublaslt.py"},
     "ctypes": {
-        "backends/cupy_backend.py",
-        "backends/blas.py",
-        "backends/cublaslt.py",
-        "backends/native/compiler.py",
+        "backends/cuda/backend.py",
+        "backends/cpu/blas.py",
+        "backends/cuda/cublaslt.py",
+        "backends/cpu/compiled/compiler.py",
     },
     "scipy": {
         "gpunn/ops/activations.py",
@@ -40,7 +39,7 @@ SINGLE_IMPORTERS = {
     },
     "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
-    "safetensors": {"gpunn/files.py", "benchmarks/fuzz/judge.py"},
+    "safetensors": {"gpunn/storage/files.py", "benchmarks/fuzz/judge.py"},
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": {
@@ -51,8 +50,8 @@ SINGLE_IMPORTERS = {
     | {
         f"gpunn/sklearn/{name}.py"
         for name in (
-            *("__init__", "choices", "classifier", "constraints", "convergence", "perceptron"),
-            *("device_input", "exchange", "protocol", "regressor"),
+            *("__init__", "translation", "classifier", "constraints", "convergence", "perceptron"),
+            *("device_input", "conversion", "compat", "regressor"),
         )
     },
     "pandas": set(),

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gpunn.backends import backend
-from gpunn.backends.native import find_compiler
-from gpunn.backends.numpy_backend import NumpyBackend
+from gpunn.backends.cpu.backend import NumpyBackend
+from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.benchmarks.contenders.jax_step import jax_step
 from gpunn.benchmarks.contenders.naive import naive_step
 from gpunn.benchmarks.contenders.own import gpunn_step, matrix_products

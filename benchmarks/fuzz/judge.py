@@ -20,17 +20,17 @@ from safetensors import safe_open
 import gpunn as gn
 from gpunn.benchmarks.fuzz.damage import TRAP
 from gpunn.benchmarks.fuzz.honest import NAME, row, trainer
-from gpunn.documents import CHECKPOINT, MODEL, Limits
 from gpunn.errors import GpunnError
 from gpunn.interop import load_torch, to_torch_state_dict
 from gpunn.nn.architecture import describe
+from gpunn.storage.bounded_json import CHECKPOINT, MODEL, Limits
 from gpunn.train import EarlyStopping, read_info
-from gpunn.train.progress import Saved, restore
-from gpunn.train.resume import Checkpoints
+from gpunn.train.checkpoints import Checkpoints
+from gpunn.train.snapshot import Saved, restore
 
 MACHINERY = 2**18  # bytes: the words of an error, caches of the interpreter, the smallest arrays
 HEADER = 64  # bytes of memory for a byte of JSON: [[]] is a list in a list, 4 bytes for 150
-VALUE = 128  # and for a value, of which there is a most; see gpunn.documents.Limits
+VALUE = 128  # and for a value, of which there is a most; see gpunn.storage.bounded_json.Limits
 SECONDS = 20.0  # for a call under tracemalloc
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MODULES = ("os", "shutil", "subprocess", "ctypes", "socket", "pickle", "marshal", "code")

@@ -8,8 +8,8 @@ from importlib import metadata
 import typer
 
 import gpunn
-from gpunn.backends.blas import matrix_products
-from gpunn.backends.native import find_compiler
+from gpunn.backends.cpu.blas import matrix_products
+from gpunn.backends.cpu.compiled import find_compiler
 
 PACKAGES = (
     "numpy",

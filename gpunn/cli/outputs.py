@@ -16,7 +16,7 @@ import typer
 from numpy.lib import format as npy
 
 from gpunn.errors import ArgumentError, OutputError
-from gpunn.files import replacing
+from gpunn.storage.files import replacing
 
 
 class Output(Protocol):

@@ -14,9 +14,9 @@ import gpunn
 from gpunn.cli.sources import load_source
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError
-from gpunn.files import write_atomically
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
+from gpunn.storage.files import write_atomically
 from gpunn.train import EarlyStopping, History, Trainer, save
 
 

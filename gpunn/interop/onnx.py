@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, MissingExtraError
-from gpunn.files import write_atomically
 from gpunn.interop.onnx_draft import INPUT, UNKNOWN, Draft, Value
 from gpunn.interop.onnx_layers import whole
 from gpunn.nn import Module
+from gpunn.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from onnx import ModelProto

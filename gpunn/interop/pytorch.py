@@ -10,9 +10,9 @@ import numpy as np
 
 from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, ModelFileError
-from gpunn.files import listed, open_arrays, pack, write_atomically
 from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
 from gpunn.ops import identity
+from gpunn.storage.files import listed, open_arrays, pack, write_atomically
 
 COUNTER = "num_batches_tracked"  # PyTorch's batch norm has it; it changes no output
 

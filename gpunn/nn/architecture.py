@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.backends import Device, device
-from gpunn.documents import shortened, shown
 from gpunn.errors import ArgumentError, GpunnError, ModelFileError
 from gpunn.nn.init import undrawn
 from gpunn.nn.module import MODULES, Module
+from gpunn.storage.bounded_json import shortened, shown
 
 MAX_MODULES = 2**12
 

@@ -14,10 +14,10 @@ from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
-from gpunn.files import check_state
 from gpunn.frames import from_frame
 from gpunn.nn.inference import CapturedForward
 from gpunn.sparse import is_sparse, sparse_rows
+from gpunn.storage.files import check_state
 from gpunn.typing import Array, DeviceLike
 
 BATCH_ROWS = 4096

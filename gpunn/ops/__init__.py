@@ -1,6 +1,5 @@
 """Operations: each formula once, its backward directly beneath, on NumPy and on CUDA alike."""
 
-from gpunn.ops.activation import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.activations import (
     elu,
     gelu,
@@ -30,9 +29,11 @@ from gpunn.ops.arithmetic import (
     sqrt,
     subtract,
 )
+from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
 from gpunn.ops.dropout import Rate, dropout, vanilla_dropout
+from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
+from gpunn.ops.elementwise_losses import LOSSES, ElementwiseLoss, get_loss
 from gpunn.ops.linear import Dropped, linear
-from gpunn.ops.loss import LOSSES, ElementwiseLoss, get_loss
 from gpunn.ops.losses import (
     absolute_error,
     binary_cross_entropy,
@@ -49,7 +50,6 @@ from gpunn.ops.normalize import batch_norm, layer_norm
 from gpunn.ops.reductions import column_sums, mean
 from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import sum_ as sum
-from gpunn.ops.row_losses import multiclass_hinge, softmax_cross_entropy
 from gpunn.ops.shaping import concatenate, gather_rows, getitem, reshape, transpose
 
 __all__ = [

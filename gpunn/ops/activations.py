@@ -1,7 +1,7 @@
 """Activations. Each is one declaration: its formula, its derivative, both in NumPy and in CUDA.
 
 Its string name, its fused kernels, its tests and its place in every layer follow from it; see
-`gpunn.ops.activation`.
+`gpunn.ops.elementwise`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like
-from gpunn.ops.activation import ACTIVATIONS, Activation
+from gpunn.ops.elementwise import ACTIVATIONS, Activation
 from gpunn.ops.option import Option
 from gpunn.typing import Array, Shape
 

@@ -9,9 +9,9 @@ from gpunn.autograd.engine import Backward, Need
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw
 from gpunn.errors import DTypeError, ShapeError
-from gpunn.ops.activation import Activation
 from gpunn.ops.activations import identity
 from gpunn.ops.dropout import Rate, dropout_words
+from gpunn.ops.elementwise import Activation
 from gpunn.ops.reductions import column_sums
 from gpunn.typing import Array
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.ops.loss import (
+from gpunn.ops.elementwise_losses import (
     COUNTS,
     PROBABILITIES,
     SIGNS,

@@ -4,6 +4,7 @@ from gpunn.optim import schedules
 from gpunn.optim.clipping import clip_by_global_norm, global_norm
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
+from gpunn.optim.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
 from gpunn.optim.regularizers import (
     L1,
     L2,
@@ -13,7 +14,6 @@ from gpunn.optim.regularizers import (
     Regularizers,
     SummedL2,
 )
-from gpunn.optim.rules import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
 from gpunn.optim.scaling import LossScale
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gpunn.backends import Elementwise
 from gpunn.errors import in_range
-from gpunn.ops.loss import SCALED
+from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, in_range
-from gpunn.files import check_state
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.rule import Rule
+from gpunn.storage.files import check_state
 from gpunn.typing import Array
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}

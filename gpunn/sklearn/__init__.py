@@ -8,7 +8,7 @@ except ImportError as error:
     raise MissingExtraError("scikit-learn", "sklearn", "gpunn.sklearn") from error
 
 from gpunn.sklearn.classifier import MLPClassifier
-from gpunn.sklearn.exchange import from_sklearn, to_sklearn
+from gpunn.sklearn.conversion import from_sklearn, to_sklearn
 from gpunn.sklearn.regressor import MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "to_sklearn"]

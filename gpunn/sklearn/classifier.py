@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpunn.backends import backend_of
 from gpunn.optim import Optimizer, Schedule
-from gpunn.sklearn.choices import one_of_many
 from gpunn.sklearn.constraints import CLASSIFIER
 from gpunn.sklearn.device_input import like_input, on_device, on_host
 from gpunn.sklearn.perceptron import Perceptron
+from gpunn.sklearn.translation import one_of_many
 from gpunn.train import Callback
 from gpunn.typing import Array, DeviceLike
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from gpunn.sklearn.order import CumulativeShuffle
-from gpunn.sklearn.protocol import FitTask
+from gpunn.sklearn.compat import FitTask
+from gpunn.sklearn.shuffle import CumulativeShuffle
 from gpunn.train import Callback, History
 from gpunn.typing import Array
 

@@ -16,7 +16,7 @@ from gpunn import ops
 from gpunn.autograd import Op, Tensor
 from gpunn.autograd.engine import Node, is_recording
 from gpunn.backends import Backend
-from gpunn.ops.loss import SCALED, WEIGHTED_MEAN
+from gpunn.ops.elementwise_losses import SCALED, WEIGHTED_MEAN
 from gpunn.typing import Array, DType
 
 OUTPUTS_ONLY = (True, False)  # what a gradient is needed of: targets get none

@@ -18,18 +18,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gpunn.backends import Backend, backend, backend_of
 from gpunn.errors import ArgumentError, DeviceUnavailableError
 from gpunn.optim import SGD
-from gpunn.sklearn import choices
-from gpunn.sklearn.convergence import Convergence, HeldOut
-from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
-from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
-from gpunn.sklearn.network import Network, Weights
-from gpunn.sklearn.order import CumulativeShuffle
-from gpunn.sklearn.protocol import (
+from gpunn.sklearn import translation
+from gpunn.sklearn.compat import (
     CallbackSupportMixin,
     FitTask,
     check_same_namespace,
     with_callbacks,
 )
+from gpunn.sklearn.convergence import Convergence, HeldOut
+from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
+from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
+from gpunn.sklearn.network import Network, Weights
+from gpunn.sklearn.shuffle import CumulativeShuffle
 from gpunn.train import EagerStep, Trainer
 from gpunn.typing import Array, DType
 
@@ -53,8 +53,8 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _new_network(self, b: Backend, dtype: DType, train: bool = False) -> Network:
         """A network of the weights as they are."""
-        rates = choices.dropout_rates(self) if train else None
-        names = choices.hidden_activations(self)
+        rates = translation.dropout_rates(self) if train else None
+        names = translation.hidden_activations(self)
         return Network(b, dtype, self.coefs_, self.intercepts_, names, rates)
 
     def _backend(self, X: Any) -> Backend:
@@ -116,15 +116,15 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         goes_on = incremental or (self.warm_start and self.keep_optimizer)
         trainer: Trainer | None = getattr(self, "_trainer", None)
         if goes_on and trainer is not None and self._current_network(X).model is trainer.model:
-            trainer.regularizer = choices.penalty(self)
+            trainer.regularizer = translation.penalty(self)
             return trainer
         state = self.__dict__.pop("_optimizer_state", None)
         self._network = network = self._new_network(self._backend(X), self.coefs_[0].dtype, True)
         self._trainer = trainer = Trainer(
             network.model,
-            choices.loss_function(self),
-            choices.update_rule(self),
-            regularizer=choices.penalty(self),
+            translation.loss_function(self),
+            translation.update_rule(self),
+            regularizer=translation.penalty(self),
             schedule=self.schedule or "constant",
             precision=self.precision,
             on_nonfinite="ignore",
@@ -146,8 +146,8 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if self.early_stopping and incremental and held_out is None:
             raise ValueError("partial_fit does not support early_stopping=True")
         trainer = self._prepared_trainer(X, incremental)
-        sample_weight = choices.example_weights(self, y, sample_weight, incremental)
-        targets = choices.targets(self, y, trainer.model.backend, trainer.model.dtype)
+        sample_weight = translation.example_weights(self, y, sample_weight, incremental)
+        targets = translation.targets(self, y, trainer.model.backend, trainer.model.dtype)
         if not incremental:
             self.validation_loss_curve_ = [] if self.validation_curve else None
         if self.early_stopping and not incremental:
@@ -216,15 +216,15 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Train with the solver "lbfgs"; called by scikit-learn's `fit`."""
         if getattr(self, "_only_initialize", False):
             return
-        choices.refuse_with_lbfgs(self, choices.dropout_rates(self))
+        translation.refuse_with_lbfgs(self, translation.dropout_rates(self))
         b = self._backend(X)
         self._network = network = self._new_network(b, np.float64)
         self.__dict__.pop("_trainer", None)
         optimizer = SGD(network.model.parameters())
-        loss, penalty = choices.loss_function(self), choices.penalty(self)
+        loss, penalty = translation.loss_function(self), translation.penalty(self)
         step = EagerStep(network.model, loss, optimizer, penalty, stops=False)
-        sample_weight = choices.example_weights(self, y, sample_weight, False)
-        given = [X, choices.targets(self, y, b, np.float64)]
+        sample_weight = translation.example_weights(self, y, sample_weight, False)
+        given = [X, translation.targets(self, y, b, np.float64)]
         given += [] if sample_weight is None else [sample_weight]
         found = minimize(
             FlatObjective(step, tuple(wide(b, a) for a in given)),

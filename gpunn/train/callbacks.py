@@ -9,9 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpunn.documents import shown
 from gpunn.errors import ArgumentError, ModelFileError, OutputError, check_kind, in_range
-from gpunn.files import check_state
+from gpunn.storage.bounded_json import shown
+from gpunn.storage.files import check_state
 from gpunn.train.history import History
 
 if TYPE_CHECKING:

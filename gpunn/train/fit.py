@@ -18,9 +18,9 @@ from gpunn.train.callbacks import Callback
 from gpunn.train.evaluation import evaluate
 from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.train.guard import Guard
-from gpunn.train.progress import Progress
 from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.saver import Saver
+from gpunn.train.snapshot import Progress
 from gpunn.train.step import EagerStep, divergence, no_room
 from gpunn.train.weighting import weighted
 from gpunn.typing import Array

@@ -11,7 +11,7 @@ from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import ModelFileError
 from gpunn.train.callbacks import Callback
 from gpunn.train.interrupt import Interruption
-from gpunn.train.progress import Progress, Saved, collect, describe_data, restore
+from gpunn.train.snapshot import Progress, Saved, collect, describe_data, restore
 from gpunn.typing import Array
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback, check_callbacks
+from gpunn.train.checkpoints import Checkpoints
 from gpunn.train.evaluation import evaluate
 from gpunn.train.fit import Fit, Shuffle
 from gpunn.train.guard import MODES
@@ -22,7 +23,6 @@ from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays, training_weights
 from gpunn.train.metrics import classes
 from gpunn.train.precision import Precision
-from gpunn.train.resume import Checkpoints
 from gpunn.typing import Array, DeviceLike
 
 

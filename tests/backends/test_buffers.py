@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from gpunn.backends.numpy_backend import CHUNK, BufferPool
+from gpunn.backends.cpu.backend import CHUNK, BufferPool
 from gpunn.errors import DataError
 from gpunn.ops import gather_rows
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpunn.backends.cublaslt import CublasLt, CublasLtError
-from gpunn.backends.cublaslt_request import EPILOGUES, mask_shape
+from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError
+from gpunn.backends.cuda.cublaslt_request import EPILOGUES, mask_shape
 from gpunn.errors import ArgumentError, UnknownNameError
 from tests.standin.backend import standin_cupy
 from tests.standin.cublaslt import FakeCublasLt

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gpunn.backends import cublaslt, cublaslt_request
+from gpunn.backends.cuda import cublaslt, cublaslt_request
 from tests.standin import cublaslt as standin
 
 PREFIXES = {

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from gpunn.backends.cublaslt import SIGNATURES, CublasLt, CublasLtError, LibraryNotFound
+from gpunn.backends.cuda.cublaslt import SIGNATURES, CublasLt, CublasLtError, LibraryNotFound
 from tests.standin.backend import standin_cupy
 from tests.standin.cublaslt import FakeCublasLt
 from tests.standin.machine import MACHINE

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from gpunn.backends import cupy_backend, registry
+from gpunn.backends import registry
+from gpunn.backends.cuda import backend as cuda_backend
 from gpunn.backends.device import parse
 from gpunn.backends.diagnosis import RungError, climb
 from gpunn.errors import ArgumentError, DeviceUnavailableError, DTypeError, UnknownNameError
@@ -70,8 +71,8 @@ def test_auto_says_why(monkeypatch, no_default):
 
 
 def test_cuda_without_a_gpu_says_the_cause_and_what_to_do(monkeypatch):
-    monkeypatch.setattr(cupy_backend.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(registry, "diagnose", lambda kind: cupy_backend.CupyBackend.diagnose())
+    monkeypatch.setattr(cuda_backend.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "diagnose", lambda kind: cuda_backend.CupyBackend.diagnose())
     with pytest.raises(DeviceUnavailableError) as caught:
         gn.tensor([1.0], device="cuda:55")  # a number that no earlier test has made
     message = str(caught.value)

@@ -11,9 +11,9 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.backends import KERNELS, Device, RowKernel
-from gpunn.backends.native import Call, Compiler, Native, compiler, find_compiler
-from gpunn.backends.native.kernels import ROW_COLUMNS
-from gpunn.backends.numpy_backend import NumpyBackend
+from gpunn.backends.cpu.backend import NumpyBackend
+from gpunn.backends.cpu.compiled import Call, Compiler, Native, compiler, find_compiler
+from gpunn.backends.cpu.compiled.kernels import ROW_COLUMNS
 from gpunn.ops import softmax_cross_entropy
 from gpunn.ops.shaping import RowGather
 from tests.ops.test_kernels import KINDS, arguments

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gpunn.backends import KERNELS, Device, blas
-from gpunn.backends.native import Native, compiler, find_compiler, kernels
-from gpunn.backends.native.kernels import LARGE_PRODUCT, SERIAL_PRODUCT, SMALL_PRODUCT
-from gpunn.backends.numpy_backend import NumpyBackend
-from gpunn.backends.plan import Noted, Plan
+from gpunn.backends.cpu.backend import NumpyBackend
+from gpunn.backends.cpu.compiled import Native, compiler, find_compiler, kernels
+from gpunn.backends.cpu.compiled.kernels import LARGE_PRODUCT, SERIAL_PRODUCT, SMALL_PRODUCT
+from gpunn.backends.cpu.recording import Noted, Plan
 
 SHAPES = [
     (1, 1, 1),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from gpunn.backends.recording import graph_pool
+from gpunn.backends.cuda.graph import graph_pool
 from gpunn.errors import CaptureError
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backends.cuda_text import Argument, elementwise_source
+from gpunn.backends.cuda.source import Argument, elementwise_source
 from tests.nvrtc.compiler import CompileError, cubin, supported_archs, versions
 
 ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)

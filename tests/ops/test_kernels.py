@@ -8,7 +8,7 @@ import pytest
 import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
 from gpunn.backends import KERNELS, Elementwise
-from gpunn.backends.launcher import Launcher
+from gpunn.backends.cuda.launcher import Launcher
 from gpunn.ops import Rate
 from gpunn.train.feed import ACCUMULATE
 

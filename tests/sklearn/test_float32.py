@@ -9,8 +9,8 @@ import pytest
 from sklearn import neural_network
 
 import gpunn as gn
-from gpunn.backends import plan
-from gpunn.ops.loss import WEIGHTED_MEAN
+from gpunn.backends.cpu import recording
+from gpunn.ops.elementwise_losses import WEIGHTED_MEAN
 from gpunn.sklearn import MLPClassifier
 from tests.sklearn.cases import data, fitted, pair
 
@@ -30,8 +30,8 @@ def noted(monkeypatch):
         names.append(getattr(work, "__qualname__", "matmul"))
         original(self, work, *args)
 
-    original = plan.Plan.note
-    monkeypatch.setattr(plan.Plan, "note", note)
+    original = recording.Plan.note
+    monkeypatch.setattr(recording.Plan, "note", note)
     return names
 
 

@@ -28,7 +28,7 @@ OWN = {
         {"random_state": np.random.RandomState(3)},
         {"activation": ["gelu"], "optimizer": "adamw"},
     ],
-    ids=str,
+    ids=["plain", "sgd", "lbfgs", "early_stopping", "random_state", "gelu_adamw"],
 )
 @pytest.mark.parametrize("task", OWN)
 def test_nothing_but_the_estimator_is_to_be_trusted(task, options):
@@ -52,7 +52,7 @@ def test_objects_that_were_passed_are_to_be_trusted_too():
     chosen = gn.optim.AdamW(weight_decay=0.1)
     model = pair("multiclass", max_iter=3, random_state=0)[1].set_params(optimizer=chosen).fit(x, y)
     content = sio.dumps(model)
-    needed = ["gpunn.optim.rules.AdamW", OWN["multiclass"]]
+    needed = ["gpunn.optim.optimizers.AdamW", OWN["multiclass"]]
     assert sorted(sio.get_untrusted_types(data=content)) == needed
     again = sio.loads(content, trusted=needed)
     assert again.optimizer.weight_decay == 0.1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from gpunn.backends import Device, register_backend
-from gpunn.backends.cublaslt import CublasLt
-from gpunn.backends.cupy_backend import CupyBackend
+from gpunn.backends.cuda.backend import CupyBackend
+from gpunn.backends.cuda.cublaslt import CublasLt
 from gpunn.backends.diagnosis import RungError
 from tests.standin.compiler import why_unavailable
 from tests.standin.cublaslt import FakeCublasLt

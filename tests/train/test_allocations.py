@@ -11,7 +11,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.backends.native import Native, find_compiler
+from gpunn.backends.cpu.compiled import Native, find_compiler
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS
 

@@ -322,7 +322,7 @@ def test_an_epoch_of_one_batch_is_not_worth_a_graph(data, cuda_device, caplog):
 
 
 def test_without_cublaslt_training_is_eager_and_says_so(data, monkeypatch, caplog):
-    from gpunn.backends.cublaslt import LibraryNotFound
+    from gpunn.backends.cuda.cublaslt import LibraryNotFound
     from tests.standin.backend import StandinBackend
 
     def missing(self):

@@ -12,8 +12,8 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.files import unpack
 from gpunn.nn.module import MODULES
+from gpunn.storage.files import unpack
 from gpunn.train import Callback, EarlyStopping, read_info
 
 DATA = Path(__file__).parent / "data"

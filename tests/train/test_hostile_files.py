@@ -12,11 +12,11 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.documents import BLOCK, MAX_DEPTH, MODEL, from_json
 from gpunn.errors import ArgumentError, ModelFileError
-from gpunn.files import DTYPES, check_state, open_arrays, unpack
 from gpunn.interop import load_torch, save_torch
 from gpunn.nn.architecture import MAX_MODULES
+from gpunn.storage.bounded_json import BLOCK, MAX_DEPTH, MODEL, from_json
+from gpunn.storage.files import DTYPES, check_state, open_arrays, unpack
 from gpunn.train import read_info
 
 LINEAR = {"module": "Linear", "config": {"in_features": 3, "out_features": 2}}

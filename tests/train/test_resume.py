@@ -16,7 +16,7 @@ import gpunn as gn
 from gpunn import nn
 from gpunn.benchmarks import chaos
 from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, OutputError
-from gpunn.files import unpack
+from gpunn.storage.files import unpack
 from gpunn.train import Callback, CSVLog, EarlyStopping
 
 

@@ -29,7 +29,7 @@ from ctypes import (
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from gpunn.backends.cublaslt_request import (
+from gpunn.backends.cuda.cublaslt_request import (
     HALF,
     Compute,
     DataType,

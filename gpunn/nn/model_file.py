@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from gpunn.backends import RandomStream, resolve_device
 from gpunn.backends import device as default_device
-from gpunn.documents import from_json, shortened, shown, to_json
 from gpunn.errors import ArgumentError, GpunnError, ModelFileError, OutOfMemoryError
-from gpunn.files import ArrayFile, check_state, open_arrays, pack, write_atomically
 from gpunn.nn.architecture import build, check_described, describe, outline
 from gpunn.nn.module import Module
+from gpunn.storage.bounded_json import from_json, shortened, shown, to_json
+from gpunn.storage.files import ArrayFile, check_state, open_arrays, pack, write_atomically
 from gpunn.typing import DeviceLike
 
 FORMAT, VERSION = "gpunn", 1

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backends.blas import processor_flags, thread_count
-from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
-from gpunn.backends.native.compiler import Compiler, address, start_of
-from gpunn.backends.native.text import (
+from gpunn.backends.cpu.blas import processor_flags, thread_count
+from gpunn.backends.cpu.compiled.compiler import Compiler, address, start_of
+from gpunn.backends.cpu.compiled.text import (
     Argument,
     chain_text,
     elementwise_text,
@@ -22,6 +21,7 @@ from gpunn.backends.native.text import (
     row_text,
     shares,
 )
+from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
 from gpunn.typing import Array, Shape
 
 SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("

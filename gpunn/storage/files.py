@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gpunn.documents import MANIFEST, MODEL, Limits, from_json, shown
 from gpunn.errors import (
     ArgumentError,
     GpunnError,
@@ -28,6 +27,7 @@ from gpunn.errors import (
     OutOfMemoryError,
     OutputError,
 )
+from gpunn.storage.bounded_json import MANIFEST, MODEL, Limits, from_json, shown
 from gpunn.typing import DType, Shape
 
 MAX_AXES = 32

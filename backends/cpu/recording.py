@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backends.native import Call
-from gpunn.backends.pool import BufferPool, address
+from gpunn.backends.cpu.compiled import Call
+from gpunn.backends.cpu.pool import BufferPool, address
 from gpunn.typing import Array, DType, Shape
 
 _open = threading.local()  # .plan: what this thread records

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.backends.device import Device
-from gpunn.backends.numpy_backend import NumpyBackend
 from gpunn.typing import Array, DType, Shape
 
 

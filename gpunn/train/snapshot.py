@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunn.backends import RandomStream, backend_of
-from gpunn.documents import shortened, shown
 from gpunn.errors import ModelFileError, in_range
-from gpunn.files import check_state
 from gpunn.sparse import is_sparse
+from gpunn.storage.bounded_json import shortened, shown
+from gpunn.storage.files import check_state
 from gpunn.train.callbacks import Callback
-from gpunn.train.resume import State, Tensors
+from gpunn.train.checkpoints import State, Tensors
 from gpunn.typing import Array
 
 if TYPE_CHECKING:

@@ -13,7 +13,13 @@ from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like
 from gpunn.errors import DataError, DTypeError, ShapeError
-from gpunn.ops.loss import LOSSES, TARGETS, Reduction, as_prediction, no_target_gradient
+from gpunn.ops.elementwise_losses import (
+    LOSSES,
+    TARGETS,
+    Reduction,
+    as_prediction,
+    no_target_gradient,
+)
 from gpunn.ops.reductions import ones_row
 from gpunn.typing import Array
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.documents import CHECKPOINT, from_json, shown, to_json
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
-from gpunn.files import open_arrays, pack, read_json, write_atomically
+from gpunn.storage.bounded_json import CHECKPOINT, from_json, shown, to_json
+from gpunn.storage.files import open_arrays, pack, read_json, write_atomically
 
 FORMAT, VERSION = "gpunn checkpoint", 1
 MANIFEST, LOCK = "manifest.json", "lock"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends.base import FLOATS, Backend
+from gpunn.backends.cpu.compiled import Call, Native, find_compiler
+from gpunn.backends.cpu.pool import BufferPool
+from gpunn.backends.cpu.recording import Plan, Traced, TracedModule, Unrecordable, recording
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel
-from gpunn.backends.native import Call, Native, find_compiler
-from gpunn.backends.plan import Plan, Traced, TracedModule, Unrecordable, recording
-from gpunn.backends.pool import BufferPool
 from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.errors import CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape

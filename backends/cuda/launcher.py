@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.cuda_text import (
+from gpunn.backends.cuda.source import (
     MAX_SUMS,
     PACK_BYTES,
     SUM_BLOCKS,

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends.base import Backend
-from gpunn.backends.cublaslt import CublasLt, CublasLtError, LibraryNotFound
+from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
+from gpunn.backends.cuda.graph import Recording, graph_pool
+from gpunn.backends.cuda.launcher import Launcher
+from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, RungError, climb
 from gpunn.backends.kernel import Elementwise, RowKernel
-from gpunn.backends.launcher import Launcher
 from gpunn.backends.random import RANDOM_WORDS, Draw
-from gpunn.backends.recording import Recording, graph_pool
-from gpunn.backends.streaming import DoubleBuffer
 from gpunn.errors import (
     CaptureError,
     DeviceMismatchError,

@@ -1,0 +1,1 @@
+"""The CPU: NumPy, buffers that are used again, recorded steps, compiled kernels."""

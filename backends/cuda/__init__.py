@@ -1,0 +1,1 @@
+"""The GPU: CuPy, kernels compiled by NVRTC, cuBLASLt, CUDA graphs."""

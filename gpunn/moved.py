@@ -1,0 +1,71 @@
+"""Modules of version 0.1.0 under their old names, so that its pickles and skops files load."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MOVED = {
+    "backends.blas": ("backends.cpu.blas",),
+    "backends.cublaslt": ("backends.cuda.cublaslt",),
+    "backends.cublaslt_request": ("backends.cuda.cublaslt_request",),
+    "backends.cuda_text": ("backends.cuda.source",),
+    "backends.cupy_backend": ("backends.cuda.backend",),
+    "backends.launcher": ("backends.cuda.launcher",),
+    "backends.native": ("backends.cpu.compiled",),
+    "backends.numpy_backend": ("backends.cpu.backend",),
+    "backends.outline": ("backends.shapes",),
+    "backends.plan": ("backends.cpu.recording",),
+    "backends.pool": ("backends.cpu.pool",),
+    "backends.recording": ("backends.cuda.graph",),
+    "backends.streaming": ("backends.cuda.streaming",),
+    "documents": ("storage.bounded_json",),
+    "files": ("storage.files",),
+    "ops.activation": ("ops.elementwise",),
+    "ops.loss": ("ops.elementwise_losses",),
+    "ops.row_losses": ("ops.class_losses",),
+    "optim.rules": ("optim.optimizers",),
+    "sklearn.choices": ("sklearn.translation",),
+    "sklearn.exchange": ("sklearn.conversion",),
+    "sklearn.order": ("sklearn.shuffle",),
+    "sklearn.protocol": ("sklearn.compat",),
+    "train.checkpoint": ("nn.model_file",),
+    "train.progress": ("train.snapshot",),
+    "train.resume": ("train.checkpoints",),
+}
+"""Old name -> the modules that hold its contents now; all inside `gpunn`."""
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Serves an old name with a module whose attributes are looked up where they are now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module that was moved; None for every other one."""
+        known = fullname.removeprefix("gpunn.") in MOVED and fullname.startswith("gpunn.")
+        return ModuleSpec(fullname, self) if known else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Let the import system create the module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module a `__getattr__` that looks in the new places."""
+        places = MOVED[module.__name__.removeprefix("gpunn.")]
+
+        def find(name: str) -> Any:
+            for place in places:
+                found = getattr(import_module(f"gpunn.{place}"), name, None)
+                if found is not None:
+                    return found
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__getattr__ = find  # type: ignore[method-assign]
+
+
+sys.meta_path.append(MovedModules())  # last: only names that nothing else finds reach it

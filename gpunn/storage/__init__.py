@@ -1,0 +1,1 @@
+"""Files: safetensors, JSON of bounded size, and writing that leaves no half-written file."""
