@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(disk, x):
     with pytest.raises(OutputError, match=f"in {disk.folder / 'run'} .*make room"):
         fit(x, disk.folder / "run", During(3, full))
     assert [n for n in names_in(disk.folder / "run") if n.startswith(".")] == []
-    newest = gn.train.resume.Checkpoints(disk.folder / "run").newest()
+    newest = gn.train.checkpoints.Checkpoints(disk.folder / "run").newest()
     assert newest[1]["progress"]["epochs"] == 2
     full.__exit__(None, None, None)
     assert_same_model(fit(x, disk.folder / "run", Callback()), expected)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import gpunn as gn
-from gpunn.backends import blas
+from gpunn.backends.cpu import blas
 from gpunn.benchmarks import (
     command,
     engine,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gpunn.backends import blas
+from gpunn.backends.cpu import blas
 from gpunn.cli import doctor
 
 AVX2 = "processor : 0\nmodel name : A\nflags\t\t: fpu avx avx2 fma\n"
@@ -83,7 +83,7 @@ def test_openblas_is_asked_itself():
     if not pools or pools[0]["internal_api"] != "openblas":
         pytest.skip("NumPy's BLAS is not its own OpenBLAS")
     assert blas.core_name() == pools[0]["architecture"]
-    code = "import numpy; from gpunn.backends import blas; print(blas.core_name())"
+    code = "import numpy; from gpunn.backends.cpu import blas; print(blas.core_name())"
     env = os.environ | {blas.VARIABLE: "Nehalem"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.stdout.strip() == "Nehalem"

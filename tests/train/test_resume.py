@@ -299,7 +299,7 @@ def test_another_run_is_refused(change, message, data, tmp_path):
 
 
 def hold(folder, ready, leave):
-    with gn.train.resume.Checkpoints(folder).locked():
+    with gn.train.checkpoints.Checkpoints(folder).locked():
         ready.set()
         leave.wait(30)
 

@@ -53,18 +53,17 @@ class Compiler:
         known = gnu == "glibc" and numbers >= (2, 35)  # from then on with all of host.h
         return known and platform.machine() == "x86_64" and name.startswith(("g++", "c++"))
 
-    def build(self, text: str, name: str, *flags: str) -> Callable[[bytes], None]:
+    def build(self, text: str, name: str) -> Callable[[bytes], None]:
         """The function `run` of a text, compiled unless it was before.
 
         Args:
             text: in C++.
             name: of the file that is kept.
-            flags: besides `FLAGS`.
 
         Raises:
             OSError: the compiler refused it, or the library cannot be written or loaded.
         """
-        flags = FLAGS + flags + (VECTOR_MATH if self.vector_math else ())
+        flags = FLAGS + (VECTOR_MATH if self.vector_math else ())
         parts = (text, *self.command, *flags, _version(self.command), _processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         library = folder() / f"{name}-{key}.so"

@@ -149,7 +149,7 @@ class Native:
             return None
         if (depth and 4 not in steps[2:4]) or (columns > 1 and steps[5] != 4):
             return None
-        run = self._function("product", "product", product_text, "-ffp-contract=fast")
+        run = self._function("product", "product", product_text)
         return run and (run, (*[n // 4 for n in steps[:5]], rows, depth, columns))
 
     def chain(self, calls: Sequence[Call]) -> Call | None:
@@ -205,11 +205,11 @@ class Native:
         numbers = tuple(a.layout in ("value", "fixed") for a in kinds)
         return Launch(run, slots, numbers, (math.prod(shape), width))
 
-    def _function(self, key: Any, name: str, text: Callable[[], str], *flags: str) -> Run | None:
+    def _function(self, key: Any, name: str, text: Callable[[], str]) -> Run | None:
         """A compiled function; None, with a word in the log, where the compiler failed."""
         if key not in self._functions:
             try:
-                self._functions[key] = self._compiler.build(text(), name, *flags)
+                self._functions[key] = self._compiler.build(text(), name)
             except OSError as error:
                 reason = str(error).partition("\n")[0]
                 logger.warning("kernel %s runs through NumPy: %s", name, reason)
