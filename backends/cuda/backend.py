@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import Backend
+from gpunn.backends.base import FLOATS, Backend
 from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
 from gpunn.backends.cuda.graph import Recording, graph_pool
 from gpunn.backends.cuda.launcher import Launcher
@@ -30,6 +30,7 @@ from gpunn.errors import (
     CaptureError,
     DeviceMismatchError,
     DeviceUnavailableError,
+    DTypeError,
     OutOfMemoryError,
     ShapeError,
 )
@@ -161,9 +162,14 @@ class CupyBackend(Backend):
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """An array with undefined content, from CuPy's pool."""
+        with self._room(shape, dtype), self._here:
+            return self.xp.empty(shape, dtype)
+
+    @contextmanager
+    def _room(self, shape: Shape, dtype: DType) -> Iterator[None]:
+        """Tell CuPy's out-of-memory error of an array as gpunn's."""
         try:
-            with self._here:
-                return self.xp.empty(shape, dtype)
+            yield
         except self.xp.cuda.memory.OutOfMemoryError as error:
             size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
             raise OutOfMemoryError(
@@ -177,8 +183,20 @@ class CupyBackend(Backend):
             return super().full(shape, value, dtype)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of a host array on the device."""
-        with self._here:
+        """A copy of a host array on the device; floats wider than 64 bits become float64.
+
+        Raises:
+            DTypeError: text, objects, dates: CuPy has no such arrays.
+            OutOfMemoryError: the device has no room for it.
+        """
+        if array.dtype.kind in "fc" and array.dtype.char in "gG":
+            array = array.astype(np.float64 if array.dtype.kind == "f" else np.complex128)
+        if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
+            raise DTypeError(
+                f"got an array of {array.dtype} to move to {self.device}; expected numbers: "
+                "encode text and dates as numbers first"
+            )
+        with self._room(array.shape, array.dtype), self._here:
             return self.xp.array(np.ascontiguousarray(array).reshape(array.shape))
 
     def download(self, array: Array) -> np.ndarray[Any, Any]:
@@ -316,6 +334,7 @@ class CupyBackend(Backend):
     def record(self, work: Callable[[], Any]) -> Recording:
         """Capture the stream; the graph's arrays live in a memory pool of its own."""
         self.free_memory()  # what eager work left behind is of no use to the graph's own pool
+        self.make_constants()  # inside the capture their filling would be recorded, not done
         limited = self.xp.get_default_memory_pool().get_limit()
         pool = graph_pool(self.xp, max(1, self.free_bytes()) if limited else 0)
         recording = Recording(self._stream, pool)
@@ -338,15 +357,38 @@ class CupyBackend(Backend):
         return recording
 
     def free_bytes(self) -> int:
-        """Bytes that the pool may still hand out: of the device, and within the limit."""
+        """Bytes that the pool may still hand out: of the device, and within the limit.
+
+        Blocks that the pool could not give back do not count: parts of them are in use, and what
+        is idle in them may fit no array.
+        """
+        self.free_memory()
         with self._here:
             pool = self.xp.get_default_memory_pool()
-            free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+            free = self.xp.cuda.runtime.memGetInfo()[0]
             limit = pool.get_limit()
-            return int(min(free, limit - pool.used_bytes()) if limit else free)
+            return int(max(0, min(free, limit - pool.total_bytes())) if limit else free)
+
+    def make_constants(self) -> None:
+        """Make what later work counts on: constants, and the workspaces of kernels and products."""
+        with self._here:
+            self.zero()
+            for dtype in FLOATS:
+                self.one(np.dtype(dtype))
+            if "bfloat16" in np.sctypeDict:  # its package is imported
+                self.one(np.dtype("bfloat16"))
+            self._launcher.make_spaces()
+            if self._lt is not None:
+                self._lt.make_workspace()
 
     def limit_memory(self, limit_bytes: int | None) -> None:
-        """Limit CuPy's pool, and the pools of captured graphs with it."""
+        """Limit CuPy's pool, and the pools of captured graphs with it.
+
+        What every training needs is made first, so that a limit above `memory_bytes()` leaves its
+        difference to the training.
+        """
+        if limit_bytes is not None:
+            self.make_constants()
         with self._here:
             self.xp.get_default_memory_pool().set_limit(size=limit_bytes or 0)
 

@@ -276,9 +276,13 @@ class CublasLt:
                 ) from error
         return True
 
-    def _run(self, plan: Plan, arrays: Operands) -> None:
-        if self._workspace is None:  # here and not in __init__: it is much for a mere trial
+    def make_workspace(self) -> None:
+        """Make the workspace of products, once: not in `__init__`, it is much for a mere trial."""
+        if self._workspace is None:
             self._workspace = self._xp.empty(self.WORKSPACE_BYTES, self._xp.uint8)
+
+    def _run(self, plan: Plan, arrays: Operands) -> None:
+        self.make_workspace()
         self._point(plan.descriptor, arrays)
         out = c_void_p(arrays.out.data.ptr)
         self._call(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
+
 
 def graph_pool(xp: Any, limit_bytes: int) -> Any:
     """A memory pool for the arrays of one graph, which gives nothing back before it is told to.
@@ -25,6 +27,8 @@ def graph_pool(xp: Any, limit_bytes: int) -> Any:
         try:
             block = memory.Memory(size_bytes)
         except xp.cuda.runtime.CUDARuntimeError as error:
+            if error.status != MEMORY_ALLOCATION:  # such as an earlier kernel's illegal address
+                raise
             raise memory.OutOfMemoryError(size_bytes, taken, limit_bytes) from error
         taken += size_bytes
         return memory.MemoryPointer(block, 0)

@@ -141,11 +141,17 @@ class Launcher:
 
     def space(self, name: str) -> Array:
         """The workspace of a name: "ticket", or the type of the parts of sums."""
-        space = self._workspace.get(name)
-        if space is None:
-            size, ctype = (1, "unsigned int") if name == "ticket" else (MAX_SUMS * SUM_BLOCKS, name)
-            space = self._workspace[name] = self.xp.zeros((size,), SCALARS[ctype])
-        return space
+        self.make_spaces()
+        return self._workspace[name]
+
+    def make_spaces(self) -> None:
+        """Make the workspaces, once; never inside a capture, which would not fill the ticket."""
+        if not self._workspace:
+            parts = MAX_SUMS * SUM_BLOCKS
+            sizes = {"ticket": (1, np.uint32), "float": (parts, np.float32)}
+            sizes["double"] = (parts, np.float64)
+            for name, (size, dtype) in sizes.items():
+                self._workspace[name] = self.xp.zeros((size,), dtype)
 
 
 def loop_shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Any]) -> Shape:

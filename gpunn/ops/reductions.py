@@ -10,9 +10,24 @@ import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel
+from gpunn.backends import Backend, Elementwise, RowKernel
 from gpunn.errors import DTypeError, ShapeError
 from gpunn.typing import Array, Shape
+
+NONFINITE = Elementwise(
+    "nonfinite",
+    "x -> sum count",
+    numpy=lambda x, count: np.add(count, x.size - np.count_nonzero(np.isfinite(x)), out=count),
+    cuda="count = x - x == T(0) ? T(0) : T(1);",
+)
+
+
+def all_finite(b: Backend, x: Array) -> bool:
+    """Whether an array of floats has no NaN and no infinity: one launch, and one number read.
+
+    CuPy's `isfinite(x).all()` needs a mask of the size of x, and compiles for seconds at first.
+    """
+    return not b.download(b.launch(NONFINITE, x))
 
 
 def total(b: Backend, x: Array) -> Array:

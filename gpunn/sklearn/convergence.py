@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from gpunn.ops.reductions import all_finite
 from gpunn.sklearn.compat import FitTask
 from gpunn.sklearn.shuffle import CumulativeShuffle
 from gpunn.train import Callback, History
@@ -104,7 +105,7 @@ class Convergence(Callback):
         found, held_out = self.estimator, self.held_out
         if held_out is None:
             flat = trainer.optimizer.bound
-            if not bool(flat.backend.xp.isfinite(flat.data).all()):  # it would stay so
+            if not all_finite(flat.backend, flat.data):  # it would stay so
                 raise NonFiniteError(found.n_iter_)
             found._update_no_improvement_count(False, None, None, None)
             return

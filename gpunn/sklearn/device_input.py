@@ -12,10 +12,13 @@ import numpy as np
 from sklearn import get_config
 from sklearn.utils._array_api import device, get_namespace
 
-from gpunn.backends import backend_of
+from gpunn.backends import backend, backend_of
 from gpunn.errors import DTypeError
+from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse
 from gpunn.typing import Array
+
+CUDA = 2  # the kind of device in DLPack
 
 
 def on_device(data: Any) -> bool:
@@ -48,8 +51,18 @@ def on_host(data: Any) -> Any:
         return backend_of(data).download(data)
     known = isinstance(data, np.ndarray | np.generic)
     if not known and (hasattr(data, "__array_namespace__") or namespace_of(data) is not None):
-        return np.from_dlpack(data) if hasattr(data, "__dlpack__") else np.asarray(data)
+        return _to_host(data)
     return data
+
+
+def _to_host(data: Any) -> np.ndarray:
+    """A host array of another library's array; one on a GPU is read by CuPy, NumPy refuses it."""
+    if not hasattr(data, "__dlpack__"):
+        return np.asarray(data)
+    if data.__dlpack_device__()[0] != CUDA:
+        return np.from_dlpack(data)
+    b = backend("cuda")
+    return b.download(b.xp.from_dlpack(data))
 
 
 def placeholder(x: Array) -> np.ndarray:
@@ -70,7 +83,7 @@ def checked(x: Array) -> Array:
     with b.current():
         if x.dtype not in (np.float32, np.float64):
             x = x.astype(np.float64)
-        if not bool(b.xp.isfinite(x).all()):
+        if not all_finite(b, x):
             if bool(b.xp.isnan(x).any()):
                 raise ValueError("Input X contains NaN.")
             raise ValueError(

@@ -16,6 +16,7 @@ from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeErr
 from gpunn.frames import from_frame
 from gpunn.nn import Module
 from gpunn.ops import ElementwiseLoss
+from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.train.metrics import decision
 from gpunn.typing import Array
@@ -47,7 +48,7 @@ def pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
 
 
 def _check_finite(b: Backend, name: str, array: Array) -> None:
-    if not bool(b.xp.isfinite(array).all()):
+    if array.dtype.kind == "f" and not all_finite(b, array):
         check_finite(name, b.download(array))
 
 
@@ -88,8 +89,8 @@ def training_arrays(
                 model.device,
                 x.size * model.dtype.itemsize / 2**30,
             )
+    _check_numbers(name, x, y)  # before the move: a GPU takes no other dtype
     x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
-    _check_numbers(name, x, y)
     x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
     _check_finite(b, name, x)
     return x, _targets(b, model, loss, x, y, name)
@@ -105,8 +106,8 @@ def _sparse_inputs(
             "each example, and at least one"
         )
     host = backend("cpu")
-    y = _moved(host, y, f"the targets of {name}")
     _check_numbers(name, x, y)
+    y = _moved(host, y, f"the targets of {name}")
     x = sparse_rows(x, model.dtype)
     _check_finite(host, name, x.data)
     return x, _targets(host, model, loss, x, y, name)

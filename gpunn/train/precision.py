@@ -11,6 +11,7 @@ from gpunn.backends.base import precision_dtype
 from gpunn.errors import ArgumentError, DataError
 from gpunn.nn import Module
 from gpunn.ops import identity
+from gpunn.ops.reductions import all_finite
 from gpunn.optim import Optimizer
 from gpunn.optim.scaling import LossScale
 from gpunn.typing import Array
@@ -70,7 +71,7 @@ class Precision:
             return x
         b = self.backend
         narrow = b.launch(identity.kernel, x, out=b.empty(x.shape, self.dtype))
-        if self.name == "float16" and not bool(b.xp.isfinite(narrow).all()):
+        if self.name == "float16" and not all_finite(b, narrow):
             raise DataError(
                 "got examples beyond 65504, the range of float16; expected smaller ones: "
                 'standardize the data, or pass precision="bfloat16"'

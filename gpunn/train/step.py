@@ -229,5 +229,9 @@ def _where(model: Module, x: Array) -> str:
             found.append(f"the output of layer {names[id(module)]!r} ({type(module).__name__})")
 
     with no_grad(), np.errstate(all="ignore"), observe(look):
-        model(x)
+        # Without dropout first: other masks than those of the step may drop what is broken.
+        with model.evaluating():
+            model(x)
+        if not found:  # a batch norm may have broken with the numbers of its batch only
+            model(x)
     return found[0] if found else "the loss itself"

@@ -118,7 +118,7 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         if size > DEVICE_BYTES:
-            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory", 2)
         self.size = size
 
 

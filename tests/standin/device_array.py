@@ -15,6 +15,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tests.standin.machine import MACHINE, Block
 
+KNOWN = "?bhilqBHILQefdFD"
+"""What CuPy's arrays may hold, beside bfloat16."""
 PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
 VIEWS = {"reshape", "transpose", "swapaxes", "squeeze", "expand_dims", "moveaxis", "broadcast_to"}
 FUNCTIONS = {
@@ -70,6 +72,8 @@ class DeviceArray(NDArrayOperatorsMixin):
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, host: np.ndarray, block: Block | None = None) -> None:
+        if host.dtype.char not in KNOWN and host.dtype.name != "bfloat16":
+            raise ValueError(f"Unsupported dtype {host.dtype}")
         self.host = host
         self._block = Block(host.nbytes) if block is None else block
         self._device = self._block.device

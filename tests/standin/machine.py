@@ -12,7 +12,11 @@ import numpy as np
 
 
 class CUDARuntimeError(RuntimeError):
-    """As `cupy.cuda.runtime.CUDARuntimeError`."""
+    """As `cupy.cuda.runtime.CUDARuntimeError`; the status of 2 means that memory is out."""
+
+    def __init__(self, words: str, status: int = 1) -> None:
+        super().__init__(words)
+        self.status = status
 
 
 class OutOfMemoryError(MemoryError):

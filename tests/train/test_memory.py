@@ -15,10 +15,13 @@ from gpunn.errors import ArgumentError, DivergenceError, OutOfMemoryError
 
 @pytest.fixture(autouse=True)
 def no_limit_is_left():
+    """Each device with its constants made, and without a limit afterwards."""
+    known = [gn.backend(d) for d in ("standin", "cuda") if gn.diagnose(d).usable]
+    for b in known:
+        b.make_constants()
     yield
-    for device in ("standin", "cuda"):
-        if gn.diagnose(device).usable:
-            gn.backend(device).limit_memory(None)
+    for b in known:
+        b.limit_memory(None)
 
 
 def network(device):
