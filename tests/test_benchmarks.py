@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -265,9 +266,11 @@ def test_threads_are_decided_for_every_library():
         assert done.stdout.strip() == f"{{{count}}}", done.stderr
 
 
-@pytest.mark.parametrize("part", ["parity", "capture", "kernels", "steps", "epoch"])
+@pytest.mark.parametrize(
+    "part", ["doctor", "parity", "capture", "steps", "epoch", "nodes", "kernels"]
+)
 def test_a_part_gives_numbers(part, device):
-    found = gpu.PARTS[part](device, True)
+    found = dict(gpu.PARTS[part].work(device, True))
     assert found
     if part == "parity":
         assert found["float64"]["holds"]
@@ -275,17 +278,64 @@ def test_a_part_gives_numbers(part, device):
         assert found["random_words_bit_equal"]
 
 
-def test_a_part_that_fails_is_recorded_and_the_others_run(monkeypatch, tmp_path, capsys):
-    def broken(device, quick):
-        raise RuntimeError("no luck")
+BROKEN_PARTS = """
+import os, signal, time
+from gpunn.benchmarks.gpu import __main__ as gpu
 
-    monkeypatch.setattr(gpu, "PARTS", {"tests": broken, "epoch": lambda *_: {"seconds": 1}})
-    path = tmp_path / "out.json"
-    monkeypatch.setattr("sys.argv", ["gpu", "--device", "cpu", "--output", str(path)])
-    gpu.main()
-    text = path.read_text()
-    assert "no luck" in text
-    assert '"seconds": 1' in text
+def half(device, tiny):
+    yield "first", 1
+    raise RuntimeError("no luck")
+
+def endless(device, tiny):
+    yield "first", 2
+    time.sleep(600)
+
+def killed(device, tiny):
+    yield "first", 3
+    os.kill(os.getpid(), signal.SIGKILL)
+
+works = {"parity": half, "capture": endless, "steps": killed, "epoch": lambda *_: [("ok", 4)]}
+gpu.PARTS = {name: gpu.Part(work, 5.0) for name, work in works.items()}
+run = gpu.run
+gpu.run = lambda command, limit_s: run([command[0], __file__, *command[3:]], limit_s)
+gpu.main()
+"""
+
+
+def test_parts_that_crash_or_hang_do_not_stop_the_others(tmp_path):
+    script, path = tmp_path / "suite.py", tmp_path / "out.json"
+    script.write_text(BROKEN_PARTS)
+    command = [sys.executable, str(script), "--device", "cpu", "--output", str(path)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(path.read_text())
+    failed = {name: record[name].get("failed") for name in ("parity", "capture", "steps", "epoch")}
+    assert failed == {
+        "parity": "exit status 1",
+        "capture": "stopped after 5 s",
+        "steps": "exit status -9",
+        "epoch": None,
+    }
+    assert [record[name]["first"] for name in ("parity", "capture", "steps")] == [1, 2, 3]
+    assert record["epoch"]["ok"] == 4
+    assert any("no luck" in line for line in record["parity"]["end"])
+
+
+def test_without_a_card_the_suite_ends_in_one_line():
+    if gn.diagnose("cuda").usable:
+        pytest.skip("there is a card")
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("cuda:0 cannot be used: ")
 
 
 def test_a_command_that_takes_too_long_keeps_what_it_said():

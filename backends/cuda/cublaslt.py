@@ -276,13 +276,14 @@ class CublasLt:
                 ) from error
         return True
 
-    def make_workspace(self) -> None:
-        """Make the workspace of products, once: not in `__init__`, it is much for a mere trial."""
+    def make_workspace(self) -> Any:
+        """The workspace of products, made once: not in `__init__`, it is much for a mere trial."""
         if self._workspace is None:
             self._workspace = self._xp.empty(self.WORKSPACE_BYTES, self._xp.uint8)
+        return self._workspace
 
     def _run(self, plan: Plan, arrays: Operands) -> None:
-        self.make_workspace()
+        workspace = self.make_workspace()
         self._point(plan.descriptor, arrays)
         out = c_void_p(arrays.out.data.ptr)
         self._call(
@@ -294,7 +295,7 @@ class CublasLt:
             *(out, plan.d),  # C is D: it is not read, as beta is 0
             *(out, plan.d),
             byref(plan.algorithm),
-            *(c_void_p(self._workspace.data.ptr), self.WORKSPACE_BYTES),
+            *(c_void_p(workspace.data.ptr), self.WORKSPACE_BYTES),
             c_void_p(self._xp.cuda.get_current_stream().ptr),
         )
 

@@ -148,9 +148,13 @@ class Launcher:
         """Make the workspaces, once; never inside a capture, which would not fill the ticket."""
         if not self._workspace:
             parts = MAX_SUMS * SUM_BLOCKS
-            sizes = {"ticket": (1, np.uint32), "float": (parts, np.float32)}
-            sizes["double"] = (parts, np.float64)
-            for name, (size, dtype) in sizes.items():
+            kinds: dict[str, Any] = {
+                "ticket": np.uint32,
+                "float": np.float32,
+                "double": np.float64,
+            }
+            for name, dtype in kinds.items():
+                size = 1 if name == "ticket" else parts
                 self._workspace[name] = self.xp.zeros((size,), dtype)
 
 

@@ -18,7 +18,7 @@ LIGHT = (
 )
 NUMBERS = {  # what the short form must print
     "01_backprop_by_hand": "error signal of b2: by hand - by tape = 0.0e+00",
-    "02_computation_graph": "by the tape 2.498432319393961",
+    "02_computation_graph": "by the tape 2.498432319394",
     "04_paths": "6,250,000 paths from one unit, 10,000 edges",
     "05_xor": "[0, 1, 1, 0]",
     "06_shifted_patterns": "mean of B over its shifts: [0.25]",

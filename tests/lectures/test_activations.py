@@ -124,16 +124,15 @@ def test_elu_is_smooth_at_zero_and_exact_just_below(device):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "atol", "rtol"), [("float64", 1e-15, 1e-15), ("float32", 1e-7, 2e-7)]
+    ("dtype", "atol", "rtol"),
+    [("float64", 1e-15, 1e-15), ("float32", 8e-7, 6e-7)],  # CUDA's erfcf may be off by 4 ulp
 )
 def test_gelu_with_the_error_function(dtype, atol, rtol, device):
     """A8."""
     x = np.linspace(-8, 8, 161).astype(dtype)
     expected = exact(lambda v: v * (1 + mpmath.erf(v / mpmath.sqrt(2))) / 2, x)
     got = values(ops.gelu, x, device)
-    np.testing.assert_allclose(
-        got, expected, atol=atol * 8 if dtype == "float32" else atol, rtol=atol
-    )
+    np.testing.assert_allclose(got, expected, atol=atol, rtol=rtol)
 
 
 def test_the_sigmoid_approximation_of_gelu(device):

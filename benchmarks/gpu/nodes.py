@@ -1,0 +1,60 @@
+"""The nodes of captured steps, and the epilogues that cuBLASLt refused."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import gpunn as gn
+from gpunn.benchmarks.contenders.own import gpunn_step
+from gpunn.benchmarks.gpu.steps import WIDE
+from gpunn.benchmarks.networks import NETWORKS
+
+CASES = (
+    (NETWORKS["mnist-small"], "float32"),
+    (NETWORKS["dropout-paper"], "float32"),
+    (WIDE, "bfloat16"),
+)
+
+
+class _Refused(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what is said."""
+        self.lines.append(record.getMessage())
+
+
+def nodes(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
+    """How many nodes of which kernel a recorded step has."""
+    b = gn.backend(device)
+    if why := b.why_no_capture():
+        yield "skipped", why
+        return
+    refused = _Refused()
+    log = logging.getLogger("gpunn")
+    log.setLevel(logging.DEBUG)
+    log.addHandler(refused)
+    graphs: list[Any] = []
+    record = b.record
+
+    def kept(*args: Any, **options: Any) -> Any:
+        graphs.append(record(*args, **options))
+        return graphs[-1]
+
+    b.record = kept  # type: ignore[method-assign]  # to see the graphs of others
+    for network, dtype in CASES[:1] if tiny else CASES:
+        step = gpunn_step(network, "adam", device, dtype)
+        for _ in range(3):
+            step()
+        b.synchronize()
+        words = getattr(getattr(graphs[-1], "graph", None), "debug_dot_str", lambda: "")()
+        names = re.findall(r"(?:func_name|label)=\"?([A-Za-z_][\w:<>, ]*)", words)
+        found = dict(collections.Counter(names))
+        yield f"{network.name}, {dtype}", {"nodes": found, "dot": words[:20_000]}
+    yield "refused", refused.lines
