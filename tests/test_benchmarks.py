@@ -324,7 +324,7 @@ def test_parts_that_crash_or_hang_do_not_stop_the_others(tmp_path):
     }
     assert [record[name]["first"] for name in ("parity", "capture", "steps")] == [1, 2, 3]
     assert record["epoch"]["ok"] == 4
-    assert any("no luck" in line for line in record["parity"]["end"])
+    assert any("no luck" in line for line in record["parity"]["words"])
 
 
 def test_without_a_card_the_suite_ends_in_one_line():

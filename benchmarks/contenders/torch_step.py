@@ -88,4 +88,4 @@ def torch_graph_step(network: Network, rule: str, device: str, dtype: str = "flo
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return lambda: graph.replay()
+    return lambda kept=step: graph.replay()  # a graph keeps no array of the step alive

@@ -92,8 +92,7 @@ def main() -> None:
     print(f"{options.device}: {name}", flush=True)
     for part in options.parts or (QUICK if options.quick else PARTS):
         record[part] = run_part(part, options.device, options.tiny)
-        words = json.dumps({key: value for key, value in record[part].items() if key != "dot"})
-        print(f"\n== {part}: {words[:SHOWN]}", flush=True)
+        print(f"\n== {part}: {json.dumps(record[part])[:SHOWN]}", flush=True)
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
 
@@ -114,7 +113,7 @@ def run_part(name: str, device: str, tiny: bool) -> dict[str, Any]:
     elif returncode:
         found["failed"] = f"exit status {returncode}"
     if returncode != 0:
-        found["end"] = lines[-15:]
+        found["words"] = [*lines[:15], *lines[15:][-15:]]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import importlib.util
 import logging
 import re
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from gpunn.benchmarks.contenders.own import gpunn_step
 from gpunn.benchmarks.gpu.steps import WIDE
 from gpunn.benchmarks.networks import NETWORKS
 
+TIMED = 50  # steps
 CASES = (
     (NETWORKS["mnist-small"], "float32"),
     (NETWORKS["dropout-paper"], "float32"),
@@ -30,8 +31,21 @@ class _Refused(logging.Handler):
         self.lines.append(record.getMessage())
 
 
+def _durations(step: Any) -> dict[str, float]:
+    """Microseconds of each kernel in one step, as CUPTI sees them: PyTorch's profiler asks it."""
+    import torch
+
+    torch.zeros(1, device="cuda")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(TIMED):
+            step()
+        torch.cuda.synchronize()
+    found = sorted(profile.key_averages(), key=lambda e: -e.self_device_time_total)
+    return {e.key[:100]: e.self_device_time_total / TIMED for e in found}
+
+
 def nodes(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """How many nodes of which kernel a recorded step has."""
+    """The nodes of a recorded step, in order."""
     b = gn.backend(device)
     if why := b.why_no_capture():
         yield "skipped", why
@@ -54,7 +68,9 @@ def nodes(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
             step()
         b.synchronize()
         words = getattr(getattr(graphs[-1], "graph", None), "debug_dot_str", lambda: "")()
-        names = re.findall(r"(?:func_name|label)=\"?([A-Za-z_][\w:<>, ]*)", words)
-        found = dict(collections.Counter(names))
-        yield f"{network.name}, {dtype}", {"nodes": found, "dot": words[:20_000]}
+        names = re.findall(r'label="\d+\s+(\S+)', words)
+        found: dict[str, Any] = {"count": len(names), "nodes": names}
+        if importlib.util.find_spec("torch") and device.startswith("cuda"):
+            found["us"] = _durations(step)
+        yield f"{network.name}, {dtype}", found
     yield "refused", refused.lines
