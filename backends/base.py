@@ -148,7 +148,13 @@ class Backend(ABC):
 
     @abstractmethod
     def launch_rows(
-        self, kernel: RowKernel, blocks: int, dtype: DType, *args: Any, threads: int | None = None
+        self,
+        kernel: RowKernel,
+        blocks: int,
+        dtype: DType,
+        *args: Any,
+        threads: int | None = None,
+        columns: int | None = None,
     ) -> None:
         """Run a row kernel on arguments that include its outputs.
 
@@ -158,6 +164,7 @@ class Backend(ABC):
             dtype: what the kernel's arrays are stored in.
             args: contiguous arrays of this device, or Python scalars.
             threads: of a block, a multiple of 32 and at most 1024; None for the kernel's own.
+            columns: of a row, if short rows may have a text of their own.
         """
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
@@ -172,7 +179,8 @@ class Backend(ABC):
         columns = shape[-1]
         rows = math.prod(shape[:-1])
         blocks, threads = kernel.geometry(np.dtype(dtype).itemsize, rows, columns)
-        self.launch_rows(kernel, blocks, dtype, *args, columns, rows, threads=threads)
+        sizes = columns, rows
+        self.launch_rows(kernel, blocks, dtype, *args, *sizes, threads=threads, columns=columns)
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:

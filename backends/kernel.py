@@ -26,6 +26,9 @@ TILE_LANES = 8
 TALL_ROWS, TALL_THREADS = 256, 512
 """From how many rows on a tile of columns has the larger block, and the threads of that."""
 
+SHARED_BLOCKS, SHARED_ROWS = 512, 512
+"""Blocks that sums of columns are dealt to at most, and rows of a share at least."""
+
 CTYPES = {
     "bool": "bool",
     "int8": "signed char",
@@ -143,14 +146,21 @@ class RowKernel:
     def __post_init__(self) -> None:
         _declare(self)
 
-    def source(self, dtype: str) -> str:
-        """The complete CUDA text for one dtype."""
+    def held(self, item_bytes: int, columns: int | None) -> int:
+        """How many elements of a row of that length, None for any, a thread keeps in registers."""
+        few = 16 // item_bytes
+        short = columns is not None and columns <= 32 * few and not self.by_columns
+        return few if short else WARP_COLUMNS // 32
+
+    def source(self, dtype: str, held: int = WARP_COLUMNS // 32) -> str:
+        """The complete CUDA text for one dtype, and elements of a row that a thread holds."""
         compute = "double" if dtype == "float64" else "float"
         shared = self.cuda_file.with_name("block.cuh").read_text(encoding="utf-8")
         return (
             f"{HEADERS.get(dtype, '')}typedef {CTYPES[dtype]} S;\n"
             f"typedef {compute} T;\n"
             f"constexpr int WARP_COLUMNS = {WARP_COLUMNS}, TILE_LANES = {TILE_LANES};\n"
+            f"constexpr int HELD = {held};\n"
             f"{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
         )
 
@@ -162,6 +172,16 @@ class RowKernel:
         if columns > WARP_COLUMNS:
             return rows, self.threads
         return -(-rows // (self.threads // 32)), self.threads
+
+
+def shares(item_bytes: int, rows: int, columns: int) -> int:
+    """Into how many shares the rows of a narrow, tall matrix are dealt for sums of its columns.
+
+    Its tiles alone are too few to keep a GPU busy. The shape decides, so the bits of a sum are the
+    same on every card.
+    """
+    tiles = -(-columns * item_bytes // (TILE_LANES * 16))
+    return max(1, min(SHARED_BLOCKS // tiles, rows // SHARED_ROWS))
 
 
 _SINGLE, _DOUBLE = np.dtype("float32"), np.dtype("float64")

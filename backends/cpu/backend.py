@@ -117,7 +117,13 @@ class NumpyBackend(Backend):
         return array
 
     def launch_rows(
-        self, kernel: RowKernel, blocks: int, dtype: DType, *args: Any, threads: int | None = None
+        self,
+        kernel: RowKernel,
+        blocks: int,
+        dtype: DType,
+        *args: Any,
+        threads: int | None = None,
+        columns: int | None = None,
     ) -> None:
         """Run the NumPy body on all rows; what is recorded may be compiled, and does not raise."""
         call = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class DoubleBuffer:
         self.xp = xp
         self._copies = xp.cuda.Stream(non_blocking=True)
         self._slots = [_Slot(xp, kinds) for _ in range(2)]
+
+    def __del__(self) -> None:
+        # An epoch that is left early drops buffers into which a copy may still write.
+        with suppress(Exception):  # at exit the driver may be gone
+            self._copies.synchronize()
 
     def put(self, number: int, rows: int, fill: Callable[[Sequence[Array]], None]) -> None:
         """Start the copy of batch `number`: `fill` writes its rows into pinned arrays."""

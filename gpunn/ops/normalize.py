@@ -11,6 +11,7 @@ from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed
 from gpunn.errors import DTypeError, ShapeError
+from gpunn.ops.reductions import in_shares
 from gpunn.typing import Array
 
 _CUDA = Path(__file__).parent / "cuda"
@@ -160,8 +161,8 @@ def layer_norm(
             b.launch_matrix(LAYER_NORM_GRAD, x.shape, x.dtype, *args)
         sums = _column_sums(b, x, needs)
         if needs[1] or needs[2]:
-            args = (gy, x, mean, inverse, *sums)
-            b.launch_matrix(LAYER_NORM_GRAD_COLUMNS, x.shape, x.dtype, *args)
+            given = (gy, x, mean, inverse)
+            in_shares(b, LAYER_NORM_GRAD_COLUMNS, x, given, tuple(sums))
         return gx, *_parameter_gradients(x, sums, needs)
 
     return y, backward

@@ -10,7 +10,8 @@ import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, RowKernel
+from gpunn.backends import Backend, Elementwise, RowKernel, computed
+from gpunn.backends.kernel import shares
 from gpunn.errors import DTypeError, ShapeError
 from gpunn.typing import Array, Shape
 
@@ -77,8 +78,34 @@ def column_sums(b: Backend, x: Array, out: Array | None = None) -> Array:
                 f"got column sums of {x.dtype} into {out.dtype}; expected {x.dtype}, or float32 "
                 "for a half type: convert with astype"
             )
-    b.launch_matrix(kernel, x.shape, x.dtype, b.xp.ascontiguousarray(x), out)
+    x = b.xp.ascontiguousarray(x)
+    in_shares(b, kernel, x, (x,), (out,))
     return out
+
+
+def in_shares(
+    b: Backend, kernel: RowKernel, x: Array, given: tuple[Array, ...], sums: tuple[Array, ...]
+) -> None:
+    """Launch a kernel that sums columns, the rows of a tall and narrow matrix in shares.
+
+    Args:
+        b: the backend.
+        kernel: called with the given arrays, the sums, and the sizes of x.
+        x: (N, H).
+        given: what it reads.
+        sums: (H,) arrays that it writes.
+    """
+    rows, columns = x.shape
+    count = 1 if b.synchronous else shares(x.dtype.itemsize, rows, columns)
+    if count == 1 or any(out.dtype != computed(x.dtype) for out in sums):
+        b.launch_matrix(kernel, x.shape, x.dtype, *given, *sums)
+        return
+    parts = [b.empty((count, columns), out.dtype) for out in sums]
+    blocks, threads = kernel.geometry(x.dtype.itemsize, rows, columns)
+    arguments = (*given, *parts, columns, rows)
+    b.launch_rows(kernel, blocks * count, x.dtype, *arguments, threads=threads)
+    for part, out in zip(parts, sums, strict=True):
+        b.launch_matrix(COLUMN_SUMS, part.shape, part.dtype, part, out)
 
 
 def _check_axis(x: Array, axis: int | Shape | None) -> None:

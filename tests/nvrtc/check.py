@@ -63,6 +63,10 @@ def cases() -> Iterator[Case]:
         if not isinstance(kernel, Elementwise):
             for dtype in kernel.dtypes:
                 yield _case(kernel.name, dtype, every, lambda k=kernel, d=dtype: k.source(d))
+                if "hold(" in kernel.cuda_file.read_text():
+                    pack = 16 // np.dtype(WIDTHS.get(dtype, dtype)).itemsize
+                    text = lambda k=kernel, d=dtype, p=pack: k.source(d, p)  # noqa: E731
+                    yield _case(kernel.name, f"{dtype}, short rows", few, text)
             continue
         for dtype in DTYPES:
             for variant in ("packed", "bare", "repeated", "beside float32"):

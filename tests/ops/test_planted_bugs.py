@@ -25,9 +25,11 @@ pytestmark = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable(
 
 NAMES = sorted(name for name, kernel in KERNELS.items() if isinstance(kernel, RowKernel))
 ROW_SHAPES = [
-    (9, 10),
-    (3, 1030),
-]  # a warp a row, and rows missing for the last block; a block a row
+    (9, 10),  # a warp a row, one by one; rows missing for the last block
+    (5, 12),  # in packs
+    (3, 1030),  # a block a row
+    (2, 8204),  # more than the block's registers hold
+]
 COLUMN_SHAPES = [(100, 33), (70, 40)]  # one by one and by packs; two tiles, the second not full
 FUNCTION = re.compile(
     r'^(?:__device__ inline|static __device__|extern "C")[^{;]*?(\w+)\([^(){}]*\) \{\n(.*?)^\}$',
@@ -52,7 +54,10 @@ DTYPE = {"gather_rows": "uint32"}
 OWN_SUM = "the thread that uses the sum is the one that left it"
 CHECKED = "a row is checked again before it is used, and no load reaches past the last one"
 ROWS_AHEAD = "each_row, line 0: for (int n = tile.row; n < rows; n += AHEAD * tile.step) {"
+LOSSES_AHEAD = "add_up, line 13: for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {"
 EQUIVALENT = {
+    ("softmax_cross_entropy", LOSSES_AHEAD): CHECKED,
+    ("multiclass_hinge", LOSSES_AHEAD): CHECKED,
     ("batch_norm", ROWS_AHEAD): CHECKED,
     ("column_sums", ROWS_AHEAD): CHECKED,
     ("column_sums_wide", ROWS_AHEAD): CHECKED,

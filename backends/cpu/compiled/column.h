@@ -2,9 +2,11 @@
 constexpr int PACK = 64, WIDTH = PACK, TILE_PARTS = PACK;
 struct Columns { T v[PACK]; };
 struct Tile { int first, row; };
+struct Share { int at, first, rows; };
 
 static inline bool aligned(const void*) { return true; }
 static inline Tile this_tile(int, bool) { return {block_ * PACK, 0}; }
+static inline Share this_share(int, int rows) { return {0, 0, rows}; }
 static inline int place(const Tile&, int j) { return j; }
 static inline int width_of(const Tile& tile, int columns) { return min(columns - tile.first, PACK); }
 

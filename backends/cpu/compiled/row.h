@@ -14,6 +14,19 @@ template <class A> static inline void atomicAdd(A* to, A by) { *to += by; }  // 
 constexpr int ROW_PARTS = 1;
 template <class Fold> static inline T row_fold(T v, const Row&, T*) { return v; }
 
+struct Held { const S* x; int columns; };
+static inline bool aligned(const void*) { return true; }
+static inline Held hold(const Row&, const S* x, int columns, bool) { return {x, columns}; }
+template <class Use, class... Others>
+static inline void each(const Held& h, Use use, const Others*... others) {
+  for (int k = 0; k < h.columns; ++k) use((T)h.x[k], (T)others[k]..., k);
+}
+template <class Use, class... Others>
+static inline void store_each(const Held& h, S* y, Use use, const Others*... others) {
+#pragma GCC ivdep
+  for (int k = 0; k < h.columns; ++k) y[k] = (S)use((T)h.x[k], (T)others[k]..., k);
+}
+
 static inline void add_up(
     T own, const Row& row, T* loss, int rows, T* total, T divisor, T*, unsigned int*) {
   loss[row.at] = own;

@@ -47,6 +47,100 @@ __device__ inline T row_fold(T v, const Row& row, T* part) {
   return part[32];
 }
 
+// A row in registers. A thread holds up to HELD of its elements, in packs of 16 bytes: packed, the
+// elements of a pack are neighbours and one load; else they are a row's lanes apart. What a longer
+// row has besides is read again each time.
+constexpr int PACK = 16 / sizeof(S);
+struct alignas(16) Pack { S v[PACK]; };
+struct Columns { T v[PACK]; };
+struct Held { const S* x; int columns; Row row; bool packed; Columns pack[HELD / PACK]; };
+
+__device__ inline bool aligned(const void* p) { return (size_t)p % 16 == 0; }
+
+// Where element j of the lane's pack p is, of those that begin at `base`.
+__device__ inline int place(const Held& h, int base, int p, int j) {
+  return h.packed ? base + (p * h.row.lanes + h.row.lane) * PACK + j
+                  : base + (p * PACK + j) * h.row.lanes + h.row.lane;
+}
+
+// What an array as long as the row has there; past its end, what its last ones are.
+__device__ inline Columns pack_at(const S* x, const Held& h, int base, int p) {
+  Columns c;
+  if (h.packed) {
+    const Pack pack = *(const Pack*)(x + min(place(h, base, p, 0), h.columns - PACK));
+    for (int j = 0; j < PACK; ++j) c.v[j] = (T)pack.v[j];
+  } else {
+    for (int j = 0; j < PACK; ++j) c.v[j] = (T)x[min(place(h, base, p, j), h.columns - 1)];
+  }
+  return c;
+}
+
+// `vectors`: whether all arrays that meet the row's elements start at multiples of 16 bytes.
+__device__ inline Held hold(const Row& row, const S* x, int columns, bool vectors) {
+  Held h;
+  h.x = x, h.columns = columns, h.row = row, h.packed = vectors && columns % PACK == 0;
+#pragma unroll
+  for (int p = 0; p < HELD / PACK; ++p) {
+    if (p * PACK * row.lanes < columns) h.pack[p] = pack_at(x, h, 0, p);
+  }
+  return h;
+}
+
+// Calls use(pack, base, p) for each of the lane's packs.
+template <class Use>
+__device__ inline void each_pack(const Held& h, Use use) {
+#pragma unroll
+  for (int p = 0; p < HELD / PACK; ++p) {
+    if (p * PACK * h.row.lanes < h.columns) use(h.pack[p], 0, p);
+  }
+  const int whole = HELD * h.row.lanes;
+  for (int base = whole; base < h.columns; base += whole) {
+    for (int p = 0; p < HELD / PACK; ++p) use(pack_at(h.x, h, base, p), base, p);
+  }
+}
+
+template <class Use, class... C>
+__device__ inline void each_of(
+    const Held& h, int base, int p, Use use, const Columns& c, const C&... others) {
+  for (int j = 0; j < PACK; ++j) {
+    const int at = place(h, base, p, j);
+    if (at < h.columns) use(c.v[j], others.v[j]..., at);
+  }
+}
+
+// Calls use(v, w..., k) with each of the lane's elements, those of other arrays, and their place.
+template <class Use, class... Others>
+__device__ inline void each(const Held& h, Use use, const Others*... others) {
+  each_pack(h, [&](const Columns& c, int base, int p) {
+    each_of(h, base, p, use, c, pack_at(others, h, base, p)...);
+  });
+}
+
+template <class Use, class... C>
+__device__ inline void store_of(
+    const Held& h, int base, int p, S* y, Use use, const Columns& c, const C&... others) {
+  if (h.packed) {
+    const int at = place(h, base, p, 0);
+    if (at >= h.columns) return;
+    Pack pack;
+    for (int j = 0; j < PACK; ++j) pack.v[j] = (S)use(c.v[j], others.v[j]..., at + j);
+    *(Pack*)(y + at) = pack;
+    return;
+  }
+  for (int j = 0; j < PACK; ++j) {
+    const int at = place(h, base, p, j);
+    if (at < h.columns) y[at] = (S)use(c.v[j], others.v[j]..., at);
+  }
+}
+
+// y[k] = use(v, w..., k).
+template <class Use, class... Others>
+__device__ inline void store_each(const Held& h, S* y, Use use, const Others*... others) {
+  each_pack(h, [&](const Columns& c, int base, int p) {
+    store_of(h, base, p, y, use, c, pack_at(others, h, base, p)...);
+  });
+}
+
 // Writes the losses of the block's rows, of which the first lane of each row has its own; and, in
 // the block that arrives last, total = sum_n loss[n] / divisor. Every thread calls it. One thread
 // writes all losses of a block: its fence is then before its ticket for each of them.
@@ -65,7 +159,13 @@ static __device__ void add_up(
   if (!last) return;
   __threadfence();
   T sum = 0;
-  for (int n = threadIdx.x; n < rows; n += blockDim.x) sum += ((const volatile T*)loss)[n];
+  for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {
+    T v[8];  // 8 loads on their way at a time: one would wait for each
+    for (int j = 0; j < 8; ++j) {
+      v[j] = ((const volatile T*)loss)[min(n + j * (int)blockDim.x, rows - 1)];
+    }
+    for (int j = 0; j < 8; ++j) sum += n + j * (int)blockDim.x < rows ? v[j] : (T)0;
+  }
   sum = row_fold<Sum>(sum, {0, (int)threadIdx.x, (int)blockDim.x}, part);
   if (threadIdx.x == 0) {
     *total = sum / divisor;
@@ -75,22 +175,26 @@ static __device__ void add_up(
 
 // columns -----------------------------------------------------------------------------------------
 
-constexpr int PACK = 16 / sizeof(S);        // columns of a thread
 constexpr int WIDTH = TILE_LANES * PACK;    // columns of a block
 constexpr int TILE_PARTS = 33 * WIDTH;      // the whole, and one of each warp
-struct alignas(16) Pack { S v[PACK]; };
-struct Columns { T v[PACK]; };
-
 // TILE_LANES lanes lie side by side, and the rows are dealt to the others. Packed: a lane's columns
 // are neighbours and one load of 16 bytes; else they are TILE_LANES apart, so that lanes are.
 struct Tile { int first, lane, row, step; bool packed; };
 
-__device__ inline bool aligned(const void* p) { return (size_t)p % 16 == 0; }
-
 __device__ inline Tile this_tile(int columns, bool vectors) {
-  const int thread = threadIdx.x;
-  return {(int)blockIdx.x * WIDTH, thread % TILE_LANES, thread / TILE_LANES,
+  const int thread = threadIdx.x, tiles = (columns + WIDTH - 1) / WIDTH;
+  return {(int)blockIdx.x % tiles * WIDTH, thread % TILE_LANES, thread / TILE_LANES,
           (int)blockDim.x / TILE_LANES, vectors && columns % PACK == 0};
+}
+
+// The blocks of a tile deal its rows out in shares of neighbours: which share this block's is.
+struct Share { int at, first, rows; };
+
+__device__ inline Share this_share(int columns, int rows) {
+  const int tiles = (columns + WIDTH - 1) / WIDTH;
+  const int shares = (int)gridDim.x / tiles, at = (int)blockIdx.x / tiles;
+  const int most = (rows + shares - 1) / shares, first = min(at * most, rows);
+  return {at, first, min(most, rows - first)};
 }
 
 // Where the lane's column j is within the tile.

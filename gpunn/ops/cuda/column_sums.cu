@@ -1,14 +1,17 @@
-// The sums of the columns of x (N, H), added up in T: out[h] = sum_n x[n, h].
+// The sums of the columns of x (N, H), added up in T: out[h] = sum_n x[n, h]. With more blocks than
+// tiles each share of the rows has a row of sums: out (shares, H).
 
 template <class R>
 __device__ inline void sum_columns(const S* x, R* out, int columns, int rows, T* part) {
   const Tile tile = this_tile(columns, aligned(x));
+  const Share share = this_share(columns, rows);
+  const S* const from = x + (size_t)share.first * columns;
   Columns sum = {};
-  each_row(tile, x, columns, rows, [&](const Columns& v, int) {
+  each_row(tile, from, columns, share.rows, [&](const Columns& v, int) {
     for (int j = 0; j < PACK; ++j) sum.v[j] += v.v[j];
   });
   tile_sum(tile, sum, part);
-  store_sums(tile, out, columns, part);
+  store_sums(tile, out + (size_t)share.at * columns, columns, part);
 }
 
 extern "C" __global__ void __launch_bounds__(512) column_sums(

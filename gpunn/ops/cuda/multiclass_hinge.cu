@@ -10,21 +10,25 @@ extern "C" __global__ void multiclass_hinge(
   T own_loss = 0;
   if (row.at < rows) {
     const size_t start = (size_t)row.at * classes;
+    const Held held = hold(row, s + start, classes, aligned(s) && aligned(gs));
     const long long label = labels[row.at];
     const bool known = label >= 0 && label < classes;
     const T own = known ? (T)s[start + label] : log((T)-1);  // NaN
 
-    T sum = 0, count = 0;
-    for (int k = row.lane; k < classes; k += row.lanes) {
-      const T over = (T)s[start + k] - own + (T)margin;
-      const bool wrong = k != label && !(over <= (T)0);  // NaN is counted, so that it shows
-      if (wrong) sum += over;
-      if (wrong) count += (T)1;
-      gs[start + k] = (S)(known ? (T)(wrong ? 1 : 0) * (T)scale : own);
-    }
+    T sum = 0, count = 0;  // NaN is counted as a violation, so that it shows
+    each(held, [&](T v, int k) {
+      const T over = v - own + (T)margin;
+      if (k != label && !(over <= (T)0)) {
+        sum += over;
+        count += (T)1;
+      }
+    });
     own_loss = row_fold<Sum>(sum, row, part);
     count = row_fold<Sum>(count, row, part);
-    if (label % row.lanes == row.lane && known) gs[start + label] = (S)(-count * (T)scale);
+    store_each(held, gs + start, [&](T v, int k) {
+      const T wrong = v - own + (T)margin <= (T)0 ? (T)0 : (T)1;
+      return known ? (k == label ? -count : wrong) * (T)scale : own;
+    });
   }
   add_up(own_loss, row, loss, rows, total, (T)divisor, part, ticket);
 }

@@ -5,18 +5,17 @@ extern "C" __global__ void softmax(const S* x, S* y, int columns, int rows) {
   const Row row = this_row(columns);
   if (row.at >= rows) return;
   const size_t start = (size_t)row.at * columns;
+  const Held held = hold(row, x + start, columns, aligned(x) && aligned(y));
 
   T top = Max::none();
-  for (int k = row.lane; k < columns; k += row.lanes) top = Max::both(top, (T)x[start + k]);
+  each(held, [&](T v, int) { top = Max::both(top, v); });
   top = row_fold<Max>(top, row, part);
 
   T sum = 0;
-  for (int k = row.lane; k < columns; k += row.lanes) sum += exp((T)x[start + k] - top);
-  sum = row_fold<Sum>(sum, row, part);
+  each(held, [&](T v, int) { sum += exp(v - top); });
+  const T share = (T)1 / row_fold<Sum>(sum, row, part);
 
-  for (int k = row.lane; k < columns; k += row.lanes) {
-    y[start + k] = (S)(exp((T)x[start + k] - top) / sum);
-  }
+  store_each(held, y + start, [&](T v, int) { return exp(v - top) * share; });
 }
 
 // gx_k = y_k * (gy_k - sum_j gy_j y_j).
@@ -25,12 +24,12 @@ extern "C" __global__ void softmax_grad(const S* gy, const S* y, S* gx, int colu
   const Row row = this_row(columns);
   if (row.at >= rows) return;
   const size_t start = (size_t)row.at * columns;
+  const bool vectors = aligned(gy) && aligned(y) && aligned(gx);
+  const Held g = hold(row, gy + start, columns, vectors);
 
   T along = 0;
-  for (int k = row.lane; k < columns; k += row.lanes) along += (T)gy[start + k] * (T)y[start + k];
+  each(g, [&](T gv, T v, int) { along += gv * v; }, y + start);
   along = row_fold<Sum>(along, row, part);
 
-  for (int k = row.lane; k < columns; k += row.lanes) {
-    gx[start + k] = (S)((T)y[start + k] * ((T)gy[start + k] - along));
-  }
+  store_each(g, gx + start, [&](T gv, T v, int) { return v * (gv - along); }, y + start);
 }

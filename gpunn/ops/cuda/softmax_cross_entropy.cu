@@ -10,21 +10,22 @@ extern "C" __global__ void softmax_cross_entropy(
   T own = 0;
   if (row.at < rows) {
     const size_t start = (size_t)row.at * classes;
+    const Held held = hold(row, z + start, classes, aligned(z) && aligned(gz));
     T top = Max::none();
-    for (int k = row.lane; k < classes; k += row.lanes) top = Max::both(top, (T)z[start + k]);
+    each(held, [&](T v, int) { top = Max::both(top, v); });
     top = row_fold<Max>(top, row, part);
 
     T sum = 0;
-    for (int k = row.lane; k < classes; k += row.lanes) sum += exp((T)z[start + k] - top);
+    each(held, [&](T v, int) { sum += exp(v - top); });
     sum = row_fold<Sum>(sum, row, part);
+    const T share = (T)1 / sum;
 
     const long long label = labels[row.at];
     const bool known = label >= 0 && label < classes;
     const T unknown = known ? (T)0 : log((T)-1);  // NaN
-    for (int k = row.lane; k < classes; k += row.lanes) {
-      const T p = exp((T)z[start + k] - top) / sum;
-      gz[start + k] = (S)((p - (T)(k == label ? 1 : 0) + unknown) * (T)scale);
-    }
+    store_each(held, gz + start, [&](T v, int k) {
+      return (exp(v - top) * share - (T)(k == label ? 1 : 0) + unknown) * (T)scale;
+    });
     own = log(sum) + top - (known ? (T)z[start + label] : unknown) + unknown;
   }
   add_up(own, row, loss, rows, total, (T)divisor, part, ticket);
