@@ -31,7 +31,7 @@ def test_buffers_that_are_dropped_wait_for_their_copies(cuda_device, monkeypatch
     b = gn.backend(cuda_device)
     buffers = b.double_buffer([((3, 2), np.float32)])
     copies, waited = buffers._copies, []
-    monkeypatch.setattr(type(copies), "synchronize", waited.append)
+    monkeypatch.setattr(type(copies), "synchronize", lambda self: waited.append(self))
     buffers.put(0, 3, lambda pinned: pinned[0].fill(1))
     del buffers
     assert waited == [copies]
