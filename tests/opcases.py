@@ -144,7 +144,7 @@ for _name, _activation in ops.ACTIVATIONS.items():
     if _name != "softmax":
         CASES[_name] = Case(
             OPS[_name],
-            expected=elementwise(reference.ACTIVATIONS[_name]),
+            expected=elementwise(reference.activation(_name)),
             differentiable=_activation.differentiable,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 ACTIVATIONS = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x)),
+    "expit": lambda x: 1 / (1 + math.exp(-x)),
     "logistic": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
     "relu": lambda x: max(0.0, x),
@@ -19,6 +20,13 @@ ACTIVATIONS = {
     "hard_threshold": lambda x: 1.0 if x > 0 else 0.0,
     "identity": lambda x: x,
 }
+
+
+def activation(name):
+    """The float64 formula of an activation, for single numbers."""
+    if name not in ACTIVATIONS:
+        raise LookupError(f"the activation {name!r} has no reference: add it to ACTIVATIONS")
+    return ACTIVATIONS[name]
 
 
 def softmax(row):

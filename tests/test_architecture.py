@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "moved", "typing"},
+    {"errors", "moved", "names", "typing"},
     {"frames", "sparse", "storage"},
     {"backends"},
     {"autograd"},
@@ -34,6 +34,7 @@ SINGLE_IMPORTERS = {
     "scipy": {
         "gpunn/ops/activations.py",
         "gpunn/ops/losses.py",
+        "gpunn/sklearn/arithmetic.py",
         "gpunn/sklearn/lbfgs.py",
         "gpunn/sklearn/losses.py",
     },

@@ -11,6 +11,7 @@ from gpunn.autograd.engine import Backward, Node, is_recording
 from gpunn.autograd.tensor import METHODS, Tensor
 from gpunn.backends import Backend, backend_of
 from gpunn.errors import DeviceMismatchError, DTypeError
+from gpunn.names import home_of, register
 
 if TYPE_CHECKING:
     import inspect
@@ -25,16 +26,25 @@ class Op:
     Call it with tensors (or arrays and numbers, which are constants) and the result is recorded.
     Call `vjp(backend, *arrays)` and nothing is: it returns the result and the function that
     carries a gradient back, `backward(gy, needs=(True, ...))`.
+
+    Args:
+        vjp: the function.
+        name: of the operation.
+        home: the module that declares it; by default that of the function.
+
+    Raises:
+        ArgumentError: another module has an operation of that name.
     """
 
     any_float: tuple[int, ...] = ()  # places whose dtype the operation itself looks after
 
-    def __init__(self, vjp: Callable[..., tuple[Any, Backward]], name: str) -> None:
-        if name in OPS:
-            raise ValueError(f"two operations are named {name!r}; a name must be unique")
+    def __init__(
+        self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None
+    ) -> None:
+        register(OPS, "operation", name, self, home or home_of(vjp))
         self.vjp, self.name = vjp, name
         self.__name__, self.__doc__ = name, vjp.__doc__
-        OPS[name] = METHODS[name] = self
+        METHODS[name] = self
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -33,7 +33,6 @@ from gpunn.ops import (
     hard_threshold,
     identity,
     leaky_relu,
-    logistic,
     relu,
     relu_right,
     sigmoid,
@@ -71,7 +70,6 @@ def _hard_threshold(draft: Draft, x: Value, place: str) -> Value:
 
 ACTIVATIONS: dict[Callable[..., Any], Callable[[Draft, Value, str], Value]] = {
     sigmoid: _one("Sigmoid"),
-    logistic: _one("Sigmoid"),
     tanh: _one("Tanh"),
     relu: _one("Relu"),
     relu_right: _one("Relu"),

@@ -16,7 +16,9 @@ from gpunn.errors import ArgumentError
 from gpunn.nn.dropout import Dropout
 from gpunn.nn.init import Initializer, get_initializer, initial
 from gpunn.nn.module import Buffer, Module, Parameter
-from gpunn.ops import ACTIVATIONS, Activation, Dropped, get_activation, identity, linear
+from gpunn.ops import ACTIVATIONS, Activation, get_activation, identity, linear
+from gpunn.ops.elementwise import opened
+from gpunn.ops.linear import Dropped
 from gpunn.typing import Array, DeviceLike, DType
 
 FEEDBACK_STREAM = 2**62 + 4
@@ -67,9 +69,11 @@ class Linear(Module):
     Args:
         in_features: D, the number of inputs.
         out_features: H, the number of outputs.
-        activation: a registered name or any function of a tensor.
+        activation: a registered name or any function of a tensor; `functools.partial` chooses
+            options, for example `partial(gpunn.ops.leaky_relu, slope=0.3)`.
         bias: whether there is a bias.
-        init: a registered initialiser or a function; by default He's for rectifiers, else Glorot's.
+        init: a registered initialiser or a function; by default the one that suits the
+            activation, He's for rectifiers and Glorot's for the rest.
         seed: of the initial weights; by default the next of `gpunn.manual_seed`.
         dtype: float16, float32 or float64.
         device: where the parameters live; the default device for None.
@@ -110,7 +114,7 @@ class Linear(Module):
         self.out_features = positive("out_features", out_features)
         self.activation = activation
         self._activation = get_activation(activation)
-        initializer, draw = get_initializer(init, activation), new_stream(seed).draw()
+        initializer, draw = get_initializer(init, self._activation), new_stream(seed).draw()
         b, kind, shape = backend(device), float_dtype(dtype), (self.in_features, self.out_features)
         self.weight = Parameter(initial(initializer, shape, draw, b, kind))
         self.bias = None
@@ -123,7 +127,7 @@ class Linear(Module):
 
     def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
         args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        if not isinstance(self._activation, Activation):
+        if not isinstance(opened(self._activation)[0], Activation):
             y: Tensor = self._activation(linear(*args, feedback=feedback))
             return y if dropout is None else dropout(y)
         dropped = None
@@ -188,14 +192,14 @@ class FeedbackLinear(Linear):
         **options: Any,
     ) -> None:
         super().__init__(in_features, out_features, activation, **options)
-        if not isinstance(self._activation, Activation):
+        if not isinstance(opened(self._activation)[0], Activation):
             raise ArgumentError(
                 f"got the activation {activation!r}; expected an elementwise one for feedback "
                 "alignment: put others behind the layer with Activate"
             )
         seed = options.get("seed")
         stream = new_stream() if seed is None else RandomStream(seed, FEEDBACK_STREAM)
-        initializer = get_initializer(options.get("init"), activation)
+        initializer = get_initializer(options.get("init"), self._activation)
         w = self.weight
         self.feedback = Buffer(initial(initializer, w.shape, stream.draw(), w.backend, w.dtype))
 

@@ -15,6 +15,7 @@ from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.frames import from_frame
+from gpunn.names import register
 from gpunn.nn.inference import CapturedForward
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.storage.files import check_state
@@ -63,7 +64,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        MODULES[cls.type_name()] = cls
+        register(MODULES, "module", cls.type_name(), cls, cls.__module__)
 
     @classmethod
     def type_name(cls) -> str:

@@ -32,7 +32,7 @@ from gpunn.ops.arithmetic import (
 from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
 from gpunn.ops.dropout import Rate, dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
-from gpunn.ops.elementwise_losses import LOSSES, ElementwiseLoss, get_loss
+from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
 from gpunn.ops.linear import Dropped, linear
 from gpunn.ops.losses import (
     absolute_error,
@@ -57,7 +57,6 @@ __all__ = [
     "LOSSES",
     "Activation",
     "Dropped",
-    "ElementwiseLoss",
     "Rate",
     "abs",
     "absolute_error",
@@ -68,6 +67,7 @@ __all__ = [
     "column_sums",
     "concatenate",
     "cos",
+    "decides",
     "divide",
     "dropout",
     "elu",

@@ -12,7 +12,6 @@ from gpunn.optim.regularizers import (
     MaxNorm,
     Regularizer,
     Regularizers,
-    SummedL2,
 )
 from gpunn.optim.scaling import LossScale
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
@@ -35,7 +34,6 @@ __all__ = [
     "Regularizer",
     "Regularizers",
     "Schedule",
-    "SummedL2",
     "clip_by_global_norm",
     "get_optimizer",
     "get_schedule",

@@ -19,6 +19,7 @@ from gpunn.backends import Backend, backend, backend_of
 from gpunn.errors import ArgumentError, DeviceUnavailableError
 from gpunn.optim import SGD
 from gpunn.sklearn import translation
+from gpunn.sklearn.arithmetic import SummedStep, SummedTrainer
 from gpunn.sklearn.compat import (
     CallbackSupportMixin,
     FitTask,
@@ -30,7 +31,7 @@ from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, 
 from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
 from gpunn.sklearn.network import Network, Weights
 from gpunn.sklearn.shuffle import CumulativeShuffle
-from gpunn.train import EagerStep, Trainer
+from gpunn.train import Trainer
 from gpunn.typing import Array, DType
 
 HELD = ("_network", "_trainer", "_fitted_with")
@@ -120,7 +121,7 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             return trainer
         state = self.__dict__.pop("_optimizer_state", None)
         self._network = network = self._new_network(self._backend(X), self.coefs_[0].dtype, True)
-        self._trainer = trainer = Trainer(
+        self._trainer = trainer = SummedTrainer(
             network.model,
             translation.loss_function(self),
             translation.update_rule(self),
@@ -222,7 +223,7 @@ class Perceptron(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.__dict__.pop("_trainer", None)
         optimizer = SGD(network.model.parameters())
         loss, penalty = translation.loss_function(self), translation.penalty(self)
-        step = EagerStep(network.model, loss, optimizer, penalty, stops=False)
+        step = SummedStep(network.model, loss, optimizer, penalty, stops=False)
         sample_weight = translation.example_weights(self, y, sample_weight, False)
         given = [X, translation.targets(self, y, b, np.float64)]
         given += [] if sample_weight is None else [sample_weight]

@@ -15,14 +15,13 @@ from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
-from gpunn.train.evaluation import evaluate
 from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.train.guard import Guard
 from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.saver import Saver
+from gpunn.train.scores import evaluate
 from gpunn.train.snapshot import Progress
 from gpunn.train.step import EagerStep, divergence, no_room
-from gpunn.train.weighting import weighted
 from gpunn.typing import Array
 
 if TYPE_CHECKING:
@@ -208,9 +207,9 @@ class Fit:
         trainer = self.trainer
         b, mode = trainer.model.backend, trainer.on_nonfinite
         guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
-        return EagerStep(
+        return trainer.step_class(
             trainer.model,
-            trainer.loss if len(self.tables) == 2 else weighted(trainer.loss),
+            trainer.loss,
             trainer.optimizer,
             trainer.regularizer,
             trainer.clip_norm,

@@ -15,10 +15,10 @@ from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 from gpunn.frames import from_frame
 from gpunn.nn import Module
-from gpunn.ops import ElementwiseLoss
 from gpunn.ops.reductions import all_finite
+from gpunn.ops.elementwise import trait
+from gpunn.ops.elementwise_losses import decision
 from gpunn.sparse import is_sparse, sparse_rows
-from gpunn.train.metrics import decision
 from gpunn.typing import Array
 
 SHARE_FOR_DATA = 0.8  # of the free memory of a device
@@ -134,12 +134,13 @@ def _targets(
     if how == "argmax" and y.ndim == 1:
         check_labels(b.download(y), _outputs(model, loss, x))
         return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
-    if y.dtype.kind == "f" or isinstance(loss, ElementwiseLoss):
+    if y.dtype.kind == "f" or trait(loss, "pairs", False):
         y = y.astype(model.dtype, copy=False)
     y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
     _check_finite(b, f"the targets of {name}", y)
-    if isinstance(loss, ElementwiseLoss):
-        loss.check_targets(y)
+    check = trait(loss, "check_targets", None)
+    if check is not None:
+        check(y)
     return y
 
 

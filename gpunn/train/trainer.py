@@ -16,13 +16,13 @@ from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.evaluation import evaluate
 from gpunn.train.fit import Fit, Shuffle
 from gpunn.train.guard import MODES
 from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays, training_weights
-from gpunn.train.metrics import classes
 from gpunn.train.precision import Precision
+from gpunn.train.scores import classes, evaluate
+from gpunn.train.step import EagerStep
 from gpunn.typing import Array, DeviceLike
 
 
@@ -59,6 +59,7 @@ class Trainer:
         keep: how many checkpoints stay.
 
     Attributes:
+        step_class: the class of a training step, for subclasses that compute one otherwise.
         history: of the last fit.
         precision: what training computes in; has the loss scale of a float16 training.
 
@@ -78,6 +79,8 @@ class Trainer:
         >>> sorted(trainer.evaluate(x, y))
         ['accuracy', 'loss']
     """
+
+    step_class: type[EagerStep] = EagerStep
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-import gpunn.train  # declares its kernels, and so do all the modules below it
+import gpunn.sklearn  # declares its kernels, and so do all the modules below it
 from gpunn.backends import KERNELS, Elementwise
 from gpunn.backends.cuda.launcher import Launcher
 from gpunn.ops import Rate

@@ -9,8 +9,8 @@ import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
 from gpunn.backends import KERNELS, RowKernel
 from gpunn.errors import DTypeError
+from gpunn.ops.class_losses import correct
 from gpunn.ops.reductions import column_sums
-from gpunn.train.metrics import correct
 from tests.rowcases import ARGUMENTS, Draw
 from tests.standin.host_kernel import all_orders
 

@@ -1,0 +1,147 @@
+"""Losses and activations say what they mean, whatever form they come in."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn, ops
+from gpunn.errors import ArgumentError, DataError, UnknownNameError
+from gpunn.ops.elementwise_losses import decision
+from gpunn.train.scores import classes
+
+RECTIFIERS = {"relu", "relu_right", "leaky_relu", "elu", "gelu", "gelu_sigmoid"}
+
+
+def start(activation):
+    return nn.Linear(40, 30, activation, seed=3).weight.numpy()
+
+
+@pytest.mark.parametrize("name", sorted(ops.ACTIVATIONS))
+def test_a_layer_starts_alike_with_a_name_and_with_a_function(name):
+    found = start(ops.ACTIVATIONS[name])
+    np.testing.assert_array_equal(found, start(name))
+    he = nn.Linear(40, 30, name, seed=3, init="he_normal").weight.numpy()
+    assert np.array_equal(found, he) == (name in RECTIFIERS)
+
+
+def test_a_layer_starts_alike_with_options():
+    sloped = partial(ops.leaky_relu, slope=0.3)
+    np.testing.assert_array_equal(start(sloped), start("leaky_relu"))
+    assert not np.array_equal(start(lambda x: x), start("relu"))
+
+    def mine(x):
+        return x
+
+    mine.gain = "he"
+    np.testing.assert_array_equal(start(mine), start("relu"))
+    mine.gain = "hee"
+    with pytest.raises(UnknownNameError, match="glorot, he"):
+        start(mine)
+
+
+def test_options_of_an_activation_are_fused(device, rng):
+    x = gn.tensor(rng.standard_normal((6, 4)), device=device)
+    layer = nn.Linear(4, 3, ops.get_activation("elu", alpha=0.5), dtype="float64", device=device)
+    z = x.numpy() @ layer.weight.numpy()
+    y = layer(x)
+    np.testing.assert_allclose(y.numpy(), np.where(z > 0, z, 0.5 * np.expm1(z)), rtol=1e-12)
+    assert y.node.name == "linear"
+    y.sum().backward()
+    expected = x.numpy().T @ np.where(z > 0, 1, 0.5 * np.exp(z))
+    np.testing.assert_allclose(
+        layer.weight.backend.download(layer.weight.grad), expected, rtol=1e-12
+    )
+
+
+def test_options_are_checked_where_they_are_chosen():
+    with pytest.raises(ArgumentError, match=r"slope=2.*0.0 < slope < 1.0"):
+        ops.get_activation("leaky_relu", slope=2)
+    with pytest.raises(ArgumentError, match="delta=-1"):
+        ops.get_loss(ops.huber, delta=-1)
+    with pytest.raises(UnknownNameError, match="option of huber 'deltas'"):
+        ops.get_loss("huber", deltas=1)
+    with pytest.raises(UnknownNameError, match="option of softmax_cross_entropy"):
+        ops.get_loss("softmax_cross_entropy", margin=1)
+    assert ops.get_loss("multiclass_hinge", margin=0.5, reduction="sum").keywords["margin"] == 0.5
+    assert ops.get_loss("huber") is ops.huber
+
+
+def forms(name):
+    loss = ops.LOSSES[name]
+    return {
+        "name": name,
+        "function": loss,
+        "partial": partial(loss),
+        "nested": partial(partial(loss, reduction="sum"), reduction="mean"),
+    }
+
+
+@pytest.mark.parametrize("form", ["name", "function", "partial", "nested"])
+@pytest.mark.parametrize(
+    ("name", "outputs", "labels", "wrong"),
+    [
+        ("softmax_cross_entropy", 3, [0, 2, 1, 1], [0, 3, 1, 1]),
+        ("multiclass_hinge", 3, [0, 2, 1, 1], [0, 3, 1, 1]),
+        ("binary_cross_entropy_with_logits", 1, [0, 1, 1, 0], [0, 2, 1, 0]),
+        ("hinge", 1, [-1, 1, 1, -1], [0, 1, 1, 0]),
+        ("perceptron", 1, [-1, 1, 1, -1], [0, 1, 1, 0]),
+        ("poisson_error", 1, [0, 7, 1, 0], [0, -7, 1, 0]),
+    ],
+)
+def test_every_form_of_a_loss_means_the_same(form, name, outputs, labels, wrong, rng):
+    def trained(loss):
+        net = nn.Sequential(nn.Linear(2, outputs, seed=1))
+        trainer = gn.Trainer(net, loss, gn.optim.SGD(lr=0.1), seed=0)
+        history = trainer.fit(x, labels, epochs=2, batch_size=2, progress=False)
+        with pytest.raises(DataError):
+            trainer.fit(x, wrong, progress=False)
+        return history["loss"], trainer.evaluate(x, labels), classes(net.predict(x), trainer.loss)
+
+    x, labels = rng.standard_normal((4, 2)), np.array(labels)
+    found, expected = trained(forms(name)[form]), trained(name)
+    assert found[:2] == expected[:2]
+    assert ("accuracy" in found[1]) == (name != "poisson_error")
+    np.testing.assert_array_equal(found[2], expected[2])
+    if name != "poisson_error":
+        assert set(found[2]) <= set(labels.tolist())
+
+
+def test_a_loss_of_a_user_says_how_outputs_become_classes(rng):
+    @ops.decides("sign", labels=(-1, 1))
+    def squared_hinge(scores, y):
+        left = ops.relu(1.0 - scores * y.reshape(scores.shape).astype(scores.dtype))
+        return (left * left).mean()
+
+    x = rng.standard_normal((8, 2))
+    y = np.where(x[:, 0] > 0, 1, -1)
+    for loss in (squared_hinge, partial(squared_hinge)):
+        net = nn.Sequential(nn.Linear(2, 1, seed=1))
+        trainer = gn.Trainer(net, loss, gn.optim.SGD(lr=0.5), seed=0)
+        trainer.fit(x, y, epochs=60, batch_size=4, progress=False)
+        assert trainer.evaluate(x, y)["accuracy"] == 1
+        np.testing.assert_array_equal(classes(net.predict(x), loss), y)
+
+
+def test_a_decision_is_one_of_three():
+    with pytest.raises(UnknownNameError, match="argmax, half, sign"):
+        ops.decides("largest")
+
+    def loss(scores, y):
+        return scores.sum()
+
+    assert decision(loss) is None
+    loss.decides = "largest"
+    with pytest.raises(UnknownNameError, match="decision rule 'largest'"):
+        decision(loss)
+
+
+@pytest.mark.parametrize("registry", ["ACTIVATIONS", "LOSSES"])
+def test_what_is_registered_is_exported(registry):
+    for name, operation in getattr(ops, registry).items():
+        if operation.vjp.__module__.startswith("gpunn.ops") and name not in ("expit",):
+            assert getattr(ops, name) is operation
+            assert name in ops.__all__
