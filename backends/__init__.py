@@ -16,12 +16,11 @@ from gpunn.backends.device import (
     set_default_device,
 )
 from gpunn.backends.diagnosis import Diagnosis, Rung
-from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel, computed
+from gpunn.backends.kernel import Elementwise, RowKernel, computed
 from gpunn.backends.random import RandomStream, manual_seed
 from gpunn.backends.registry import as_array, backend, backend_of, diagnose, register_backend
 
 __all__ = [
-    "KERNELS",
     "Backend",
     "Choice",
     "Device",

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends import registry
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import Draw
-from gpunn.errors import ArgumentError, CaptureError, DTypeError, MissingExtraError, lookup
+from gpunn.errors import ArgumentError, CaptureError, DTypeError, MissingExtraError
 from gpunn.typing import Array, DType, Shape
 
 FLOATS = ("float16", "float32", "float64")

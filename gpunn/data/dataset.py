@@ -11,21 +11,11 @@ import numpy as np
 from gpunn.data.checks import (
     as_float32,
     check_arrays,
-    check_finite,
     check_labels,
     check_lengths,
 )
 from gpunn.errors import ArgumentError, DataError, ShapeError
 from gpunn.frames import column_names, from_frame
-
-__all__ = [
-    "Dataset",
-    "Standardizer",
-    "check_arrays",
-    "check_finite",
-    "check_labels",
-    "check_lengths",
-]
 
 SPLIT_STREAM = 2**62  # random streams of the data layer; layers count from 1
 MAX_UNNAMED_CLASSES = 2**16  # a larger label is an identifier or a quantity, not a class

@@ -15,7 +15,8 @@ from gpunn.backends import backend
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.explain.formulas import formula
 from gpunn.explain.steps import Quantity, Steps, Values, barred
-from gpunn.nn import Module, unfused
+from gpunn.nn import Module
+from gpunn.nn.linear import unfused
 from gpunn.ops import get_loss
 from gpunn.typing import Array, DeviceLike
 

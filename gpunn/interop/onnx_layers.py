@@ -25,7 +25,6 @@ from gpunn.nn import (
     VanillaDropout,
 )
 from gpunn.ops import (
-    Rate,
     elu,
     gelu,
     gelu_sigmoid,
@@ -39,6 +38,7 @@ from gpunn.ops import (
     softmax,
     tanh,
 )
+from gpunn.ops.dropout import Rate
 
 # activations -----------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw, normal, seeds_kept, uniform
-from gpunn.errors import lookup
 from gpunn.ops.elementwise import trait
 from gpunn.typing import Array, DType, Shape
 

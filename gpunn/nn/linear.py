@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import count, flag
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.base import float_dtype
@@ -39,28 +40,6 @@ def registered_name(activation: str | Callable[..., Any]) -> str:
         f"got the activation {activation!r}, a function of yours; expected a registered one to "
         f"save: one of {', '.join(sorted(ACTIVATIONS))}"
     )
-
-
-def positive(name: str, value: object) -> int:
-    """`value` as a count of at least 1.
-
-    Raises:
-        ArgumentError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"got {name}={value!r}; expected an integer of at least 1")
-    return int(value)
-
-
-def flag(name: str, value: object) -> bool:
-    """`value` as True or False.
-
-    Raises:
-        ArgumentError: it is neither.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(f"got {name}={value!r}; expected True or False")
-    return bool(value)
 
 
 class Linear(Module):
@@ -110,8 +89,8 @@ class Linear(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        self.in_features = positive("in_features", in_features)
-        self.out_features = positive("out_features", out_features)
+        self.in_features = count("in_features", in_features)
+        self.out_features = count("out_features", out_features)
         self.activation = activation
         self._activation = get_activation(activation)
         initializer, draw = get_initializer(init, self._activation), new_stream(seed).draw()

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import count, flag, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend, computed
 from gpunn.backends.base import float_dtype
-from gpunn.errors import ArgumentError, DTypeError, ShapeError, in_range
-from gpunn.nn.linear import flag, positive
+from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, subtract
 from gpunn.typing import DeviceLike, DType
@@ -115,7 +115,7 @@ class LayerNorm(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        self.features, self.eps = positive("features", features), in_range("eps", eps, 0.0)
+        self.features, self.eps = count("features", features), in_range("eps", eps, 0.0)
         b, kind = backend(device), float_dtype(dtype)
         self.gamma = Parameter(b.full((self.features,), 1, kind), regularize=False)
         self.beta = Parameter(b.zeros((self.features,), kind), regularize=False)

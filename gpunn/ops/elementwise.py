@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
-from gpunn.errors import ArgumentError, lookup
+from gpunn.errors import ArgumentError
 from gpunn.names import at_home_of, home_of
 from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
 from gpunn.typing import Array

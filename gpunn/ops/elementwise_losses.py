@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, computed
-from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, lookup
+from gpunn.errors import DataError, DTypeError, GradientError, ShapeError
 from gpunn.names import at_home_of, home_of
 from gpunn.ops.elementwise import Option, chosen, configured, trait
 from gpunn.typing import Array

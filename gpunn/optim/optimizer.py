@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise, scratch_like
-from gpunn.errors import ArgumentError, in_range
+from gpunn.errors import ArgumentError
 from gpunn.names import at_home_of, home_of, register
 from gpunn.optim.flat import FlatParameters
 from gpunn.storage.files import check_state
@@ -106,6 +108,20 @@ def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
     taken.fill(int(taken) + (float(factor) != 0))
 
 
+ELSEWHERE = {
+    "betas": "the two numbers by themselves: beta1=0.9, beta2=0.999",
+    "alpha": "decay, the weight of the past",
+    "weight_decay": (
+        "a penalty: Trainer(regularizer=optim.L2(weight_decay / 2)), whose gradient is "
+        "weight_decay * W (of weights, not of biases); or AdamW"
+    ),
+    "amsgrad": "Adam as it is: AMSGrad is not here",
+    "dampening": "momentum without dampening",
+    "params": "parameters, or none for a Trainer",
+    "learning_rate": "lr",
+}
+"""What PyTorch's options, and those of other libraries, are here."""
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
 
@@ -128,6 +144,22 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     rule: Rule
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """A new optimizer; options of PyTorch's that are called otherwise here are named.
+
+        Raises:
+            ArgumentError: an option of PyTorch's that this optimizer does not have.
+        """
+        known = signature(cls.__init__).parameters
+        open_ended = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
+        for name in options.keys() - known.keys():
+            if name in ELSEWHERE and not open_ended:
+                raise ArgumentError(
+                    f"got {name}={options[name]!r}, which {cls.__name__} does not have; expected "
+                    f"{ELSEWHERE[name]}"
+                )
+        return super().__new__(cls)
 
     def __init__(self, parameters: Iterable[Tensor] | None, lr: float) -> None:
         self._lr = in_range("lr", lr, 0.0)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import scratch_like
-from gpunn.errors import ArgumentError, in_range, lookup
+from gpunn.errors import ArgumentError
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, Rule
 from gpunn.typing import Array
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.backends import Elementwise
-from gpunn.errors import in_range
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends import backend
-from gpunn.errors import ArgumentError, lookup
+from gpunn.errors import ArgumentError
 from gpunn.ops import Activation, get_activation
 from gpunn.ops.elementwise import opened
 from gpunn.plot.style import PALETTE, TRAINING, VALIDATION, given, tidy
@@ -41,7 +42,7 @@ def learning_curve(
             "for validation curves pass validation=... to fit"
         )
     ax = given(ax)
-    marks = {"marker": "o" if len(history) <= 10 else ""}
+    marks = {"marker": "o" if history.epochs <= 10 else ""}
     scale = 100 if quantity == "accuracy" else 1
     for (name, there), label, color in zip(
         names.items(), ("training", "validation"), (TRAINING, VALIDATION), strict=True

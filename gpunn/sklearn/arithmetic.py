@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from gpunn import optim
+from gpunn.arguments import in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise, scratch_like
-from gpunn.errors import in_range
 from gpunn.ops import Activation
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.flat import FlatParameters

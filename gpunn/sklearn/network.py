@@ -10,13 +10,12 @@ import numpy as np
 from gpunn import ops
 from gpunn.autograd import Op
 from gpunn.backends import Backend, backend_of
+from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Dropout, Linear, Module, Sequential
 from gpunn.sklearn.arithmetic import EXPIT
 from gpunn.typing import Array, DType
 
 Weights = list[np.ndarray]
-
-PREDICTED_ROWS = 4096  # at a time, except on the CPU
 
 OUTPUTS = {
     "identity": lambda b, z: z,
@@ -102,7 +101,7 @@ class Network:
 
     def _run(self, model: Module, x: Array) -> Array:
         # on the CPU all rows go through one product, as in scikit-learn, for the sake of its bits
-        rows = max(1, x.shape[0]) if self.backend.synchronous else PREDICTED_ROWS
+        rows = max(1, x.shape[0]) if self.backend.synchronous else BATCH_ROWS
         return model.predict(x, batch_size=rows)
 
 

@@ -11,8 +11,9 @@ from sklearn.base import is_classifier
 from sklearn.utils import compute_sample_weight
 
 from gpunn import ops
+from gpunn.arguments import lookup
 from gpunn.backends import Backend
-from gpunn.errors import ArgumentError, lookup
+from gpunn.errors import ArgumentError
 from gpunn.ops.dropout import Rate
 from gpunn.ops.elementwise_losses import decision
 from gpunn.optim import (

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gpunn.backends import backend_of
-from gpunn.backends.random import permutation
-from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
+from gpunn.backends.random import SHUFFLE_STREAM, permutation
+from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
+from gpunn.examples import BATCH_ROWS
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
 from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from gpunn.train.trainer import Trainer
 
 Shuffle: TypeAlias = "bool | Callable[[int, int], np.ndarray[Any, Any]]"
-
-EVALUATED_ROWS = 4096  # of validation data at a time, unless a batch is larger
 
 logger = logging.getLogger("gpunn")
 
@@ -164,7 +163,7 @@ class Fit:
         model, loss = self.trainer.model, self.trainer.loss
         x = self.held_out[0]
         streamed = not is_sparse(x) and backend_of(x) is not model.backend
-        rows = self.batch_size if streamed else max(self.batch_size, EVALUATED_ROWS)
+        rows = self.batch_size if streamed else max(self.batch_size, BATCH_ROWS)
         scores = evaluate(model, loss, *self.held_out, rows)
         return {f"val_{name}": value for name, value in scores.items()}
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import Tensor
 from gpunn.backends import Backend, as_array, backend, backend_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
+from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.nn import Module
 from gpunn.ops.reductions import all_finite
@@ -73,10 +73,9 @@ def training_arrays(
         x, y = x.x, x.y
     if y is None:
         raise DataError(f"got {name} without targets; expected both: pass x and y")
-    y = as_array(y.data if isinstance(y, Tensor) else from_frame(y, f"the targets of {name}"))
+    x, y = rows_of(x, name), rows_of(y, f"the targets of {name}")
     if is_sparse(x):
         return _sparse_inputs(model, loss, x, y, name)
-    x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, name))
     check_lengths(x, y)
     b = model.backend
     if too_large(b, x.size * model.dtype.itemsize + y.size * max(y.dtype.itemsize, 4)):
@@ -89,7 +88,6 @@ def training_arrays(
                 model.device,
                 x.size * model.dtype.itemsize / 2**30,
             )
-    _check_numbers(name, x, y)  # before the move: a GPU takes no other dtype
     x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
     x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
     _check_finite(b, name, x)
@@ -106,19 +104,10 @@ def _sparse_inputs(
             "each example, and at least one"
         )
     host = backend("cpu")
-    _check_numbers(name, x, y)
     y = _moved(host, y, f"the targets of {name}")
     x = sparse_rows(x, model.dtype)
     _check_finite(host, name, x.data)
     return x, _targets(host, model, loss, x, y, name)
-
-
-def _check_numbers(name: str, x: Array, y: Array) -> None:
-    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
-        raise DTypeError(
-            f"got {name} of dtype {x.dtype} and targets of {y.dtype}; expected numbers: "
-            "encode text as integers first"
-        )
 
 
 def _targets(

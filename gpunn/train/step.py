@@ -11,7 +11,8 @@ import numpy as np
 from gpunn.autograd import Tensor, no_grad
 from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError, DivergenceError
-from gpunn.nn import Module, observe
+from gpunn.nn import Module
+from gpunn.nn.observation import observe
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
 from gpunn.optim.scaling import LossScale

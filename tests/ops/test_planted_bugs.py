@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import gpunn.train  # noqa: F401 - declares its kernels, and so do all the modules below it
-from gpunn.backends import KERNELS, RowKernel
+from gpunn.backends import RowKernel
 from gpunn.backends.cuda.source import Argument, elementwise_source
+from gpunn.backends.kernel import KERNELS
 from tests.rowcases import ARGUMENTS, Draw
 from tests.standin.compiler import build
 from tests.standin.host_kernel import ORDERS, HostRawKernel, why_unavailable

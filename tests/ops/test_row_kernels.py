@@ -7,7 +7,8 @@ import pytest
 
 import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
-from gpunn.backends import KERNELS, RowKernel
+from gpunn.backends import RowKernel
+from gpunn.backends.kernel import KERNELS
 from gpunn.errors import DTypeError
 from gpunn.ops.class_losses import correct
 from gpunn.ops.reductions import column_sums
