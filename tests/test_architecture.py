@@ -53,6 +53,7 @@ SINGLE_IMPORTERS = {
         f"gpunn/sklearn/{name}.py"
         for name in (
             *("__init__", "translation", "classifier", "constraints", "convergence", "perceptron"),
+            "prediction",
             *("device_input", "conversion", "compat", "regressor"),
         )
     },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpunn.arguments import in_range
+from gpunn.arguments import check_kind, in_range
 from gpunn.backends import Elementwise
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
@@ -35,7 +35,14 @@ PENALTY = Elementwise(
 
 
 class Regularizer:
-    """A term that training adds to the loss, or a constraint that it keeps."""
+    """A term that training adds to the loss, or a constraint that it keeps.
+
+    `a + b` applies both, in this order: `L2(1e-4) + MaxNorm(3.0)`.
+    """
+
+    def __add__(self, other: Regularizer) -> Regularizer:
+        check_kind("other", other, Regularizer, "one such as L2(1e-4)")
+        return Regularizers(*_parts(self), *_parts(other))
 
     def penalize(self, flat: FlatParameters, times: Array) -> Array | None:
         """Add the term's gradient to the gradients.
@@ -110,6 +117,10 @@ class Regularizers(Regularizer):
         """Apply all constraints."""
         for part in self.parts:
             part.constrain(flat)
+
+
+def _parts(regularizer: Regularizer) -> tuple[Regularizer, ...]:
+    return regularizer.parts if isinstance(regularizer, Regularizers) else (regularizer,)
 
 
 class MaxNorm(Regularizer):

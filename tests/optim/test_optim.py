@@ -11,7 +11,6 @@ import gpunn as gn
 from gpunn import optim
 from gpunn.errors import ArgumentError, GradientError, ModelFileError, UnknownNameError
 from gpunn.optim.flat import FlatParameters
-from gpunn.optim.regularizers import Regularizers
 from gpunn.optim.schedules import Constant, Cosine, Inverse, Linear, Step, WarmUp
 from gpunn.sklearn import arithmetic
 
@@ -382,7 +381,10 @@ def test_several_regularizers_add_up(device):
     w = gn.tensor(np.array([[3.0], [4.0]]), requires_grad=True, device=device)
     flat = FlatParameters([w])
     flat.grad.fill(0)
-    both = Regularizers(optim.L1(0.5), optim.MaxNorm(1.0), optim.L2(0.25))
+    both = optim.L1(0.5) + optim.MaxNorm(1.0) + optim.L2(0.25)
+    assert len(both.parts) == 3
+    with pytest.raises(ArgumentError, match="expected a Regularizer"):
+        optim.L1(0.5) + 1
     assert float(b.download(both.penalize(flat, b.one(np.float64)))) == 0.5 * 7 + 0.25 * 25
     np.testing.assert_array_equal(b.download(flat.grad)[:2], [2.0, 2.5])
     both.constrain(flat)
