@@ -13,7 +13,7 @@ from gpunn.backends.base import float_dtype
 from gpunn.backends.random import Draw, RandomStream, normal
 from gpunn.errors import ShapeError
 from gpunn.nn.init import initial
-from gpunn.nn.linear import registered_name
+from gpunn.nn.linear import described
 from gpunn.nn.module import Buffer, Module
 from gpunn.ops import abs as absolute
 from gpunn.ops import concatenate, get_activation, linear, multiply, subtract
@@ -124,7 +124,7 @@ class RandomFeatures(Module):
         return {
             "in_features": self.weight.shape[0],
             "out_features": self.weight.shape[1],
-            "activation": registered_name(self.activation),
+            "activation": described(self.activation),
             "deviation": self.deviation,
             "seed": self.seed,
             "dtype": self.weight.dtype.name,

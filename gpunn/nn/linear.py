@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,17 +25,21 @@ from gpunn.typing import Array, DeviceLike, DType
 FEEDBACK_STREAM = 2**62 + 4
 
 
-def registered_name(activation: str | Callable[..., Any]) -> str:
-    """The string that stands for an activation in a model file.
+def described(activation: Any) -> Any:
+    """The JSON value that stands for an activation in a model file.
+
+    Returns:
+        Its registered name; or {"name": name, option: number, ...} where options were chosen.
 
     Raises:
         ArgumentError: a function that no name stands for.
     """
-    if isinstance(activation, str):
+    if isinstance(activation, str | Mapping):
         return activation
+    function, options = opened(activation)
     for name, known in ACTIVATIONS.items():
-        if known is activation:
-            return name
+        if known is function:
+            return {"name": name, **options} if options else name
     raise ArgumentError(
         f"got the activation {activation!r}, a function of yours; expected a registered one to "
         f"save: one of {', '.join(sorted(ACTIVATIONS))}"
@@ -127,7 +131,7 @@ class Linear(Module):
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
-            "activation": registered_name(self.activation),
+            "activation": described(self.activation),
             "bias": self.bias is not None,
             "dtype": self.weight.dtype.name,
         }
@@ -214,7 +218,7 @@ class Activate(Module):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"activation": registered_name(self.activation)}
+        return {"activation": described(self.activation)}
 
 
 @contextmanager

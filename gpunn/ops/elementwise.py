@@ -215,11 +215,14 @@ def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
     return fused
 
 
-def get_activation(activation: str | Callable[..., Any], **options: float) -> Callable[..., Any]:
+def get_activation(
+    activation: str | Mapping[str, Any] | Callable[..., Any], **options: float
+) -> Callable[..., Any]:
     """The activation of a registered name, or the function that was passed, with its options.
 
     Args:
-        activation: a registered name, or a function of a tensor.
+        activation: a registered name; a function of a tensor; or, as in a model file, a mapping
+            of options with the name under "name".
         options: numbers of its formula, for example `slope=0.3` of "leaky_relu". The result is a
             `functools.partial` where there are some.
 
@@ -231,6 +234,9 @@ def get_activation(activation: str | Callable[..., Any], **options: float) -> Ca
         >>> get_activation("leaky_relu", slope=0.5)(np.array([-2.0, 2.0])).numpy()
         array([-1.,  2.])
     """
+    if isinstance(activation, Mapping):
+        given: dict[str, Any] = {**activation, **options}
+        return get_activation(given.pop("name", None), **given)
     if not callable(activation):
         activation = lookup("activation", activation, ACTIVATIONS)
     return configured(activation, options)

@@ -57,6 +57,27 @@ def test_options_of_an_activation_are_fused(device, rng):
     )
 
 
+@pytest.mark.parametrize("activation", ["elu", partial(ops.elu), partial(ops.elu, alpha=0.5)])
+def test_a_model_with_options_is_saved_and_exported(activation, tmp_path, rng):
+    net = nn.Sequential(nn.Linear(3, 4, activation), nn.Activate(activation), nn.Linear(4, 2))
+    x = rng.standard_normal((5, 3)).astype(np.float32)
+    gn.save(net, tmp_path / "net.safetensors")
+    loaded = gn.load(tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(loaded.predict(x), net.predict(x))
+    assert set(nn.dead_units(net, x)) == {"0", "1"}
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    gn.interop.to_onnx(net, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(found, net.predict(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_cannot_choose_an_option_outside_its_interval():
+    for given in ({"name": "elu", "alpha": -1}, {"name": "elu", "beta": 1}, {"alpha": 1.0}, {}):
+        with pytest.raises((ArgumentError, UnknownNameError)):
+            ops.get_activation(given)
+
+
 def test_options_are_checked_where_they_are_chosen():
     with pytest.raises(ArgumentError, match=r"slope=2.*0.0 < slope < 1.0"):
         ops.get_activation("leaky_relu", slope=2)
