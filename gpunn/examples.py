@@ -32,7 +32,7 @@ def rows_of(x: Any, name: str) -> Any:
     """
     if not is_sparse(x):
         x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, name))
-    if x.dtype.kind not in "fiub" and x.dtype.name != "bfloat16":
+    if x.dtype.kind not in "fiub":
         raise DTypeError(
             f"got {name} of dtype {x.dtype}; expected numbers: encode text as integers first"
         )

@@ -15,9 +15,9 @@ from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeErr
 from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.nn import Module
-from gpunn.ops.reductions import all_finite
 from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision
+from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array
 
