@@ -108,7 +108,9 @@ def as_array(data: Any) -> Array:
     Raises:
         DTypeError: it holds something else than numbers, or rows of several lengths.
     """
-    if any(factory().device_of(data) is not None for factory in _factories.values()):
+    if type(data) is np.ndarray or any(
+        factory().device_of(data) is not None for factory in _factories.values()
+    ):
         return data
     try:
         found = np.asarray(data)

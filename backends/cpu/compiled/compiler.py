@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpunn.storage.cache import cache_folder
+
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -66,7 +68,7 @@ class Compiler:
         flags = FLAGS + (VECTOR_MATH if self.vector_math else ())
         parts = (text, *self.command, *flags, _version(self.command), _processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-        library = folder() / f"{name}-{key}.so"
+        library = cache_folder() / f"{name}-{key}.so"
         kept = library.exists()
         if not kept:
             self._compile(text, library, flags)
@@ -122,19 +124,6 @@ def start_of(array: Any) -> int:
     except (BufferError, TypeError, ValueError):  # read-only, in parts, empty
         found: int = array.__array_interface__["data"][0]
         return found
-
-
-def folder() -> Path:
-    """Where compiled kernels are kept.
-
-    Raises:
-        OSError: this user has no home.
-    """
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return Path(base or Path.home() / ".cache") / "gpunn"
-    except RuntimeError as error:
-        raise OSError(f"{error}: set XDG_CACHE_HOME") from error
 
 
 @functools.cache
