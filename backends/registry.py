@@ -108,7 +108,9 @@ def as_array(data: Any) -> Array:
     Raises:
         DTypeError: it holds something else than numbers, or rows of several lengths.
     """
-    if type(data) is np.ndarray or any(
+    if type(data) is np.ndarray:
+        return data
+    if hasattr(data, "dtype") and any(
         factory().device_of(data) is not None for factory in _factories.values()
     ):
         return data

@@ -178,6 +178,19 @@ def test_import_pulls_in_nothing_heavy():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_work_on_the_cpu_does_not_import_the_cuda_backend():
+    code = (
+        "import sys, numpy as np, gpunn as gn\n"
+        "net = gn.nn.Sequential(gn.nn.Linear(3, 4, 'relu'), gn.nn.Linear(4, 2))\n"
+        "x = np.zeros((5, 3), np.float32)\n"
+        "gn.ops.softmax_cross_entropy(net(x), np.zeros(5, np.int64)).backward()\n"
+        "net.predict(x), net.predict(x.tolist())\n"
+        "print([m for m in sys.modules if m == 'gpunn.backends.cuda.backend'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_files_and_functions_stay_small(path):
     text = path.read_text()
