@@ -18,6 +18,7 @@ from gpunn.ops.elementwise_losses import (
     Loss,
     Reduction,
     as_prediction,
+    must_check,
     no_target_gradient,
 )
 from gpunn.ops.reductions import ones_row
@@ -35,14 +36,18 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
             "astype('int64'), or one-hot rows"
         )
-    if b.synchronous and labels.size:  # elsewhere the kernel answers with NaN, unread until asked
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= scores.shape[1]:
-            row = int(np.argmax((labels < 0) | (labels >= scores.shape[1])))
-            raise DataError(
-                f"got label {int(labels[row])} in row {row} in {name}; expected 0 to "
-                f"{scores.shape[1] - 1}: widen the last layer or mend the labels"
-            )
+    if must_check(b):  # elsewhere the kernel answers with NaN, unread until asked
+        _check_range(name, labels, scores.shape[1])
+
+
+def _check_range(name: str, labels: Array, classes: int) -> None:
+    if not labels.size or (labels.min() >= 0 and labels.max() < classes):
+        return
+    row = int(np.argmax((labels < 0) | (labels >= classes)))
+    raise DataError(
+        f"got label {int(labels[row])} in row {row} in {name}; expected 0 to {classes - 1}: "
+        "widen the last layer or mend the labels"
+    )
 
 
 def _row_loss(

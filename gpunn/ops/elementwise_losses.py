@@ -7,7 +7,9 @@ it is a row's. Targets get no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -148,6 +150,24 @@ class Loss(Op):
         LOSSES[name] = self
 
 
+_trusted: ContextVar[bool] = ContextVar("gpunn_trusted_targets", default=False)
+
+
+@contextmanager
+def targets_checked() -> Iterator[None]:
+    """Inside the block, losses do not check their targets: it was done when the data came in."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def must_check(b: Backend) -> bool:
+    """Whether a loss checks its targets: where they can be read at once, and nobody has done it."""
+    return b.synchronous and not _trusted.get()
+
+
 def decision(loss: Callable[..., Any]) -> str | None:
     """How the outputs that a loss is made for become classes.
 
@@ -236,8 +256,9 @@ class ElementwiseLoss(Loss):
         ) -> tuple[Any, Backward]:
             numbers = chosen(name, limits, given)
             t = as_prediction(b, name, p, t)
-            if b.synchronous:
+            if must_check(b):
                 self.check_targets(t)
+            if b.synchronous:
                 _check_domain(f"predictions in {name}", p, predictions)
             how = Reduction.of(reduction, p.size, p.dtype)
             kind = computed(p.dtype)

@@ -14,6 +14,7 @@ from gpunn.backends.random import SHUFFLE_STREAM, permutation
 from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.examples import BATCH_ROWS
+from gpunn.ops.elementwise_losses import targets_checked
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
 from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
@@ -73,7 +74,8 @@ class Fit:
                 return
             try:
                 # an overflow is reported once, as the divergence it leads to
-                with _bar(self.epochs * self.steps, progress) as bar, np.errstate(all="ignore"):
+                shown = _bar(self.epochs * self.steps, progress)
+                with shown as bar, np.errstate(all="ignore"), targets_checked():
                     if trainer.steps > self.come.start:
                         bar.update(trainer.steps - self.come.start)
                     self._train(bar)

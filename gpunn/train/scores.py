@@ -11,7 +11,7 @@ from gpunn.errors import OutOfMemoryError
 from gpunn.nn import Module
 from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import trait
-from gpunn.ops.elementwise_losses import decision
+from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.train.feed import ACCUMULATE, on_device
 from gpunn.typing import Array
 
@@ -39,7 +39,7 @@ def evaluate(
         model: in any mode; it is evaluated in evaluation mode.
         loss: what compares outputs with targets.
         x: (N, ...) examples, on the model's device or on the host.
-        y: their targets, likewise.
+        y: their targets, likewise; they are not checked again.
         batch_size: examples at a time.
 
     Raises:
@@ -49,7 +49,7 @@ def evaluate(
     total = b.zeros((), np.float64)
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     try:
-        with model.evaluating():
+        with model.evaluating(), targets_checked():
             for start in range(0, rows, batch_size):
                 part = slice(start, start + batch_size)
                 xb, yb = on_device(b, x[part]), on_device(b, y[part])

@@ -166,3 +166,27 @@ def test_what_is_registered_is_exported(registry):
         if operation.vjp.__module__.startswith("gpunn.ops") and name not in ("expit",):
             assert getattr(ops, name) is operation
             assert name in ops.__all__
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_targets_are_checked_once_where_data_come_in(loss, rng, monkeypatch):
+    calls = []
+    outputs = 3 if loss == "softmax_cross_entropy" else 1
+    check = ops.class_losses._check_range
+    monkeypatch.setattr(
+        ops.class_losses, "_check_range", lambda *given: (calls.append(given), check(*given))
+    )
+    whole = ops.LOSSES[loss]
+    monkeypatch.setattr(
+        type(whole), "check_targets", lambda self, t: calls.append(t), raising=False
+    )
+    net = nn.Sequential(nn.Linear(2, outputs, seed=1))
+    x, y = rng.standard_normal((8, 2)), np.array([0, 1] * 4)
+    trainer = gn.Trainer(net, loss, capture=False)
+    trainer.fit(x, y, validation=(x, y), epochs=3, batch_size=2, progress=False)
+    trainer.evaluate(x, y)
+    # by the loss: of training data, of validation data and of what is evaluated, or not at all
+    before = 0 if outputs == 3 else 3
+    assert len(calls) == before
+    whole(net(x.astype(np.float32)), y)
+    assert len(calls) == before + 1
