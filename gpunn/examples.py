@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gpunn.autograd import Tensor
-from gpunn.backends import as_array
-from gpunn.errors import DTypeError, ShapeError
+from gpunn.backends import as_array, backend_of
+from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.frames import from_frame
 from gpunn.sparse import is_sparse
 
@@ -39,3 +41,30 @@ def rows_of(x: Any, name: str) -> Any:
     if not x.ndim:
         raise ShapeError(f"got a single number as {name}; expected (N, ...), a row an example")
     return x
+
+
+def column_scales(x: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Mean and standard deviation of each column, (D,) float64; 1 for a column that is constant.
+
+    Args:
+        x: (N, D) finite numbers; see `rows_of`. Sparse matrices are refused.
+
+    Raises:
+        ShapeError: not (N, D).
+        DataError: no rows, NaN or infinity, or a sparse matrix.
+    """
+    x = rows_of(x, "x")
+    if is_sparse(x):
+        raise DataError("got sparse x to standardize; expected dense rows: zeros would be lost")
+    x = backend_of(x).download(x)
+    if x.ndim != 2:
+        raise ShapeError(f"got x of shape {x.shape}; expected (N, D): use x.reshape(len(x), -1)")
+    if not x.size or not np.isfinite(x).all():
+        raise DataError(
+            f"got x of shape {x.shape} that is empty, or holds NaN or infinity; expected finite "
+            "numbers: look for gaps in the data"
+        )
+    # A constant column is found by its range: its standard deviation may round to 1e-17.
+    constant = x.max(axis=0) == x.min(axis=0)
+    deviation = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
+    return x.mean(axis=0, dtype=np.float64), deviation

@@ -15,7 +15,7 @@ from gpunn.data.checks import (
     check_lengths,
 )
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
-from gpunn.examples import rows_of
+from gpunn.examples import column_scales, rows_of
 from gpunn.frames import column_names
 from gpunn.sparse import is_sparse
 
@@ -168,7 +168,8 @@ class Dataset:
 class Standardizer:
     """Shift and scale each column: (x - mean) / scale.
 
-    Fit it on the training part and apply the same numbers to every other part.
+    Fit it on the training part and apply the same numbers to every other part. As a layer of a
+    network, saved with it, it is `gpunn.nn.Standardize`.
 
     Args:
         mean: (D,) float64.
@@ -192,12 +193,7 @@ class Standardizer:
             DataError: no rows, NaN or infinity.
             ShapeError: not (N, D).
         """
-        x = np.asarray(x)
-        check_arrays(x, x, task="regression")
-        # A constant column is found by its range: its standard deviation may round to 1e-17.
-        constant = x.max(axis=0) == x.min(axis=0)
-        scale = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
-        return cls(x.mean(axis=0, dtype=np.float64), scale)
+        return cls(*column_scales(x))
 
     @overload
     def __call__(self, x: Dataset) -> Dataset: ...
