@@ -107,6 +107,7 @@ def launches(kernel):
         return
     for shape in COLUMN_SHAPES if kernel.by_columns else ROW_SHAPES:
         arguments = ARGUMENTS[kernel.name](Draw("float32", *shape))
+        arguments = [np.int32(a) if type(a) is int else a for a in arguments]
         blocks, threads = kernel.geometry(4, *shape)
         given = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
         kernel.numpy(*given, shape[1], shape[0])
