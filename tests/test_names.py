@@ -7,7 +7,9 @@ import pytest
 
 import gpunn as gn
 from gpunn import ops, optim
+from gpunn.autograd.tensor import METHODS
 from gpunn.errors import ArgumentError
+from gpunn.optim.optimizer import RULES
 
 CELL = """
 import numpy as np
@@ -54,6 +56,21 @@ class NamesDescent(Optimizer, name="names_descent"):
     def __init__(self, parameters=None, lr=0.1):
         super().__init__(parameters, lr)
 """
+
+
+TABLES = (
+    *(gn.autograd.OPS, METHODS, gn.backends.kernel.KERNELS, ops.ACTIVATIONS, ops.LOSSES),
+    *(RULES, optim.OPTIMIZERS, gn.nn.module.MODULES),
+)
+
+
+@pytest.fixture(autouse=True)
+def tables_as_they_were():
+    before = [dict(table) for table in TABLES]
+    yield
+    for table, content in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(content)
 
 
 def run(factor, module="a_notebook"):
