@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Op:
     """
 
     any_float: tuple[int, ...] = ()  # places whose dtype the operation itself looks after
+    options: Mapping[str, float] = MappingProxyType({})  # numbers of its formula: the defaults
 
     def __init__(
         self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None
@@ -51,7 +53,14 @@ class Op:
         import inspect
 
         signature = inspect.signature(self.vjp)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
+        parameters = list(signature.parameters.values())[1:]
+        if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters[-1:] = [
+                inspect.Parameter(name, kind, default=default)
+                for name, default in self.options.items()
+            ]
+        return signature.replace(parameters=parameters, return_annotation=Tensor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one operation of a name: a copy of it is itself."""

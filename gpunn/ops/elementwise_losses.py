@@ -241,6 +241,7 @@ class ElementwiseLoss(Loss):
         self.targets, self.predictions, self.decides = targets, predictions, decides
         self.labels = (-1, 1) if targets is SIGNS else (0, 1)
         self.limits = limits = dict(options or {})
+        self.options = {option: limit.default for option, limit in limits.items()}
         self.kernel = Elementwise(
             name,
             f"p, t, T count, T scale{''.join(f', T {option}' for option in limits)} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import numpy as np
@@ -89,6 +90,14 @@ def test_options_are_checked_where_they_are_chosen():
         ops.get_loss("softmax_cross_entropy", margin=1)
     assert ops.get_loss("multiclass_hinge", margin=0.5, reduction="sum").keywords["margin"] == 0.5
     assert ops.get_loss("huber") is ops.huber
+
+
+def test_help_shows_the_options():
+    assert "*, reduction: 'str' = 'mean', delta=1.0)" in str(inspect.signature(ops.huber))
+    assert "(x: 'Array', *, alpha=1.0)" in str(inspect.signature(ops.elu))
+    assert inspect.signature(ops.elu).return_annotation is gn.Tensor
+    assert "margin" in inspect.signature(ops.multiclass_hinge).parameters
+    assert list(inspect.signature(ops.relu).parameters) == ["x"]
 
 
 def forms(name):
