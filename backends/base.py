@@ -193,8 +193,8 @@ class Backend(ABC):
         """A matrix product with something fused in, or None where this device has no such thing.
 
         Args:
-            epilogue: "bias" for a @ b + bias; "bias_grad" for a @ b where `bias` becomes the
-                sums of the columns of `b`.
+            epilogue: "bias" for a @ b + bias; "relu_bias" for the ReLU of that; "bias_grad" for
+                a @ b where `bias` becomes the sums of the columns of `b`.
             a: (M, K).
             b: (K, N).
             bias: (N,).

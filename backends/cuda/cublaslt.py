@@ -29,10 +29,13 @@ from ctypes import (
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gpunn.backends.cuda.cublaslt_request import (
     HALF,
     Compute,
     DataType,
+    Epilogue,
     Operands,
     Refusal,
     Request,
@@ -253,7 +256,8 @@ class CublasLt:
 
         Numerics:
             Accumulated in float32, or float64 for float64. Where a product is split along K, its
-            parts are added in a step of their own. The ReLU of NaN is 0 in some versions.
+            parts are added in a step of their own. relu_bias keeps NaN: a version whose ReLU makes
+            0 of it is not used. The mask of relu_aux_bias may have either bit there.
         """
         kind = epilogue_of(epilogue, bias, aux)
         arrays = Operands(a, b, out, bias, aux)
@@ -263,7 +267,11 @@ class CublasLt:
                 raise CublasLtError("got a product after close(): make a new CublasLt")
             if key not in self._plans:
                 # Host work only, so legal in a capture; a warm-up step should have done it before.
-                self._plans[key] = self._plan_or_none(arrays, tf32, epilogue)
+                plan = self._plan_or_none(arrays, tf32, epilogue)
+                if plan and kind is Epilogue.RELU_BIAS and not self._keeps_nan(plan, arrays):
+                    LOG.debug("the ReLU of %s loses NaN, or cannot be tried", arrays)
+                    plan = None
+                self._plans[key] = plan
             plan = self._plans[key]
             if plan is None:
                 return False
@@ -275,6 +283,22 @@ class CublasLt:
                     "with CUBLASLT_LOG_LEVEL=5 in the environment to see what is objected to"
                 ) from error
         return True
+
+    def _keeps_nan(self, plan: Plan, arrays: Operands) -> bool:
+        """Whether NaN in the factors is NaN in the result: some versions' ReLU makes 0 of it.
+
+        Tried once for each plan, into `out`, which the product itself overwrites.
+        """
+        xp = self._xp
+        if xp.cuda.get_current_stream().is_capturing():
+            return False
+        turned = arrays.a.strides[1] != arrays.a.itemsize
+        a = arrays.a.T if turned else arrays.a
+        pitch = max(a.shape[1], a.strides[0] // a.itemsize)
+        broken = xp.full((a.shape[0], pitch), np.nan, a.dtype)[:, : a.shape[1]]
+        self._run(plan, arrays._replace(a=broken.T if turned else broken))
+        edges = arrays.out[:1], arrays.out[-1:], arrays.out[:, :1], arrays.out[:, -1:]
+        return all(np.isnan(xp.asnumpy(edge).astype(np.float32)).all() for edge in edges)
 
     def make_workspace(self) -> Any:
         """The workspace of products, made once: not in `__init__`, it is much for a mere trial."""

@@ -101,6 +101,7 @@ class Activation(Op):
         saves: what the gradient is computed from: "y", "x", or "" when it is the identity.
         kinks: where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
+        epilogue: of `Backend.matmul_with`, which adds a bias and applies it; "" if there is none.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class Activation(Op):
         kinks: tuple[float, ...] = (),
         differentiable: bool = True,
         gain: str = "glorot",
+        epilogue: str = "",
     ) -> None:
+        self.epilogue = epilogue
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
         lookup("gain", gain, GAINS)
         self.gain, self.limits = gain, dict(options or {})
