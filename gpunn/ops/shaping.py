@@ -215,7 +215,11 @@ def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Call
     count = math.prod(x.shape[:axes])
     table = b.xp.ascontiguousarray(x).reshape(count, math.prod(rest))
     index = b.xp.ascontiguousarray(numbers.astype(np.int64, copy=False)).reshape(-1)
-    y = gather_rows(b, table, index).reshape(*numbers.shape, *rest)
+    shape = (*numbers.shape, *rest)
+    if index.size and not count:
+        raise DataError(f"got an index into an array of shape {x.shape}, which has no rows")
+    filled = index.size and table.shape[1]
+    y = gather_rows(b, table, index).reshape(shape) if filled else b.empty(shape, x.dtype)
 
     def backward(gy: Array) -> Array:
         gx = b.zeros(table.shape, x.dtype)
@@ -286,7 +290,7 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
     """
     parts = index if isinstance(index, tuple) else (index,)
     parts = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
-    parts = tuple(np.asarray(part) if isinstance(part, list) else part for part in parts)
+    parts = tuple(np.asarray(p, None if p else int) if isinstance(p, list) else p for p in parts)
     arrays = [part for part in parts if hasattr(part, "dtype") and part.ndim]
     if arrays:
         return _indexed(b, x, parts, arrays)
