@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -26,7 +27,15 @@ PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
 class Graph(Protocol):
-    """Recorded work."""
+    """Recorded work.
+
+    Attributes:
+        done: whether the work was also done while it was recorded.
+        refused: why launching it does not repeat the work; empty if nothing speaks against it.
+    """
+
+    done: bool
+    refused: str
 
     def launch(self, times: int = 1) -> None:
         """Do it, several times one after another, inside `Backend.own_stream`."""
@@ -59,26 +68,53 @@ class Backend(ABC):
         device: the device.
         scope: makes this device current in a `with` block; None where it always is.
         tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
-        xp: the array module, `numpy` or `cupy`.
+        xp: the functions of `numpy` or `cupy`. Operations call `b.xp.multiply(x, y)` rather than
+            write `x * y`, so that recorded work can be done again.
         fuses: whether `matmul_with` is worth a call.
         synchronous: whether a number can be read without waiting for the device.
+        on_host: whether arrays of this device are NumPy's.
     """
 
     kind: ClassVar[str]
     synchronous: ClassVar[bool] = False
+    on_host: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
     xp: Any
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.tf32 = False
+        self._tf32 = False
+        self._thread = threading.local()
         self.scope: AbstractContextManager[Any] | None = None
         self._constants: dict[str, Array] = {}
         self._ones: dict[DType, Array] = {}
 
+    @property
+    def tf32(self) -> bool:
+        """Whether products of float32 may round their operands, in this thread."""
+        return getattr(self._thread, "tf32", self._tf32)
+
+    @tf32.setter
+    def tf32(self, value: bool) -> None:
+        self._tf32 = value
+
+    @contextmanager
+    def rounding(self, tf32: bool) -> Iterator[None]:
+        """Set `tf32` inside the block, for this thread alone."""
+        before = vars(self._thread).copy()
+        self._thread.tf32 = tf32
+        try:
+            yield
+        finally:
+            vars(self._thread).clear()
+            vars(self._thread).update(before)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one backend for a device: a copy of it is itself."""
         return registry.backend_for, (self.device,)
+
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {"tf32": self.tf32}
 
     @classmethod
     @abstractmethod
@@ -127,9 +163,35 @@ class Backend(ABC):
             array.fill(value)
         return array
 
+    def add_to(self, total: Array, part: Array) -> None:
+        """Add a part to a sum, in place."""
+        total += part
+
+    def copy_to(self, to: Array, array: Array) -> None:
+        """Copy an array over another."""
+        to[...] = array
+
+    def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
+        """Compute arrays with NumPy on the host; on other devices this waits and copies.
+
+        Args:
+            function: takes NumPy arrays and returns a tuple of NumPy arrays or numbers.
+            args: arrays of this device, or anything else, which is passed on as it is.
+        """
+        known = [self.download(a) if self.device_of(a) is not None else a for a in args]
+        return tuple(self.upload(np.asarray(made)) for made in function(*known))
+
     def empty_like(self, array: Array) -> Array:
         """An array with undefined content and the shape and dtype of another."""
         return self.empty(array.shape, array.dtype)
+
+    def cast(self, array: Array, dtype: DType) -> Array:
+        """An array in a dtype: itself if it has that dtype, else a converted copy."""
+        if array.dtype == dtype:
+            return array
+        found = self.empty(array.shape, dtype)
+        self.copy_to(found, array)
+        return found
 
     # work ----------------------------------------------------------------------------------
 
@@ -240,16 +302,14 @@ class Backend(ABC):
         return nullcontext()
 
     def record(self, work: Callable[[], Any]) -> Graph:
-        """What `work` launches, recorded and not done; called inside `own_stream`.
+        """Record what `work` launches; called inside `own_stream`.
+
+        On the CPU the work is also done; see `Graph.done`.
 
         Raises:
             CaptureError: the work cannot be captured; the message says why.
         """
         raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
-
-    def traced(self, array: Array) -> Array:
-        """The array as a recording must meet it, to take note of what is done with it."""
-        return array
 
     # memory that does not suffice ------------------------------------------------------------
 
@@ -268,6 +328,21 @@ class Backend(ABC):
                 f"got memory_limit={limit_bytes} on {self.device}; expected None: only the memory "
                 "of a GPU can be limited"
             )
+
+    def memory_limit(self) -> int | None:
+        """The limit that was set; None for none."""
+        return None
+
+    @contextmanager
+    def limited_memory(self, limit_bytes: int | None) -> Iterator[None]:
+        """Set a limit inside the block and put the one before back; None leaves it alone."""
+        if limit_bytes is None:
+            yield
+            return
+        with ExitStack() as put_back:
+            put_back.callback(self.limit_memory, self.memory_limit())
+            self.limit_memory(limit_bytes)
+            yield
 
     def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
         """Buffers through which batches of such (shape, dtype) come from the host."""

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "moved", "typing"},
+    {"errors", "fingerprint", "moved", "typing"},
     {"arguments", "names"},
     {"frames", "sparse", "storage"},
     {"backends"},
@@ -40,7 +40,7 @@ SINGLE_IMPORTERS = {
         "gpunn/sklearn/losses.py",
     },
     "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
-    "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
+    "tqdm": {"gpunn/train/trainer.py", "gpunn/cli/predict.py"},
     "safetensors": {"gpunn/storage/files.py", "benchmarks/fuzz/judge.py"},
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},

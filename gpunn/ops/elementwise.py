@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,8 +124,8 @@ class Activation(Op):
         self.epilogue = epilogue
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
         lookup("gain", gain, GAINS)
-        self.gain, self.limits = gain, dict(options or {})
-        self.options = {option: limit.default for option, limit in self.limits.items()}
+        self.gain, self.limits = gain, MappingProxyType(dict(options or {}))
+        self.options = MappingProxyType({k: limit.default for k, limit in self.limits.items()})
         extra = "".join(f", T {option}" for option in self.options)
         saved = saves or "y"
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)

@@ -264,7 +264,7 @@ def _row_numbers(b: Backend, x: Array, index: tuple[Array, ...]) -> Array:
             raise DTypeError(
                 f"got an index of dtype {part.dtype}; expected integers: use astype('int64')"
             )
-        at = part.astype(np.int64, copy=False)
+        at = b.cast(part, np.int64)
         at = b.xp.where(b.xp.less(at, 0), b.xp.add(at, size), at)
         inside = b.xp.logical_and(b.xp.greater_equal(at, 0), b.xp.less(at, size))
         numbers = b.xp.add(b.xp.multiply(numbers, size), at)
@@ -301,12 +301,15 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
                 "integers or masks: use numpy.asarray"
             )
 
+    if not any(part is Ellipsis for part in parts):
+        parts = (*parts, Ellipsis)  # NumPy then gives a view, also of one element
+
     def backward(gy: Array, needs: Any) -> tuple[Array, None]:
         gx = b.zeros(x.shape, x.dtype)
-        gx[parts] = gy
+        b.copy_to(gx[parts], gy)
         return gx, None
 
-    return b.xp.asarray(x[parts]), backward
+    return x[parts], backward
 
 
 def _indexed(

@@ -369,7 +369,7 @@ def test_data_on_the_device_stays_there(cuda_device, digits):
 
 def test_a_dropout_layer_keeps_the_seed_it_was_given(digits):
     net = nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.5, seed=77), nn.Dropout(0.5))
-    gn.Trainer(net, seed=3)
+    gn.Trainer(net, seed=3).prepare()
     assert [(s.seed, s.stream) for s in net.streams()] == [(77, 0), (3, 2)]
 
 
@@ -410,12 +410,13 @@ def test_predict_gives_what_the_loss_means(device):
         with gn.device(device):
             net = nn.Linear(1, outputs, activation, bias=False)
         net.weight.data.fill(1.0)
-        return gn.Trainer(net, loss=loss).predict(x).tolist()
+        return gn.Trainer(net, loss=loss).classify(x).tolist()
 
     assert predicted("binary_cross_entropy_with_logits") == [0, 1]
     assert predicted("binary_cross_entropy", "sigmoid") == [0, 1]
     assert predicted("perceptron") == [-1, 1]
-    assert predicted("squared_error") == [[-1.0], [2.0]]
+    with pytest.raises(ArgumentError, match="nothing about classes"):
+        predicted("squared_error")
     assert predicted("softmax_cross_entropy", outputs=2) == [0, 0]
 
 
@@ -443,7 +444,7 @@ def test_several_yes_or_no_outputs():
     net.weight.data[...] = np.eye(3)
     trainer = gn.Trainer(net, loss="binary_cross_entropy_with_logits")
     assert trainer.evaluate(x, y)["accuracy"] == pytest.approx(5 / 6)
-    assert trainer.predict(x).tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert trainer.classify(x).tolist() == [[1, 0, 1], [0, 0, 1]]
 
 
 def test_a_loss_of_the_users_gets_integer_labels(digits):
