@@ -10,6 +10,7 @@ from gpunn.optim.regularizers import (
     ElasticNet,
     MaxNorm,
     Regularizer,
+    Regularizers,
 )
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
 
@@ -27,6 +28,7 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "Regularizer",
+    "Regularizers",
     "Schedule",
     "clip_by_global_norm",
     "get_optimizer",
