@@ -39,10 +39,13 @@ class Repeated:
         feed: the batches.
         step: the training step.
         captured: repeats the step; None where it is not captured.
+        next_order: the rows of the next epoch in their order, where it is known already.
 
     Raises:
         CaptureError: steps must be captured, and cannot be.
     """
+
+    next_order: np.ndarray[Any, Any] | None = None
 
     def __init__(self, training: Training, tables: tuple[Array, ...], batch_size: int) -> None:
         self.training = training

@@ -178,19 +178,28 @@ class Trainer(Training):
             at.epoch += 1
         self.model.train()
         with b.own_stream(), self.precision.training(self.optimizer.bound):
-            steps.begin(self._order(len(steps.feed), shuffle), self._rates(steps.count, epochs))
+            steps.begin(self._order(steps, shuffle), self._rates(steps.count, epochs))
             while at.batches < steps.count and not session.interrupted:
                 bar.update(steps.advance())
+        if not b.synchronous and shuffle and not callable(shuffle) and at.epochs + 1 < epochs:
+            steps.next_order = self._permuted(len(steps.feed), at.epoch + 1)  # while it computes
         loss = steps.mean_loss()
         if at.batches < steps.count:
             session.leave()
         return loss
 
-    def _order(self, rows: int, shuffle: Shuffle) -> np.ndarray[Any, Any] | None:
+    def _order(self, steps: Repeated, shuffle: Shuffle) -> np.ndarray[Any, Any] | None:
         """The rows of this epoch in their order; None for that of the data."""
+        rows = len(steps.feed)
         if callable(shuffle):
             return np.asarray(shuffle(self.epoch, rows), np.int64)
-        return permutation(rows, self.seed, SHUFFLE_STREAM, self.epoch) if shuffle else None
+        foreseen, steps.next_order = steps.next_order, None
+        if not shuffle or foreseen is not None:
+            return foreseen
+        return self._permuted(rows, self.epoch)
+
+    def _permuted(self, rows: int, epoch: int) -> np.ndarray[Any, Any]:
+        return permutation(rows, self.seed, SHUFFLE_STREAM, epoch)
 
     def _rates(self, count: int, epochs: int) -> list[float]:
         """The learning rate of every step of this epoch."""

@@ -19,6 +19,8 @@ from gpunn.errors import (
     UnknownNameError,
 )
 from gpunn.train import Callback, CSVLog, EarlyStopping
+from gpunn.train import trainer as trainer_module
+from gpunn.train.repeated import Repeated
 
 
 def network(device="cpu", rate=0.5, dtype="float32"):
@@ -604,3 +606,24 @@ def test_the_same_seed_gives_the_same_bits_twice(precision, device, digits):
         states.append(net.state_dict())
     for name, value in states[0].items():
         np.testing.assert_array_equal(value, states[1][name])
+
+
+def test_the_next_order_is_found_while_the_device_computes(cuda_device, rng, monkeypatch):
+    seen, permute, read = [], trainer_module.permutation, Repeated.mean_loss
+
+    def permutation(rows, seed, stream, epoch):
+        seen.append(f"order of epoch {epoch}")
+        return permute(rows, seed, stream, epoch)
+
+    def mean_loss(self):
+        seen.append("loss")
+        return read(self)
+
+    x, y = rng.standard_normal((20, 3), dtype=np.float32), np.arange(20) % 2
+    monkeypatch.setattr(trainer_module, "permutation", permutation)
+    monkeypatch.setattr(Repeated, "mean_loss", mean_loss)
+    with gn.device(cuda_device):
+        net = nn.Sequential(nn.Linear(3, 2))
+    gn.Trainer(net).fit(x, y, epochs=3, batch_size=4, progress=False)
+    orders = [f"order of epoch {k}" for k in (1, 2, 3)]
+    assert seen == [*orders[:2], "loss", orders[2], "loss", "loss"]
