@@ -50,6 +50,7 @@ MOVED = {
     "train.resume": ("train.checkpoints",),
     "train.runner": ("train.repeated",),
     "train.saver": ("train.session",),
+    "train.weighting": ("train.step",),
 }
 """Old name -> the modules that hold its contents now; all inside `gpunn`."""
 
