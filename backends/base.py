@@ -7,23 +7,19 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from gpunn.arguments import lookup
 from gpunn.backends import registry
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import Draw
-from gpunn.errors import ArgumentError, CaptureError, DTypeError, MissingExtraError
+from gpunn.errors import ArgumentError, CaptureError
 from gpunn.typing import Array, DType, Shape
-
-FLOATS = ("float16", "float32", "float64")
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
 class Graph(Protocol):
@@ -39,26 +35,6 @@ class Graph(Protocol):
 
     def launch(self, times: int = 1) -> None:
         """Do it, several times one after another, inside `Backend.own_stream`."""
-
-
-def precision_dtype(precision: str) -> np.dtype[Any]:
-    """The dtype that a network computes in under a precision of training.
-
-    Raises:
-        UnknownNameError: no such precision.
-        MissingExtraError: bfloat16 without the package that defines its dtype.
-    """
-    lookup("precision", precision, dict.fromkeys(PRECISIONS))
-    if precision == "float16":
-        return np.dtype(np.float16)
-    if precision != "bfloat16":
-        return np.dtype(np.float32)
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise MissingExtraError("ml_dtypes", "bfloat16", 'precision="bfloat16"') from error
-    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return found
 
 
 class Backend(ABC):
@@ -388,21 +364,3 @@ class Backend(ABC):
             kind = np.dtype(dtype)
             found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
         return found
-
-
-def float_dtype(dtype: DType) -> np.dtype[Any]:
-    """The dtype as NumPy's, if gpunn computes in it.
-
-    Raises:
-        DTypeError: it is not float16, float32 or float64.
-    """
-    found: np.dtype[Any] | None = None
-    # NumPy parses other texts with literal_eval, and a text may come from a file
-    if not isinstance(dtype, str) or dtype.lstrip("<>=|").isidentifier():
-        with suppress(TypeError, ValueError):
-            found = np.dtype(dtype)
-    if found is None or found.name not in FLOATS:
-        raise DTypeError(
-            f"got dtype {dtype!r}; expected one of {', '.join(FLOATS)}: convert with astype"
-        )
-    return found

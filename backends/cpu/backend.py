@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import FLOATS, Backend
+from gpunn.backends.base import Backend
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
 from gpunn.backends.cpu.pool import BufferPool
 from gpunn.backends.cpu.recording import NotedNumpy, Plan, recording
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
+from gpunn.backends.dtypes import FLOATS
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.errors import ShapeError

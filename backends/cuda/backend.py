@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import FLOATS, Backend
+from gpunn.backends.base import Backend
 from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
 from gpunn.backends.cuda.graph import Recording, graph_pool
 from gpunn.backends.cuda.launcher import Launcher
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, RungError, climb
+from gpunn.backends.dtypes import FLOATS
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.errors import (

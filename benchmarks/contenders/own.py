@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gpunn as gn
-from gpunn.backends.base import precision_dtype
+from gpunn.backends.dtypes import precision_dtype
 from gpunn.benchmarks.networks import LR, MOMENTUM, Network
 from gpunn.benchmarks.timing import Work
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import gpunn as gn
 from gpunn import nn, ops, optim
-from gpunn.backends.base import PRECISIONS
+from gpunn.backends.dtypes import PRECISIONS
 from gpunn.backends.random import Draw
 from gpunn.benchmarks.gpu.command import run
 from gpunn.benchmarks.machine import versions

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunn.autograd.tensor import Tensor
 from gpunn.backends import backend
-from gpunn.backends.base import FLOATS
+from gpunn.backends.dtypes import FLOATS
 from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GpunnError
 
 HOST, CUDA = (1, 3), 2  # kDLCPU, kDLCUDAHost; kDLCUDA

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.autograd.engine import Leaf, Node, run_backward
 from gpunn.backends import Backend, Device, as_array, backend, backend_of
-from gpunn.backends.base import FLOATS, float_dtype
+from gpunn.backends.dtypes import FLOATS, float_dtype
 from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GradientError, ShapeError
 from gpunn.typing import Array, DeviceLike, DType, Shape
 

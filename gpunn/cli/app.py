@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import gpunn
-from gpunn.backends.base import PRECISIONS
+from gpunn.backends.dtypes import PRECISIONS
 from gpunn.benchmarks.command import bench
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES

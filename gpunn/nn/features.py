@@ -9,7 +9,7 @@ import numpy as np
 from gpunn.arguments import count, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
-from gpunn.backends.base import float_dtype
+from gpunn.backends.dtypes import float_dtype
 from gpunn.backends.random import Draw, RandomStream, normal
 from gpunn.errors import ShapeError
 from gpunn.nn.init import initial

@@ -11,7 +11,7 @@ import numpy as np
 from gpunn.arguments import count, flag
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
-from gpunn.backends.base import float_dtype
+from gpunn.backends.dtypes import float_dtype
 from gpunn.backends.random import RandomStream, new_stream
 from gpunn.errors import ArgumentError
 from gpunn.nn.dropout import Dropout

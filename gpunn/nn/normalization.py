@@ -9,7 +9,7 @@ import numpy as np
 from gpunn.arguments import count, flag, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend, computed
-from gpunn.backends.base import float_dtype
+from gpunn.backends.dtypes import float_dtype
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.examples import column_scales
 from gpunn.nn.module import Buffer, Module, Parameter

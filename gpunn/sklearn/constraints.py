@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from gpunn.backends import Device
-from gpunn.backends.base import PRECISIONS
+from gpunn.backends.dtypes import PRECISIONS
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 

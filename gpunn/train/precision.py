@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from gpunn.backends import Backend
-from gpunn.backends.base import precision_dtype
+from gpunn.backends.dtypes import precision_dtype
 from gpunn.errors import ArgumentError, DataError
 from gpunn.ops import identity
 from gpunn.ops.reductions import all_finite

@@ -1,0 +1,53 @@
+"""The dtypes that gpunn computes in, and the names of precisions."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from gpunn.arguments import lookup
+from gpunn.errors import DTypeError, MissingExtraError
+from gpunn.typing import DType
+
+FLOATS = ("float16", "float32", "float64")
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+
+
+def precision_dtype(precision: str) -> np.dtype[Any]:
+    """The dtype that a network computes in under a precision of training.
+
+    Raises:
+        UnknownNameError: no such precision.
+        MissingExtraError: bfloat16 without the package that defines its dtype.
+    """
+    lookup("precision", precision, dict.fromkeys(PRECISIONS))
+    if precision == "float16":
+        return np.dtype(np.float16)
+    if precision != "bfloat16":
+        return np.dtype(np.float32)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise MissingExtraError("ml_dtypes", "bfloat16", 'precision="bfloat16"') from error
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
+
+
+def float_dtype(dtype: DType) -> np.dtype[Any]:
+    """The dtype as NumPy's, if gpunn computes in it.
+
+    Raises:
+        DTypeError: it is not float16, float32 or float64.
+    """
+    found: np.dtype[Any] | None = None
+    # NumPy parses other texts with literal_eval, and a text may come from a file
+    if not isinstance(dtype, str) or dtype.lstrip("<>=|").isidentifier():
+        with suppress(TypeError, ValueError):
+            found = np.dtype(dtype)
+    if found is None or found.name not in FLOATS:
+        raise DTypeError(
+            f"got dtype {dtype!r}; expected one of {', '.join(FLOATS)}: convert with astype"
+        )
+    return found
