@@ -309,7 +309,7 @@ def correct(
     if how == "argmax":
         labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
         hits = b.zeros((), np.int64) if hits is None else hits
-        labels = xp.ascontiguousarray(labels.astype(np.int64, copy=False))
+        labels = xp.ascontiguousarray(b.cast(labels, np.int64))
         scores = xp.ascontiguousarray(scores)
         b.launch_matrix(CORRECT, scores.shape, scores.dtype, scores, labels, hits)
         return hits

@@ -46,10 +46,10 @@ def astype(b: Backend, x: Array, dtype: Any) -> tuple[Array, Backward]:
         gy in the dtype of x; none through integers.
     """
     kind = np.dtype(dtype)
-    y = x.astype(kind)
+    y = b.cast(x, kind)
     if kind.kind in "iub":
         return y, lambda gy, needs: (None, None)
-    return y, lambda gy, needs: (gy.astype(x.dtype), None)
+    return y, lambda gy, needs: (b.cast(gy, x.dtype), None)
 
 
 @op
@@ -214,7 +214,7 @@ def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Call
     rest = x.shape[axes:]
     count = math.prod(x.shape[:axes])
     table = b.xp.ascontiguousarray(x).reshape(count, math.prod(rest))
-    index = b.xp.ascontiguousarray(numbers.astype(np.int64, copy=False)).reshape(-1)
+    index = b.xp.ascontiguousarray(b.cast(numbers, np.int64)).reshape(-1)
     shape = (*numbers.shape, *rest)
     if index.size and not count:
         raise DataError(f"got an index into an array of shape {x.shape}, which has no rows")
@@ -322,7 +322,9 @@ def _indexed(
         y, back = _taken(b, x, _row_numbers(b, x, own), len(own))
     elif all(isinstance(a, np.ndarray) for a in arrays):
         try:
-            numbers = np.arange(x.size).reshape(x.shape)[parts]
+            # a mask is read: work that does this is not repeated
+            known = [backend_of(p).download(p) if hasattr(p, "dtype") else p for p in parts]
+            numbers = np.arange(x.size).reshape(x.shape)[tuple(known)]
         except IndexError as error:
             raise DataError(f"got an index outside an array of shape {x.shape}: {error}") from error
         y, back = _taken(b, x, b.upload(np.asarray(numbers)), x.ndim)

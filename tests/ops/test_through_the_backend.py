@@ -11,6 +11,7 @@ from tests.opcases import CASES
 from tests.spy import Computed, Spy, spied, through_the_backend
 
 ALL = sorted(CASES)
+READS = ("getitem/mask", "getitem/columns")  # an index with a mask, or beside slices
 
 
 def gradients(name, inputs):
@@ -53,7 +54,9 @@ def test_a_recording_of_it_does_the_same_with_other_numbers(name):
             kept.extend(t.grad.data for t in tensors if t.grad is not None)
 
     plan = b.record(work)
-    assert not plan.refused
+    if plan.refused:
+        assert name in READS
+        return
     for array, content in zip(given, inputs, strict=True):
         array[...] = content.reshape(-1)[::-1].reshape(content.shape)
     plan.launch()
