@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from gpunn.backends import registry
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
@@ -74,10 +73,6 @@ class Backend(ABC):
         self.scope: AbstractContextManager[Any] | None = None
         self._constants: dict[str, Array] = {}
         self._ones: dict[DType, Array] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """There is one backend for a device: a copy of it is itself."""
-        return registry.backend_for, (self.device,)
 
     @classmethod
     @abstractmethod
@@ -212,10 +207,6 @@ class Backend(ABC):
         """Wait until everything launched so far is done."""
 
     @abstractmethod
-    def time_ms(self, work: Callable[[], Any]) -> float:
-        """Milliseconds that the device spends on `work()`."""
-
-    @abstractmethod
     def memory_bytes(self) -> int:
         """Bytes that buffers of this backend occupy, in use or kept for use."""
 
@@ -224,11 +215,6 @@ class Backend(ABC):
         """Give back every buffer that nobody uses."""
 
     # captured work ---------------------------------------------------------------------------
-
-    @property
-    def captures(self) -> bool:
-        """Whether work can be captured as a graph here."""
-        return not self.why_no_capture()
 
     def why_no_capture(self) -> str:
         """Why work cannot be captured as a graph here; empty when it can."""
@@ -296,14 +282,6 @@ class Backend(ABC):
         if "zero" not in self._constants:
             self._constants["zero"] = self.zeros((), np.int64)
         return self._constants["zero"]
-
-    def as_units(self, array: Array, unit_bytes: int) -> Array:
-        """An array as kernels take it that copy bytes and don't compute."""
-        return array.reshape(len(array), -1).view(np.dtype(f"uint{8 * unit_bytes}"))
-
-    def address(self, array: Array) -> int:
-        """Where an array starts, in bytes; 0 where kernels take arrays from anywhere."""
-        return 0
 
     def one(self, dtype: DType) -> Array:
         """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""

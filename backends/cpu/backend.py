@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -112,10 +111,6 @@ class NumpyBackend(Backend):
             _do(kernel.numpy_once, *inputs, *outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def as_units(self, array: Array, unit_bytes: int) -> Array:
-        """The array itself: NumPy bodies know what they copy."""
-        return array
-
     def launch_rows(
         self,
         kernel: RowKernel,
@@ -201,12 +196,6 @@ class NumpyBackend(Backend):
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
-
-    def time_ms(self, work: Callable[[], Any]) -> float:
-        """Wall milliseconds of `work()`."""
-        start = time.perf_counter()
-        work()
-        return 1e3 * (time.perf_counter() - start)
 
     def memory_bytes(self) -> int:
         """Bytes of this thread's pool."""

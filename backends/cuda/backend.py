@@ -211,10 +211,6 @@ class CupyBackend(Backend):
         with self._here:
             array.set(np.ascontiguousarray(content, array.dtype).reshape(array.shape))
 
-    def address(self, array: Array) -> int:
-        """Where an array starts: a kernel may read units only from where their size divides it."""
-        return int(array.data.ptr)
-
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the CUDA body, compiled on first use."""
         outputs = self._outputs(kernel, inputs) if out is None else out
@@ -324,16 +320,6 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for the device."""
         self._here.synchronize()
-
-    def time_ms(self, work: Callable[[], Any]) -> float:
-        """Milliseconds between two events around `work()` on the current stream."""
-        start, end = self.xp.cuda.Event(), self.xp.cuda.Event()
-        with self._here:
-            start.record()
-            work()
-            end.record()
-            end.synchronize()
-        return float(self.xp.cuda.get_elapsed_time(start, end))
 
     def why_no_capture(self) -> str:
         """Why work cannot be captured: cuBLASLt is missing, and CuPy's products refuse."""

@@ -316,7 +316,7 @@ class Module:
     def _forward(self) -> Callable[[Array], Array]:
         """What computes a batch: captured where the device can."""
         b = self.backend
-        if b.synchronous or not b.captures or _observer.get() is not None:
+        if b.synchronous or b.why_no_capture() or _observer.get() is not None:
             return lambda x: self(Tensor(x)).data
         if self._captured is None:
             self._captured = CapturedForward()

@@ -10,8 +10,8 @@ import pytest
 
 import gpunn as gn
 from gpunn.backends import registry
+from gpunn.backends.choice import parse
 from gpunn.backends.cuda import backend as cuda_backend
-from gpunn.backends.device import parse
 from gpunn.backends.diagnosis import RungError, climb
 from gpunn.errors import ArgumentError, DeviceUnavailableError, DTypeError, UnknownNameError
 
