@@ -39,7 +39,7 @@ SINGLE_IMPORTERS = {
     },
     "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/train/fit.py", "gpunn/cli/predict.py"},
-    "safetensors": {"gpunn/storage/files.py", "benchmarks/fuzz/judge.py"},
+    "safetensors": set(),
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": {

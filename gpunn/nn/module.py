@@ -17,7 +17,7 @@ from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.frames import from_frame
 from gpunn.nn.inference import CapturedForward
 from gpunn.sparse import is_sparse, sparse_rows
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
 from gpunn.typing import Array, DeviceLike
 
 BATCH_ROWS = 4096

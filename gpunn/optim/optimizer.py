@@ -11,7 +11,7 @@ from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, in_range
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.rule import Rule
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
 from gpunn.typing import Array
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}

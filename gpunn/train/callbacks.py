@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, ModelFileError, OutputError, check_kind, in_range
-from gpunn.storage.bounded_json import shown
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
+from gpunn.storage.untrusted.bounded_json import shown
 from gpunn.train.history import History
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
-from gpunn.storage.bounded_json import CHECKPOINT, from_json, shown, to_json
-from gpunn.storage.files import open_arrays, pack, read_json, write_atomically
+from gpunn.storage.arrays import open_arrays, pack
+from gpunn.storage.atomic import write_atomically
+from gpunn.storage.untrusted.bounded_json import CHECKPOINT, from_json, read_json, shown, to_json
 
 FORMAT, VERSION = "gpunn checkpoint", 1
 MANIFEST, LOCK = "manifest.json", "lock"
