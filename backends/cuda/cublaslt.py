@@ -78,7 +78,6 @@ class Attribute(IntEnum):
     BIAS_POINTER = 8
     EPILOGUE_AUX_POINTER = 11
     EPILOGUE_AUX_LD = 12
-    EPILOGUE_AUX_DATA_TYPE = 22
     BIAS_DATA_TYPE = 26
 
 
@@ -226,9 +225,7 @@ class CublasLt:
         - bias: y + bias
         - relu_bias: relu(y + bias)
         - relu_aux_bias: relu(y + bias); aux becomes the mask, one bit an element, y + bias > 0
-        - gelu_aux_bias: gelu(y + bias), in the tanh form; aux becomes y + bias
         - drelu_bgrad: y where the mask aux is set, 0 elsewhere; bias becomes its sum over rows
-        - dgelu_bgrad: y times gelu'(aux); bias becomes its sum over rows
         - bias_grad: y; bias becomes the sum of `b` over rows
 
         Args:
@@ -238,8 +235,7 @@ class CublasLt:
             out: (M, N), row-major with any pitch; of the same dtype, or float32 for half factors.
             epilogue: one of the above.
             bias: (N,), contiguous; of the dtype of `out`, or of another if cuBLASLt takes it.
-            aux: for a ReLU a uint8 array of `cublaslt_request.mask_shape(M, N)`; for a GELU (M, N),
-                row-major with a pitch that is a multiple of 8 elements, of a dtype as `bias`.
+            aux: a uint8 array of `cublaslt_request.mask_shape(M, N)`.
             tf32: let float32 factors be rounded to TensorFloat-32; other types stay as they are.
 
         Returns:
@@ -378,8 +374,6 @@ def _attributes(request: Request) -> Iterator[tuple[Attribute, Any]]:
         yield Attribute.BIAS_DATA_TYPE, c_int32(request.bias_type)
     if request.aux_ld:
         yield Attribute.EPILOGUE_AUX_LD, c_int64(request.aux_ld)
-    if request.aux_type is not request.d.data_type:
-        yield Attribute.EPILOGUE_AUX_DATA_TYPE, c_int32(request.aux_type)
 
 
 def _preferences(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:

@@ -15,7 +15,6 @@ from gpunn.typing import Array, Shape
 
 MAX_ALIGNMENT_BYTES = 16  # what packed loads need; finer kinds would give one shape several plans
 MASK_BITS = 128  # the row of a ReLU's mask is a whole number of these
-AUX_ELEMENTS = 8  # and the row of a GELU's stored input of these
 
 
 class DataType(IntEnum):
@@ -50,8 +49,6 @@ class Epilogue(IntEnum):
     RELU_BIAS = 6
     RELU_AUX_BIAS = 134
     DRELU_BGRAD = 152
-    GELU_AUX_BIAS = 164
-    DGELU_BGRAD = 208
     BGRADA = 256
 
 
@@ -60,13 +57,10 @@ EPILOGUES = {
     "bias": Epilogue.BIAS,
     "relu_bias": Epilogue.RELU_BIAS,
     "relu_aux_bias": Epilogue.RELU_AUX_BIAS,
-    "gelu_aux_bias": Epilogue.GELU_AUX_BIAS,
     "drelu_bgrad": Epilogue.DRELU_BGRAD,
-    "dgelu_bgrad": Epilogue.DGELU_BGRAD,
     "bias_grad": Epilogue.BGRADA,
 }
-GELUS = (Epilogue.GELU_AUX_BIAS, Epilogue.DGELU_BGRAD)
-WITH_AUX = (*GELUS, Epilogue.RELU_AUX_BIAS, Epilogue.DRELU_BGRAD)
+WITH_AUX = (Epilogue.RELU_AUX_BIAS, Epilogue.DRELU_BGRAD)
 R_32F, R_64F = DataType.R_32F, DataType.R_64F
 HALF = (DataType.R_16F, DataType.R_16BF)
 DATA_TYPES = {
@@ -114,7 +108,7 @@ class View(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One product in the words of cuBLASLt; `aux_ld` is in bits for a mask, 0 without an aux."""
+    """One product in the words of cuBLASLt; `aux_ld` is the pitch of the mask in bits, or 0."""
 
     epilogue: Epilogue
     compute: Compute
@@ -124,7 +118,6 @@ class Request(NamedTuple):
     alignments: tuple[int, ...]
     bias_type: DataType
     aux_ld: int
-    aux_type: DataType
 
 
 def mask_shape(rows: int, columns: int) -> tuple[int, int]:
@@ -188,8 +181,7 @@ def request_of(arrays: Operands, tf32: bool, epilogue: str) -> Request:
         *(kind, compute, a, b, d),
         alignments=tuple(map(_alignment, (arrays.b, arrays.a, arrays.out, arrays.out))),
         bias_type=d.data_type if arrays.bias is None else _bias_type(arrays.bias, n),
-        aux_ld=0 if arrays.aux is None else _aux_ld(kind, arrays.aux, m, n),
-        aux_type=_data_type(arrays.aux) if kind in GELUS else d.data_type,
+        aux_ld=0 if arrays.aux is None else _aux_ld(arrays.aux, m, n),
     )
 
 
@@ -229,15 +221,10 @@ def _bias_type(bias: Array, size: int) -> DataType:
     return _data_type(bias)
 
 
-def _aux_ld(kind: Epilogue, aux: Array, m: int, n: int) -> int:
-    """The pitch of a GELU's input in elements, of a mask in bits."""
-    if kind in GELUS:
-        unit, multiple, fits = 1, AUX_ELEMENTS, aux.shape == (m, n)
-    else:
-        unit, multiple = 8, MASK_BITS
-        fits = aux.ndim == 2 and aux.dtype == "uint8" and aux.shape[0] == m
-        fits = fits and unit * aux.shape[1] >= n
-    ld = unit * _pitch(aux.shape, aux.strides, aux.itemsize) if fits else 0
-    if not ld or ld % multiple:
+def _aux_ld(aux: Array, m: int, n: int) -> int:
+    """The pitch of a mask, in bits."""
+    fits = aux.ndim == 2 and aux.dtype == "uint8" and aux.shape[0] == m and 8 * aux.shape[1] >= n
+    ld = 8 * _pitch(aux.shape, aux.strides, aux.itemsize) if fits else 0
+    if not ld or ld % MASK_BITS:
         raise Refusal(f"aux has shape {aux.shape}, strides {aux.strides}, dtype {aux.dtype.name}")
     return ld
