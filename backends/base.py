@@ -16,7 +16,14 @@ from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import Draw
-from gpunn.errors import ArgumentError, CaptureError, DTypeError, MissingExtraError, lookup
+from gpunn.errors import (
+    ArgumentError,
+    CaptureError,
+    DTypeError,
+    MissingExtraError,
+    ShapeError,
+    lookup,
+)
 from gpunn.typing import Array, DType, Shape
 
 FLOATS = ("float16", "float32", "float64")
@@ -290,6 +297,27 @@ class Backend(ABC):
             kind = np.dtype(dtype)
             found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
         return found
+
+
+def check_product(a: Array, b: Array) -> None:
+    """Check that two arrays have a matrix product.
+
+    Raises:
+        ShapeError: the inner sizes differ.
+    """
+    if a.shape[-1] != b.shape[-2]:
+        raise ShapeError(
+            f"got a matrix product of shapes {a.shape} and {b.shape}; "
+            f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
+        )
+
+
+def not_capturable(error: BaseException) -> CaptureError:
+    """The error for work that raised while it was captured."""
+    return CaptureError(
+        f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
+        "one without copies to the host: pass capture=False"
+    )
 
 
 def float_dtype(dtype: DType) -> np.dtype[Any]:

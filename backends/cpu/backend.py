@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import FLOATS, Backend
+from gpunn.backends.base import FLOATS, Backend, check_product, not_capturable
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
 from gpunn.backends.cpu.pool import BufferPool
 from gpunn.backends.cpu.recording import Plan, Traced, TracedModule, Unrecordable, recording
@@ -17,7 +17,6 @@ from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
-from gpunn.errors import CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape
 
 CHUNK = 65_536  # elements; several passes over a chunk stay in a core's L2 (measured 2026-11, EPYC)
@@ -136,11 +135,7 @@ class NumpyBackend(Backend):
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product through BLAS."""
-        if a.shape[-1] != b.shape[-2]:
-            raise ShapeError(
-                f"got a matrix product of shapes {a.shape} and {b.shape}; "
-                f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
-            )
+        check_product(a, b)
         if not isinstance(a, np.ndarray):  # SciPy's sparse rows, which NumPy knows nothing of
             product = a @ b
             if out is None:
@@ -182,10 +177,7 @@ class NumpyBackend(Backend):
             with plan.open():
                 plan.kept = work()
         except Exception as error:
-            raise CaptureError(
-                f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
-                "one without copies to the host: pass capture=False"
-            ) from error
+            raise not_capturable(error) from error
         if self._native is not None:
             plan.join(self._native.chain)
         return plan

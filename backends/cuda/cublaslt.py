@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import logging
 import threading
 import weakref
 from collections.abc import Iterator
@@ -41,9 +40,8 @@ from gpunn.backends.cuda.cublaslt_request import (
     traits,
 )
 from gpunn.errors import GpunnError
+from gpunn.log import logger
 from gpunn.typing import Array
-
-LOG = logging.getLogger(__name__)
 
 
 class Status(IntEnum):
@@ -301,7 +299,7 @@ class CublasLt:
             try:
                 plan = self._plan(descriptors, arrays, request_of(arrays, tf32, epilogue))
             except (Refusal, CublasLtError) as reason:
-                LOG.debug("cuBLASLt does not do %s, epilogue %s: %s", arrays, epilogue, reason)
+                logger.debug("cuBLASLt does not do %s, epilogue %s: %s", arrays, epilogue, reason)
                 return None
             self._resources.callback(descriptors.pop_all().close)
         return plan

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpunn.cache import cache_folder
 from gpunn.data.checks import check_labels
 from gpunn.data.dataset import Dataset
 from gpunn.data.idx import read_idx
@@ -66,18 +66,8 @@ def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
         roots = [Path(data_dir)]
     else:
         named = os.environ.get("GPUNN_DATA_DIR")
-        roots = [*([Path(named)] if named else []), _cache()]
+        roots = [*([Path(named)] if named else []), cache_folder()]
     return [place for root in roots for place in (root, root / "mnist")]
-
-
-def _cache() -> Path:
-    """The user's cache folder: the rule of `pooch.os_cache`, which need not be installed."""
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-        return Path(local) / "gpunn" / "gpunn" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "gpunn"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunn"
 
 
 def _find(places: list[Path]) -> list[Path] | None:
@@ -109,7 +99,7 @@ def _download() -> list[Path]:
                     f"{MIRROR}{name}.gz",
                     known_hash=f"sha256:{digest}",
                     fname=f"{name}.gz",
-                    path=_cache() / "mnist",
+                    path=cache_folder() / "mnist",
                 )
             )
             for name, digest in SHA256.items()

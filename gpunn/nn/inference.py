@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from gpunn.autograd import Tensor
 from gpunn.backends.base import Graph
 from gpunn.errors import CaptureError
+from gpunn.log import logger
 from gpunn.typing import Array, Shape
 
 if TYPE_CHECKING:
     from gpunn.nn.module import Module
 
 MAX_SHAPES = 4  # of which graphs are kept, since each holds the activations of a batch
-
-logger = logging.getLogger("gpunn")
 
 
 class CapturedForward:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
+from gpunn.log import logger
 from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
 from gpunn.storage.untrusted.bounded_json import CHECKPOINT, from_json, read_json, shown, to_json
@@ -22,7 +22,6 @@ from gpunn.storage.untrusted.bounded_json import CHECKPOINT, from_json, read_jso
 FORMAT, VERSION = "gpunn checkpoint", 1
 MANIFEST, LOCK = "manifest.json", "lock"
 
-logger = logging.getLogger("gpunn")
 
 State = dict[str, Any]
 Tensors = dict[str, np.ndarray[Any, Any]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +12,8 @@ from gpunn.backends import backend_of
 from gpunn.backends.random import permutation
 from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
+from gpunn.log import logger
+from gpunn.progress_bar import progress_bar
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
 from gpunn.train.evaluation import evaluate
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 Shuffle: TypeAlias = "bool | Callable[[int, int], np.ndarray[Any, Any]]"
 
 EVALUATED_ROWS = 4096  # of validation data at a time, unless a batch is larger
-
-logger = logging.getLogger("gpunn")
 
 
 class Fit:
@@ -75,7 +74,8 @@ class Fit:
                 return
             try:
                 # an overflow is reported once, as the divergence it leads to
-                with _bar(self.epochs * self.steps, progress) as bar, np.errstate(all="ignore"):
+                shown = progress_bar(self.epochs * self.steps, "step", shown=progress)
+                with shown as bar, np.errstate(all="ignore"):
                     if trainer.steps > self.come.start:
                         bar.update(trainer.steps - self.come.start)
                     self._train(bar)
@@ -218,30 +218,3 @@ class Fit:
             Guard(b, mode, trainer.optimizer.bound.dtype) if guarded else None,
             stops=mode == "stop",
         )
-
-
-class NoBar:
-    """In place of a bar that nobody wants: tqdm's import costs 10 ms, and it starts a thread."""
-
-    def __enter__(self) -> NoBar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, steps: int) -> None:
-        """Steps were taken."""
-
-    def set_description(self, words: str, refresh: bool) -> None:
-        """An epoch begins."""
-
-    def set_postfix(self, numbers: dict[str, str], refresh: bool) -> None:
-        """An epoch has ended."""
-
-
-def _bar(total: int, progress: bool) -> Any:
-    if not progress:
-        return NoBar()
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="step", dynamic_ncols=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 from gpunn.frames import from_frame
+from gpunn.log import logger
 from gpunn.nn import Module
 from gpunn.ops import ElementwiseLoss
 from gpunn.ops.reductions import all_finite
@@ -22,8 +22,6 @@ from gpunn.train.metrics import decision
 from gpunn.typing import Array
 
 SHARE_FOR_DATA = 0.8  # of the free memory of a device
-
-logger = logging.getLogger("gpunn")
 
 
 def too_large(b: Backend, size_bytes: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,13 +10,12 @@ import numpy as np
 
 from gpunn.backends import Elementwise
 from gpunn.errors import CaptureError
+from gpunn.log import logger
 from gpunn.nn.inference import model_parts, same_parts
 from gpunn.train.capture import StepGraph
 from gpunn.train.feed import Feed
 from gpunn.train.step import EagerStep
 from gpunn.typing import Array
-
-logger = logging.getLogger("gpunn")
 
 STEPS_PER_GRAPH = 4  # hides the launch of a graph behind the work of the one before
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import ModelFileError
+from gpunn.log import logger
 from gpunn.train.callbacks import Callback
 from gpunn.train.interrupt import Interruption
 from gpunn.train.snapshot import Progress, Saved, collect, describe_data, restore
@@ -16,8 +16,6 @@ from gpunn.typing import Array
 
 if TYPE_CHECKING:
     from gpunn.train.trainer import Trainer
-
-logger = logging.getLogger("gpunn")
 
 
 class Saver:

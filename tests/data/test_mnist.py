@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpunn.cache import cache_folder
 from gpunn.data import load_mnist, mnist, write_idx
 from gpunn.errors import DataError, MissingExtraError
 
@@ -34,7 +35,7 @@ def write_small(folder, suffix=".gz"):
 def elsewhere(monkeypatch, tmp_path):
     """No folder of the user's, an empty cache, and no network."""
     monkeypatch.delenv("GPUNN_DATA_DIR", raising=False)
-    monkeypatch.setattr(mnist, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setitem(sys.modules, "pooch", None)
 
 
@@ -131,7 +132,7 @@ def test_files_that_do_not_fit(tmp_path, number, array, match):
 def test_cache_follows_the_rule_of_pooch(monkeypatch):
     monkeypatch.undo()
     pooch = pytest.importorskip("pooch", reason="pooch is not installed")
-    assert mnist._cache() == Path(pooch.os_cache("gpunn"))
+    assert cache_folder() == Path(pooch.os_cache("gpunn"))
 
 
 def test_full_mnist(monkeypatch):

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpunn.backends.cpu.processor import processor_lines
+from gpunn.cache import cache_folder
+
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -66,7 +69,7 @@ class Compiler:
         flags = FLAGS + (VECTOR_MATH if self.vector_math else ())
         parts = (text, *self.command, *flags, _version(self.command), _processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-        library = folder() / f"{name}-{key}.so"
+        library = cache_folder() / f"{name}-{key}.so"
         kept = library.exists()
         if not kept:
             self._compile(text, library, flags)
@@ -124,19 +127,6 @@ def start_of(array: Any) -> int:
         return found
 
 
-def folder() -> Path:
-    """Where compiled kernels are kept.
-
-    Raises:
-        OSError: this user has no home.
-    """
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return Path(base or Path.home() / ".cache") / "gpunn"
-    except RuntimeError as error:
-        raise OSError(f"{error}: set XDG_CACHE_HOME") from error
-
-
 @functools.cache
 def _version(command: Sequence[str]) -> str:
     """The first line of what a compiler says of itself; empty where it cannot be run."""
@@ -178,9 +168,5 @@ def _libc() -> str:
 @functools.cache
 def _processor() -> str:
     """What decides which instructions may be used."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "".join(sorted({line for line in lines if line.startswith(wanted)}))
+    lines = processor_lines("model name", "flags", "Features", "CPU part")
+    return "".join(sorted(set(lines))) or platform.machine()

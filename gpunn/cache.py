@@ -1,0 +1,24 @@
+"""The folder in which gpunn keeps what it can make or download again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """The user's cache folder, by the rule of `pooch.os_cache`.
+
+    Raises:
+        OSError: this user has no home.
+    """
+    try:
+        if sys.platform == "win32":
+            local = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+            return Path(local) / "gpunn" / "gpunn" / "Cache"
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "gpunn"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunn"
+    except RuntimeError as error:
+        raise OSError(f"{error}: set XDG_CACHE_HOME") from error
