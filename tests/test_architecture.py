@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
@@ -75,6 +78,12 @@ def sources():
     return sorted(f for f in files if links.isdisjoint(f.parents))
 
 
+@cache
+def parsed(path):
+    """The syntax tree of a file, which several tests look at."""
+    return ast.parse(path.read_text())
+
+
 def part_of(path):
     relative = path.relative_to(ROOT)
     if relative.parts[0] in LINKED:
@@ -95,7 +104,7 @@ def arrows():
     found = {}
     for module, path in paths.items():
         names = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 names.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -157,7 +166,7 @@ LARGE_TODAY = {
 def classes():
     for path in sources():
         if part_of(path) != "benchmarks":
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(parsed(path)):
                 if isinstance(node, ast.ClassDef):
                     yield f"{path.relative_to(ROOT).as_posix()}:{node.name}", node
 
@@ -180,8 +189,10 @@ def test_train_has_few_files():
     assert len(files) <= 20, files  # TODO: 14
 
 
-def imports(tree):
-    """Every imported module with whether only a type checker sees it."""
+@cache
+def imports(path):
+    """Every module that a file imports, with whether only a type checker sees it."""
+    tree, found = parsed(path), []
     checking = {
         id(inner)
         for node in ast.walk(tree)
@@ -196,8 +207,8 @@ def imports(tree):
             names = [node.module or ""]
             if node.module == "gpunn":
                 names = [f"gpunn.{alias.name}" for alias in node.names]
-        for name in names:
-            yield name, id(node) in checking
+        found += [(name, id(node) in checking) for name in names]
+    return found
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -205,7 +216,7 @@ def test_imports_go_down_only(path):
     part = part_of(path)
     if part in ("__init__", "__main__"):
         return
-    for name, checking in imports(ast.parse(path.read_text())):
+    for name, checking in imports(path):
         words = name.split(".")
         assert words[0] not in LINKED, f"import it as gpunn.{words[0]}"
         if words[0] != "gpunn" or checking:
@@ -222,7 +233,7 @@ def test_single_importers(package):
     found = {
         path.relative_to(ROOT).as_posix()
         for path in sources()
-        for name, _ in imports(ast.parse(path.read_text()))
+        for name, _ in imports(path)
         if name.split(".")[0] == package
     }
     assert found <= SINGLE_IMPORTERS[package]
@@ -291,7 +302,7 @@ def test_a_session_on_the_cpu_imports_no_cuda_backend():
 def test_files_and_functions_stay_small(path):
     text = path.read_text()
     assert text.count("\n") < 400
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef):
             code = node.body[1:] if ast.get_docstring(node) else node.body
             lines = code[-1].end_lineno - code[0].lineno + 1 if code else 0

@@ -16,6 +16,8 @@ from gpunn.backends.cuda.backend import CupyBackend
 from gpunn.backends.diagnosis import RungError, climb
 from gpunn.errors import ArgumentError, DeviceUnavailableError, DTypeError, UnknownNameError
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def no_default(monkeypatch):

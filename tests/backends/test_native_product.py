@@ -28,10 +28,9 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module", params=["this processor", "AVX2"])
-def native(request, tmp_path_factory):
+def native(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPUNN_COMPILED", "auto")
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(kernels, "SMALL_PRODUCT", SERIAL_PRODUCT)  # large ones are to be tried, too
         if request.param == "AVX2":
             if "avx2" not in processor_flags():

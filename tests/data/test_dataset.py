@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from gpunn.data import Dataset, Standardizer
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 
+pytestmark = pytest.mark.fast
+
 
 def labelled(sizes, columns=2):
     y = np.repeat(np.arange(len(sizes)), sizes)

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from gpunn.data import batches, steps_per_epoch
 from gpunn.errors import ArgumentError, DataError, ShapeError
 
+pytestmark = pytest.mark.fast
+
 
 def rows(n, batch_size, **options):
     x = np.arange(n, dtype=np.float32)[:, None]

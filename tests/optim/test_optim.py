@@ -12,6 +12,8 @@ from gpunn import optim
 from gpunn.errors import ArgumentError, GradientError, ModelFileError, UnknownNameError
 from gpunn.optim.schedules import Constant, Cosine, Inverse, Linear, Step, WarmUp
 
+pytestmark = pytest.mark.fast
+
 LR = 0.1
 
 

@@ -14,6 +14,8 @@ from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.untrusted.bounded_json import Limits
 from gpunn.storage.untrusted.header import DTYPES
 
+pytestmark = pytest.mark.fast
+
 ARRAYS = {
     **{f"a {code}": np.arange(6).reshape(2, 3).astype(dtype) for code, dtype in DTYPES.items()},
     "a number": np.array(2.5),

@@ -16,6 +16,8 @@ from gpunn.errors import CaptureError, DivergenceError
 from gpunn.train.runner import STEPS_PER_GRAPH
 from tests.standin.backend import standin_cupy
 
+pytestmark = [pytest.mark.both_bodies, pytest.mark.fast]
+
 
 def network(device, norm=False):
     gn.manual_seed(0)
@@ -113,7 +115,7 @@ def test_steps_per_graph_and_the_rest_of_an_epoch(data, cuda_device):
         bar.update = taken.append
         bar.set_description = bar.set_postfix = lambda *a, **k: None
         manager = type("M", (), {"__enter__": lambda s: bar, "__exit__": lambda s, *a: None})
-        patch.setattr("gpunn.train.fit._bar", lambda total, progress: manager())
+        patch.setattr("gpunn.train.fit.progress_bar", lambda *a, **k: manager())
         trainer.fit(*data, epochs=2, batch_size=16)
     assert STEPS_PER_GRAPH == 4
     assert taken == [1, 4, 4, 1, 1, 4, 4, 1, 1, 1]

@@ -16,6 +16,8 @@ from gpunn.nn.module import MODULES
 from gpunn.train import Callback, EarlyStopping, read_info
 from tests.contents import unpack
 
+pytestmark = pytest.mark.fast
+
 DATA = Path(__file__).parent / "data"
 NUMBERS = json.loads((DATA / "version_1.json").read_text())
 X = (np.arange(40 * 6) * 7 % 17 / 8 - 1).astype(np.float32).reshape(40, 6)

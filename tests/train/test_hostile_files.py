@@ -22,6 +22,8 @@ from gpunn.storage.untrusted.header import DTYPES
 from gpunn.train import read_info
 from tests.contents import unpack
 
+pytestmark = pytest.mark.fast
+
 LINEAR = {"module": "Linear", "config": {"in_features": 3, "out_features": 2}}
 
 

@@ -20,6 +20,8 @@ from gpunn.errors import (
 )
 from gpunn.train import Callback, CSVLog, EarlyStopping
 
+pytestmark = pytest.mark.fast
+
 
 def network(device="cpu", rate=0.5, dtype="float32"):
     gn.manual_seed(0)
