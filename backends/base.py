@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.backends.memory import Memory
 from gpunn.backends.random import Draw
 from gpunn.errors import (
-    ArgumentError,
     CaptureError,
     DTypeError,
     MissingExtraError,
@@ -57,14 +55,11 @@ def precision_dtype(precision: str) -> np.dtype[Any]:
     return found
 
 
-class Backend(ABC):
-    """One device: its array module, its buffers and its way to run kernels.
+class Backend(Memory):
+    """One device: its memory, and the work that is done in it.
 
     Attributes:
-        device: the device.
-        scope: makes this device current in a `with` block; None where it always is.
         tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
-        xp: the array module, `numpy` or `cupy`.
         fuses: whether `matmul_with` is worth a call.
         synchronous: whether a number can be read without waiting for the device.
     """
@@ -72,65 +67,19 @@ class Backend(ABC):
     kind: ClassVar[str]
     synchronous: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
-    xp: Any
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        super().__init__(device)
         self.tf32 = False
-        self.scope: AbstractContextManager[Any] | None = None
-        self._constants: dict[str, Array] = {}
-        self._ones: dict[DType, Array] = {}
 
     @classmethod
     @abstractmethod
     def diagnose(cls) -> Diagnosis:
         """Whether devices of this kind can be used, and if not, why."""
 
-    @classmethod
-    @abstractmethod
-    def device_of(cls, array: Any) -> Device | None:
-        """The device of an array of this backend; None for anything else."""
-
     @abstractmethod
     def describe(self) -> str:
         """The device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
-
-    def current(self) -> AbstractContextManager[Any]:
-        """A block in which array functions run on this device, whichever was current before."""
-        return nullcontext() if self.scope is None else self.scope
-
-    # arrays --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array with undefined content, from buffers that are used again."""
-
-    @abstractmethod
-    def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of a host array on this device."""
-
-    @abstractmethod
-    def download(self, array: Array) -> np.ndarray[Any, Any]:
-        """A host array with an array's content; waits for the device."""
-
-    @abstractmethod
-    def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
-        """Copy a host array of the same shape into one of this device, and convert its dtype."""
-
-    def zeros(self, shape: Shape, dtype: DType) -> Array:
-        """An array of zeros."""
-        return self.full(shape, 0, dtype)
-
-    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
-        """An array filled with one value."""
-        array = self.empty(shape, dtype)
-        with self.current():
-            array.fill(value)
-        return array
-
-    def empty_like(self, array: Array) -> Array:
-        """An array with undefined content and the shape and dtype of another."""
-        return self.empty(array.shape, array.dtype)
 
     # work ----------------------------------------------------------------------------------
 
@@ -207,19 +156,9 @@ class Backend(ABC):
     def random_words(self, count: int, draw: Draw) -> Array:
         """`count` 64-bit words of the counter-based stream; see `gpunn.backends.random`."""
 
-    # time and memory -----------------------------------------------------------------------
-
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until everything launched so far is done."""
-
-    @abstractmethod
-    def memory_bytes(self) -> int:
-        """Bytes that buffers of this backend occupy, in use or kept for use."""
-
-    @abstractmethod
-    def free_memory(self) -> None:
-        """Give back every buffer that nobody uses."""
 
     # captured work ---------------------------------------------------------------------------
 
@@ -243,30 +182,6 @@ class Backend(ABC):
         """The array as a recording must meet it, to take note of what is done with it."""
         return array
 
-    # memory that does not suffice ------------------------------------------------------------
-
-    def free_bytes(self) -> int:
-        """Bytes that new arrays may take."""
-        return sys.maxsize
-
-    def limit_memory(self, limit_bytes: int | None) -> None:
-        """Let arrays take at most so many bytes together; None for no limit.
-
-        Raises:
-            ArgumentError: this device has no such limit.
-        """
-        if limit_bytes is not None:
-            raise ArgumentError(
-                f"got memory_limit={limit_bytes} on {self.device}; expected None: only the memory "
-                "of a GPU can be limited"
-            )
-
-    def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
-        """Buffers through which batches of such (shape, dtype) come from the host."""
-        raise ArgumentError(f"got data to stream to {self.device}, where host arrays are at home")
-
-    # shared --------------------------------------------------------------------------------
-
     def _outputs(self, kernel: Elementwise, inputs: Sequence[Any]) -> tuple[Array, ...]:
         """New output arrays for a launch: broadcast shape, dtype of the first array of letter T."""
         shape: Shape = ()
@@ -283,20 +198,6 @@ class Backend(ABC):
             )
             for p in kernel.outputs
         )
-
-    def zero(self) -> Array:
-        """The integer 0 as a 0-d array, always the same one."""
-        if "zero" not in self._constants:
-            self._constants["zero"] = self.zeros((), np.int64)
-        return self._constants["zero"]
-
-    def one(self, dtype: DType) -> Array:
-        """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""
-        found = self._ones.get(dtype)  # a dtype's name costs more than the rest of this
-        if found is None:
-            kind = np.dtype(dtype)
-            found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
-        return found
 
 
 def check_product(a: Array, b: Array) -> None:

@@ -158,7 +158,6 @@ MAX_PUBLIC_METHODS = 25
 MAX_CLASS_LINES = 300
 # TODO: empty this list and drop it; it may only shrink
 LARGE_TODAY = {
-    "Backend": (29, 0),
     "Perceptron": (0, 352),
 }
 
