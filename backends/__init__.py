@@ -17,12 +17,11 @@ from gpunn.backends.choice import (
 from gpunn.backends.cpu.pool import scratch_like
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
-from gpunn.backends.kernel import KERNELS, Elementwise, RowKernel, computed
+from gpunn.backends.kernel import Elementwise, RowKernel, computed
 from gpunn.backends.random import RandomStream, manual_seed
 from gpunn.backends.registry import as_array, backend_of, diagnose, register_backend
 
 __all__ = [
-    "KERNELS",
     "Backend",
     "Choice",
     "Device",

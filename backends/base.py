@@ -10,18 +10,13 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.memory import Memory
 from gpunn.backends.random import Draw
-from gpunn.errors import (
-    CaptureError,
-    DTypeError,
-    MissingExtraError,
-    ShapeError,
-    lookup,
-)
+from gpunn.errors import CaptureError, DTypeError, MissingExtraError, ShapeError
 from gpunn.typing import Array, DType, Shape
 
 FLOATS = ("float16", "float32", "float64")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.names import home_of, register
 from gpunn.typing import DType
 
 KERNELS: dict[str, Elementwise | RowKernel] = {}
@@ -193,6 +194,4 @@ def computed(dtype: DType) -> np.dtype[Any]:
 
 
 def _declare(kernel: Elementwise | RowKernel) -> None:
-    if kernel.name in KERNELS:
-        raise ValueError(f"two kernels are named {kernel.name!r}; a name must be unique")
-    KERNELS[kernel.name] = kernel
+    register(KERNELS, "kernel", kernel.name, kernel, home_of(kernel.numpy))

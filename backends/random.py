@@ -160,12 +160,16 @@ class RandomStream:
         return taken
 
 
+SHUFFLE_STREAM = 2**63  # of the order of rows; layers count from 1
+
+
 class _Seeds:
     """Where seeds come from when none is named: the operating system, or `manual_seed`."""
 
     def __init__(self) -> None:
         self.seed: int | None = None
         self.stream = 0
+        self.orders = 0
 
     def next(self) -> RandomStream:
         """A stream that no layer has."""
@@ -174,6 +178,12 @@ class _Seeds:
         self.stream += 1
         return RandomStream(self.seed, self.stream)
 
+    def next_order(self) -> RandomStream:
+        """A stream for the order of rows, which no other order has."""
+        seed = int.from_bytes(os.urandom(8), "little") if self.seed is None else self.seed
+        self.orders += 1
+        return RandomStream(seed, SHUFFLE_STREAM + self.orders - 1)
+
 
 _SEEDS = _Seeds()
 
@@ -181,12 +191,14 @@ _SEEDS = _Seeds()
 def manual_seed(seed: int) -> None:
     """Make every layer that is created from now on draw from `seed`, in order of creation.
 
+    So do the orders of `gpunn.data.batches`, which are counted by themselves.
+
     The same seed gives the same initial weights and dropout masks on CPU and GPU.
 
     Raises:
         ArgumentError: not an integer in [0, 2**64).
     """
-    _SEEDS.seed, _SEEDS.stream = RandomStream(seed).seed, 0
+    _SEEDS.seed, _SEEDS.stream, _SEEDS.orders = RandomStream(seed).seed, 0, 0
 
 
 @contextmanager
@@ -202,6 +214,11 @@ def seeds_kept() -> Iterator[None]:
 def new_stream(seed: int | None = None) -> RandomStream:
     """A stream of `seed`, or the next one of `manual_seed`, or one that nobody used before."""
     return _SEEDS.next() if seed is None else RandomStream(seed, chosen=True)
+
+
+def order_stream(seed: int | None = None) -> RandomStream:
+    """The stream of an order of rows; for None, another one at every call, as `new_stream`."""
+    return _SEEDS.next_order() if seed is None else RandomStream(seed, SHUFFLE_STREAM)
 
 
 def uniform(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:

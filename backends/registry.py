@@ -124,7 +124,7 @@ def as_array(data: Any) -> Array:
     Raises:
         DTypeError: it holds something else than numbers, or rows of several lengths.
     """
-    if _device_of(data) is not None:
+    if type(data) is np.ndarray or _device_of(data) is not None:
         return data
     try:
         found = np.asarray(data)

@@ -16,6 +16,10 @@ from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.backends.random import Draw
 from gpunn.benchmarks.settings import Settings
+from gpunn.ops.dropout import Rate
+from gpunn.ops.reductions import column_sums
+from gpunn.ops.shaping import gather_rows
+from gpunn.optim.clipping import global_norm
 
 REPEATS = 20
 CPU_ROWS = 16_384  # a work in place on 16 MiB stays in an L3 of 32 MiB, and a copy does not
@@ -91,7 +95,7 @@ def bandwidths(device: str, quick: bool, rows: int = 65_536) -> dict[str, Any]:
     bandwidth = Bandwidth(b, quick)
     bandwidth.measure("copy", 2 * x.nbytes, lambda: out.__setitem__(..., x))
     bias = b.full((width,), 0, np.float32)
-    bits = ops.Rate.of(0.5)
+    bits = Rate.of(0.5)
     words = b.random_words(bits.word_count(x.size), Draw((1, 2), 3))
     dropped = (words, *bits, bits.scale)
     for name, activation in sorted(ops.ACTIVATIONS.items()):
@@ -126,7 +130,7 @@ def _updates(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
         w.sum().backward()
         bandwidth.measure(f"update_{name}", (3 + 2 * len(rule.slots)) * x.nbytes, rule.step)
         if name == "sgd":
-            bandwidth.measure("norm", x.nbytes, lambda flat=rule.bound: optim.global_norm(flat))
+            bandwidth.measure("norm", x.nbytes, lambda flat=rule.bound: global_norm(flat))
 
 
 def _rows(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
@@ -144,8 +148,8 @@ def _rows(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
         "softmax": (2, lambda: ops.softmax(z)),
         "layer_norm": (2, lambda: ops.layer_norm.vjp(b, x, gamma, beta)[0]),
         "layer_norm_grad": (4, lambda: backward(gy, (True, True, True))),
-        "column_sums": (1, lambda: ops.column_sums(b, x, out=sums)),
-        "gather_rows": (2, lambda: ops.gather_rows(b, x, order)),
+        "column_sums": (1, lambda: column_sums(b, x, out=sums)),
+        "gather_rows": (2, lambda: gather_rows(b, x, order)),
         "dropout_words": (0, lambda: b.random_words(x.size // 64, Draw((1, 2), 3))),
     }
     for name, (passes, call) in work.items():

@@ -9,7 +9,7 @@ import gpunn as gn
 from gpunn import ops
 from gpunn.backends import RandomStream
 from gpunn.benchmarks.engine import GRAPHS
-from gpunn.ops import Dropped
+from gpunn.ops.linear import Dropped
 
 DEVICES = [
     pytest.param(

@@ -7,10 +7,7 @@ what was expected, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
-
-import numpy as np
+from collections.abc import Iterable
 
 
 class GpunnError(Exception):
@@ -34,44 +31,6 @@ class UnknownNameError(GpunnError, ValueError):
 
     def __init__(self, what: str, got: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {what} {got!r}: expected one of {', '.join(sorted(known))}")
-
-
-Found = TypeVar("Found")
-
-
-def lookup(what: str, name: object, registry: Mapping[str, Found]) -> Found:
-    """What a registry holds under a name.
-
-    Raises:
-        UnknownNameError: nothing; the message lists the known names.
-    """
-    if not isinstance(name, str) or name not in registry:
-        raise UnknownNameError(what, name, registry)
-    return registry[name]
-
-
-def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
-    """Be sure that an argument is an instance of a class.
-
-    Raises:
-        ArgumentError: it is something else, or the class itself.
-    """
-    if not isinstance(value, kind):
-        given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
-        raise ArgumentError(f"got {name}={given}; expected a {kind.__name__}: pass {remedy}")
-
-
-def in_range(name: str, value: object, low: float, high: float = float("inf")) -> float:
-    """`value` as a number in [low, high).
-
-    Raises:
-        ArgumentError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ArgumentError(f"got {name}={value!r}; expected a number")
-    if not low <= value < high:
-        raise ArgumentError(f"got {name}={value!r}; expected {low} <= {name} < {high}")
-    return float(value)
 
 
 class DataError(GpunnError, ValueError):

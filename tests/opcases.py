@@ -48,6 +48,8 @@ def probabilities():
 
 
 LABELS = np.array([2, 0, 3])
+ROWS = np.array([[2, 0], [-1, 2]])
+MASK = np.array([[True, False, True, True], [False] * 4, [True] * 4])
 SIGNED = ("perceptron", "hinge")
 SIGNS = np.array([[1, -1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, -1]], np.int64)
 DRAW = RandomStream(11, 5).draw()
@@ -104,11 +106,22 @@ CASES = {
     "max": Case(lambda x: ops.max(x, axis=1), expected=lambda x: x.max(1)),
     "max/all": Case(ops.max, expected=np.max),
     "reshape": Case(lambda x: x.reshape(2, -1), expected=lambda x: x.reshape(2, -1)),
+    "astype": Case(lambda x: x.astype("float64").astype(x.dtype), expected=lambda x: x),
     "transpose": Case(
         lambda x: x.transpose(1, 2, 0), ((2, 3, 4),), expected=lambda x: x.transpose(1, 2, 0)
     ),
     "getitem": Case(lambda x: x[1:, ::2], expected=lambda x: x[1:, ::2]),
     "getitem/integer": Case(lambda x: x[1, 2], expected=lambda x: x[1, 2]),
+    "getitem/rows": Case(lambda x: x[ROWS], expected=lambda x: x[ROWS]),
+    "getitem/elements": Case(
+        lambda x: x[[0, 2, 1], LABELS], expected=lambda x: x[[0, 2, 1], LABELS]
+    ),
+    "getitem/columns": Case(lambda x: x[:, [3, 0, 3]], expected=lambda x: x[:, [3, 0, 3]]),
+    "getitem/mask": Case(lambda x: x[MASK], expected=lambda x: x[MASK]),
+    "take": Case(lambda x: ops.take(x, x.backend.upload(ROWS)), expected=lambda x: x[ROWS]),
+    "take/deep": Case(
+        lambda x: ops.take(x, x.backend.upload(ROWS)), ((3, 2, 2),), expected=lambda x: x[ROWS]
+    ),
     "concatenate": Case(
         ops.concatenate, ((3, 4), (3, 2)), expected=lambda x, y: np.concatenate([x, y], 1)
     ),

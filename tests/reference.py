@@ -8,6 +8,7 @@ import numpy as np
 
 ACTIVATIONS = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x)),
+    "expit": lambda x: 1 / (1 + math.exp(-x)),
     "logistic": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
     "relu": lambda x: max(0.0, x),

@@ -53,6 +53,10 @@ def _correct(draw: Draw) -> list[Any]:
     return [scores, labels, np.array(5)]
 
 
+def _scatter(draw: Draw) -> list[Any]:
+    return [draw.normal(), draw.rng.integers(0, 5, draw.rows), draw.normal(5, draw.columns), 5]
+
+
 def _layer_norm(draw: Draw) -> list[Any]:
     each = draw.normal(draw.columns), draw.normal(draw.columns)
     kept = (draw.out(draw.rows, dtype=draw.statistic) for _ in range(2))
@@ -78,6 +82,7 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
     "correct": _correct,
     "softmax": lambda draw: [4 * draw.normal(), draw.out()],
     "softmax_grad": lambda draw: [draw.normal(), abs(draw.normal()) / draw.columns, draw.out()],
+    "scatter_rows": _scatter,
     "column_sums": lambda draw: [draw.normal(), draw.out(draw.columns)],
     "column_sums_wide": lambda draw: [draw.normal(), draw.out(draw.columns, dtype=draw.statistic)],
     "layer_norm": _layer_norm,

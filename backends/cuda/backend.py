@@ -58,7 +58,7 @@ class CupyBackend(Backend):
         if count > 1:  # CuPy's functions run on the current device, wherever their arrays are
             self.scope = self._here
         self._launcher = Launcher(self.xp)
-        self._rows: dict[tuple[str, DType, int], Any] = {}
+        self._rows: dict[tuple[RowKernel, DType, int], Any] = {}
         self._stream: Any = None
         self._graph_pools: list[tuple[weakref.ref[Recording], Any]] = []
         self._no_lt = ""
@@ -158,7 +158,7 @@ class CupyBackend(Backend):
     ) -> None:
         """Run the CUDA file, compiled on first use."""
         kind = np.dtype(dtype)
-        key = kernel.name, kind, kernel.held(kind.itemsize, columns)
+        key = kernel, kind, kernel.held(kind.itemsize, columns)
         compiled = self._rows.get(key)
         if compiled is None:
             text = kernel.source(kind.name, key[2])

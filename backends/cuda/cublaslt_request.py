@@ -10,7 +10,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from gpunn.errors import ArgumentError, lookup
+from gpunn.arguments import lookup
+from gpunn.errors import ArgumentError
 from gpunn.typing import Array, Shape
 
 MAX_ALIGNMENT_BYTES = 16  # what packed loads need; finer kinds would give one shape several plans

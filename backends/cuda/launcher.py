@@ -62,7 +62,7 @@ class Launcher:
             return
         key = tuple(layouts)
         lanes, wide = _lanes(n, key, given, repeats), n >= 2**31
-        function = self._compiled.get((kernel.name, key, lanes, wide))
+        function = self._compiled.get((kernel, key, lanes, wide))
         if function is None:
             function = self._compile(kernel, key, lanes, wide)
         blocks = -(-n // (lanes * THREADS))
@@ -112,7 +112,7 @@ class Launcher:
             f"gpunn_{kernel.name}",
             options=("--std=c++17",),
         )
-        self._compiled[kernel.name, key, lanes, wide] = function
+        self._compiled[kernel, key, lanes, wide] = function
         return function
 
     def _arguments(

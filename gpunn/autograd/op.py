@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from gpunn.autograd.engine import Backward, Node, is_recording
 from gpunn.autograd.tensor import METHODS, Tensor
 from gpunn.backends import Backend, backend_of
 from gpunn.errors import DeviceMismatchError, DTypeError
+from gpunn.names import home_of, register
 
 if TYPE_CHECKING:
     import inspect
@@ -25,23 +27,40 @@ class Op:
     Call it with tensors (or arrays and numbers, which are constants) and the result is recorded.
     Call `vjp(backend, *arrays)` and nothing is: it returns the result and the function that
     carries a gradient back, `backward(gy, needs=(True, ...))`.
+
+    Args:
+        vjp: the function.
+        name: of the operation.
+        home: the module that declares it; by default that of the function.
+
+    Raises:
+        ArgumentError: another module has an operation of that name.
     """
 
     any_float: tuple[int, ...] = ()  # places whose dtype the operation itself looks after
+    options: Mapping[str, float] = MappingProxyType({})  # numbers of its formula: the defaults
 
-    def __init__(self, vjp: Callable[..., tuple[Any, Backward]], name: str) -> None:
-        if name in OPS:
-            raise ValueError(f"two operations are named {name!r}; a name must be unique")
+    def __init__(
+        self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None
+    ) -> None:
+        register(OPS, "operation", name, self, home or home_of(vjp))
         self.vjp, self.name = vjp, name
         self.__name__, self.__doc__ = name, vjp.__doc__
-        OPS[name] = METHODS[name] = self
+        METHODS[name] = self
 
     @property
     def __signature__(self) -> inspect.Signature:
         import inspect
 
         signature = inspect.signature(self.vjp)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
+        parameters = list(signature.parameters.values())[1:]
+        if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters[-1:] = [
+                inspect.Parameter(name, kind, default=default)
+                for name, default in self.options.items()
+            ]
+        return signature.replace(parameters=parameters, return_annotation=Tensor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one operation of a name: a copy of it is itself."""

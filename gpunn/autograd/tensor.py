@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,22 @@ import numpy as np
 from gpunn.autograd.engine import Leaf, Node, run_backward
 from gpunn.backends import Backend, Device, as_array, backend, backend_of
 from gpunn.backends.base import FLOATS, float_dtype
-from gpunn.errors import DeviceMismatchError, DTypeError, GradientError, ShapeError
+from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GradientError, ShapeError
 from gpunn.typing import Array, DeviceLike, DType, Shape
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
 """The operations that stand behind the tensor's operators; `gpunn.autograd.op` fills it."""
+
+
+class Method:
+    """An operation of one tensor as a method, for example `x.exp()` for `gpunn.ops.exp(x)`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, x: Tensor | None, owner: type) -> Callable[..., Tensor]:
+        operation = METHODS[self.name]
+        return operation if x is None else partial(operation, x)
 
 
 class Tensor:
@@ -141,6 +153,24 @@ class Tensor:
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
 
+    def __eq__(self, other: object) -> bool:
+        """Refuse to compare contents, which would have to answer with an array.
+
+        Raises:
+            ArgumentError: a tensor, an array or a number. Everything else is simply not equal.
+        """
+        if self is other:
+            return True
+        if isinstance(other, Tensor | int | float | list) or hasattr(other, "dtype"):
+            raise ArgumentError(
+                "got == between a tensor and something else that holds numbers; expected arrays: "
+                "compare x.numpy() == y.numpy(), or x.data == y.data on the device; `x is y` tells "
+                "whether two tensors are the same object"
+            )
+        return NotImplemented
+
+    __hash__ = object.__hash__
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("got len() of a 0-d tensor; expected at least one axis: use item()")
@@ -263,7 +293,18 @@ class Tensor:
         return METHODS["abs"](self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return METHODS["getitem"](self, index)
+        return METHODS["getitem"](self, (index,) if hasattr(index, "dtype") else index)
+
+    exp, log, sqrt, sin, cos = Method(), Method(), Method(), Method(), Method()
+    abs, relu, sigmoid, tanh = Method(), Method(), Method(), Method()
+
+    def astype(self, dtype: DType) -> Tensor:
+        """The same numbers in another float dtype; a gradient comes back in this one."""
+        return METHODS["astype"](self, np.dtype(dtype))
+
+    def max(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
+        """The largest of the elements, over all axes or some."""
+        return METHODS["max"](self, axis=axis, keepdims=keepdims)
 
     def sum(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
         """The sum of the elements, over all axes or some."""

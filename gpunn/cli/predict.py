@@ -17,8 +17,8 @@ from gpunn.cli.outputs import check_output, open_output
 from gpunn.cli.sources import EMBEDDED, load_source
 from gpunn.data import FeatureStream, open_features
 from gpunn.errors import DataError, ModelFileError, ShapeError
+from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Linear, Module
-from gpunn.nn.module import BATCH_ROWS
 from gpunn.progress_bar import progress_bar
 from gpunn.train import load, read_info
 

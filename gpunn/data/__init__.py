@@ -5,17 +5,16 @@ Everything here lives on the host; the trainer moves it to a device.
 Example:
     >>> from gpunn.data import batches, load_digits
     >>> train, test = load_digits().split(0.2, stratify=True)
-    >>> x, y = next(batches(train.x, train.y, batch_size=32))
+    >>> x, y = next(iter(batches(train.x, train.y, batch_size=32)))
     >>> x.shape, y.shape
     ((32, 64), (32,))
 """
 
-from gpunn.data.checks import check_arrays, check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.data.digits import load_digits
 from gpunn.data.idx import read_idx, write_idx
 from gpunn.data.images import color_histogram, oriented_gradients
-from gpunn.data.loader import batches, steps_per_epoch
+from gpunn.data.loader import batches
 from gpunn.data.mnist import load_mnist
 from gpunn.data.stream import FeatureStream, load_features, open_features
 from gpunn.data.synthetic import blobs, circles, shifted_patterns, spirals, xor
@@ -27,10 +26,6 @@ __all__ = [
     "Standardizer",
     "batches",
     "blobs",
-    "check_arrays",
-    "check_finite",
-    "check_labels",
-    "check_lengths",
     "circles",
     "color_histogram",
     "load_csv",
@@ -43,7 +38,6 @@ __all__ = [
     "read_idx",
     "shifted_patterns",
     "spirals",
-    "steps_per_epoch",
     "write_idx",
     "xor",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError, UnknownNameError
+from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 from gpunn.typing import Array
 
 TASKS = ("classification", "regression")
@@ -150,20 +150,6 @@ def check_labels(y: Any, classes: int | None = None) -> None:
         f"got label {y[row]} in row {row}; expected {wanted}: number the classes from 0, for "
         "example with np.unique(y, return_inverse=True)"
     )
-
-
-def check_count(name: str, value: object, least: int = 1) -> int:
-    """`value` as an int.
-
-    Raises:
-        ArgumentError: not an integer, or below `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ArgumentError(
-            f"got {name}={value!r}; expected an integer of at least {least}: "
-            f"pass e.g. {name}={max(least, 1)}"
-        )
-    return int(value)
 
 
 def as_float32(name: str, values: np.ndarray[Any, Any], *, first: int = 0) -> np.ndarray[Any, Any]:

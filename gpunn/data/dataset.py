@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
 
+from gpunn.backends import backend_of
 from gpunn.data.checks import (
     as_float32,
     check_arrays,
-    check_finite,
     check_labels,
     check_lengths,
 )
-from gpunn.errors import ArgumentError, DataError, ShapeError
-from gpunn.frames import column_names, from_frame
-
-__all__ = [
-    "Dataset",
-    "Standardizer",
-    "check_arrays",
-    "check_finite",
-    "check_labels",
-    "check_lengths",
-]
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
+from gpunn.examples import column_scales, rows_of
+from gpunn.frames import column_names
+from gpunn.sparse import is_sparse
 
 SPLIT_STREAM = 2**62  # random streams of the data layer; layers count from 1
 MAX_UNNAMED_CLASSES = 2**16  # a larger label is an identifier or a quantity, not a class
@@ -36,7 +28,7 @@ class Dataset:
     """Examples with their targets, checked once, on the host.
 
     Arrays are converted to the dtypes below, and copied only if they have another. Frames of pandas
-    or Polars, and columns of them, are taken where arrays are.
+    or Polars, and columns of them, and tensors are taken where arrays are.
 
     Args:
         x: (N, D) finite numbers; kept as float32, C-contiguous.
@@ -70,7 +62,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         features = column_names(self.x) if self.features is None else self.features
-        x, y = (np.asarray(from_frame(part, n)) for n, part in (("x", self.x), ("y", self.y)))
+        x, y = _on_host("x", self.x), _on_host("y", self.y)
         classes = self.classes
         check_lengths(x, y)
         if classes is None and y.ndim == 1 and y.dtype.kind in "iu":
@@ -176,7 +168,8 @@ class Dataset:
 class Standardizer:
     """Shift and scale each column: (x - mean) / scale.
 
-    Fit it on the training part and apply the same numbers to every other part.
+    Fit it on the training part and apply the same numbers to every other part. As a layer of a
+    network, saved with it, it is `gpunn.nn.Standardize`.
 
     Args:
         mean: (D,) float64.
@@ -200,12 +193,7 @@ class Standardizer:
             DataError: no rows, NaN or infinity.
             ShapeError: not (N, D).
         """
-        x = np.asarray(x)
-        check_arrays(x, x, task="regression")
-        # A constant column is found by its range: its standard deviation may round to 1e-17.
-        constant = x.max(axis=0) == x.min(axis=0)
-        scale = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
-        return cls(x.mean(axis=0, dtype=np.float64), scale)
+        return cls(*column_scales(x))
 
     @overload
     def __call__(self, x: Dataset) -> Dataset: ...
@@ -229,33 +217,26 @@ class Standardizer:
             )
         return as_float32("standardized x", (x - self.mean) / self.scale)
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """Plain numbers for JSON; `from_dict` gives the same bits back."""
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
-    @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> Standardizer:
-        """The standardizer that `to_dict` wrote down.
+def _on_host(name: str, values: Any) -> np.ndarray[Any, Any]:
+    """Examples or targets as an array of NumPy.
 
-        Raises:
-            DataError: not what `to_dict` writes.
-        """
-        try:
-            mean, scale = (np.array(numbers[key], np.float64) for key in ("mean", "scale"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"got {numbers!r} for a standardizer; expected lists 'mean' and 'scale': use what "
-                "to_dict() gave"
-            ) from error
-        fits = mean.ndim == 1 and mean.shape == scale.shape
-        if not (
-            fits and np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()
-        ):
-            raise DataError(
-                f"got a standardizer with mean {mean} and scale {scale}; expected as many finite "
-                "means as scales above 0: use what to_dict() gave"
-            )
-        return cls(mean, scale)
+    Raises:
+        DeviceMismatchError: they are on a GPU.
+        DataError: they are sparse.
+    """
+    found = rows_of(values, name)
+    if is_sparse(found):
+        raise DataError(
+            f"got a sparse {name}; expected dense rows in a Dataset: pass sparse matrices to "
+            "Trainer.fit, or use toarray()"
+        )
+    if not isinstance(found, np.ndarray):
+        raise DeviceMismatchError(
+            f"got {name} on {backend_of(found).device}; expected an array of the host: use .get() "
+            "or .numpy() for a copy there"
+        )
+    return found
 
 
 def _numbered(y: np.ndarray[Any, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.data.checks import check_count
+from gpunn.arguments import count
 from gpunn.errors import DataError, ShapeError
 
 Images = np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ def oriented_gradients(images: Any, cell: int = 8, bins: int = 9) -> Images:
         (1, 10800)
     """
     pixels = _floats(images, 3, "(N, height, width)")
-    cell, bins = check_count("cell", cell), check_count("bins", bins)
+    cell, bins = count("cell", cell), count("bins", bins)
     n, rows, columns = len(pixels), pixels.shape[1] // cell, pixels.shape[2] // cell
     if not rows or not columns:
         raise ShapeError(f"got images of {pixels.shape[1:]} pixels; expected at least {cell} each")
@@ -80,7 +80,7 @@ def color_histogram(images: Any, bins: int = 8) -> Images:
         array([[1., 0., 1., 0., 1., 0.]])
     """
     pixels = _floats(images, 4, "(N, height, width, channels)")
-    bins = check_count("bins", bins)
+    bins = count("bins", bins)
     if not ((pixels >= 0) & (pixels <= 1)).all():
         raise DataError("got pixels outside [0, 1]; expected shares: divide bytes by 255")
     place = np.minimum((pixels * bins).astype(np.int64), bins - 1)

@@ -7,15 +7,70 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends import backend
-from gpunn.backends.random import RandomStream, permutation
-from gpunn.data.checks import check_count, check_lengths
+from gpunn.arguments import count
+from gpunn.backends import Backend, backend, backend_of
+from gpunn.backends.random import order_stream, permutation
+from gpunn.data.checks import check_lengths
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, DataError
-from gpunn.frames import from_frame
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError
+from gpunn.examples import rows_of
+from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array, DeviceLike
 
-SHUFFLE_STREAM = 2**63  # the trainer's stream, so that both see the rows in the same order
+
+class Batches:
+    """Batches of a data set. Every loop over them has new orders, those of the next epochs.
+
+    `gpunn.data.batches` makes them.
+
+    Attributes:
+        epoch: number of the epoch that the next loop begins with.
+        epochs: how many a loop has.
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        y: Array,
+        batch_size: int,
+        *,
+        epochs: int,
+        epoch: int,
+        seed: int | None,
+        shuffle: bool,
+        drop_last: bool,
+        there: Backend | None,
+    ) -> None:
+        self._x, self._y, self._batch_size, self._there = x, y, batch_size, there
+        self._steps = steps_per_epoch(x.shape[0], batch_size, drop_last)
+        self._stream = order_stream(seed) if shuffle else None
+        self._home = backend("cpu") if is_sparse(x) else backend_of(x)
+        self.epoch, self.epochs = epoch, epochs
+
+    def __len__(self) -> int:
+        """The number of batches of a loop."""
+        return self._steps * self.epochs
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        first, self.epoch = self.epoch, self.epoch + self.epochs
+        return self._batches(range(first, self.epoch))
+
+    def _batches(self, epochs: range) -> Iterator[tuple[Array, Array]]:
+        for epoch in epochs:
+            order = None
+            if self._stream is not None:
+                key = self._stream
+                order = permutation(self._x.shape[0], key.seed, key.stream, epoch)
+                order = self._home.upload(order)
+            for step in range(self._steps):
+                part = slice(step * self._batch_size, (step + 1) * self._batch_size)
+                rows = part if order is None else order[part]
+                yield self._moved(self._x[rows]), self._moved(self._y[rows])
+
+    def _moved(self, rows: Array) -> Array:
+        if self._there is None or self._there is self._home:
+            return rows
+        return self._there.upload(rows.toarray() if is_sparse(rows) else rows)
 
 
 def batches(
@@ -23,59 +78,77 @@ def batches(
     y: Any = None,
     batch_size: int = 128,
     *,
-    seed: int = 0,
+    epochs: int = 1,
+    seed: int | None = None,
     epoch: int = 1,
     shuffle: bool = True,
     drop_last: bool = False,
     device: DeviceLike = None,
-) -> Iterator[tuple[Array, Array]]:
-    """One epoch of batches, each row in exactly one of them.
+) -> Batches:
+    """Batches of one epoch or several, each row in exactly one batch of an epoch.
 
-    The order depends on (seed, epoch) alone, so any epoch can be repeated without the ones before.
-    Arguments are checked by this call, not by the first `next`.
+    Every epoch has another order. A loop over the result takes `epochs` epochs, and the next loop
+    the epochs after them. Without a seed, the next call of `batches` has other orders, too.
+    Arguments are checked by this call, not by the first batch.
 
     Args:
-        x: (N, ...) examples, an array or a frame; or a `Dataset` with its targets.
+        x: (N, ...) examples: a tensor, an array of NumPy or CuPy, a frame, a sparse matrix; or a
+            `Dataset` with its targets.
         y: (N, ...) targets.
-        batch_size: rows of a batch, at least 1; the last batch may be smaller.
-        seed: 64-bit seed of the order.
-        epoch: number of the epoch; every one has another order, the trainer's first is 1.
+        batch_size: rows of a batch, at least 1; the last batch of an epoch may be smaller.
+        epochs: how many epochs a loop has.
+        seed: 64-bit seed of the orders, which then depend on (seed, epoch) alone; that of a
+            `Trainer` gives the trainer's orders. None for new ones, from `gpunn.manual_seed` where
+            that was called.
+        epoch: number of the first epoch. With a seed, calls inside a loop over epochs must pass it.
         shuffle: False for the order of the arrays; the batches are then views of them.
         drop_last: leave out a last batch that is smaller than the others.
-        device: where each batch is copied to; None for batches on the host.
+        device: where each batch is copied to; None for where the arrays are.
 
     Returns:
-        An iterator of pairs (x, y) of shapes (batch_size, ...).
+        An iterable of pairs (x, y) of shapes (batch_size, ...), with a length.
 
     Raises:
         ArgumentError: an argument outside its range, or `drop_last` would leave no batch.
         ShapeError: x and y of different lengths.
-        DataError: no rows, no targets, or a frame's column that does not hold numbers.
+        DTypeError, DataError: no rows, no targets, or a column that does not hold numbers.
+        DeviceMismatchError: arrays of two devices, or of another GPU than `device`.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
         >>> x, y = np.arange(5.0)[:, None], np.arange(5)
         >>> [labels.tolist() for _, labels in batches(x, y, 2, shuffle=False)]
         [[0, 1], [2, 3], [4]]
-        >>> shuffled = [labels for _, labels in batches(x, y, 2, seed=3, epoch=7)]
-        >>> np.sort(np.concatenate(shuffled))
-        array([0, 1, 2, 3, 4])
+        >>> sum(len(labels) for _, labels in batches(x, y, 2, epochs=3))
+        15
     """
     if isinstance(x, Dataset):
         x, y = x.x, x.y
     if y is None:
         raise DataError("got x without targets; expected both, or a Dataset")
-    x, y = np.asarray(from_frame(x, "x")), np.asarray(from_frame(y, "y"))
+    x, y = rows_of(x, "x"), rows_of(y, "y")
     check_lengths(x, y)
-    steps = steps_per_epoch(len(x), batch_size, drop_last)
-    check_count("epoch", epoch, least=0)
-    key = RandomStream(seed, SHUFFLE_STREAM, epoch)
-    order = permutation(len(x), key.seed, key.stream, key.call) if shuffle else None
-    pairs = _slices(x, y, int(batch_size), steps, order)
-    if device is None:
-        return pairs
-    there = backend(device)
-    return ((there.upload(rows), there.upload(targets)) for rows, targets in pairs)
+    there = None if device is None else backend(device)
+    if is_sparse(x):
+        x = sparse_rows(x, np.float64 if x.dtype.kind != "f" else x.dtype)
+    elif backend_of(x) is not backend_of(y) or (
+        there not in (None, backend_of(x)) and not backend_of(x).synchronous
+    ):
+        raise DeviceMismatchError(
+            f"got x on {backend_of(x).device} and y on {backend_of(y).device}; expected both on "
+            "the host, or both where the batches should be: move them first"
+        )
+    return Batches(
+        x,
+        y,
+        count("batch_size", batch_size),
+        epochs=count("epochs", epochs),
+        epoch=count("epoch", epoch, least=0),
+        seed=seed,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        there=there,
+    )
 
 
 def steps_per_epoch(n: int, batch_size: int, drop_last: bool = False) -> int:
@@ -93,7 +166,7 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = False) -> int:
         >>> steps_per_epoch(10, 4), steps_per_epoch(10, 4, drop_last=True)
         (3, 2)
     """
-    n, batch_size = check_count("n", n), check_count("batch_size", batch_size)
+    n, batch_size = count("n", n), count("batch_size", batch_size)
     if not drop_last:
         return -(-n // batch_size)
     if n < batch_size:
@@ -102,16 +175,3 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = False) -> int:
             f"expected a batch_size of at most {n}"
         )
     return n // batch_size
-
-
-def _slices(
-    x: np.ndarray[Any, Any],
-    y: np.ndarray[Any, Any],
-    batch_size: int,
-    steps: int,
-    order: np.ndarray[Any, Any] | None,
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    for step in range(steps):
-        part = slice(step * batch_size, (step + 1) * batch_size)
-        rows = part if order is None else order[part]
-        yield x[rows], y[rows]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.cache import cache_folder
 from gpunn.data.checks import check_labels
 from gpunn.data.dataset import Dataset
 from gpunn.data.idx import read_idx
 from gpunn.errors import DataError, GpunnError, MissingExtraError
+from gpunn.storage.cache import cache_folder
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SHA256 = {  # of the gzipped files on the mirror

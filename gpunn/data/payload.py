@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 CHUNK_BYTES = 1 << 16
-READ_ROWS = 4096  # of a table at a time, where all of it is wanted
 
 
 class Readable(Protocol):

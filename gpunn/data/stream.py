@@ -15,8 +15,8 @@ import numpy as np
 from gpunn.data.arrayfile import StoredArray, choose_x, open_npy, open_npz
 from gpunn.data.checks import as_float32, check_finite
 from gpunn.data.csvfile import Table, open_table
-from gpunn.data.payload import READ_ROWS
 from gpunn.errors import DataError, DTypeError, ShapeError
+from gpunn.examples import BATCH_ROWS
 
 MAX_LABEL_BYTES = 1 << 17  # of a name of a class; one that is as long as a file is no name
 
@@ -114,7 +114,7 @@ def load_features(
         DataError, ShapeError, DTypeError, ArgumentError, OutputError: as `open_features`.
     """
     with open_features(path, features, target, delimiter=delimiter) as stream:
-        parts = list(stream.batches(READ_ROWS))
+        parts = list(stream.batches(BATCH_ROWS))
     labels = [label for _, part in parts if part is not None for label in part]
     return np.concatenate([x for x, _ in parts]), labels or None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpunn.arguments import count
 from gpunn.backends.random import RandomStream, normal, uniform
-from gpunn.data.checks import check_count
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError
 
@@ -78,7 +78,7 @@ def spirals(n: int = 300, classes: int = 3, noise: float = 0.2, seed: int = 0) -
         >>> spirals(90)
         Dataset('spirals': 90 examples, 2 features, 3 classes)
     """
-    classes = check_count("classes", classes, 2)
+    classes = count("classes", classes, 2)
     y = _labels(n, classes)
     radius = (np.arange(n) // classes + 1) / -(-n // classes)  # the same for each arm, up to 1
     angle = 2 * np.pi * y / classes + 4 * radius + _noise(noise, (n,), seed)
@@ -108,7 +108,7 @@ def blobs(
         >>> blobs(100, classes=4, features=5)
         Dataset('blobs': 100 examples, 5 features, 4 classes)
     """
-    classes, features = check_count("classes", classes, 2), check_count("features", features)
+    classes, features = count("classes", classes, 2), count("features", features)
     y = _labels(n, classes)
     centers = 20 * uniform((classes, features), RandomStream(seed).seed, CENTER_STREAM) - 10
     x = centers[y] + _noise(spread, (n, features), seed, "spread")
@@ -145,7 +145,7 @@ def circles(n: int = 300, noise: float = 0.05, factor: float = 0.5, seed: int = 
 
 def _labels(n: int, classes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """0, 1, ..., C-1, 0, 1, ...: the classes in turn, so that any prefix is balanced."""
-    return np.arange(check_count("n", n, classes), dtype=np.int64) % classes
+    return np.arange(count("n", n, classes), dtype=np.int64) % classes
 
 
 def _names(classes: int) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from gpunn.data.arrayfile import choose_x, open_npz
 from gpunn.data.checks import TASKS, check_lengths
 from gpunn.data.csvfile import open_table, read_numbers, refuse
 from gpunn.data.dataset import Dataset
-from gpunn.data.payload import READ_ROWS
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
+from gpunn.examples import BATCH_ROWS
 
 MANY_CLASSES = 20  # more classes than this, most of them of one row, are asked about
 
@@ -55,7 +55,7 @@ def load_csv(
     path = Path(path)
     parts, targets, lines = list[np.ndarray[Any, Any]](), list[str](), array("q")
     with open_table(path, delimiter, target, labelled=True) as table:
-        for rows in table.batches(READ_ROWS):
+        for rows in table.batches(BATCH_ROWS):
             parts.append(rows.x)
             targets += rows.targets
             lines += rows.lines

@@ -15,7 +15,8 @@ from gpunn.backends import backend
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.explain.formulas import formula
 from gpunn.explain.steps import Quantity, Steps, Values, barred
-from gpunn.nn import Module, unfused
+from gpunn.nn import Module
+from gpunn.nn.linear import unfused
 from gpunn.ops import get_loss
 from gpunn.typing import Array, DeviceLike
 
@@ -107,7 +108,7 @@ def function(
 def network(
     model: Module,
     x: Array,
-    t: Array,
+    y: Array,
     loss: str | Callable[..., Tensor] = "half_squared_error",
     **options: Any,
 ) -> Steps:
@@ -119,12 +120,12 @@ def network(
     Args:
         model: the network; dropout is off, as in evaluation.
         x: (N, D) examples of the model's dtype; (D,) stands for one.
-        t: their targets.
+        y: their targets, t on the board.
         loss: a registered name or a function.
         options: of the loss, for example `reduction="sum"`.
 
     Raises:
-        ShapeError: x or t do not fit the model and the loss.
+        ShapeError: x or y do not fit the model and the loss.
 
     Reference:
         Lecture 003, "backpropagation for a MLP"; lecture 001, "2-layer NN backward pass".
@@ -137,15 +138,15 @@ def network(
     """
     model = copy.deepcopy(model).eval()
     b = model.backend
-    rows, targets = np.atleast_2d(np.asarray(x, model.dtype)), np.asarray(t)
+    rows, targets = np.atleast_2d(np.asarray(x, model.dtype)), np.asarray(y)
     if targets.dtype.kind == "f":
         targets = targets.astype(model.dtype)
     inputs = {"x": Tensor(b.upload(rows)), **_parameters(model), "t": Tensor(b.upload(targets))}
     trace = _Trace()
     with b.current(), recorded(trace), unfused(model):
-        y = model(inputs["x"])
-        value = get_loss(loss)(y, inputs["t"], **options)
-        named = _board_names(trace, y) | {"y": y, "L": value}
+        outputs = model(inputs["x"])
+        value = get_loss(loss)(outputs, inputs["t"], **options)
+        named = _board_names(trace, outputs) | {"y": outputs, "L": value}
         return _finish(trace, inputs, named)
 
 

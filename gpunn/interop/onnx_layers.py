@@ -25,7 +25,6 @@ from gpunn.nn import (
     VanillaDropout,
 )
 from gpunn.ops import (
-    Rate,
     elu,
     gelu,
     gelu_sigmoid,
@@ -33,20 +32,31 @@ from gpunn.ops import (
     hard_threshold,
     identity,
     leaky_relu,
-    logistic,
     relu,
     relu_right,
     sigmoid,
     softmax,
     tanh,
 )
+from gpunn.ops.dropout import Rate
+from gpunn.ops.elementwise import Activation, opened
 
 # activations -----------------------------------------------------------------------------------
 
 
-def _one(kind: str, **attributes: Any) -> Callable[[Draft, Value, str], Value]:
+def _one(kind: str, **attributes: Any) -> Callable[..., Value]:
     """An activation that is one operator."""
     return lambda draft, x, place: draft.apply(kind, x, place=place, **attributes)
+
+
+def _with_alpha(kind: str, activation: Activation) -> Callable[..., Value]:
+    """An activation that is one operator, whose only option is called alpha in ONNX."""
+
+    def draw(draft: Draft, x: Value, place: str, **chosen: float) -> Value:
+        (alpha,) = {**activation.options, **chosen}.values()
+        return draft.apply(kind, x, place=place, alpha=alpha)
+
+    return draw
 
 
 def _gelu(draft: Draft, x: Value, place: str) -> Value:
@@ -69,14 +79,13 @@ def _hard_threshold(draft: Draft, x: Value, place: str) -> Value:
     return draft.apply("Where", above, draft.floats(1, f"{place}.one"), zero, place=place)
 
 
-ACTIVATIONS: dict[Callable[..., Any], Callable[[Draft, Value, str], Value]] = {
+ACTIVATIONS: dict[Callable[..., Any], Callable[..., Value]] = {
     sigmoid: _one("Sigmoid"),
-    logistic: _one("Sigmoid"),
     tanh: _one("Tanh"),
     relu: _one("Relu"),
     relu_right: _one("Relu"),
-    leaky_relu: _one("LeakyRelu", alpha=leaky_relu.options["slope"]),
-    elu: _one("Elu", alpha=elu.options["alpha"]),
+    leaky_relu: _with_alpha("LeakyRelu", leaky_relu),
+    elu: _with_alpha("Elu", elu),
     gelu: _gelu,
     gelu_sigmoid: _gelu_sigmoid,
     hard_threshold: _hard_threshold,
@@ -86,14 +95,14 @@ ACTIVATIONS: dict[Callable[..., Any], Callable[[Draft, Value, str], Value]] = {
 
 
 def _activated(draft: Draft, activation: str | Callable[..., Any], x: Value, place: str) -> Value:
-    function = get_activation(activation)
+    function, options = opened(get_activation(activation))
     if function not in ACTIVATIONS:
         raise ArgumentError(
             f"got the activation {activation!r} at {place}, a function of yours; expected a "
             "registered one, whose formula is known in ONNX: use one of "
             f"{', '.join(sorted(known.__name__ for known in ACTIVATIONS))}"
         )
-    return ACTIVATIONS[function](draft, x, place)
+    return ACTIVATIONS[function](draft, x, place, **options)
 
 
 # layers ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
-from gpunn.ops import identity
+from gpunn.ops import get_activation, identity
 from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
 from gpunn.storage.state import listed
@@ -170,7 +170,7 @@ def _in_a_row(layers: list[Module], prefix: str) -> Iterator[Place]:
                 "LayerNorm, Sequential): write model.state_dict() and name the arrays yourself"
             )
         yield from COUNTERPARTS[forward](layer, f"{prefix}{number}.")
-        fused = isinstance(layer, Linear) and layer.activation not in ("identity", identity)
+        fused = isinstance(layer, Linear) and get_activation(layer.activation) is not identity
         number += 2 if fused else 1
 
 

@@ -5,8 +5,8 @@ from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
 from gpunn.nn.diagnostics import UnitReport, collapse, dead_units, gradient_norms
 from gpunn.nn.dropout import Dropout, VanillaDropout
 from gpunn.nn.features import DifferenceFeature, QuadraticFeatures, RandomFeatures
-from gpunn.nn.linear import Activate, FeedbackLinear, Linear, unfused
-from gpunn.nn.module import Buffer, Module, Parameter, observe
+from gpunn.nn.linear import Activate, FeedbackLinear, Linear
+from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.nn.normalization import BatchNorm, LayerNorm, Standardize
 
 __all__ = [
@@ -35,8 +35,6 @@ __all__ = [
     "dead_units",
     "gradient_norms",
     "init",
-    "observe",
-    "unfused",
     "wiring",
 ]
 

@@ -12,6 +12,7 @@ from gpunn.nn.containers import Sequential
 from gpunn.nn.linear import Linear, unfused
 from gpunn.nn.module import Module
 from gpunn.ops import Activation, get_activation, identity
+from gpunn.ops.elementwise import opened
 from gpunn.typing import Array
 
 
@@ -57,13 +58,13 @@ def dead_units(model: Module, x: Array) -> dict[str, UnitReport]:
     reports: dict[str, UnitReport] = {}
 
     def look(layer: Module, z: Tensor, y: Tensor) -> None:
-        activation = get_activation(getattr(layer, "activation", identity))
+        activation, options = opened(get_activation(getattr(layer, "activation", identity)))
         if not isinstance(activation, Activation) or activation is identity:
             return
         b = z.backend
         slopes = b.zeros(z.shape, z.dtype)
         if activation.differentiable:
-            _, backward = activation.vjp(b, z.data)
+            _, backward = activation.vjp(b, z.data, **options)
             (slopes,) = backward(b.full(z.shape, 1.0, z.dtype), (True,))
         slopes = np.abs(b.download(slopes)).reshape(-1, z.shape[-1]).astype(np.float64)
         reports[names[id(layer)]] = UnitReport(~slopes.any(axis=0), slopes.mean(axis=0))

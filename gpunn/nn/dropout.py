@@ -7,7 +7,8 @@ from typing import Any
 from gpunn.autograd import Tensor
 from gpunn.backends.random import new_stream
 from gpunn.nn.module import Module
-from gpunn.ops import Rate, dropout, multiply, vanilla_dropout
+from gpunn.ops import dropout, multiply, vanilla_dropout
+from gpunn.ops.dropout import Rate
 
 
 class Dropout(Module):

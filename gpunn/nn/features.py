@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import count, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.base import float_dtype
 from gpunn.backends.random import Draw, RandomStream, normal
-from gpunn.errors import ShapeError, in_range
+from gpunn.errors import ShapeError
 from gpunn.nn.init import initial
-from gpunn.nn.linear import positive, registered_name
+from gpunn.nn.linear import described
 from gpunn.nn.module import Buffer, Module
 from gpunn.ops import abs as absolute
 from gpunn.ops import concatenate, get_activation, linear, multiply, subtract
@@ -102,7 +103,7 @@ class RandomFeatures(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        shape = positive("in_features", in_features), positive("out_features", out_features)
+        shape = count("in_features", in_features), count("out_features", out_features)
         self.activation = activation
         self.deviation = in_range("deviation", deviation, float(np.finfo(np.float32).tiny))
         self._activation = get_activation(activation)
@@ -123,7 +124,7 @@ class RandomFeatures(Module):
         return {
             "in_features": self.weight.shape[0],
             "out_features": self.weight.shape[1],
-            "activation": registered_name(self.activation),
+            "activation": described(self.activation),
             "deviation": self.deviation,
             "seed": self.seed,
             "dtype": self.weight.dtype.name,

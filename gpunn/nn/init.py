@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw, normal, seeds_kept, uniform
-from gpunn.errors import lookup
+from gpunn.ops.elementwise import trait
 from gpunn.typing import Array, DType, Shape
 
 Initializer = Callable[[Shape, Draw], "np.ndarray[Any, Any]"]
@@ -98,17 +99,20 @@ INITIALIZERS: dict[str, Initializer] = {
     )
 }
 
-RECTIFIERS = ("relu", "relu_right", "leaky_relu", "elu", "gelu", "gelu_sigmoid")
+GAINS: dict[str, Initializer] = {"he": he_normal, "glorot": glorot_uniform}
 
 
-def get_initializer(init: str | Initializer | None, activation: object) -> Initializer:
-    """The initialiser of a name; for None, He's for rectifiers and Glorot's for the rest.
+def get_initializer(init: str | Initializer | None, activation: Callable[..., Any]) -> Initializer:
+    """The initialiser of a name; for None, the one that suits the activation.
+
+    An activation says it by its attribute `gain`: "he" (rectifiers) or "glorot". Functions without
+    the attribute get Glorot's.
 
     Raises:
         UnknownNameError: no such name; the message lists the known ones.
     """
     if init is None:
-        return he_normal if activation in RECTIFIERS else glorot_uniform
+        return lookup("gain", trait(activation, "gain", "glorot"), GAINS)
     if callable(init):
         return init
     return lookup("initializer", init, INITIALIZERS)

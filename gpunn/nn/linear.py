@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import count, flag
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.base import float_dtype
@@ -16,49 +17,33 @@ from gpunn.errors import ArgumentError
 from gpunn.nn.dropout import Dropout
 from gpunn.nn.init import Initializer, get_initializer, initial
 from gpunn.nn.module import Buffer, Module, Parameter
-from gpunn.ops import ACTIVATIONS, Activation, Dropped, get_activation, identity, linear
+from gpunn.ops import ACTIVATIONS, Activation, get_activation, identity, linear
+from gpunn.ops.elementwise import opened
+from gpunn.ops.linear import Dropped
 from gpunn.typing import Array, DeviceLike, DType
 
 FEEDBACK_STREAM = 2**62 + 4
 
 
-def registered_name(activation: str | Callable[..., Any]) -> str:
-    """The string that stands for an activation in a model file.
+def described(activation: Any) -> Any:
+    """The JSON value that stands for an activation in a model file.
+
+    Returns:
+        Its registered name; or {"name": name, option: number, ...} where options were chosen.
 
     Raises:
         ArgumentError: a function that no name stands for.
     """
-    if isinstance(activation, str):
+    if isinstance(activation, str | Mapping):
         return activation
+    function, options = opened(activation)
     for name, known in ACTIVATIONS.items():
-        if known is activation:
-            return name
+        if known is function:
+            return {"name": name, **options} if options else name
     raise ArgumentError(
         f"got the activation {activation!r}, a function of yours; expected a registered one to "
         f"save: one of {', '.join(sorted(ACTIVATIONS))}"
     )
-
-
-def positive(name: str, value: object) -> int:
-    """`value` as a count of at least 1.
-
-    Raises:
-        ArgumentError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"got {name}={value!r}; expected an integer of at least 1")
-    return int(value)
-
-
-def flag(name: str, value: object) -> bool:
-    """`value` as True or False.
-
-    Raises:
-        ArgumentError: it is neither.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(f"got {name}={value!r}; expected True or False")
-    return bool(value)
 
 
 class Linear(Module):
@@ -67,9 +52,11 @@ class Linear(Module):
     Args:
         in_features: D, the number of inputs.
         out_features: H, the number of outputs.
-        activation: a registered name or any function of a tensor.
+        activation: a registered name or any function of a tensor; `functools.partial` chooses
+            options, for example `partial(gpunn.ops.leaky_relu, slope=0.3)`.
         bias: whether there is a bias.
-        init: a registered initialiser or a function; by default He's for rectifiers, else Glorot's.
+        init: a registered initialiser or a function; by default the one that suits the
+            activation, He's for rectifiers and Glorot's for the rest.
         seed: of the initial weights; by default the next of `gpunn.manual_seed`.
         dtype: float16, float32 or float64.
         device: where the parameters live; the default device for None.
@@ -106,11 +93,11 @@ class Linear(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        self.in_features = positive("in_features", in_features)
-        self.out_features = positive("out_features", out_features)
+        self.in_features = count("in_features", in_features)
+        self.out_features = count("out_features", out_features)
         self.activation = activation
         self._activation = get_activation(activation)
-        initializer, draw = get_initializer(init, activation), new_stream(seed).draw()
+        initializer, draw = get_initializer(init, self._activation), new_stream(seed).draw()
         b, kind, shape = backend(device), float_dtype(dtype), (self.in_features, self.out_features)
         self.weight = Parameter(initial(initializer, shape, draw, b, kind))
         self.bias = None
@@ -123,7 +110,7 @@ class Linear(Module):
 
     def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
         args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        if not isinstance(self._activation, Activation):
+        if not isinstance(opened(self._activation)[0], Activation):
             y: Tensor = self._activation(linear(*args, feedback=feedback))
             return y if dropout is None else dropout(y)
         dropped = None
@@ -144,7 +131,7 @@ class Linear(Module):
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
-            "activation": registered_name(self.activation),
+            "activation": described(self.activation),
             "bias": self.bias is not None,
             "dtype": self.weight.dtype.name,
         }
@@ -188,14 +175,14 @@ class FeedbackLinear(Linear):
         **options: Any,
     ) -> None:
         super().__init__(in_features, out_features, activation, **options)
-        if not isinstance(self._activation, Activation):
+        if not isinstance(opened(self._activation)[0], Activation):
             raise ArgumentError(
                 f"got the activation {activation!r}; expected an elementwise one for feedback "
                 "alignment: put others behind the layer with Activate"
             )
         seed = options.get("seed")
         stream = new_stream() if seed is None else RandomStream(seed, FEEDBACK_STREAM)
-        initializer = get_initializer(options.get("init"), activation)
+        initializer = get_initializer(options.get("init"), self._activation)
         w = self.weight
         self.feedback = Buffer(initial(initializer, w.shape, stream.draw(), w.backend, w.dtype))
 
@@ -231,7 +218,7 @@ class Activate(Module):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"activation": registered_name(self.activation)}
+        return {"activation": described(self.activation)}
 
 
 @contextmanager

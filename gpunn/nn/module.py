@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
-from gpunn.backends import Backend, Device, RandomStream, as_array, backend, backend_of
-from gpunn.errors import ArgumentError, DTypeError, ShapeError
-from gpunn.frames import from_frame
-from gpunn.nn.inference import CapturedForward
-from gpunn.sparse import is_sparse, sparse_rows
+from gpunn.backends import Backend, Device, RandomStream, backend
+from gpunn.errors import ArgumentError
+from gpunn.examples import BATCH_ROWS
+from gpunn.names import register
+from gpunn.nn.observation import observed
+from gpunn.nn.prediction import largest, outputs
 from gpunn.storage.state import check_state
 from gpunn.typing import Array, DeviceLike
-
-BATCH_ROWS = 4096
-"""Examples that `predict` takes at a time. Products of other sizes may round differently."""
 
 MODULES: dict[str, type[Module]] = {}
 """The module classes that a model file can name."""
 
 Self = TypeVar("Self", bound="Module")
-Observer = Callable[["Module", Tensor], None]
-_observer: ContextVar[Observer | None] = ContextVar("gpunn_observer", default=None)
 
 
 class Parameter(Tensor):
@@ -59,11 +53,10 @@ class Module:
     """
 
     training = True
-    _captured: CapturedForward | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        MODULES[cls.type_name()] = cls
+        register(MODULES, "module", cls.type_name(), cls, cls.__module__)
 
     @classmethod
     def type_name(cls) -> str:
@@ -90,7 +83,7 @@ class Module:
     def __call__(self, *inputs: Any) -> Tensor:
         """The output of `forward`."""
         y = self.forward(*inputs)
-        observer = _observer.get()
+        observer = observed.get()
         if observer is not None:
             observer(self, y)
         return y
@@ -263,14 +256,14 @@ class Module:
         for parameter in self.parameters():
             parameter.zero_grad()
 
-    def predict(self, x: Array, *, batch_size: int = BATCH_ROWS) -> Array:
+    def predict(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
         """The outputs for many examples, in evaluation mode: NumPy in, NumPy out; CuPy likewise.
 
         Host data is moved to the model's device batch by batch, and the outputs back.
 
         Args:
-            x: (N, ...) numbers: an array, a frame of pandas or Polars, a sparse matrix, or what
-                NumPy makes an array of.
+            x: (N, ...) numbers: an array, a tensor, a frame of pandas or Polars, a sparse matrix,
+                or what NumPy makes an array of.
             batch_size: examples at a time.
 
         Returns:
@@ -281,48 +274,9 @@ class Module:
             DTypeError, DataError: x, or a column of it, does not hold numbers.
             DeviceMismatchError: x lives on another GPU than the model.
         """
-        sparse = is_sparse(x)
-        if not sparse:
-            x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, "x"))
-        if x.dtype.kind not in "fiub":
-            raise DTypeError(f"got {x.dtype} to predict from; expected an array of numbers")
-        if not x.ndim:
-            raise ShapeError("got a single number to predict from; expected (N, ...) examples")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError(f"got batch_size={batch_size!r}; expected an integer of at least 1")
-        here, b = backend("cpu") if sparse else backend_of(x), self.backend
-        stays = here is b
-        if sparse:
-            x = sparse_rows(x, self.dtype)
+        return outputs(self, x, batch_size)
 
-        forward = self._forward()
-
-        def outputs(batch: Array) -> Array:
-            batch = batch.astype(self.dtype) if batch.dtype != self.dtype else batch
-            if sparse and stays:
-                return self(batch).data
-            batch = batch.toarray() if sparse else batch
-            if stays:
-                return forward(batch) if b.synchronous else forward(batch).copy()
-            return b.download(forward(b.upload(here.download(batch))))
-
-        with b.current(), self.evaluating():
-            parts = [
-                outputs(x[start : start + batch_size])
-                for start in range(0, max(x.shape[0], 1), batch_size)
-            ]
-            return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
-
-    def _forward(self) -> Callable[[Array], Array]:
-        """What computes a batch: captured where the device can."""
-        b = self.backend
-        if b.synchronous or b.why_no_capture() or _observer.get() is not None:
-            return lambda x: self(Tensor(x)).data
-        if self._captured is None:
-            self._captured = CapturedForward()
-        return partial(self._captured, self)
-
-    def classify(self, x: Array, *, batch_size: int = BATCH_ROWS) -> Array:
+    def classify(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
         """The class with the highest score for each example: (N,) integers.
 
         No softmax is needed for this (lecture 001).
@@ -331,21 +285,4 @@ class Module:
             ShapeError: outputs that are not (N, C) with at least two classes. What a single output
                 means depends on the loss: `Trainer.predict` knows.
         """
-        scores = self.predict(x, batch_size=batch_size)
-        if scores.ndim != 2 or scores.shape[1] < 2:
-            raise ShapeError(
-                f"got outputs of shape {scores.shape} to classify; expected (N, C) scores of C >= "
-                "2 classes: pass (N, D) examples; for a single output use Trainer.predict, or a "
-                "threshold on predict(x)"
-            )
-        return scores.argmax(axis=1)
-
-
-@contextmanager
-def observe(observer: Observer) -> Iterator[None]:
-    """Call `observer(module, output)` after every module that runs inside the block."""
-    token = _observer.set(observer)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
+        return largest(outputs(self, x, batch_size))

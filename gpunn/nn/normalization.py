@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import count, flag, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend, computed
 from gpunn.backends.base import float_dtype
-from gpunn.errors import ArgumentError, DTypeError, ShapeError, in_range
-from gpunn.nn.linear import flag, positive
+from gpunn.errors import ArgumentError, DTypeError, ShapeError
+from gpunn.examples import column_scales
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, subtract
 from gpunn.typing import DeviceLike, DType
@@ -19,8 +20,9 @@ from gpunn.typing import DeviceLike, DType
 class Standardize(Module):
     """Shift and scale each column by fixed numbers, y = (x - mean) / scale; not trained.
 
-    As a network's first layer it lets the model take data as they come. With `inverse`, y = x scale
-    + mean: as the last layer it gives a regression's outputs the unit of its targets.
+    `Standardize.fit(x)` takes the numbers from data. As a network's first layer it lets the model
+    take data as they come. With `inverse`, y = x scale + mean: as the last layer it gives a
+    regression's outputs the unit of its targets.
 
     Args:
         mean: (D,) numbers.
@@ -53,6 +55,34 @@ class Standardize(Module):
         self.inverse = flag("inverse", inverse)
         self.mean = Buffer(b.upload(mean.astype(kind)))
         self.scale = Buffer(b.upload(scale.astype(kind)))
+
+    @classmethod
+    def fit(
+        cls,
+        x: Any,
+        *,
+        inverse: bool = False,
+        dtype: DType = "float32",
+        device: DeviceLike = None,
+    ) -> Standardize:
+        """A layer that gives each column of `x` mean 0 and standard deviation 1.
+
+        Args:
+            x: (N, D) examples of the training data; or, with `inverse`, targets.
+            inverse: undo the scaling: outputs get the unit of the targets.
+            dtype: as of the class.
+            device: as of the class.
+
+        Raises:
+            ShapeError: not (N, D).
+            DataError: no rows, NaN or infinity.
+
+        Example:
+            >>> layer = Standardize.fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
+            >>> layer(np.array([[5.0, 6.0]], np.float32)).numpy()
+            array([[3., 1.]], dtype=float32)
+        """
+        return cls(*column_scales(x), inverse=inverse, dtype=dtype, device=device)
 
     def forward(self, x: Any) -> Tensor:
         """The shifted and scaled x, (N, D)."""
@@ -115,7 +145,7 @@ class LayerNorm(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> None:
-        self.features, self.eps = positive("features", features), in_range("eps", eps, 0.0)
+        self.features, self.eps = count("features", features), in_range("eps", eps, 0.0)
         b, kind = backend(device), float_dtype(dtype)
         self.gamma = Parameter(b.full((self.features,), 1, kind), regularize=False)
         self.beta = Parameter(b.zeros((self.features,), kind), regularize=False)

@@ -14,10 +14,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from gpunn.arguments import count
 from gpunn.backends.random import RandomStream, uniform
 from gpunn.errors import ArgumentError
 from gpunn.nn.containers import Graph, Sum
-from gpunn.nn.linear import Linear, positive
+from gpunn.nn.linear import Linear
 from gpunn.nn.module import Module
 
 WIRING_STREAM = 2**62 + 5
@@ -53,7 +54,7 @@ def erdos_renyi(n: int, p: float, seed: int = 0) -> Edges:
         >>> len(erdos_renyi(5, 1.0))
         10
     """
-    pairs = list(itertools.combinations(range(positive("n", n)), 2))
+    pairs = list(itertools.combinations(range(count("n", n)), 2))
     p, numbers = _probability(p), _numbers(len(pairs), seed)
     return [pair for pair in pairs if next(numbers) < p]
 
@@ -80,7 +81,7 @@ def watts_strogatz(n: int, k: int, p: float, seed: int = 0) -> Edges:
         >>> watts_strogatz(4, 2, 0.0)
         [(0, 1), (0, 3), (1, 2), (2, 3)]
     """
-    n, p = positive("n", n), _probability(p)
+    n, p = count("n", n), _probability(p)
     if k < 2 or k % 2 or k >= n:
         raise ArgumentError(f"got k={k!r} for {n} nodes; expected an even number, 2 <= k < n")
     edges = {_edge(i, (i + step) % n) for step in range(1, k // 2 + 1) for i in range(n)}
@@ -116,7 +117,7 @@ def barabasi_albert(n: int, m: int, seed: int = 0) -> Edges:
         >>> barabasi_albert(3, 1)[0]
         (0, 1)
     """
-    n, m = positive("n", n), positive("m", m)
+    n, m = count("n", n), count("m", m)
     if m >= n:
         raise ArgumentError(f"got m={m} for {n} nodes; expected 1 <= m < n")
     edges: Edges = []

@@ -30,10 +30,10 @@ from gpunn.ops.arithmetic import (
     subtract,
 )
 from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
-from gpunn.ops.dropout import Rate, dropout, vanilla_dropout
+from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
-from gpunn.ops.elementwise_losses import LOSSES, ElementwiseLoss, get_loss
-from gpunn.ops.linear import Dropped, linear
+from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
+from gpunn.ops.linear import linear
 from gpunn.ops.losses import (
     absolute_error,
     binary_cross_entropy,
@@ -47,32 +47,29 @@ from gpunn.ops.losses import (
     squared_error,
 )
 from gpunn.ops.normalize import batch_norm, layer_norm
-from gpunn.ops.reductions import column_sums, mean
 from gpunn.ops.reductions import max_ as max
+from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
-from gpunn.ops.shaping import concatenate, gather_rows, getitem, reshape, transpose
+from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
 
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
     "Activation",
-    "Dropped",
-    "ElementwiseLoss",
-    "Rate",
     "abs",
     "absolute_error",
     "add",
+    "astype",
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
-    "column_sums",
     "concatenate",
     "cos",
+    "decides",
     "divide",
     "dropout",
     "elu",
     "exp",
-    "gather_rows",
     "gelu",
     "gelu_sigmoid",
     "get_activation",
@@ -109,6 +106,7 @@ __all__ = [
     "squared_error",
     "subtract",
     "sum",
+    "take",
     "tanh",
     "transpose",
     "vanilla_dropout",

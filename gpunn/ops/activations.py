@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import op
+from gpunn.autograd import OPS, op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like
-from gpunn.ops.elementwise import ACTIVATIONS, Activation
-from gpunn.ops.option import Option
+from gpunn.ops.elementwise import ACTIVATIONS, Activation, Option
 from gpunn.typing import Array, Shape
 
 
@@ -60,32 +59,9 @@ sigmoid = Activation(
 )
 
 
-def _exact_logistic(x: Array, y: Array) -> None:
-    from scipy.special import expit  # of which scikit-learn's numbers are made
-
-    expit(x, out=y)
-
-
-def _logistic_grad(gy: Array, y: Array, gx: Array) -> None:
-    np.multiply(gy, y, out=gx)
-    rest = np.subtract(1, y, out=scratch_like(y))
-    np.multiply(gx, rest, out=gx)
-
-
-logistic = Activation(
-    "logistic",
-    """The sigmoid with SciPy's rounding, y = expit(x), which scikit-learn computes with.
-
-    For those who need its bits on the CPU: `sigmoid` is the same function, four times as fast.
-
-    Gradient:
-        gx = gy * y * (1 - y), from y alone, multiplied from the left.
-    """,
-    numpy=_exact_logistic,
-    cuda="y = T(1) / (T(1) + exp(-x));",
-    grad_numpy=_logistic_grad,
-    grad_cuda="gx = gy * y * (T(1) - y);",
-)
+for _names in (ACTIVATIONS, OPS):
+    _names["logistic"] = sigmoid  # the name that scikit-learn has for it
+logistic = sigmoid
 
 tanh = Activation(
     "tanh",
@@ -130,6 +106,7 @@ relu = Activation(
         gx = gy where y > 0, else 0. At x = 0 it is 0, as in lecture 000 and in scikit-learn and
         PyTorch; lecture 002 prints 1 there: `relu_right` has that.
     """,
+    gain="he",
     numpy=lambda x, y: np.maximum(x, _zero(x), out=y),
     cuda="y = x < T(0) ? T(0) : x;",
     grad_numpy=_relu_grad,
@@ -153,6 +130,7 @@ relu_right = Activation(
         gx = gy where x >= 0, else 0, from x: at x = 0 it is gy, as lecture 002 prints it.
     """,
     saves="x",
+    gain="he",
     numpy=lambda x, y: np.maximum(x, _zero(x), out=y),
     cuda="y = x < T(0) ? T(0) : x;",
     grad_numpy=_relu_right_grad,
@@ -179,6 +157,7 @@ leaky_relu = Activation(
         gx = gy where y > 0, else slope * gy (also at 0).
     """,
     options={"slope": Option(0.1, 0.0, 1.0)},
+    gain="he",
     numpy=lambda x, slope, y: np.maximum(x, np.multiply(x, slope, out=scratch_like(x)), out=y),
     cuda="y = x < T(0) ? T(slope * x) : x;",
     grad_numpy=_leaky_relu_grad,
@@ -219,6 +198,7 @@ elu = Activation(
         Clevert et al. (2016); lecture 001.
     """,
     options={"alpha": Option(1.0)},
+    gain="he",
     numpy=_elu,
     cuda="y = x > T(0) ? x : T(alpha * expm1(x));",
     grad_numpy=_elu_grad,
@@ -256,6 +236,7 @@ gelu = Activation(
         Hendrycks and Gimpel (2016); lecture 001.
     """,
     saves="x",
+    gain="he",
     numpy=lambda x, y: np.multiply(x, _normal_cdf(x), out=y),
     cuda=f"y = T(0.5) * x * erfc(-x * T({_SQRT_HALF}));",
     grad_numpy=_gelu_grad,
@@ -294,6 +275,7 @@ gelu_sigmoid = Activation(
         Hendrycks and Gimpel (2016); lecture 001.
     """,
     saves="x",
+    gain="he",
     numpy=_gelu_sigmoid,
     cuda="y = x / (T(1) + exp(-T(1.702) * x));",
     grad_numpy=_gelu_sigmoid_grad,

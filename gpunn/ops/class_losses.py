@@ -1,23 +1,24 @@
-"""Losses of rows of scores. Every one says what an individual loss is: that of one row."""
+"""Losses of rows of scores, and how often scores are right. An individual loss is that of a row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like
 from gpunn.errors import DataError, DTypeError, ShapeError
+from gpunn.ops.elementwise import Option
 from gpunn.ops.elementwise_losses import (
-    LOSSES,
-    TARGETS,
+    Loss,
     Reduction,
     as_prediction,
+    must_check,
     no_target_gradient,
 )
 from gpunn.ops.reductions import ones_row
@@ -35,14 +36,18 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
             "astype('int64'), or one-hot rows"
         )
-    if b.synchronous and labels.size:  # elsewhere the kernel answers with NaN, unread until asked
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= scores.shape[1]:
-            row = int(np.argmax((labels < 0) | (labels >= scores.shape[1])))
-            raise DataError(
-                f"got label {int(labels[row])} in row {row} in {name}; expected 0 to "
-                f"{scores.shape[1] - 1}: widen the last layer or mend the labels"
-            )
+    if must_check(b):  # elsewhere the kernel answers with NaN, unread until asked
+        _check_range(name, labels, scores.shape[1])
+
+
+def _check_range(name: str, labels: Array, classes: int) -> None:
+    if not labels.size or (labels.min() >= 0 and labels.max() < classes):
+        return
+    row = int(np.argmax((labels < 0) | (labels >= classes)))
+    raise DataError(
+        f"got label {int(labels[row])} in row {row} in {name}; expected 0 to {classes - 1}: "
+        "widen the last layer or mend the labels"
+    )
 
 
 def _row_loss(
@@ -141,8 +146,13 @@ SOFTMAX_CROSS_ENTROPY = RowKernel(
 )
 
 
-@op
-def softmax_cross_entropy(
+class ClassLoss(Loss):
+    """A loss of rows of scores and the number of the right class, or its one-hot row."""
+
+    decides = "argmax"
+
+
+def _softmax_cross_entropy(
     b: Backend, z: Array, t: Array, *, reduction: str = "mean"
 ) -> tuple[Array, Backward]:
     """Softmax and cross-entropy of logits, -log p_t with p = softmax(z); a row loss.
@@ -227,8 +237,10 @@ MULTICLASS_HINGE = RowKernel(
 )
 
 
-@op
-def multiclass_hinge(
+softmax_cross_entropy = ClassLoss(_softmax_cross_entropy, "softmax_cross_entropy")
+
+
+def _multiclass_hinge(
     b: Backend, s: Array, t: Array, *, margin: float = 1.0, reduction: str = "mean"
 ) -> tuple[Array, Backward]:
     """Multiclass SVM hinge, sum over j != t of max(0, s_j - s_t + margin); a row loss.
@@ -260,6 +272,51 @@ def multiclass_hinge(
     return how.of_losses(losses, total), backward
 
 
-softmax_cross_entropy.any_float = TARGETS
-LOSSES["softmax_cross_entropy"] = softmax_cross_entropy
-LOSSES["multiclass_hinge"] = multiclass_hinge
+multiclass_hinge = ClassLoss(_multiclass_hinge, "multiclass_hinge")
+multiclass_hinge.limits = {"margin": Option(1.0, low=-inf)}
+
+
+def _correct(scores: Array, labels: Array, hits: Array, classes: int, rows: int) -> None:
+    hits += np.count_nonzero(scores.argmax(axis=1) == labels)
+
+
+CORRECT = RowKernel("correct", _correct, _CUDA / "correct.cu")
+
+
+def correct(
+    b: Backend, scores: Array, targets: Array, how: str, hits: Array | None = None
+) -> Array:
+    """How many of N examples are classified right, a 0-d array of the device.
+
+    An example with several yes-or-no outputs counts by the share of them that is right.
+
+    Args:
+        b: the backend of both arrays.
+        scores: (N, C) for "argmax"; (N,) or (N, 1) for "sign" and "half".
+        targets: (N,) integers, or one-hot rows for "argmax"; for the others anything above the
+            middle (0 where targets are -1 and +1, else 1/2) is the positive class.
+        how: as of `decision`.
+        hits: a 0-d array to add the number to, which is then the result: int64 for "argmax", of
+            which a batch takes one launch; else float64. None for an array of its own.
+
+    Raises:
+        DTypeError: `hits` is of another dtype.
+    """
+    wanted = np.dtype(np.int64 if how == "argmax" else np.float64)
+    if hits is not None and hits.dtype != wanted:
+        raise DTypeError(f"got hits of {hits.dtype} for {how!r}; expected {wanted}: use b.zeros")
+    xp = b.xp
+    if how == "argmax":
+        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        hits = b.zeros((), np.int64) if hits is None else hits
+        labels = xp.ascontiguousarray(labels.astype(np.int64, copy=False))
+        scores = xp.ascontiguousarray(scores)
+        b.launch_matrix(CORRECT, scores.shape, scores.dtype, scores, labels, hits)
+        return hits
+    positive = scores.reshape(len(scores), -1) > (0 if how == "sign" else 0.5)
+    right = positive == (targets.reshape(len(targets), -1) > 0.5)
+    share = xp.asarray(right.mean(axis=1).sum())
+    if hits is None:
+        return share
+    hits += share
+    return hits

@@ -1,4 +1,4 @@
-"""What makes an activation of a declaration: the operation and its fused kernels.
+"""Build an activation from its formula: the operation and its fused kernels.
 
 From a formula and its derivative follow the operation, the kernel fused with a bias, the one fused
 with bias and dropout, and the gradient fused with the upstream gradient and the dropout mask.
@@ -8,28 +8,96 @@ In a forward body `y` may be the same array as `x`. A gradient body never gets `
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
-from gpunn.errors import lookup
+from gpunn.errors import ArgumentError
+from gpunn.names import at_home_of, home_of
 from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
-from gpunn.ops.option import Option, chosen
 from gpunn.typing import Array
 
 ACTIVATIONS: dict[str, Op] = {}
 """Every activation that can be named by a string."""
+
+GAINS = dict.fromkeys(("he", "glorot"))
+"""Names of the initial weights that suit an activation."""
+
+
+class Option(NamedTuple):
+    """A number in a formula: its default and the open interval it must lie in."""
+
+    default: float
+    low: float = 0.0
+    high: float = float("inf")
+
+
+def chosen(
+    name: str, options: Mapping[str, Option], given: Mapping[str, float]
+) -> tuple[float, ...]:
+    """The numbers of a formula, in the order of its signature.
+
+    Args:
+        name: what messages call the formula.
+        options: those that it has.
+        given: those that a caller chose.
+
+    Raises:
+        UnknownNameError: no such option.
+        ArgumentError: a number outside its interval.
+    """
+    for option, number in given.items():
+        _, low, high = lookup(f"option of {name}", option, options)
+        if not low < number < high:
+            raise ArgumentError(
+                f"got {option}={number!r} in {name}; expected {low} < {option} < {high}"
+            )
+    return tuple(given.get(option, limit.default) for option, limit in options.items())
+
+
+def opened(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function inside of `functools.partial`, and the options that were given to it."""
+    options: dict[str, Any] = {}
+    while isinstance(function, partial) and not function.args:
+        options = {**function.keywords, **options}
+        function = function.func
+    return function, options
+
+
+def trait(function: Callable[..., Any], name: str, default: Any) -> Any:
+    """An attribute of a function, or of the function inside of `functools.partial`."""
+    return getattr(function, name, getattr(opened(function)[0], name, default))
+
+
+def configured(function: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function with some of its options chosen.
+
+    Raises:
+        UnknownNameError: an option that a registered function does not have.
+        ArgumentError: a number outside its interval.
+    """
+    if not options:
+        return function
+    limits = trait(function, "limits", None)
+    if limits is not None:
+        numbers = {name: value for name, value in options.items() if name != "reduction"}
+        chosen(trait(function, "name", ""), limits, numbers)
+    return partial(function, **options)
 
 
 class Activation(Op):
     """An elementwise activation with its kernels.
 
     Attributes:
-        options: the defaults of the numbers in the formula.
+        limits: the numbers in the formula that a caller may choose.
+        options: their defaults.
+        gain: which initial weights suit it: "he" for rectifiers, "glorot" for the rest.
         saves: what the gradient is computed from: "y", "x", or "" when it is the identity.
         kinks: where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
@@ -48,10 +116,12 @@ class Activation(Op):
         options: dict[str, Option] | None = None,
         kinks: tuple[float, ...] = (),
         differentiable: bool = True,
+        gain: str = "glorot",
     ) -> None:
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
-        self._limits = dict(options or {})
-        self.options = {option: limit.default for option, limit in self._limits.items()}
+        lookup("gain", gain, GAINS)
+        self.gain, self.limits = gain, dict(options or {})
+        self.options = {option: limit.default for option, limit in self.limits.items()}
         extra = "".join(f", T {option}" for option in self.options)
         saved = saves or "y"
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)
@@ -84,7 +154,7 @@ class Activation(Op):
         )
 
         def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
-            values = chosen(name, self._limits, given)
+            values = chosen(name, self.limits, given)
             y = b.launch(self.kernel, x, *values)
             kept = x if saves == "x" else y
 
@@ -96,16 +166,18 @@ class Activation(Op):
             return y, backward
 
         vjp.__doc__ = doc
-        super().__init__(vjp, name)
+        super().__init__(vjp, name, home_of(numpy))
         ACTIVATIONS[name] = self
 
 
 def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
+    @at_home_of(body)
     def two_outputs(bias: Array, *rest: Any) -> None:
         *options, z, y = rest
         np.add(z, bias, out=z)
         body(z, *options, y)
 
+    @at_home_of(body)
     def in_place(bias: Array, *rest: Any) -> None:
         *options, z = rest
         np.add(z, bias, out=z)
@@ -115,6 +187,7 @@ def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
 
 
 def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
+    @at_home_of(body)
     def fused(bias: Array, *rest: Any) -> None:
         *options, words, width, threshold, scale, z, d = rest
         np.add(z, bias, out=z)
@@ -131,6 +204,7 @@ def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[...
 
 
 def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
+    @at_home_of(grad_body)
     def fused(gy: Array, saved: Array, *rest: Any) -> None:
         *options, words, width, threshold, scale, gx = rest
         factors = scratch_like(gx)
@@ -141,10 +215,28 @@ def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
     return fused
 
 
-def get_activation(activation: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The activation of a registered name; a callable is returned as it is.
+def get_activation(
+    activation: str | Mapping[str, Any] | Callable[..., Any], **options: float
+) -> Callable[..., Any]:
+    """The activation of a registered name, or the function that was passed, with its options.
+
+    Args:
+        activation: a registered name; a function of a tensor; or, as in a model file, a mapping
+            of options with the name under "name".
+        options: numbers of its formula, for example `slope=0.3` of "leaky_relu". The result is a
+            `functools.partial` where there are some.
 
     Raises:
-        UnknownNameError: no such name; the message lists the known ones.
+        UnknownNameError: no such name or option; the message lists the known ones.
+        ArgumentError: an option outside its interval.
+
+    Example:
+        >>> get_activation("leaky_relu", slope=0.5)(np.array([-2.0, 2.0])).numpy()
+        array([-1.,  2.])
     """
-    return activation if callable(activation) else lookup("activation", activation, ACTIVATIONS)
+    if isinstance(activation, Mapping):
+        given: dict[str, Any] = {**activation, **options}
+        return get_activation(given.pop("name", None), **given)
+    if not callable(activation):
+        activation = lookup("activation", activation, ACTIVATIONS)
+    return configured(activation, options)

@@ -1,4 +1,4 @@
-"""What makes a loss of a declaration: reduction, checks, the operation and its kernels.
+"""Build a loss from its formula: what all losses share, and the losses of pairs of numbers.
 
 `reduction` is explicit: "mean" over the individual losses (the default), "sum", or "none". For an
 elementwise loss an individual loss is an element's, as in PyTorch and scikit-learn; for a row loss
@@ -7,16 +7,21 @@ it is a row's. Targets get no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, computed, scratch_like
-from gpunn.errors import DataError, DTypeError, GradientError, ShapeError, lookup
-from gpunn.ops.option import Option, chosen
+from gpunn.backends import Backend, Elementwise, computed
+from gpunn.errors import DataError, DTypeError, GradientError, ShapeError
+from gpunn.names import at_home_of, home_of
+from gpunn.ops.elementwise import Option, chosen, configured, trait
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
@@ -27,49 +32,17 @@ TARGETS = (1,)
 
 REDUCTIONS = dict.fromkeys(("mean", "sum", "none"))
 
+DECISIONS = {rule: rule for rule in ("argmax", "sign", "half")}
+"""The ways in which outputs become classes."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 SCALED = Elementwise(
     "scaled",
     "g, x, T scale -> y",
     numpy=lambda g, x, scale, y: np.multiply(x, g * scale, out=y),
     cuda="y = g * x * scale;",
 )
-
-
-def _weighted_mean(
-    l: Array,  # noqa: E741
-    weight: Array | float,
-    low: float,
-    high: float,
-    times: float,
-    total: Array,
-    mass: Array,
-) -> None:
-    kept = np.clip(l, low, high, out=scratch_like(l))
-    total += np.sum(np.multiply(kept, weight, out=kept))
-    mass += np.sum(weight) * (l.size / np.size(weight))
-
-
-def _over_mass(
-    l: Array,  # noqa: E741
-    weight: Array | float,
-    low: float,
-    high: float,
-    times: float,
-    total: Array,
-    mass: Array,
-) -> None:
-    total[...] = total * times / mass
-
-
-WEIGHTED_MEAN = Elementwise(
-    "weighted_mean",
-    "l, weight, T low, T high, T times -> sum total, sum mass",
-    numpy=_weighted_mean,
-    cuda="total = weight * (l < low ? low : l > high ? high : l); mass = weight;",
-    once="total = total * times / mass;",
-    numpy_once=_over_mass,
-)
-"""times sum w l / sum w over losses l, each kept between low and high, with (N, 1) weights w."""
 
 
 class Reduction(NamedTuple):
@@ -151,7 +124,94 @@ PROBABILITIES = Domain(
 )
 
 
-class ElementwiseLoss(Op):
+class Loss(Op):
+    """An operation that compares predictions with targets, under a name of its own.
+
+    The attributes say what the outputs of a network mean that is trained with the loss. A function
+    of a user's can have the first two, see `decides`.
+
+    Attributes:
+        decides: how outputs become classes: "argmax", "sign" or "half"; None for regression.
+        labels: what "sign" and "half" call the two classes, the negative one first.
+        pairs: whether there is a number as target for every number that is predicted.
+        limits: the numbers in the formula that a caller may choose.
+    """
+
+    any_float = TARGETS
+    decides: str | None = None
+    labels: tuple[int, int] = (0, 1)
+    pairs = False
+    limits: Mapping[str, Option] = MappingProxyType({})
+
+    def __init__(
+        self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None
+    ) -> None:
+        super().__init__(vjp, name, home)
+        LOSSES[name] = self
+
+
+_trusted: ContextVar[bool] = ContextVar("gpunn_trusted_targets", default=False)
+
+
+@contextmanager
+def targets_checked() -> Iterator[None]:
+    """Inside the block, losses do not check their targets: it was done when the data came in."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def must_check(b: Backend) -> bool:
+    """Whether a loss checks its targets: where they can be read at once, and nobody has done it."""
+    return b.synchronous and not _trusted.get()
+
+
+def decision(loss: Callable[..., Any]) -> str | None:
+    """How the outputs that a loss is made for become classes.
+
+    Returns:
+        "argmax": the largest of a row; "sign": whether a number is above 0; "half": above 1/2;
+        None where they are no classes.
+
+    Raises:
+        UnknownNameError: the loss says something else.
+    """
+    rule: str | None = trait(loss, "decides", None)
+    return rule if rule is None else lookup("decision rule", rule, DECISIONS)
+
+
+def decides(rule: str, labels: tuple[int, int] = (0, 1)) -> Callable[[Function], Function]:
+    """Say of a loss function of your own how outputs become classes.
+
+    A `Trainer` then reports accuracy, predicts classes and checks the labels it is given.
+
+    Args:
+        rule: "argmax" for one score a class, "sign" or "half" for one number of two classes, which
+            is the positive one above 0 or above 1/2.
+        labels: the two classes of "sign" and "half", the negative one first.
+
+    Raises:
+        UnknownNameError: another rule.
+
+    Example:
+        >>> import gpunn as gn
+        >>> @decides("argmax")
+        ... def smoothed(scores, y, reduction="mean"):
+        ...     sharp = gn.ops.softmax_cross_entropy(scores, y, reduction=reduction)
+        ...     return sharp + 0.01 * (scores * scores).mean()
+    """
+    lookup("decision rule", rule, DECISIONS)
+
+    def mark(loss: Function) -> Function:
+        loss.decides, loss.labels = rule, labels  # type: ignore[attr-defined]
+        return loss
+
+    return mark
+
+
+class ElementwiseLoss(Loss):
     """A loss of pairs (prediction p, target t), with its kernels.
 
     Where numbers can be read without waiting for the device, every call checks that targets (and
@@ -161,6 +221,8 @@ class ElementwiseLoss(Op):
         targets: what targets are, in words, and the test of it; None for any numbers.
         predictions: the same of predictions.
     """
+
+    pairs = True
 
     def __init__(
         self,
@@ -174,9 +236,12 @@ class ElementwiseLoss(Op):
         targets: Domain | None = None,
         predictions: Domain | None = None,
         options: dict[str, Option] | None = None,
+        decides: str | None = None,
     ) -> None:
-        self.targets, self.predictions = targets, predictions
-        limits = dict(options or {})
+        self.targets, self.predictions, self.decides = targets, predictions, decides
+        self.labels = (-1, 1) if targets is SIGNS else (0, 1)
+        self.limits = limits = dict(options or {})
+        self.options = {option: limit.default for option, limit in limits.items()}
         self.kernel = Elementwise(
             name,
             f"p, t, T count, T scale{''.join(f', T {option}' for option in limits)} "
@@ -192,8 +257,9 @@ class ElementwiseLoss(Op):
         ) -> tuple[Any, Backward]:
             numbers = chosen(name, limits, given)
             t = as_prediction(b, name, p, t)
-            if b.synchronous:
+            if must_check(b):
                 self.check_targets(t)
+            if b.synchronous:
                 _check_domain(f"predictions in {name}", p, predictions)
             how = Reduction.of(reduction, p.size, p.dtype)
             kind = computed(p.dtype)
@@ -208,9 +274,7 @@ class ElementwiseLoss(Op):
             return how.of_losses(losses, total), backward
 
         vjp.__doc__ = doc
-        super().__init__(vjp, name)
-        self.any_float = TARGETS
-        LOSSES[name] = self
+        super().__init__(vjp, name, home_of(numpy))
 
     def check_targets(self, t: Array) -> None:
         """Raise unless the loss is made for these targets; waits for the device.
@@ -234,6 +298,7 @@ def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
 def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Callable[..., Any]:
     """One NumPy body for the losses, their sum and their gradient."""
 
+    @at_home_of(value)
     def body(p: Array, t: Array, count: int, scale: float, *rest: Any) -> None:
         *options, losses, gp, total = rest
         value(p, t, *options, losses)
@@ -268,10 +333,22 @@ def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
     return t.astype(p.dtype)  # integers and booleans are exact
 
 
-def get_loss(loss: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The loss of a registered name; a callable is returned as it is.
+def get_loss(loss: str | Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The loss of a registered name, or the function that was passed, with its options.
+
+    Args:
+        loss: a registered name, or a function of outputs and targets.
+        options: of the loss, for example `delta=2.0` of "huber". The result is a
+            `functools.partial` where there are some; it means the same as the loss itself.
 
     Raises:
-        UnknownNameError: no such name; the message lists the known ones.
+        UnknownNameError: no such name or option; the message lists the known ones.
+        ArgumentError: an option outside its interval.
+
+    Example:
+        >>> float(get_loss("huber", delta=2.0)(np.array([[5.0]]), np.array([[0.0]])))
+        8.0
     """
-    return loss if callable(loss) else lookup("loss", loss, LOSSES)
+    if not callable(loss):
+        loss = lookup("loss", loss, LOSSES)
+    return configured(loss, options)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward, Need
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw
-from gpunn.errors import DTypeError, ShapeError
+from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.ops.activations import identity
 from gpunn.ops.dropout import Rate, dropout_words
-from gpunn.ops.elementwise import Activation
+from gpunn.ops.elementwise import Activation, chosen, opened
 from gpunn.ops.reductions import column_sums
 from gpunn.typing import Array
 
@@ -49,6 +50,17 @@ def _checked_feedback(feedback: Array, w: Array) -> Array:
     return feedback
 
 
+def _with_numbers(activation: Callable[..., Any]) -> tuple[Activation, tuple[float, ...]]:
+    """An elementwise activation, and the numbers of its formula."""
+    found, given = opened(activation)
+    if not isinstance(found, Activation):
+        raise ArgumentError(
+            f"got the activation {activation!r} in linear; expected an elementwise one of "
+            "gpunn.ops: apply others to the result"
+        )
+    return found, chosen(found.name, found.limits, given)
+
+
 @op
 def linear(
     b: Backend,
@@ -56,7 +68,7 @@ def linear(
     w: Array,
     bias: Array | None = None,
     *,
-    activation: Activation = identity,
+    activation: Callable[..., Any] = identity,
     dropout: Dropped | None = None,
     feedback: Array | None = None,
 ) -> tuple[Array, Backward]:
@@ -66,7 +78,8 @@ def linear(
         x: (N, D), or (..., D).
         w: (D, H).
         bias: (H,) or None.
-        activation: an elementwise activation.
+        activation: an elementwise activation, or a `functools.partial` of one that chooses its
+            options.
         dropout: rate and bits of inverted dropout on the result, None for none.
         feedback: (D, H), the matrix that carries the error signal back in place of w, None for w
             itself. With another matrix gx is no gradient but that of feedback alignment.
@@ -89,7 +102,7 @@ def linear(
     _check(x, w, bias)
     back = w if feedback is None else _checked_feedback(feedback, w)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
-    options = tuple(activation.options.values())
+    activation, options = _with_numbers(activation)
     bits: tuple[Any, ...] = ()
     fused = None
     if b.fuses and bias is not None and dropout is None and not activation.saves:

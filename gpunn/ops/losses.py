@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.ops.elementwise import Option
 from gpunn.ops.elementwise_losses import (
     COUNTS,
     PROBABILITIES,
@@ -13,7 +14,6 @@ from gpunn.ops.elementwise_losses import (
     ZERO_TO_ONE,
     ElementwiseLoss,
 )
-from gpunn.ops.option import Option
 from gpunn.typing import Array
 
 
@@ -105,6 +105,7 @@ binary_cross_entropy_with_logits = ElementwiseLoss(
     Reference:
         Lectures 002 and 003.
     """,
+    decides="sign",
     numpy=_logit_loss,
     cuda="l = (p > T(0) ? p : T(0)) - p * t + log1p(exp(-abs(p)));",
     grad_numpy=_logit_slope,
@@ -153,6 +154,7 @@ binary_cross_entropy = ElementwiseLoss(
     Numerics:
         p is kept half a machine epsilon away from 0 and 1.
     """,
+    decides="half",
     numpy=_probability_loss,
     cuda=_CLIP + "l = -(t * log(q) + (T(1) - t) * log1p(-q));",
     grad_numpy=_probability_slope,
@@ -182,6 +184,7 @@ perceptron = ElementwiseLoss(
     Reference:
         Lecture 004.
     """,
+    decides="sign",
     numpy=lambda p, t, loss: np.maximum(p * -t, 0, out=loss),
     cuda="l = p * t >= T(0) ? T(0) : T(-(p * t));",  # NaN stays
     grad_numpy=_perceptron_slope,
@@ -210,6 +213,7 @@ hinge = ElementwiseLoss(
     Reference:
         Cortes and Vapnik (1995).
     """,
+    decides="sign",
     numpy=lambda p, t, loss: np.maximum(1 - p * t, 0, out=loss),
     cuda="l = p * t >= T(1) ? T(0) : T(T(1) - p * t);",  # NaN stays
     grad_numpy=_hinge_slope,

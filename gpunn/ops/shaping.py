@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import op
+from gpunn.autograd import Tensor, op
 from gpunn.autograd.engine import Backward
 from gpunn.autograd.op import Op
-from gpunn.backends import Backend, RowKernel
-from gpunn.errors import ArgumentError, DataError, ShapeError
+from gpunn.backends import Backend, RowKernel, backend_of
+from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.typing import Array, DType
 
 
@@ -34,6 +35,24 @@ def reshape(b: Backend, x: Array, shape: Any) -> tuple[Array, Backward]:
 
 
 @op
+def astype(b: Backend, x: Array, dtype: Any) -> tuple[Array, Backward]:
+    """The same numbers in another dtype.
+
+    Args:
+        x: any array.
+        dtype: float16, bfloat16, float32 or float64; or an integer dtype, which ends the graph.
+
+    Gradient:
+        gy in the dtype of x; none through integers.
+    """
+    kind = np.dtype(dtype)
+    y = x.astype(kind)
+    if kind.kind in "iub":
+        return y, lambda gy, needs: (None, None)
+    return y, lambda gy, needs: (gy.astype(x.dtype), None)
+
+
+@op
 def transpose(b: Backend, x: Array, axes: Any = None) -> tuple[Array, Backward]:
     """The axes in another order; reversed for None.
 
@@ -46,32 +65,6 @@ def transpose(b: Backend, x: Array, axes: Any = None) -> tuple[Array, Backward]:
         axes = tuple(a % x.ndim for a in axes)
     back = None if axes is None else tuple(int(a) for a in np.argsort(axes))
     return b.xp.transpose(x, axes), lambda gy, needs: (b.xp.transpose(gy, back), None)
-
-
-@op
-def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
-    """A part of x by integers, slices, None and Ellipsis.
-
-    Gradient:
-        gy in that part, 0 elsewhere.
-
-    Raises:
-        ArgumentError: an index array; on a GPU one that is out of range would wrap in silence.
-    """
-    parts = index if isinstance(index, tuple) else (index,)
-    for part in parts:
-        if not (part is None or part is Ellipsis or isinstance(part, int | slice)):
-            raise ArgumentError(
-                f"got an index of type {type(part).__name__}; expected integers and slices: use "
-                "gpunn.ops.gather_rows for an array of row numbers"
-            )
-
-    def backward(gy: Array, needs: Any) -> tuple[Array, None]:
-        gx = b.zeros(x.shape, x.dtype)
-        gx[index] = gy
-        return gx, None
-
-    return b.xp.asarray(x[index]), backward
 
 
 def _concatenate(b: Backend, *xs: Array, axis: int = -1) -> tuple[Array, Backward]:
@@ -210,3 +203,135 @@ def _as_units(array: Array, dtype: DType) -> Array:
 def _start(array: Array) -> int:
     """The address of a device array, of which a kernel reads whole units only; 0 on the host."""
     return 0 if isinstance(array, np.ndarray) else int(array.data.ptr)
+
+
+def _scatter_body(
+    gy: Array, index: Array, gx: Array, table_rows: int, columns: int, rows: int
+) -> None:
+    np.add.at(gx, index, gy)
+
+
+SCATTER_ROWS = RowKernel(
+    "scatter_rows",
+    numpy=_scatter_body,
+    cuda_file=Path(__file__).parent / "cuda" / "scatter_rows.cu",
+    by_columns=True,
+)
+
+
+def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Callable[..., Array]]:
+    """Parts of x by number, counted over its first axes; and how a gradient goes back."""
+    rest = x.shape[axes:]
+    count = math.prod(x.shape[:axes])
+    table = b.xp.ascontiguousarray(x).reshape(count, math.prod(rest))
+    index = b.xp.ascontiguousarray(numbers.astype(np.int64, copy=False)).reshape(-1)
+    y = gather_rows(b, table, index).reshape(*numbers.shape, *rest)
+
+    def backward(gy: Array) -> Array:
+        gx = b.zeros(table.shape, x.dtype)
+        if gy.size:
+            shape = (len(index), table.shape[1])
+            parts = b.xp.ascontiguousarray(gy).reshape(shape)
+            b.launch_matrix(SCATTER_ROWS, shape, x.dtype, parts, index, gx, count)
+        return gx.reshape(x.shape)
+
+    return y, backward
+
+
+@op
+def take(b: Backend, x: Array, index: Array) -> tuple[Array, Backward]:
+    """Rows of x by their numbers, y[n] = x[index[n]]; `x[index]` of a tensor is this.
+
+    Args:
+        x: (R, ...).
+        index: integers of any shape, from -R to R - 1; below 0 they count from the end.
+
+    Returns:
+        The shape of `index`, then that of a row.
+
+    Raises:
+        DataError: on the CPU, a number out of range. On a GPU that row is NaN.
+        DTypeError: numbers that are not integers.
+
+    Gradient:
+        gx[r] = sum of gy[n] over all n with index[n] = r, in the order of n.
+    """
+    y, back = _taken(b, x, _row_numbers(b, x, (index,)), 1)
+    return y, lambda gy, needs: (back(gy), None)
+
+
+def _row_numbers(b: Backend, x: Array, index: tuple[Array, ...]) -> Array:
+    """Numbers of parts of x, from one array of integers for each of its first axes."""
+    if len(index) > x.ndim:
+        raise ShapeError(f"got {len(index)} indices for an array of shape {x.shape}")
+    numbers, known = 0, True
+    for part, size in zip(index, x.shape, strict=False):
+        if np.dtype(part.dtype).kind not in "iu":
+            raise DTypeError(
+                f"got an index of dtype {part.dtype}; expected integers: use astype('int64')"
+            )
+        at = part.astype(np.int64, copy=False)
+        at = b.xp.where(b.xp.less(at, 0), b.xp.add(at, size), at)
+        inside = b.xp.logical_and(b.xp.greater_equal(at, 0), b.xp.less(at, size))
+        numbers = b.xp.add(b.xp.multiply(numbers, size), at)
+        known = b.xp.logical_and(known, inside)
+    return b.xp.where(known, numbers, -1)
+
+
+@op
+def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
+    """A part of x, as NumPy indexes: integers, slices, None, Ellipsis, arrays, masks.
+
+    Args:
+        x: any array.
+        index: what stands between the brackets. Arrays of integers may be of the host or of x's
+            device; masks, and arrays beside slices, are of the host.
+
+    Raises:
+        ArgumentError: a mask of a GPU, or an array of one beside slices.
+        DataError: on the CPU, a number out of range. On a GPU that part is NaN.
+
+    Gradient:
+        gy in that part, 0 elsewhere; what comes more than once gets the sum.
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
+    parts = tuple(np.asarray(part) if isinstance(part, list) else part for part in parts)
+    arrays = [part for part in parts if hasattr(part, "dtype") and part.ndim]
+    if arrays:
+        return _indexed(b, x, parts, arrays)
+    for part in parts:
+        if not (part is None or part is Ellipsis or isinstance(part, int | np.integer | slice)):
+            raise ArgumentError(
+                f"got an index of type {type(part).__name__}; expected integers, slices, arrays of "
+                "integers or masks: use numpy.asarray"
+            )
+
+    def backward(gy: Array, needs: Any) -> tuple[Array, None]:
+        gx = b.zeros(x.shape, x.dtype)
+        gx[parts] = gy
+        return gx, None
+
+    return b.xp.asarray(x[parts]), backward
+
+
+def _indexed(
+    b: Backend, x: Array, parts: tuple[Any, ...], arrays: list[Array]
+) -> tuple[Array, Backward]:
+    """A part of x by an index with arrays in it."""
+    integers = len(arrays) == len(parts) and all(a.dtype.kind in "iu" for a in arrays)
+    if integers:
+        own = tuple(a if backend_of(a) is b else b.upload(a) for a in arrays)
+        y, back = _taken(b, x, _row_numbers(b, x, own), len(own))
+    elif all(isinstance(a, np.ndarray) for a in arrays):
+        try:
+            numbers = np.arange(x.size).reshape(x.shape)[parts]
+        except IndexError as error:
+            raise DataError(f"got an index outside an array of shape {x.shape}: {error}") from error
+        y, back = _taken(b, x, b.upload(np.asarray(numbers)), x.ndim)
+    else:
+        raise ArgumentError(
+            f"got an index with a mask of {b.device}, or with an array of it beside slices; "
+            "expected arrays of integers alone: pass the index as a NumPy array"
+        )
+    return y, lambda gy, needs: (back(gy), None)

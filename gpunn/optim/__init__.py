@@ -1,8 +1,7 @@
 """Optimizers, learning-rate schedules, clipping and regularisers."""
 
 from gpunn.optim import schedules
-from gpunn.optim.clipping import clip_by_global_norm, global_norm
-from gpunn.optim.flat import FlatParameters
+from gpunn.optim.clipping import clip_by_global_norm
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
 from gpunn.optim.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
 from gpunn.optim.regularizers import (
@@ -11,10 +10,7 @@ from gpunn.optim.regularizers import (
     ElasticNet,
     MaxNorm,
     Regularizer,
-    Regularizers,
-    SummedL2,
 )
-from gpunn.optim.scaling import LossScale
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
 
 __all__ = [
@@ -27,18 +23,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "ElasticNet",
-    "FlatParameters",
-    "LossScale",
     "MaxNorm",
     "Optimizer",
     "RMSprop",
     "Regularizer",
-    "Regularizers",
     "Schedule",
-    "SummedL2",
     "clip_by_global_norm",
     "get_optimizer",
     "get_schedule",
-    "global_norm",
     "schedules",
 ]

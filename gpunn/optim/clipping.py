@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.backends import Elementwise
-from gpunn.errors import in_range
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array

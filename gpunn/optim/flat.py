@@ -28,7 +28,6 @@ class FlatParameters:
         narrow: (P,) a copy of the parameters in the dtype that the network computes in, inside
             `narrowed`; else None.
         weights: the slice of `data` and `grad` to which penalties apply.
-        spans: (K, 2) int64 of the device, where each of the K parameters in it starts and ends.
         tensors: the parameters, in the order of the buffer.
         parts: the slice of `data` and `grad` that each parameter has.
 
@@ -65,8 +64,6 @@ class FlatParameters:
         ends = np.cumsum([0, *(-(-t.size // step) * step for t in self.tensors)]).tolist()
         penalised = sum(getattr(t, "regularize", True) for t in self.tensors)
         self.weights = slice(0, ends[penalised])
-        spans = [(at, at + t.size) for at, t in zip(ends, self.tensors[:penalised], strict=False)]
-        self.spans = self.backend.upload(np.array(spans, np.int64).reshape(-1, 2))
         self.data = self.backend.zeros((ends[-1],), self.dtype)
         self.grad = self.backend.zeros((ends[-1],), self.dtype)
         self.narrow: Array | None = None

@@ -1,18 +1,126 @@
-"""What optimizers have in common: flat buffers, state, a learning rate that lives on the device."""
+"""What optimizers share: update rules, flat buffers, state, a learning rate on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.autograd import Tensor
-from gpunn.errors import ArgumentError, in_range
+from gpunn.backends import Elementwise, scratch_like
+from gpunn.errors import ArgumentError
+from gpunn.names import at_home_of, home_of, register
 from gpunn.optim.flat import FlatParameters
-from gpunn.optim.rule import Rule
 from gpunn.storage.state import check_state
 from gpunn.typing import Array
+
+RULES: dict[str, Rule] = {}
+"""Every update rule, by name."""
+
+COUNT = "taken = taken + (factor != T(0) ? 1 : 0);"
+
+
+class Rule:
+    """The kernels of an update rule.
+
+    Each multiplies the gradient by `factor`, skips the update where that is 0, and counts the
+    steps taken, all in one launch.
+
+    Args:
+        name: of the kernel.
+        signature: "T momentum -> v": numbers on the left; state arrays on the right.
+        numpy: called as `numpy(g, lr, step, numbers..., p, states...)` on chunks, with `step`
+            counted from 1.
+        cuda: the same for one element.
+        cuda_constants: what `cuda` uses and no element decides; compilers take it out of a loop.
+
+    Attributes:
+        kernel: "g, factor, lr, numbers -> p, states, taken".
+        narrow_kernel: "... -> p, states, narrow, taken"; writes p also in the dtype that products
+            are computed in.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        signature: str,
+        numpy: Callable[..., Any],
+        cuda: str,
+        cuda_constants: str = "",
+    ) -> None:
+        self.name = name
+        register(RULES, "update rule", name, self, home_of(numpy))
+        numbers, states = (part.strip() for part in signature.split("->"))
+        inputs = "g, factor, lr" + (f", {numbers}" if numbers else "")
+        outputs = "p" + (f", {states}" if states else "")
+        place = numbers.count(",") + 1 if numbers else 0  # of p behind the numbers
+        text = (
+            "const long long step = taken + 1; (void)step; "
+            f"{cuda_constants} if (factor != T(0)) {{ g = g * factor; {cuda} }}"
+        )
+
+        @at_home_of(numpy)
+        def body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+            *arrays, taken = rest
+            times = float(factor)
+            if times != 0:
+                if times != 1:
+                    g = np.multiply(g, factor, out=scratch_like(g))
+                numpy(g, lr, int(taken) + 1, *arrays)
+
+        @at_home_of(numpy)
+        def narrow_body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+            *arrays, narrow, taken = rest
+            body(g, factor, lr, *arrays, taken)
+            np.copyto(narrow, arrays[place], casting="same_kind")
+
+        self.kernel = Elementwise(
+            name,
+            f"{inputs} -> {outputs}, one int64 taken",
+            numpy=body,
+            cuda=text,
+            once=COUNT,
+            numpy_once=_count,
+        )
+        self.narrow_kernel = Elementwise(
+            f"{name}_narrow",
+            f"{inputs} -> {outputs}, narrow, one int64 taken",
+            numpy=narrow_body,
+            cuda=f"{text} narrow = p;",
+            once=COUNT,
+            numpy_once=_count,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one rule of a name: a copy of it is itself."""
+        return _known, (self.name,)
+
+
+def _known(name: str) -> Rule:
+    return RULES[name]
+
+
+def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+    taken = rest[-1]
+    taken.fill(int(taken) + (float(factor) != 0))
+
+
+ELSEWHERE = {
+    "betas": "the two numbers by themselves: beta1=0.9, beta2=0.999",
+    "alpha": "decay, the weight of the past",
+    "weight_decay": (
+        "a penalty: Trainer(regularizer=optim.L2(weight_decay / 2)), whose gradient is "
+        "weight_decay * W (of weights, not of biases); or AdamW"
+    ),
+    "amsgrad": "Adam as it is: AMSGrad is not here",
+    "dampening": "momentum without dampening",
+    "params": "parameters, or none for a Trainer",
+    "learning_rate": "lr",
+}
+"""What PyTorch's options, and those of other libraries, are here."""
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
@@ -20,6 +128,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
 class Optimizer:
     """Changes parameters along their gradients. A subclass declares its rule and its options.
+
+    `class Lion(Optimizer, name="lion")` can be asked for by its name; a subclass that gives no
+    name cannot.
 
     Args:
         parameters: what to train; may be left out and given by `bind`, as the Trainer does.
@@ -34,15 +145,32 @@ class Optimizer:
     slots: tuple[str, ...] = ()
     rule: Rule
 
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """A new optimizer; options of PyTorch's that are called otherwise here are named.
+
+        Raises:
+            ArgumentError: an option of PyTorch's that this optimizer does not have.
+        """
+        known = signature(cls.__init__).parameters
+        open_ended = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
+        for name in options.keys() - known.keys():
+            if name in ELSEWHERE and not open_ended:
+                raise ArgumentError(
+                    f"got {name}={options[name]!r}, which {cls.__name__} does not have; expected "
+                    f"{ELSEWHERE[name]}"
+                )
+        return super().__new__(cls)
+
     def __init__(self, parameters: Iterable[Tensor] | None, lr: float) -> None:
         self._lr = in_range("lr", lr, 0.0)
         self.flat: FlatParameters | None = None
         if parameters is not None:
             self.bind(parameters)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        OPTIMIZERS[cls.__name__.lower()] = cls
+        if name is not None:
+            register(OPTIMIZERS, "optimizer", name, cls, cls.__module__)
 
     def options(self) -> tuple[float, ...]:
         """The numbers that the rule takes."""

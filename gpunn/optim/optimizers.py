@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import scratch_like
-from gpunn.errors import ArgumentError, in_range, lookup
-from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
-from gpunn.optim.rule import Rule
+from gpunn.errors import ArgumentError
+from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, Rule
 from gpunn.typing import Array
 
 Parameters = Iterable[Tensor] | None
@@ -37,20 +37,7 @@ def _sgd(
     np.subtract(p, scratch, out=p)
 
 
-def _sgd_step(
-    g: Array, lr: Array, step: Array, momentum: float, ahead: float, p: Array, v: Array
-) -> None:
-    scratch = g * lr
-    np.multiply(v, momentum, out=v)
-    np.subtract(v, scratch, out=v)
-    if ahead:
-        np.subtract(momentum * v, scratch, out=scratch)
-        np.add(p, scratch, out=p)
-    else:
-        np.add(p, v, out=p)
-
-
-class SGD(Optimizer):
+class SGD(Optimizer, name="sgd"):
     """Stochastic gradient descent with momentum: v = momentum v + g; p = p - lr v.
 
     Args:
@@ -58,15 +45,12 @@ class SGD(Optimizer):
         lr: learning rate.
         momentum: 0 <= momentum < 1; 0 is plain descent, p = p - lr g.
         nesterov: step along g + momentum v in place of v.
-        lr_in_velocity: v holds steps, v = momentum v - lr g; p = p + v (or, with `nesterov`,
-            + momentum v - lr g), which is the same until the rate changes. Momentum may then be 1.
 
     Raises:
         ArgumentError: an option outside its range.
 
     Reference:
-        Sutskever et al. (2013), in PyTorch's form, or with `lr_in_velocity` in its own, which is
-        scikit-learn's; lectures 000 to 004.
+        Sutskever et al. (2013), in PyTorch's form; lectures 000 to 004.
     """
 
     slots: tuple[str, ...] = ("velocity",)
@@ -75,12 +59,6 @@ class SGD(Optimizer):
         "T momentum, T ahead -> v",
         numpy=_sgd,
         cuda="v = momentum * v + g; p = p - lr * (ahead != T(0) ? T(g + momentum * v) : v);",
-    )
-    step_rule = Rule(
-        "sgd_step",
-        "T momentum, T ahead -> v",
-        numpy=_sgd_step,
-        cuda=("v = momentum * v - lr * g; p = p + (ahead != T(0) ? T(momentum * v - lr * g) : v);"),
     )
     plain_rule = Rule(
         "sgd_plain",
@@ -95,16 +73,12 @@ class SGD(Optimizer):
         lr: float = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
-        lr_in_velocity: bool = False,
     ) -> None:
-        limit = float(np.nextafter(1.0, 2.0)) if lr_in_velocity else 1.0
-        self.momentum = in_range("momentum", momentum, 0.0, limit)
+        self.momentum = in_range("momentum", momentum, 0.0, 1.0)
         self.nesterov = bool(nesterov)
-        if nesterov and not momentum and not lr_in_velocity:
+        if nesterov and not momentum:
             raise ArgumentError("got nesterov=True with momentum=0; expected momentum > 0")
-        if lr_in_velocity:
-            self.rule = self.step_rule
-        elif not momentum:
+        if not momentum:
             self.slots = ()
             self.rule = self.plain_rule
         super().__init__(parameters, lr)
@@ -129,7 +103,7 @@ def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -
     _step_by_root(g, lr, eps, p, s, scratch)
 
 
-class AdaGrad(Optimizer):
+class AdaGrad(Optimizer, name="adagrad"):
     """Per-parameter rates from the sum of squares: s = s + g**2; p = p - lr g / (sqrt(s) + eps).
 
     Args:
@@ -168,7 +142,7 @@ def _rmsprop(
     _step_by_root(g, lr, eps, p, s, scratch)
 
 
-class RMSprop(Optimizer):
+class RMSprop(Optimizer, name="rmsprop"):
     """Rates from a running mean of squares.
 
     s = decay s + (1 - decay) g**2; p = p - lr g / (sqrt(s) + eps).
@@ -239,36 +213,7 @@ def _adam(
     np.subtract(p, scratch, out=p)
 
 
-def _adam_hat(
-    g: Array,
-    lr: Array,
-    step: Array,
-    beta1: float,
-    beta2: float,
-    log_beta1: float,
-    log_beta2: float,
-    eps: float,
-    shrink: float,
-    p: Array,
-    m: Array,
-    v: Array,
-) -> None:
-    steps = int(step)
-    rate = float(lr) * sqrt(1 - beta2**steps) / (1 - beta1**steps)
-    scratch = g * (1 - beta1)
-    np.multiply(m, beta1, out=m)
-    np.add(m, scratch, out=m)
-    np.multiply(g, g, out=scratch)
-    np.multiply(scratch, 1 - beta2, out=scratch)
-    np.multiply(v, beta2, out=v)
-    np.add(v, scratch, out=v)
-    np.sqrt(v, out=scratch)
-    np.add(scratch, eps, out=scratch)
-    np.divide(m * rate, scratch, out=scratch)
-    np.subtract(p, scratch, out=p)
-
-
-class Adam(Optimizer):
+class Adam(Optimizer, name="adam"):
     """Adam: p -= lr m' / (sqrt(v') + eps), m and v running means of g and g**2, bias-corrected.
 
     Args:
@@ -277,29 +222,15 @@ class Adam(Optimizer):
         beta1: weight of the past in m, 0 <= beta1 < 1.
         beta2: weight of the past in v, 0 <= beta2 < 1.
         eps: keeps the division finite.
-        eps_hat: `eps` is the paper's epsilon-hat, added to sqrt(v) before its correction, as in
-            scikit-learn: p -= lr c m / (sqrt(v) + eps), c = sqrt(1 - beta2**t) / (1 - beta1**t).
 
     Raises:
         ArgumentError: an option outside its range.
 
     Reference:
-        Kingma and Ba (2015), algorithm 1; with `eps_hat` the end of its section 2.
+        Kingma and Ba (2015), algorithm 1.
     """
 
     slots = ("mean", "squares")
-    hat_rule = Rule(
-        "adam_hat",
-        "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
-        numpy=_adam_hat,
-        cuda=(
-            "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
-            "p = p - rate * m / (sqrt(v) + eps);"
-        ),
-        cuda_constants=(
-            "const T rate = lr * sqrt(-expm1(T(step) * log_beta2)) / -expm1(T(step) * log_beta1);"
-        ),
-    )
     rule = Rule(
         "adam",
         "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
@@ -320,13 +251,10 @@ class Adam(Optimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
-        eps_hat: bool = False,
     ) -> None:
         self.beta1, self.beta2 = (in_range("beta1", beta1, 0, 1), in_range("beta2", beta2, 0, 1))
         self.eps = in_range("eps", eps, 0.0)
         self.weight_decay = 0.0
-        if eps_hat:
-            self.rule = self.hat_rule
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
@@ -335,7 +263,7 @@ class Adam(Optimizer):
         return (self.beta1, self.beta2, *logs, self.eps, self.weight_decay)
 
 
-class AdamW(Adam):
+class AdamW(Adam, name="adamw"):
     """Adam with weight decay that does not pass through the moments: first p -= lr decay p.
 
     Every parameter decays, biases too, as in PyTorch.

@@ -1,14 +1,14 @@
 """Penalties on the size of weights, as the lectures write them, and the max-norm constraint.
 
-None of them depends on the batch size but `SummedL2`, and none applies to biases.
+None of them depends on the batch size, and none applies to biases.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from gpunn.arguments import check_kind, in_range
 from gpunn.backends import Elementwise
-from gpunn.errors import in_range
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 
@@ -35,15 +35,21 @@ PENALTY = Elementwise(
 
 
 class Regularizer:
-    """A term that training adds to the loss, or a constraint that it keeps."""
+    """A term that training adds to the loss, or a constraint that it keeps.
 
-    def penalize(self, flat: FlatParameters, times: Array, size: Array | float = 1) -> Array | None:
+    `a + b` applies both, in this order: `L2(1e-4) + MaxNorm(3.0)`.
+    """
+
+    def __add__(self, other: Regularizer) -> Regularizer:
+        check_kind("other", other, Regularizer, "one such as L2(1e-4)")
+        return Regularizers(*_parts(self), *_parts(other))
+
+    def penalize(self, flat: FlatParameters, times: Array) -> Array | None:
         """Add the term's gradient to the gradients.
 
         Args:
             flat: the parameters.
             times: 0-d array of the device that the gradient is multiplied by, as the others are.
-            size: of the batch, its rows or the sum of their weights.
 
         Returns:
             The term's value, a 0-d array of the device; None for a constraint.
@@ -72,7 +78,7 @@ class ElasticNet(Regularizer):
         self.l1 = in_range("strength", strength, 0.0)
         self.l2 = self.l1 * in_range("beta", beta, 0.0)
 
-    def penalize(self, flat: FlatParameters, times: Array, size: Array | float = 1) -> Array:
+    def penalize(self, flat: FlatParameters, times: Array) -> Array:
         """Add the gradient and return the value: one kernel over the weights."""
         w, g = flat.data[flat.weights], flat.grad[flat.weights]
         value = flat.backend.empty((), flat.dtype)
@@ -95,78 +101,15 @@ class L1(ElasticNet):
         super().__init__(strength, 0.0)
 
 
-SLICE = 16_384  # elements that `_complete` works on at a time
-
-
-def _complete(
-    w: Array, spans: Array, times: Array, alpha: float, size: Array | float, g: Array, value: Array
-) -> None:
-    by = alpha * float(times)
-    scratch = np.empty(min(len(g), SLICE), g.dtype)  # small enough to stay in the cache
-    for start in range(0, len(g), SLICE):
-        part, weights = g[start : start + SLICE], w[start : start + SLICE]
-        if by:
-            np.multiply(weights, by, out=scratch[: len(weights)])
-            np.add(part, scratch[: len(weights)], out=part)
-        np.divide(part, size, out=part)
-    for start, end in spans.tolist():  # one sum for each weight, as scikit-learn adds them
-        value += np.dot(w[start:end], w[start:end])
-    value *= 0.5 * alpha
-    value /= size
-
-
-COMPLETE = Elementwise(
-    "complete_mean",
-    "w, raw int64 spans, times, T alpha, size -> g, sum value",
-    numpy=_complete,
-    cuda="value = w * w; g = (g + alpha * times * w) / size;",
-    once="value = T(0.5) * alpha * value / size;",
-)
-DIVIDED = Elementwise(
-    "divided",
-    "size -> g",
-    numpy=lambda size, g: np.divide(g, size, out=g),
-    cuda="g = g / size;",
-)
-
-
-class SummedL2(Regularizer):
-    """strength / 2 * sum(W**2) / n, for losses whose gradients come as sums over the n examples.
-
-    Divides all gradients by n, after the products and after the penalty has been added: a mean
-    that is taken as late as scikit-learn takes it, to the bit. As there, the penalty shrinks with
-    the batch size (scikit-learn issues 6780, 10477); `L2` does not.
-
-    Args:
-        strength: scikit-learn's alpha, at least 0.
-
-    Gradient:
-        g = (g + strength W) / n, with g / n for biases.
-    """
-
-    def __init__(self, strength: float) -> None:
-        self.strength = in_range("strength", strength, 0.0)
-
-    def penalize(self, flat: FlatParameters, times: Array, size: Array | float = 1) -> Array:
-        """Complete the gradients, a kernel for weights and one for biases; the penalty's value."""
-        b, weights = flat.backend, flat.weights
-        value = b.empty((), flat.dtype)
-        numbers = (flat.spans, times, self.strength, size)
-        b.launch(COMPLETE, flat.data[weights], *numbers, out=(flat.grad[weights], value))
-        if weights.stop < flat.grad.size:
-            b.launch(DIVIDED, size, out=flat.grad[weights.stop :])
-        return value
-
-
 class Regularizers(Regularizer):
     """Several penalties and constraints, in this order."""
 
     def __init__(self, *parts: Regularizer) -> None:
         self.parts = parts
 
-    def penalize(self, flat: FlatParameters, times: Array, size: Array | float = 1) -> Array | None:
+    def penalize(self, flat: FlatParameters, times: Array) -> Array | None:
         """Add all gradients; the sum of the values."""
-        found = [part.penalize(flat, times, size) for part in self.parts]
+        found = [part.penalize(flat, times) for part in self.parts]
         values = [value for value in found if value is not None]
         return sum(values[1:], values[0]) if values else None
 
@@ -174,6 +117,10 @@ class Regularizers(Regularizer):
         """Apply all constraints."""
         for part in self.parts:
             part.constrain(flat)
+
+
+def _parts(regularizer: Regularizer) -> tuple[Regularizer, ...]:
+    return regularizer.parts if isinstance(regularizer, Regularizers) else (regularizer,)
 
 
 class MaxNorm(Regularizer):

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.backends import Backend, Elementwise
-from gpunn.errors import in_range
 from gpunn.optim.clipping import CLIP_FACTOR_CUDA, NORM, clip_factor
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array

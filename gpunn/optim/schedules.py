@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from math import cos, pi
 
-from gpunn.errors import ArgumentError, lookup
+from gpunn.arguments import count, lookup
 
 
 class Schedule(ABC):
@@ -14,12 +14,6 @@ class Schedule(ABC):
     @abstractmethod
     def factor(self, step: int, total: int) -> float:
         """What the base learning rate is multiplied by at this step."""
-
-
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"got {name}={value!r}; expected a number of steps, at least 1")
-    return value
 
 
 class Constant(Schedule):
@@ -39,7 +33,7 @@ class Step(Schedule):
     """
 
     def __init__(self, every: int | None = None, gamma: float = 0.1) -> None:
-        self.every = None if every is None else _count("every", every)
+        self.every = None if every is None else count("every", every)
         self.gamma = gamma
 
     def factor(self, step: int, total: int) -> float:
@@ -56,7 +50,7 @@ class Cosine(Schedule):
     """
 
     def __init__(self, steps: int | None = None, end: float = 0.0) -> None:
-        self.steps = None if steps is None else _count("steps", steps)
+        self.steps = None if steps is None else count("steps", steps)
         self.end = end
 
     def factor(self, step: int, total: int) -> float:
@@ -103,7 +97,7 @@ class WarmUp(Schedule):
     """
 
     def __init__(self, steps: int | None = None, then: Schedule | str = "constant") -> None:
-        self.steps = None if steps is None else _count("steps", steps)
+        self.steps = None if steps is None else count("steps", steps)
         self.then = get_schedule(then)
 
     def factor(self, step: int, total: int) -> float:

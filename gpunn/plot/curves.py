@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends import backend
-from gpunn.errors import ArgumentError, lookup
+from gpunn.errors import ArgumentError
 from gpunn.ops import Activation, get_activation
+from gpunn.ops.elementwise import opened
 from gpunn.plot.style import PALETTE, TRAINING, VALIDATION, given, tidy
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def learning_curve(
             "for validation curves pass validation=... to fit"
         )
     ax = given(ax)
-    marks = {"marker": "o" if len(history) <= 10 else ""}
+    marks = {"marker": "o" if history.epochs <= 10 else ""}
     scale = 100 if quantity == "accuracy" else 1
     for (name, there), label, color in zip(
         names.items(), ("training", "validation"), (TRAINING, VALIDATION), strict=True
@@ -78,14 +80,14 @@ def activation(name: str | Activation, ax: Any = None, *, low: float = -4, high:
     Reference:
         Lectures 001, 003 and 004, "activation functions".
     """
-    found = get_activation(name)
+    found, options = opened(get_activation(name))
     if not isinstance(found, Activation) or not low < high:
         raise ArgumentError(
             f"got {name!r} from {low} to {high}; expected an elementwise activation and low < high"
         )
     ax = given(ax)
     x = np.linspace(low, high, 1001)
-    y, backward = found.vjp(backend("cpu"), x)
+    y, backward = found.vjp(backend("cpu"), x, **options)
     slope = np.zeros_like(x)
     if found.differentiable:
         (slope,) = backward(np.ones_like(x), (True,))

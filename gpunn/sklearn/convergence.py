@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -11,12 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from gpunn.ops.reductions import all_finite
 from gpunn.sklearn.compat import FitTask
 from gpunn.sklearn.shuffle import CumulativeShuffle
-from gpunn.train import Callback, History
+from gpunn.train import Callback, History, Trainer
 from gpunn.typing import Array
-
-if TYPE_CHECKING:
-    from gpunn.sklearn.perceptron import Perceptron
-    from gpunn.train import Trainer
 
 SMALLEST_RATE = 1e-6  # of the schedule "adaptive"
 
@@ -41,6 +37,32 @@ class HeldOut(NamedTuple):
     targets: Array
 
 
+class Estimator(Protocol):
+    """Parameters that decide when a fit ends, and fitted attributes that an epoch writes."""
+
+    solver: str
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    n_iter_no_change: float
+    tol: float
+    verbose: bool | int
+    validation_curve: bool
+    n_iter_: int
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: Any
+    _no_improvement_count: int
+
+    def _show_weights(self) -> None: ...
+
+    def _loss_of(self, held_out: HeldOut) -> float: ...
+
+    def _update_no_improvement_count(self, *given: Any) -> None: ...
+
+
 class Convergence(Callback):
     """Keeps the curves of an estimator, lowers its learning rate, and says when to stop.
 
@@ -55,7 +77,7 @@ class Convergence(Callback):
 
     def __init__(
         self,
-        estimator: Perceptron,
+        estimator: Estimator,
         rows: int,
         held_out: HeldOut | None,
         incremental: bool,

@@ -8,7 +8,7 @@ from sklearn import neural_network
 
 from gpunn.errors import ArgumentError
 from gpunn.sklearn.classifier import MLPClassifier
-from gpunn.sklearn.perceptron import HELD
+from gpunn.sklearn.prediction import HELD
 from gpunn.sklearn.regressor import MLPRegressor
 
 PAIRS = (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends import Backend
-from gpunn.optim import FlatParameters
+from gpunn.optim.flat import FlatParameters
 from gpunn.sklearn.device_input import on_device
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.train import EagerStep

@@ -1,7 +1,8 @@
 """Losses as scikit-learn computes them: their value is a mean, their gradients are those of a sum.
 
-`optim.SummedL2` divides the gradients afterwards, where scikit-learn does. In float64 on the CPU a
-loss has scikit-learn's bits, from NumPy's sums in its order; elsewhere it is gpunn's kernels.
+`gpunn.sklearn.arithmetic.SummedStep` divides the gradients afterwards, where scikit-learn does. In
+float64 on the CPU a loss has scikit-learn's bits, from NumPy's sums in its order; elsewhere it is
+gpunn's kernels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from gpunn import ops
 from gpunn.autograd import Op, Tensor
 from gpunn.autograd.engine import Node, is_recording
 from gpunn.backends import Backend
-from gpunn.ops.elementwise_losses import SCALED, WEIGHTED_MEAN
+from gpunn.ops.elementwise_losses import SCALED
+from gpunn.sklearn.arithmetic import WEIGHTED_MEAN
 from gpunn.typing import Array, DType
 
 OUTPUTS_ONLY = (True, False)  # what a gradient is needed of: targets get none
@@ -41,8 +43,6 @@ class SummedLoss:
         gz = d(sum_n w_n l_n) / dz, although the value is sum_n w_n l_n / sum_n w_n. Clipping
         does not change it.
     """
-
-    takes_weights = True
 
     def __init__(
         self,

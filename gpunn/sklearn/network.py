@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 
 from gpunn import ops
+from gpunn.autograd import Op
 from gpunn.backends import Backend, backend_of
+from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Dropout, Linear, Module, Sequential
+from gpunn.sklearn.arithmetic import EXPIT
 from gpunn.typing import Array, DType
 
 Weights = list[np.ndarray]
-
-PREDICTED_ROWS = 4096  # at a time, except on the CPU
 
 OUTPUTS = {
     "identity": lambda b, z: z,
     "softmax": lambda b, z: ops.softmax.vjp(b, z)[0],
     "exp": lambda b, z: b.xp.exp(z),
-    "logistic": lambda b, z: ops.ACTIVATIONS[sigmoid(b, z.dtype)].vjp(b, z)[0],
+    "logistic": lambda b, z: sigmoid(b, z.dtype).vjp(b, z)[0],
 }
 
 
-def sigmoid(b: Backend, dtype: DType) -> str:
+def sigmoid(b: Backend, dtype: DType) -> Op:
     """The sigmoid: where bits can agree with scikit-learn's, the one that has them."""
-    return "logistic" if b.synchronous and dtype == np.float64 else "sigmoid"
+    return EXPIT if b.synchronous and dtype == np.float64 else ops.sigmoid
 
 
 class Network:
@@ -53,7 +54,8 @@ class Network:
         activations: Sequence[str],
         rates: Sequence[float] | None = None,
     ) -> None:
-        names = [sigmoid(b, dtype) if name == "logistic" else name for name in activations]
+        known = {"logistic": sigmoid(b, dtype)}
+        names = [known.get(name, name) for name in activations]
         self.layers = [
             Linear(w.shape[0], w.shape[1], name, init="zeros", dtype=dtype, device=b.device)
             for w, name in zip(coefs, [*names, "identity"], strict=True)
@@ -99,7 +101,7 @@ class Network:
 
     def _run(self, model: Module, x: Array) -> Array:
         # on the CPU all rows go through one product, as in scikit-learn, for the sake of its bits
-        rows = max(1, x.shape[0]) if self.backend.synchronous else PREDICTED_ROWS
+        rows = max(1, x.shape[0]) if self.backend.synchronous else BATCH_ROWS
         return model.predict(x, batch_size=rows)
 
 

@@ -11,27 +11,23 @@ from sklearn.base import is_classifier
 from sklearn.utils import compute_sample_weight
 
 from gpunn import ops
+from gpunn.arguments import lookup
 from gpunn.backends import Backend
-from gpunn.errors import ArgumentError, lookup
-from gpunn.ops import Rate
+from gpunn.errors import ArgumentError
+from gpunn.ops.dropout import Rate
+from gpunn.ops.elementwise_losses import decision
 from gpunn.optim import (
     L1,
     L2,
-    SGD,
-    Adam,
     MaxNorm,
     Optimizer,
     Regularizer,
-    Regularizers,
-    SummedL2,
     get_optimizer,
 )
+from gpunn.sklearn.arithmetic import SGD, Adam, SummedL2
 from gpunn.sklearn.constraints import HIDDEN
 from gpunn.sklearn.losses import LOGISTIC, POISSON, SOFTMAX, SQUARED, SummedLoss
 from gpunn.typing import Array, DType
-
-ROW_LOSSES = (ops.softmax_cross_entropy, ops.multiclass_hinge)
-"""Losses whose targets are the numbers of classes."""
 
 
 def _for_each_layer(found: Any, name: str, value: Any) -> list[Any]:
@@ -73,7 +69,7 @@ def dropout_rates(found: Any) -> tuple[float, ...]:
     return rates
 
 
-def penalty(found: Any) -> Regularizer:
+def penalty(found: Any) -> SummedL2:
     """scikit-learn's penalty, and what it does not have."""
     more: list[Regularizer] = []
     if found.l1:
@@ -82,8 +78,7 @@ def penalty(found: Any) -> Regularizer:
         more.append(L2(found.l2))
     if found.max_norm is not None:
         more.append(MaxNorm(found.max_norm))
-    first = SummedL2(found.alpha)
-    return Regularizers(first, *more) if more else first
+    return SummedL2(found.alpha, *more)
 
 
 def update_rule(found: Any) -> Optimizer:
@@ -95,8 +90,8 @@ def update_rule(found: Any) -> Optimizer:
         return chosen
     rate = found.learning_rate_init
     if found.solver == "sgd":
-        return SGD(None, rate, found.momentum, found.nesterovs_momentum, lr_in_velocity=True)
-    return Adam(None, rate, found.beta_1, found.beta_2, found.epsilon, eps_hat=True)
+        return SGD(None, rate, found.momentum, found.nesterovs_momentum)
+    return Adam(None, rate, found.beta_1, found.beta_2, found.epsilon)
 
 
 def loss_function(found: Any) -> SummedLoss:
@@ -122,7 +117,7 @@ def one_of_many(found: Any) -> bool:
 def targets(found: Any, y: Array, b: Backend, dtype: DType) -> Array:
     """The (N, K) targets as the loss takes them."""
     loss = loss_function(found)
-    if loss.base in ROW_LOSSES and not loss.is_exact(b, dtype):
+    if decision(loss.base) == "argmax" and not loss.is_exact(b, dtype):
         return y.argmax(axis=1)
     return 2 * y.astype(dtype) - 1 if found.loss == "hinge" else y.astype(dtype)
 

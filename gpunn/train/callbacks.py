@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, ModelFileError, OutputError, check_kind, in_range
+from gpunn.arguments import check_kind, count, in_range
+from gpunn.errors import ArgumentError, ModelFileError, OutputError
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shown
 from gpunn.train.history import History
@@ -59,9 +60,8 @@ class EarlyStopping(Callback):
     def __init__(
         self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0
     ) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ArgumentError(f"got patience={patience!r}; expected a number of epochs from 1")
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.monitor, self.min_delta = monitor, min_delta
+        self.patience = count("patience", patience)
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -102,10 +102,10 @@ class EarlyStopping(Callback):
             ArgumentError: their score is no number.
         """
         best, best_epoch = state["best"], state["best_epoch"]
-        if type(best_epoch) is not int or not 0 <= best_epoch <= len(trainer.history):
+        if type(best_epoch) is not int or not 0 <= best_epoch <= trainer.history.epochs:
             raise ModelFileError(
-                f"got a best epoch {shown(best_epoch)} after {len(trainer.history)}; expected one "
-                "of them: choose another folder"
+                f"got a best epoch {shown(best_epoch)} after {trainer.history.epochs}; expected "
+                "one of them: choose another folder"
             )
         if arrays:  # none before the first epoch
             check_state(arrays, dict(trainer.model.state()), what="best weights", exact=True)
@@ -166,7 +166,7 @@ class CSVLog(Callback):
         """Write the epochs so far anew: the file may hold one that the checkpoint does not."""
         self.on_fit_start(trainer)
         curves, past = trainer.history.curves, History()
-        for epoch in range(len(trainer.history)):
+        for epoch in range(trainer.history.epochs):
             past.record({name: values[epoch] for name, values in curves.items()})
             self.on_epoch_end(trainer, epoch + 1, past)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, ModelFileError, OutputError
+from gpunn.arguments import count
+from gpunn.errors import ModelFileError, OutputError
 from gpunn.log import logger
 from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
@@ -46,9 +47,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise ArgumentError(f"got keep={keep!r}; expected a number of checkpoints from 1")
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep = Path(folder), count("keep", keep)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -9,29 +9,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gpunn.backends import backend_of
-from gpunn.backends.random import permutation
-from gpunn.data.loader import SHUFFLE_STREAM, steps_per_epoch
+from gpunn.backends.random import SHUFFLE_STREAM, permutation
+from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
+from gpunn.examples import BATCH_ROWS
 from gpunn.log import logger
+from gpunn.ops.elementwise_losses import targets_checked
 from gpunn.progress_bar import progress_bar
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback
-from gpunn.train.evaluation import evaluate
 from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.train.guard import Guard
 from gpunn.train.runner import CapturedRunner, EagerRunner
 from gpunn.train.saver import Saver
+from gpunn.train.scores import evaluate
 from gpunn.train.snapshot import Progress
 from gpunn.train.step import EagerStep, divergence, no_room
-from gpunn.train.weighting import weighted
 from gpunn.typing import Array
 
 if TYPE_CHECKING:
     from gpunn.train.trainer import Trainer
 
 Shuffle: TypeAlias = "bool | Callable[[int, int], np.ndarray[Any, Any]]"
-
-EVALUATED_ROWS = 4096  # of validation data at a time, unless a batch is larger
 
 
 class Fit:
@@ -75,7 +74,7 @@ class Fit:
             try:
                 # an overflow is reported once, as the divergence it leads to
                 shown = progress_bar(self.epochs * self.steps, "step", shown=progress)
-                with shown as bar, np.errstate(all="ignore"):
+                with shown as bar, np.errstate(all="ignore"), targets_checked():
                     if trainer.steps > self.come.start:
                         bar.update(trainer.steps - self.come.start)
                     self._train(bar)
@@ -165,7 +164,7 @@ class Fit:
         model, loss = self.trainer.model, self.trainer.loss
         x = self.held_out[0]
         streamed = not is_sparse(x) and backend_of(x) is not model.backend
-        rows = self.batch_size if streamed else max(self.batch_size, EVALUATED_ROWS)
+        rows = self.batch_size if streamed else max(self.batch_size, BATCH_ROWS)
         scores = evaluate(model, loss, *self.held_out, rows)
         return {f"val_{name}": value for name, value in scores.items()}
 
@@ -208,9 +207,9 @@ class Fit:
         trainer = self.trainer
         b, mode = trainer.model.backend, trainer.on_nonfinite
         guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
-        return EagerStep(
+        return trainer.step_class(
             trainer.model,
-            trainer.loss if len(self.tables) == 2 else weighted(trainer.loss),
+            trainer.loss,
             trainer.optimizer,
             trainer.regularizer,
             trainer.clip_norm,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpunn.arguments import lookup
 from gpunn.backends import Backend, Elementwise
-from gpunn.errors import lookup
 from gpunn.typing import Array
 
 MODES = {"stop": 0, "skip": 1, "ignore": 2}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass
-class History:
-    """The curves of a fit: one number an epoch under each name.
+class History(Mapping[str, list[float]]):
+    """The curves of a fit: a mapping from names to lists of one number an epoch.
 
     Names are "loss" and "lr", "seconds" for the wall time of the epoch, and, with validation
     data, "val_loss" and (for classifiers) "val_accuracy".
@@ -36,10 +37,16 @@ class History:
     def __getitem__(self, name: str) -> list[float]:
         return self.curves[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.curves
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.curves)
 
     def __len__(self) -> int:
+        """The number of curves; `epochs` is their length."""
+        return len(self.curves)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are recorded."""
         return len(self.curves.get("loss", ()))
 
     def last(self) -> dict[str, float]:

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import Tensor
 from gpunn.backends import Backend, as_array, backend, backend_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
+from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.log import logger
 from gpunn.nn import Module
-from gpunn.ops import ElementwiseLoss
+from gpunn.ops.elementwise import trait
+from gpunn.ops.elementwise_losses import decision
 from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
-from gpunn.train.metrics import decision
 from gpunn.typing import Array
 
 SHARE_FOR_DATA = 0.8  # of the free memory of a device
@@ -71,10 +71,9 @@ def training_arrays(
         x, y = x.x, x.y
     if y is None:
         raise DataError(f"got {name} without targets; expected both: pass x and y")
-    y = as_array(y.data if isinstance(y, Tensor) else from_frame(y, f"the targets of {name}"))
+    x, y = rows_of(x, name), rows_of(y, f"the targets of {name}")
     if is_sparse(x):
         return _sparse_inputs(model, loss, x, y, name)
-    x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, name))
     check_lengths(x, y)
     b = model.backend
     if too_large(b, x.size * model.dtype.itemsize + y.size * max(y.dtype.itemsize, 4)):
@@ -87,7 +86,6 @@ def training_arrays(
                 model.device,
                 x.size * model.dtype.itemsize / 2**30,
             )
-    _check_numbers(name, x, y)  # before the move: a GPU takes no other dtype
     x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
     x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
     _check_finite(b, name, x)
@@ -104,19 +102,10 @@ def _sparse_inputs(
             "each example, and at least one"
         )
     host = backend("cpu")
-    _check_numbers(name, x, y)
     y = _moved(host, y, f"the targets of {name}")
     x = sparse_rows(x, model.dtype)
     _check_finite(host, name, x.data)
     return x, _targets(host, model, loss, x, y, name)
-
-
-def _check_numbers(name: str, x: Array, y: Array) -> None:
-    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
-        raise DTypeError(
-            f"got {name} of dtype {x.dtype} and targets of {y.dtype}; expected numbers: "
-            "encode text as integers first"
-        )
 
 
 def _targets(
@@ -132,12 +121,13 @@ def _targets(
     if how == "argmax" and y.ndim == 1:
         check_labels(b.download(y), _outputs(model, loss, x))
         return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
-    if y.dtype.kind == "f" or isinstance(loss, ElementwiseLoss):
+    if y.dtype.kind == "f" or trait(loss, "pairs", False):
         y = y.astype(model.dtype, copy=False)
     y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
     _check_finite(b, f"the targets of {name}", y)
-    if isinstance(loss, ElementwiseLoss):
-        loss.check_targets(y)
+    check = trait(loss, "check_targets", None)
+    if check is not None:
+        check(y)
     return y
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.backends import RandomStream, backend_of
-from gpunn.errors import ModelFileError, in_range
+from gpunn.errors import ModelFileError
 from gpunn.sparse import is_sparse
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shortened, shown

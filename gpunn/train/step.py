@@ -11,11 +11,13 @@ import numpy as np
 from gpunn.autograd import Tensor, no_grad
 from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError, DivergenceError
-from gpunn.nn import Module, observe
+from gpunn.nn import Module
+from gpunn.nn.observation import observe
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
 from gpunn.optim.scaling import LossScale
 from gpunn.train.feed import on_device
+from gpunn.train.weighting import weighted_mean
 from gpunn.typing import Array
 
 if TYPE_CHECKING:
@@ -29,22 +31,14 @@ WITH_PENALTY = Elementwise(
     cuda="value = loss + penalty;",
 )
 
-MASS = Elementwise(
-    "mass",
-    "w -> sum total",
-    numpy=lambda w, total: np.add(total, np.sum(w), out=total),
-    cuda="total = w;",
-    chunkable=False,  # one sum, in NumPy's order
-)
-
 
 class EagerStep:
     """A step that launches its operations one after another.
 
     Args:
         model: in training mode.
-        loss: `loss(outputs, targets)` with a single number; it gets the weights of the examples
-            as a third argument where there are any.
+        loss: `loss(outputs, targets)` with a single number. It takes `reduction="none"` where
+            examples have weights.
         optimizer: bound to the model's parameters.
         regularizer: a penalty or constraint, or None.
         clip_norm: largest global norm of the gradients, or None.
@@ -118,8 +112,7 @@ class EagerStep:
         """
         flat = self.optimizer.bound
         b = flat.backend
-        given = (y,) if weights is None else (y, weights)
-        loss = self.loss(self.model(x), *given)
+        loss = self.loss_of(self.model(x), y, weights)
         if not isinstance(loss, Tensor) or loss.shape:
             raise ArgumentError(
                 f"got a loss that is {_kind(loss)}; expected one number, a 0-d tensor: end the "
@@ -131,14 +124,33 @@ class EagerStep:
         for parameter in self._others:
             parameter.zero_grad()
         loss.backward(None if self.scale is None else self.scale.scale)
-        if self.regularizer is not None:
-            times = b.one(flat.dtype) if self.scale is None else self.scale.scale
-            size = x.shape[0] if weights is None else b.launch(MASS, weights)
-            penalty = self.regularizer.penalize(flat, times, size)
-            if penalty is not None:
-                value = b.launch(WITH_PENALTY, value, penalty)
-                self._check(x, value)
+        times = b.one(flat.dtype) if self.scale is None else self.scale.scale
+        penalty = self.penalty(times, x.shape[0], weights)
+        if penalty is not None:
+            value = b.launch(WITH_PENALTY, value, penalty)
+            self._check(x, value)
         return value
+
+    def loss_of(self, outputs: Tensor, y: Array, weights: Array | None) -> Tensor:
+        """The loss of a batch: the loss function's, or the mean by the weights of its examples."""
+        if weights is None:
+            return self.loss(outputs, y)
+        return weighted_mean(self.loss, outputs, y, weights)
+
+    def penalty(self, times: Array, rows: int, weights: Array | None) -> Array | None:
+        """Add the regularizer's gradient to the gradients of the loss.
+
+        Args:
+            times: 0-d array of the device that gradients are multiplied by.
+            rows: of the batch.
+            weights: (N,) weights of its examples, or None.
+
+        Returns:
+            The value of the penalty, a 0-d array of the device; None where there is none.
+        """
+        if self.regularizer is None:
+            return None
+        return self.regularizer.penalize(self.optimizer.bound, times)
 
     def _factor(self) -> Array | None:
         """What the update multiplies the gradients by; None for 1."""
@@ -189,7 +201,8 @@ def _fits(step: EagerStep, feed: Feed, rows: int) -> bool:
         x, *given = (on_device(b, a[:rows].copy()) for a in feed.tables)  # a batch is a copy
         if flat.narrow is not None:  # what is streamed is narrowed on the device
             x = x.astype(flat.narrow.dtype, copy=False)
-        step.loss(step.model(x), *given).backward()
+        y, weights = (*given, None)[:2]
+        step.loss_of(step.model(x), y, weights).backward()
     except MemoryError:
         return False
     return True

@@ -6,23 +6,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpunn.arguments import check_kind, count, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends.random import RandomStream
-from gpunn.data.checks import check_count
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, check_kind, lookup
+from gpunn.errors import ArgumentError
+from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.evaluation import evaluate
 from gpunn.train.fit import Fit, Shuffle
 from gpunn.train.guard import MODES
 from gpunn.train.history import History
 from gpunn.train.inputs import pair, training_arrays, training_weights
-from gpunn.train.metrics import classes
 from gpunn.train.precision import Precision
+from gpunn.train.scores import classes, evaluate
+from gpunn.train.step import EagerStep
 from gpunn.typing import Array, DeviceLike
 
 
@@ -32,6 +33,8 @@ class Trainer:
     Args:
         model: the network; it is moved to `device`.
         loss: a registered name, or a function of outputs and targets that gives one number.
+            `gpunn.ops.get_loss` chooses options. `gpunn.ops.decides` says of a function of your
+            own how outputs become classes; without it there is no accuracy.
         optimizer: a registered name, or an optimizer, with parameters or without.
         device: where to train; None for where the model is; "auto" for a GPU if one can be used.
         seed: of shuffling and dropout. The same seed gives the same order and masks everywhere.
@@ -59,6 +62,7 @@ class Trainer:
         keep: how many checkpoints stay.
 
     Attributes:
+        step_class: the class of a training step, for subclasses that compute one otherwise.
         history: of the last fit.
         precision: what training computes in; has the loss scale of a float16 training.
 
@@ -78,6 +82,8 @@ class Trainer:
         >>> sorted(trainer.evaluate(x, y))
         ['accuracy', 'loss']
     """
+
+    step_class: type[EagerStep] = EagerStep
 
     def __init__(
         self,
@@ -126,7 +132,7 @@ class Trainer:
         lookup("on_nonfinite", on_nonfinite, MODES)
         self.on_nonfinite = on_nonfinite
         self.checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
-        self.every = check_count("every", every)
+        self.every = count("every", every)
         self.epoch = 0
         self.steps = 0
         self.fits = 0
@@ -172,7 +178,7 @@ class Trainer:
             DivergenceError: the loss became NaN or infinite; it names the layer.
             ArgumentError: an argument outside its range.
         """
-        epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+        epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
         callbacks = check_callbacks(callbacks)
         b, fit = self.model.backend, None
         try:
@@ -195,7 +201,7 @@ class Trainer:
                 b.free_memory()
         return self.history
 
-    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 4096) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = BATCH_ROWS) -> dict[str, float]:
         """The mean loss (without penalties) and, for classifiers, the accuracy.
 
         Args:
@@ -206,11 +212,11 @@ class Trainer:
         Raises:
             DataError, ShapeError: as `fit`.
         """
-        batch_size = check_count("batch_size", batch_size)
+        batch_size = count("batch_size", batch_size)
         with self.model.backend.current():
             return evaluate(self.model, self.loss, *self._inputs(x, y, "x"), batch_size)
 
-    def predict(self, x: Any, *, batch_size: int = 4096) -> Array:
+    def predict(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
         """What the model says of examples: classes for a classifier, else its outputs.
 
         Args:

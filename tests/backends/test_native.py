@@ -10,10 +10,11 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.backends import KERNELS, Device, RowKernel
+from gpunn.backends import Device, RowKernel
 from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.backends.cpu.compiled import Call, Compiler, Native, compiler, find_compiler
 from gpunn.backends.cpu.compiled.kernels import ROW_COLUMNS
+from gpunn.backends.kernel import KERNELS
 from gpunn.ops import softmax_cross_entropy
 from gpunn.ops.shaping import RowGather
 from tests.ops.test_kernels import KINDS, arguments

@@ -7,12 +7,13 @@ import itertools
 import numpy as np
 import pytest
 
-from gpunn.backends import KERNELS, Device
+from gpunn.backends import Device
 from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.backends.cpu.compiled import Native, compiler, find_compiler, kernels
 from gpunn.backends.cpu.compiled.kernels import LARGE_PRODUCT, SERIAL_PRODUCT, SMALL_PRODUCT
 from gpunn.backends.cpu.processor import processor_flags
 from gpunn.backends.cpu.recording import Noted, Plan
+from gpunn.backends.kernel import KERNELS
 
 SHAPES = [
     (1, 1, 1),

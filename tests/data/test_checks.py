@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gpunn.data import check_arrays, check_finite, check_labels, check_lengths
+from gpunn.data.checks import check_arrays, check_finite, check_labels, check_lengths
 from gpunn.errors import DataError, DTypeError, GpunnError, ShapeError, UnknownNameError
 
 pytestmark = pytest.mark.fast

@@ -1,12 +1,12 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
+import gpunn as gn
 from gpunn.data import Dataset, Standardizer
-from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 
 pytestmark = pytest.mark.fast
 
@@ -143,28 +143,18 @@ def test_standardizer():
     assert data.classes == ("0", "1")
 
 
-def test_standardizer_round_trip_through_json():
-    scaler = Standardizer.fit(np.random.default_rng(0).normal(size=(9, 4)))
-    back = Standardizer.from_dict(json.loads(json.dumps(scaler.to_dict())))
-    np.testing.assert_array_equal(back.mean, scaler.mean)
-    np.testing.assert_array_equal(back.scale, scaler.scale)
+def test_tensors_are_taken_and_sparse_rows_are_not():
+    data = Dataset(gn.tensor([[1.0], [2.0]]), gn.tensor([1, 0]))
+    assert data.classes == ("0", "1")
+    np.testing.assert_array_equal(data.x, [[1], [2]])
+    with pytest.raises(DataError, match=r"toarray\(\)"):
+        Dataset(sparse.csr_array(np.eye(2)), [0, 1])
 
 
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {},
-        {"mean": [1.0]},
-        {"mean": [1.0], "scale": [0.0]},
-        {"mean": [1.0], "scale": [1.0, 2.0]},
-        {"mean": [float("nan")], "scale": [1.0]},
-        {"mean": ["a"], "scale": [1.0]},
-        None,
-    ],
-)
-def test_standardizer_refuses_foreign_numbers(numbers):
-    with pytest.raises(DataError, match="to_dict"):
-        Standardizer.from_dict(numbers)
+def test_arrays_of_a_device_are_refused(cuda_device):
+    there = gn.tensor([[1.0], [2.0]], device=cuda_device)
+    with pytest.raises(DeviceMismatchError, match=r"got x on .*\.numpy\(\)"):
+        Dataset(there, [0, 1])
 
 
 def test_standardizer_refuses_other_columns():

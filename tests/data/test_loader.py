@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
-from gpunn.data import batches, steps_per_epoch
-from gpunn.errors import ArgumentError, DataError, ShapeError
+import gpunn as gn
+from gpunn.data import batches
+from gpunn.data.loader import steps_per_epoch
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
 
 pytestmark = pytest.mark.fast
 
@@ -50,6 +53,81 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert order(seed=1, epoch=2) != order(seed=1, epoch=3)
     assert order(seed=1, epoch=2) != order(seed=2, epoch=2)
     assert order(shuffle=False) == list(range(100))
+
+
+def orders(loader):
+    return np.concatenate([y for _, y in loader]).tolist()
+
+
+def test_every_loop_has_the_orders_of_the_next_epochs():
+    x, y = np.zeros((50, 1)), np.arange(50)
+    single = [orders(batches(x, y, 8, seed=4, epoch=epoch)) for epoch in range(1, 7)]
+    loader = batches(x, y, 8, seed=4)
+    assert [orders(loader) for _ in range(6)] == single
+    assert len({tuple(order) for order in single}) == 6
+    loader = batches(x, y, 8, seed=4, epochs=3)
+    assert len(loader) == 3 * 7
+    assert orders(loader) == np.concatenate(single[:3]).tolist()
+    assert orders(loader) == np.concatenate(single[3:]).tolist()
+    assert loader.epoch == 7
+
+
+def test_the_obvious_loop_shuffles_anew_and_repeats_by_seed():
+    x, y = np.zeros((50, 1)), np.arange(50)
+
+    def run():
+        found = []
+        for _ in range(4):
+            rows = []
+            for _, labels in batches(x, y, 8):
+                rows += labels.tolist()
+            found.append(tuple(rows))
+        return found
+
+    assert len({*run(), *run()}) == 8
+    gn.manual_seed(3)
+    first, layer = run(), gn.nn.Linear(2, 2).weight.numpy()
+    gn.manual_seed(3)
+    alone = gn.nn.Linear(2, 2).weight.numpy()
+    assert run() == first  # layers and orders are counted apart
+    np.testing.assert_array_equal(layer, alone)
+    assert list(first[0]) == orders(batches(x, y, 8, seed=3))
+
+
+def test_a_loop_that_is_left_early_has_had_its_epoch():
+    loader = batches(np.zeros((9, 1)), np.arange(9), 3, seed=1)
+    next(iter(loader))
+    assert orders(loader) == orders(batches(np.zeros((9, 1)), np.arange(9), 3, seed=1, epoch=2))
+
+
+def test_tensors_and_sparse_rows_are_taken(rng):
+    x, y = rng.standard_normal((7, 3)), np.arange(7)
+    plain = list(batches(x, y, 3, seed=1))
+    for data in (gn.tensor(x), sparse.csr_array(x), sparse.coo_array(x)):
+        for (xb, yb), (x_plain, y_plain) in zip(batches(data, y, 3, seed=1), plain, strict=True):
+            xb = xb.toarray() if sparse.issparse(xb) else xb
+            np.testing.assert_array_equal(xb, x_plain)
+            np.testing.assert_array_equal(yb, y_plain)
+
+
+def test_batches_are_where_they_should_be(device, rng):
+    x, y, b = rng.standard_normal((7, 3)), np.arange(7), gn.backend(device)
+    plain = list(batches(x, y, 3, seed=1))
+    there = (b.upload(x), b.upload(y))
+    for data in ((x, y), (sparse.csr_array(x), y), there):
+        found = list(batches(*data, 3, seed=1, device=device))
+        if data is there:
+            found += list(batches(*data, 3, seed=1))
+        for (xb, yb), (x_plain, y_plain) in zip(found, plain * (len(found) // 3), strict=True):
+            if sparse.issparse(xb):
+                xb = xb.toarray()
+            np.testing.assert_array_equal(b.download(xb), x_plain)
+            np.testing.assert_array_equal(b.download(yb), y_plain)
+    if device != "cpu":
+        with pytest.raises(DeviceMismatchError, match=r"x on .* and y on cpu"):
+            batches(there[0], y)
+        with pytest.raises(DeviceMismatchError):
+            batches(*there, device="cpu")
 
 
 def test_images_keep_their_shape():

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpunn.cache import cache_folder
 from gpunn.data import load_mnist, mnist, write_idx
 from gpunn.errors import DataError, MissingExtraError
 
@@ -132,7 +131,7 @@ def test_files_that_do_not_fit(tmp_path, number, array, match):
 def test_cache_follows_the_rule_of_pooch(monkeypatch):
     monkeypatch.undo()
     pooch = pytest.importorskip("pooch", reason="pooch is not installed")
-    assert cache_folder() == Path(pooch.os_cache("gpunn"))
+    assert mnist.cache_folder() == Path(pooch.os_cache("gpunn"))
 
 
 def test_full_mnist(monkeypatch):

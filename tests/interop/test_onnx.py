@@ -14,6 +14,7 @@ import gpunn as gn
 from gpunn import nn
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError, ShapeError
 from gpunn.interop import to_onnx
+from gpunn.nn.observation import observe
 from gpunn.ops import ACTIVATIONS
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -157,7 +158,7 @@ def test_small_networks(data):
             )
     net = randomized(nn.Sequential(*parts), data.draw(st.integers(0, 99), "seed"))
     sizes = [1.0]
-    with nn.observe(lambda module, y: sizes.append(float(np.abs(y.data).max()))):
+    with observe(lambda module, y: sizes.append(float(np.abs(y.data).max()))):
         net.predict(4 * np.ones((1, D)))  # what rounding is relative to: layers may shrink it
     assert_agrees(net, to_onnx(net), 2e-6, least=max(sizes))
 

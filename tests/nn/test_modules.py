@@ -10,7 +10,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.errors import ArgumentError, ModelFileError, ShapeError, UnknownNameError
+from gpunn.errors import ArgumentError, DataError, ModelFileError, ShapeError, UnknownNameError
 from gpunn.ops.dropout import DROPOUT
 
 pytestmark = pytest.mark.fast
@@ -273,3 +273,20 @@ def test_a_rate_of_zero_is_an_integer_too():
 def test_a_bad_batch_size_of_predict(size):
     with pytest.raises(ArgumentError, match="batch_size"):
         small().predict(np.ones((2, 5)), batch_size=size)
+
+
+def test_standardize_takes_its_numbers_from_data(rng, device):
+    x = rng.normal(3, 5, (200, 3)).astype(np.float32)
+    x[:, 1] = 7
+    for data in (x, gn.tensor(x, device=device)):
+        layer = nn.Standardize.fit(data, device=device)
+        y = layer.predict(x)
+        np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(y.std(axis=0), [1, 0, 1], atol=1e-5)
+    np.testing.assert_array_equal(gn.data.Standardizer.fit(x).mean, x.mean(axis=0, dtype=float))
+    back = nn.Standardize.fit(x, inverse=True, device=device).predict(y)
+    np.testing.assert_allclose(back, x, rtol=1e-4, atol=1e-4)
+    wrong = ([1.0, 2.0], [[np.nan]], np.zeros((0, 2)))
+    for bad, error in zip(wrong, (ShapeError, DataError, DataError), strict=True):
+        with pytest.raises(error):
+            nn.Standardize.fit(bad)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-import gpunn.train  # declares its kernels, and so do all the modules below it
-from gpunn.backends import KERNELS, Elementwise
+import gpunn.sklearn  # declares its kernels, and so do all the modules below it
+from gpunn.backends import Elementwise
 from gpunn.backends.cuda.launcher import Launcher
-from gpunn.ops import Rate
+from gpunn.backends.kernel import KERNELS
+from gpunn.ops.dropout import Rate
 from gpunn.train.feed import ACCUMULATE
 
 RATE = Rate.of(0.3)

@@ -9,6 +9,7 @@ import gpunn as gn
 from gpunn import ops
 from gpunn.autograd import OPS
 from gpunn.errors import ArgumentError, GradcheckError, GraphFreedError, UnknownNameError
+from gpunn.ops.linear import Dropped
 from tests import reference
 from tests.opcases import CASES, reference_of
 
@@ -114,7 +115,7 @@ def test_fused_linear_equals_the_parts(name, rate, device):
     arrays = [rng.standard_normal(s) for s in ((5, 4), (4, 9), (9,))]
     fused = [gn.tensor(a, requires_grad=True, device=device) for a in arrays]
     parts = [gn.tensor(a, requires_grad=True, device=device) for a in arrays]
-    dropped = None if rate is None else gn.ops.Dropped(rate, draw)
+    dropped = None if rate is None else Dropped(rate, draw)
     y = gn.ops.linear(*fused, activation=OPS[name], dropout=dropped)
     z = OPS[name](parts[0] @ parts[1] + parts[2])
     if rate is not None:

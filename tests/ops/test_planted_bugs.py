@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import gpunn.train  # noqa: F401 - declares its kernels, and so do all the modules below it
-from gpunn.backends import KERNELS, RowKernel
+from gpunn.backends import RowKernel
 from gpunn.backends.cuda.source import Argument, elementwise_source
+from gpunn.backends.kernel import KERNELS
 from tests.rowcases import ARGUMENTS, Draw
 from tests.standin.compiler import build
 from tests.standin.host_kernel import ORDERS, HostRawKernel, why_unavailable
@@ -109,6 +110,7 @@ def launches(kernel):
         return
     for shape in COLUMN_SHAPES if kernel.by_columns else ROW_SHAPES:
         arguments = ARGUMENTS[kernel.name](Draw("float32", *shape))
+        arguments = [np.int32(a) if type(a) is int else a for a in arguments]
         blocks, threads = kernel.geometry(4, *shape)
         given = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
         kernel.numpy(*given, shape[1], shape[0])

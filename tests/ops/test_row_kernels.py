@@ -7,10 +7,11 @@ import pytest
 
 import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
-from gpunn.backends import KERNELS, RowKernel
+from gpunn.backends import RowKernel
+from gpunn.backends.kernel import KERNELS
 from gpunn.errors import DTypeError
+from gpunn.ops.class_losses import correct
 from gpunn.ops.reductions import column_sums
-from gpunn.train.metrics import correct
 from tests.rowcases import ARGUMENTS, Draw
 from tests.standin.host_kernel import all_orders
 

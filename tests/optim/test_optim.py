@@ -10,7 +10,9 @@ import pytest
 import gpunn as gn
 from gpunn import optim
 from gpunn.errors import ArgumentError, GradientError, ModelFileError, UnknownNameError
+from gpunn.optim.flat import FlatParameters
 from gpunn.optim.schedules import Constant, Cosine, Inverse, Linear, Step, WarmUp
+from gpunn.sklearn import arithmetic
 
 pytestmark = pytest.mark.fast
 
@@ -65,13 +67,13 @@ RULES = {
     "sgd": (lambda p: optim.SGD(p, lr=LR), sgd()),
     "momentum": (lambda p: optim.SGD(p, lr=LR, momentum=0.9), sgd(0.9)),
     "nesterov": (lambda p: optim.SGD(p, lr=LR, momentum=0.9, nesterov=True), sgd(0.9, True)),
-    "steps": (lambda p: optim.SGD(p, LR, 0.9, lr_in_velocity=True), sgd_of_steps(0.9)),
-    "steps-nesterov": (lambda p: optim.SGD(p, LR, 0.9, True, True), sgd_of_steps(0.9, True)),
-    "steps-plain": (lambda p: optim.SGD(p, LR, 0.0, True, True), sgd_of_steps(0.0, True)),
+    "steps": (lambda p: arithmetic.SGD(p, LR, 0.9), sgd_of_steps(0.9)),
+    "steps-nesterov": (lambda p: arithmetic.SGD(p, LR, 0.9, True), sgd_of_steps(0.9, True)),
+    "steps-plain": (lambda p: arithmetic.SGD(p, LR, 0.0, True), sgd_of_steps(0.0, True)),
     "adagrad": (lambda p: optim.AdaGrad(p, lr=LR), adagrad),
     "rmsprop": (lambda p: optim.RMSprop(p, lr=LR, decay=0.9), rmsprop),
     "adam": (lambda p: optim.Adam(p, lr=LR, beta2=0.99), adam()),
-    "adam-hat": (lambda p: optim.Adam(p, LR, beta2=0.99, eps=0.5, eps_hat=True), adam_hat),
+    "adam-hat": (lambda p: arithmetic.Adam(p, LR, beta2=0.99, eps=0.5), adam_hat),
     "adamw": (lambda p: optim.AdamW(p, lr=LR, beta2=0.99, weight_decay=0.1), adam(0.1)),
 }
 
@@ -92,8 +94,16 @@ def test_update_equals_the_written_rule(name, device):
 
 
 def test_every_optimizer_has_a_row():
-    covered = {type(make(None)).__name__.lower() for make, _ in RULES.values()}
-    assert covered == set(optim.OPTIMIZERS)
+    covered = {type(make(None)) for make, _ in RULES.values()}
+    assert covered - {arithmetic.SGD, arithmetic.Adam} == set(optim.OPTIMIZERS.values())
+
+
+def test_a_subclass_registers_only_under_a_name_that_it_gives():
+    class Adam(optim.Adam):
+        pass
+
+    assert optim.OPTIMIZERS["adam"] is optim.Adam
+    assert type(optim.get_optimizer("adam")) is optim.Adam
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -339,17 +349,22 @@ def test_an_eps_that_is_zero_in_the_dtype_is_refused(name):
 
 
 def batch_gradients(device, size):
-    """Parameters with gradients of a sum, completed by SummedL2(0.3); what it should give."""
+    """Parameters with a sum of gradients and SummedL2(0.3, L1(0.5)); what it should give."""
     rng = np.random.default_rng(0)
     values = [rng.standard_normal(shape) for shape in ((3, 5), (5,), (5, 2))]
     w, bias, v = (
         gn.nn.Parameter(gn.backend(device).upload(a), regularize=a.ndim > 1) for a in values
     )
-    flat = optim.FlatParameters([w, bias, v])
+    flat = FlatParameters([w, bias, v])
     (w.sum() + 2 * bias.sum() + 3 * v.sum()).backward()
-    found = optim.SummedL2(0.3).penalize(flat, flat.backend.one(np.float64), size)
+    spans = [(flat.parts[t].start, flat.parts[t].stop) for t in (w, v)]
+    spans, one = flat.backend.upload(np.array(spans)), flat.backend.one(np.float64)
+    found = arithmetic.SummedL2(0.3, optim.L1(0.5)).complete(flat, spans, one, size)
     expected = [(1 + 0.3 * values[0]) / 7, np.full(5, 2 / 7), (3 + 0.3 * values[2]) / 7]
+    for i in (0, 2):
+        expected[i] += 0.5 * np.sign(values[i])
     penalty = 0.15 * sum(np.sum(a**2) for a in (values[0], values[2])) / 7
+    penalty += 0.5 * sum(np.sum(np.abs(a)) for a in (values[0], values[2]))
     return (w, bias, v), expected, found, penalty
 
 
@@ -366,9 +381,12 @@ def test_summed_l2_completes_a_mean(weights, device):
 def test_several_regularizers_add_up(device):
     b = gn.backend(device)
     w = gn.tensor(np.array([[3.0], [4.0]]), requires_grad=True, device=device)
-    flat = optim.FlatParameters([w])
+    flat = FlatParameters([w])
     flat.grad.fill(0)
-    both = optim.Regularizers(optim.L1(0.5), optim.MaxNorm(1.0), optim.L2(0.25))
+    both = optim.L1(0.5) + optim.MaxNorm(1.0) + optim.L2(0.25)
+    assert len(both.parts) == 3
+    with pytest.raises(ArgumentError, match="expected a Regularizer"):
+        optim.L1(0.5) + 1
     assert float(b.download(both.penalize(flat, b.one(np.float64)))) == 0.5 * 7 + 0.25 * 25
     np.testing.assert_array_equal(b.download(flat.grad)[:2], [2.0, 2.5])
     both.constrain(flat)

@@ -10,8 +10,8 @@ from sklearn import neural_network
 
 import gpunn as gn
 from gpunn.backends.cpu import recording
-from gpunn.ops.elementwise_losses import WEIGHTED_MEAN
 from gpunn.sklearn import MLPClassifier
+from gpunn.sklearn.arithmetic import WEIGHTED_MEAN
 from tests.sklearn.cases import data, fitted, pair
 
 pytestmark = [

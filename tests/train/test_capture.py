@@ -267,7 +267,7 @@ def test_what_a_recording_missed_is_noticed(data, caplog):
 class Decay(gn.optim.Regularizer):
     """A penalty in array functions."""
 
-    def penalize(self, flat, times, size=1):
+    def penalize(self, flat, times):
         xp = flat.backend.xp
         flat.grad[flat.weights] += 0.1 * flat.data[flat.weights]
         return (

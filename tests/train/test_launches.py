@@ -91,6 +91,6 @@ def test_counting_right_answers_is_one_launch():
     scores, labels = b.upload(np.eye(3, dtype=np.float32)), b.upload(np.array([0, 1, 0]))
     hits = b.zeros((), np.int64)
     with standin_cupy().counters.count() as found:
-        gn.train.metrics.correct(b, scores, labels, "argmax", hits)
+        gn.ops.class_losses.correct(b, scores, labels, "argmax", hits)
     assert found.launches == {"correct": 1}
     assert b.download(hits) == 2

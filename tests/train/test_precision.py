@@ -10,7 +10,7 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.errors import ArgumentError, DataError, DivergenceError, UnknownNameError
-from gpunn.optim import LossScale
+from gpunn.optim.scaling import LossScale
 
 pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 is in ml_dtypes")
 

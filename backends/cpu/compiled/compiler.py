@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn.backends.cpu.processor import processor_lines
-from gpunn.cache import cache_folder
+from gpunn.storage.cache import cache_folder
 
 FLAGS = (
     "-std=c++17",

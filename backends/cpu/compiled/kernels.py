@@ -87,7 +87,7 @@ class Native:
     ) -> Call | None:
         """The call of a launch; None where NumPy has to do it."""
         values = (*inputs, *outputs)
-        kinds: list[Any] = [kernel.name]
+        kinds: list[Any] = [kernel]
         for value in values:
             if not isinstance(value, np.ndarray):
                 kinds.append(int(value) if isinstance(value, int | np.integer) else type(value))
@@ -172,7 +172,7 @@ class Native:
                 value = start_of(value)
             given.append(value)
             slots += "d" if isinstance(value, float) else "q"
-        run = self._function((kernel.name, dtype), kernel.name, lambda: row_text(kernel, dtype))
+        run = self._function((kernel, dtype), kernel.name, lambda: row_text(kernel, dtype))
         return None if run is None else Call(run, (pack(slots, *given),))
 
     def _launch(
@@ -194,7 +194,7 @@ class Native:
             return None
         kinds = tuple(arguments)
         run = self._function(
-            (kernel.name, kinds, bool(width)),
+            (kernel, kinds, bool(width)),
             kernel.name,
             lambda: elementwise_text(kernel, kinds, bool(width)),
         )

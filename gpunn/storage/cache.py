@@ -1,4 +1,4 @@
-"""The folder in which gpunn keeps what it can make or download again."""
+"""The folder for what can be made again: downloads and compiled kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The user's cache folder, by the rule of `pooch.os_cache`.
+    """The user's cache folder: the rule of `pooch.os_cache`, which need not be installed.
 
     Raises:
         OSError: this user has no home.

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a model on data that it does not train on."""
+"""What outputs are worth: the classes that they mean, and loss and accuracy on other data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ import numpy as np
 
 from gpunn.errors import OutOfMemoryError
 from gpunn.nn import Module
+from gpunn.ops.class_losses import correct
+from gpunn.ops.elementwise import trait
+from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.train.feed import ACCUMULATE, on_device
-from gpunn.train.metrics import correct, decision
 from gpunn.typing import Array
+
+
+def classes(scores: Array, loss: Callable[..., Any]) -> Array:
+    """The classes that (N, ...) outputs mean under a loss; the outputs themselves under others."""
+    how = decision(loss)
+    if how is None:
+        return scores
+    if how == "argmax":
+        return scores.argmax(axis=-1)
+    if scores.ndim == 2 and scores.shape[1] == 1:
+        scores = scores[:, 0]
+    low, high = trait(loss, "labels", (0, 1))
+    positive = (scores > (0.5 if how == "half" else 0)).astype("int64")
+    return low + (high - low) * positive
 
 
 def evaluate(
@@ -23,7 +39,7 @@ def evaluate(
         model: in any mode; it is evaluated in evaluation mode.
         loss: what compares outputs with targets.
         x: (N, ...) examples, on the model's device or on the host.
-        y: their targets, likewise.
+        y: their targets, likewise; they are not checked again.
         batch_size: examples at a time.
 
     Raises:
@@ -33,7 +49,7 @@ def evaluate(
     total = b.zeros((), np.float64)
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     try:
-        with model.evaluating():
+        with model.evaluating(), targets_checked():
             for start in range(0, rows, batch_size):
                 part = slice(start, start + batch_size)
                 xb, yb = on_device(b, x[part]), on_device(b, y[part])

@@ -1,0 +1,69 @@
+"""The outputs of a model for many examples, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gpunn.arguments import count
+from gpunn.autograd import Tensor
+from gpunn.backends import backend, backend_of
+from gpunn.errors import ShapeError
+from gpunn.examples import rows_of
+from gpunn.nn.inference import CapturedForward
+from gpunn.nn.observation import observed
+from gpunn.sparse import is_sparse, sparse_rows
+from gpunn.typing import Array
+
+
+def outputs(model: Any, x: Any, batch_size: int) -> Array:
+    """The outputs of a module, in evaluation mode; see `Module.predict`."""
+    x, batch_size = rows_of(x, "x"), count("batch_size", batch_size)
+    sparse = is_sparse(x)
+    here, b = backend("cpu") if sparse else backend_of(x), model.backend
+    stays = here is b
+    if sparse:
+        x = sparse_rows(x, model.dtype)
+    forward = _forward(model)
+
+    def of_batch(batch: Array) -> Array:
+        batch = batch.astype(model.dtype) if batch.dtype != model.dtype else batch
+        if sparse and stays:
+            return model(batch).data
+        batch = batch.toarray() if sparse else batch
+        if stays:
+            return forward(batch) if b.synchronous else forward(batch).copy()
+        return b.download(forward(b.upload(here.download(batch))))
+
+    with b.current(), model.evaluating():
+        parts = [
+            of_batch(x[start : start + batch_size])
+            for start in range(0, max(x.shape[0], 1), batch_size)
+        ]
+        return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
+
+
+def _forward(model: Any) -> Callable[[Array], Array]:
+    """What computes a batch: captured where the device can."""
+    b = model.backend
+    if b.synchronous or not b.captures or observed.get() is not None:
+        return lambda x: model(Tensor(x)).data
+    if getattr(model, "_captured", None) is None:
+        model._captured = CapturedForward()
+    return partial(model._captured, model)
+
+
+def largest(scores: Array) -> Array:
+    """The class with the highest of (N, C) scores: (N,) integers.
+
+    Raises:
+        ShapeError: no scores of at least two classes.
+    """
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        raise ShapeError(
+            f"got outputs of shape {scores.shape} to classify; expected (N, C) scores of C >= "
+            "2 classes: pass (N, D) examples; for a single output use Trainer.predict, or a "
+            "threshold on predict(x)"
+        )
+    return scores.argmax(axis=1)
