@@ -26,7 +26,8 @@ def run(name, device, dtype="float64"):
 
 
 def test_every_operation_has_a_case():
-    assert set(OPS) == {name.partition("/")[0] for name in CASES}
+    of_estimators = {"expit"}  # in the table once gpunn.sklearn is imported; tests/sklearn has it
+    assert set(OPS) - of_estimators == {name.partition("/")[0] for name in CASES}
 
 
 @pytest.mark.parametrize("name", ALL)
