@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -24,7 +25,15 @@ PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
 class Graph(Protocol):
-    """Recorded work."""
+    """Recorded work.
+
+    Attributes:
+        done: whether the work was also done while it was recorded.
+        refused: why launching it does not repeat the work; empty if nothing speaks against it.
+    """
+
+    done: bool
+    refused: str
 
     def launch(self, times: int = 1) -> None:
         """Do it, several times one after another, inside `Backend.own_stream`."""
@@ -57,15 +66,41 @@ class Backend(Memory):
         tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
         fuses: whether `matmul_with` is worth a call.
         synchronous: whether a number can be read without waiting for the device.
+        on_host: whether arrays of this device are NumPy's.
     """
 
     kind: ClassVar[str]
     synchronous: ClassVar[bool] = False
+    on_host: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
 
     def __init__(self, device: Device) -> None:
         super().__init__(device)
-        self.tf32 = False
+        self._tf32 = False
+        self._thread = threading.local()
+
+    @property
+    def tf32(self) -> bool:
+        """Whether products of float32 may round their operands, in this thread."""
+        return getattr(self._thread, "tf32", self._tf32)
+
+    @tf32.setter
+    def tf32(self, value: bool) -> None:
+        self._tf32 = value
+
+    @contextmanager
+    def rounding(self, tf32: bool) -> Iterator[None]:
+        """Set `tf32` inside the block, for this thread alone."""
+        before = vars(self._thread).copy()
+        self._thread.tf32 = tf32
+        try:
+            yield
+        finally:
+            vars(self._thread).clear()
+            vars(self._thread).update(before)
+
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {"tf32": self.tf32}
 
     @classmethod
     @abstractmethod
@@ -75,6 +110,16 @@ class Backend(Memory):
     @abstractmethod
     def describe(self) -> str:
         """The device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
+
+    def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
+        """Compute arrays with NumPy on the host; on other devices this waits and copies.
+
+        Args:
+            function: takes NumPy arrays and returns a tuple of NumPy arrays or numbers.
+            args: arrays of this device, or anything else, which is passed on as it is.
+        """
+        known = [self.download(a) if self.device_of(a) is not None else a for a in args]
+        return tuple(self.upload(np.asarray(made)) for made in function(*known))
 
     # work ----------------------------------------------------------------------------------
 
@@ -138,8 +183,8 @@ class Backend(Memory):
         """A matrix product with something fused in, or None where this device has no such thing.
 
         Args:
-            epilogue: "bias" for a @ b + bias; "bias_grad" for a @ b where `bias` becomes the
-                sums of the columns of `b`.
+            epilogue: "bias" for a @ b + bias; "relu_bias" for the ReLU of that; "bias_grad" for
+                a @ b where `bias` becomes the sums of the columns of `b`.
             a: (M, K).
             b: (K, N).
             bias: (N,).
@@ -166,16 +211,14 @@ class Backend(Memory):
         return nullcontext()
 
     def record(self, work: Callable[[], Any]) -> Graph:
-        """What `work` launches, recorded and not done; called inside `own_stream`.
+        """Record what `work` launches; called inside `own_stream`.
+
+        On the CPU the work is also done; see `Graph.done`.
 
         Raises:
             CaptureError: the work cannot be captured; the message says why.
         """
         raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
-
-    def traced(self, array: Array) -> Array:
-        """The array as a recording must meet it, to take note of what is done with it."""
-        return array
 
     def _outputs(self, kernel: Elementwise, inputs: Sequence[Any]) -> tuple[Array, ...]:
         """New output arrays for a launch: broadcast shape, dtype of the first array of letter T."""

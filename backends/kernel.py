@@ -107,6 +107,9 @@ class Elementwise:
     outputs: tuple[Param, ...] = field(init=False)
     sums: tuple[Param, ...] = field(init=False)
 
+    def __fingerprint__(self) -> None:
+        """A kernel never changes."""
+
     def __post_init__(self) -> None:
         left, right = self.signature.split("->")
         object.__setattr__(self, "inputs", _params(left))
@@ -143,6 +146,9 @@ class RowKernel:
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     by_columns: bool = False
     ticket: bool = False
+
+    def __fingerprint__(self) -> None:
+        """A kernel never changes."""
 
     def __post_init__(self) -> None:
         _declare(self)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ class Memory(ABC):
     Attributes:
         device: the device.
         scope: makes this device current in a `with` block; None where it always is.
-        xp: the array module, `numpy` or `cupy`.
+        xp: the functions of `numpy` or `cupy`. Operations call `b.xp.multiply(x, y)` rather than
+            write `x * y`, so that recorded work can be done again.
     """
 
     xp: Any
@@ -69,9 +70,25 @@ class Memory(ABC):
             array.fill(value)
         return array
 
+    def add_to(self, total: Array, part: Array) -> None:
+        """Add a part to a sum, in place."""
+        total += part
+
+    def copy_to(self, to: Array, array: Array) -> None:
+        """Copy an array over another."""
+        to[...] = array
+
     def empty_like(self, array: Array) -> Array:
         """An array with undefined content and the shape and dtype of another."""
         return self.empty(array.shape, array.dtype)
+
+    def cast(self, array: Array, dtype: DType) -> Array:
+        """An array in a dtype: itself if it has that dtype, else a converted copy."""
+        if array.dtype == dtype:
+            return array
+        found = self.empty(array.shape, dtype)
+        self.copy_to(found, array)
+        return found
 
     def zero(self) -> Array:
         """The integer 0 as a 0-d array, always the same one."""
@@ -110,6 +127,21 @@ class Memory(ABC):
                 f"got memory_limit={limit_bytes} on {self.device}; expected None: only the memory "
                 "of a GPU can be limited"
             )
+
+    def memory_limit(self) -> int | None:
+        """The limit that was set; None for none."""
+        return None
+
+    @contextmanager
+    def limited_memory(self, limit_bytes: int | None) -> Iterator[None]:
+        """Set a limit inside the block and put the one before back; None leaves it alone."""
+        if limit_bytes is None:
+            yield
+            return
+        with ExitStack() as put_back:
+            put_back.callback(self.limit_memory, self.memory_limit())
+            self.limit_memory(limit_bytes)
+            yield
 
     def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
         """Buffers through which batches of such (shape, dtype) come from the host."""

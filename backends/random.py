@@ -20,6 +20,7 @@ import numpy as np
 
 from gpunn.backends.kernel import Elementwise
 from gpunn.errors import ArgumentError
+from gpunn.fingerprint import Tracked
 from gpunn.typing import Array, Shape
 
 PHILOX_CUDA = r"""
@@ -103,7 +104,7 @@ class Counter(NamedTuple):
 
 
 @dataclass
-class RandomStream:
+class RandomStream(Tracked):
     """A stream of random bits whose whole state is three integers.
 
     Args:
@@ -120,6 +121,7 @@ class RandomStream:
     stream: int = 0
     call: int = 0
     chosen: bool = False
+    untracked = frozenset(("call", "counter"))
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("stream", self.stream), ("call", self.call)):

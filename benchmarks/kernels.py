@@ -19,7 +19,7 @@ from gpunn.benchmarks.settings import Settings
 from gpunn.ops.dropout import Rate
 from gpunn.ops.reductions import column_sums
 from gpunn.ops.shaping import gather_rows
-from gpunn.optim.clipping import global_norm
+from gpunn.optim.factor import global_norm
 
 REPEATS = 20
 CPU_ROWS = 16_384  # a work in place on 16 MiB stays in an L3 of 32 MiB, and a copy does not

@@ -99,6 +99,18 @@ def test_arrays_of_integers_index_a_tensor(device, rng):
             np.testing.assert_allclose(x.backend.download(x.grad), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("index", [[], np.zeros(0, int), np.zeros((2, 0), int), np.zeros(3, bool)])
+@pytest.mark.parametrize("shape", [(3, 2), (3,), (3, 0)])
+def test_an_index_may_be_empty(index, shape, device):
+    x = gn.tensor(np.ones(shape), requires_grad=True, device=device)
+    y = x[index]
+    assert y.shape == np.ones(shape)[index].shape
+    y.sum().backward()
+    np.testing.assert_array_equal(x.backend.download(x.grad), np.zeros(shape))
+    with pytest.raises(DataError, match="no rows"):
+        gn.tensor(np.ones((0, 2)), device=device)[np.array([0])]
+
+
 def test_the_logarithm_of_the_right_class_is_picked_by_index(device, rng):
     z = gn.tensor(rng.standard_normal((6, 4)), requires_grad=True, device=device)
     labels = np.array([0, 3, 1, 1, 2, 0])

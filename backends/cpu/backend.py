@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import FLOATS, Backend, check_product, not_capturable
+from gpunn.backends.base import FLOATS, Backend, check_product
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
 from gpunn.backends.cpu.pool import BufferPool
-from gpunn.backends.cpu.recording import Plan, Traced, TracedModule, Unrecordable, recording
+from gpunn.backends.cpu.recording import NotedNumpy, Plan, recording
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel
@@ -27,21 +27,14 @@ class NumpyBackend(Backend):
 
     kind = "cpu"
 
+    synchronous = True
+    on_host = True
+    xp = NotedNumpy()
+
     def __init__(self, device: Device) -> None:
         super().__init__(device)
         self._pool = BufferPool()
-        self._traced = TracedModule()
         self._native = Native(find_compiler()) if find_compiler().command else None
-
-    @property
-    def xp(self) -> Any:
-        """NumPy, or what takes its place while work is recorded."""
-        return np if recording() is None else self._traced
-
-    @property
-    def synchronous(self) -> bool:  # type: ignore[override]
-        """Whether a number can be read now: not while work is recorded."""
-        return recording() is None
 
     @classmethod
     def diagnose(cls) -> Diagnosis:
@@ -78,16 +71,46 @@ class NumpyBackend(Backend):
         return np.array(array, order="C")
 
     def download(self, array: Array) -> np.ndarray[Any, Any]:
-        """A copy of the array, so that a pooled buffer is not kept."""
-        if recording() is not None:
-            raise Unrecordable("an array is copied to the host")
+        """A copy of the array, so that a pooled buffer is not kept.
+
+        Work that does this is not repeated: nobody knows what is done with the numbers.
+        """
+        plan = recording()
+        if plan is not None:
+            plan.refuse("an array is copied to the host")
         return np.array(array, order="C")
 
     def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
         """Copy the content over."""
-        if recording() is not None:
-            raise Unrecordable("an array is copied in")
+        plan = recording()
+        if plan is not None:
+            plan.refuse("an array is copied in")
         array[...] = content
+
+    def add_to(self, total: Array, part: Array) -> None:
+        """Add a part to a sum, in place."""
+        _do(_add_to, total, part)
+
+    def copy_to(self, to: Array, array: Array) -> None:
+        """Copy an array over another."""
+        _do(_copy_to, to, array)
+
+    def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
+        """Call a function of NumPy arrays; where work is recorded, it is called again later."""
+        made = function(*args)
+        plan = recording()
+        if plan is None:
+            return tuple(map(np.asarray, made))
+        results = tuple(plan.empty(np.shape(a), np.asarray(a).dtype) for a in made)
+        count = len(results)
+
+        def write(contents: tuple[Any, ...], places: tuple[Array, ...]) -> None:
+            for place, content in zip(places, contents, strict=True):
+                place[...] = content
+
+        write(made, results)
+        plan.note(lambda *a: write(function(*a[count:]), a[:count]), *results, *args)
+        return results
 
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the NumPy body, in chunks of rows when the arrays are large."""
@@ -137,6 +160,9 @@ class NumpyBackend(Backend):
         """The matrix product through BLAS."""
         check_product(a, b)
         if not isinstance(a, np.ndarray):  # SciPy's sparse rows, which NumPy knows nothing of
+            plan = recording()
+            if plan is not None:
+                plan.refuse("products of sparse rows are SciPy's")
             product = a @ b
             if out is None:
                 return product
@@ -149,12 +175,9 @@ class NumpyBackend(Backend):
             if call is not None:
                 _call(call, (a, b, out))
                 return out
-        plan = recording()
-        if plan is None:
-            return np.matmul(a, b, out=out)
         if out is None:
-            return plan.ufunc(np.matmul, a, b)
-        plan.note(np.matmul, a, b, out)
+            return self.xp.matmul(a, b)
+        _do(np.matmul, a, b, out)
         return out
 
     def random_words(self, count: int, draw: Draw) -> Array:
@@ -168,23 +191,22 @@ class NumpyBackend(Backend):
         return ""
 
     def record(self, work: Callable[[], Any]) -> Plan:
-        """The calls of NumPy's that `work` comes down to, with the buffers that they need."""
+        """Do the work and note its calls, with the buffers that they need."""
         self.zero()
-        for dtype in FLOATS:  # constants are nobody's step
+        for dtype in FLOATS:  # constants are made before the first step, not in it
             self.one(dtype)
         plan = Plan()
-        try:
-            with plan.open():
-                plan.kept = work()
-        except Exception as error:
-            raise not_capturable(error) from error
+        with plan.open():
+            plan.kept = work()
         if self._native is not None:
             plan.join(self._native.chain)
         return plan
 
-    def traced(self, array: Array) -> Array:
-        """A view that notes array functions and operators, while work is recorded."""
-        return array if recording() is None else array.view(Traced)
+    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
+        """An array filled with one value."""
+        array = self.empty(shape, dtype)
+        _do(np.ndarray.fill, array, value)
+        return array
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
@@ -208,21 +230,27 @@ def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) ->
         _do(body, *[a[part] if cut else a for a, cut in zip(args, sliced, strict=True)])
 
 
+def _add_to(total: Array, part: Array) -> None:
+    np.add(total, part, out=total)
+
+
+def _copy_to(to: Array, array: Array) -> None:
+    to[...] = array
+
+
 def _do(work: Callable[..., Any], *args: Any) -> None:
-    """Do it, or note it where work is recorded."""
+    """Do it, and note it where work is recorded."""
+    work(*args)
     plan = recording()
-    if plan is None:
-        work(*args)
-    else:
+    if plan is not None:
         plan.note(work, *args)
 
 
 def _call(call: Call, args: tuple[Any, ...]) -> None:
-    """Make a compiled call, or note it with the arrays that it needs."""
+    """Make a compiled call; where work is recorded, note it with the arrays that it needs."""
+    call.run(*call.args)
     plan = recording()
-    if plan is None:
-        call.run(*call.args)
-    else:
+    if plan is not None:
         plan.note_call(call, args)
 
 

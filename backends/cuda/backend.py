@@ -312,6 +312,11 @@ class CupyBackend(Backend):
             if self._lt is not None:
                 self._lt.make_workspace()
 
+    def memory_limit(self) -> int | None:
+        """The limit of CuPy's pool."""
+        with self._here:
+            return self.xp.get_default_memory_pool().get_limit() or None
+
     def limit_memory(self, limit_bytes: int | None) -> None:
         """Limit CuPy's pool, and the pools of captured graphs with it.
 

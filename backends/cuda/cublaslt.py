@@ -11,31 +11,33 @@ import ctypes
 import importlib
 import threading
 import weakref
-from collections.abc import Iterator
 from contextlib import ExitStack
 from ctypes import (
     byref,
     c_double,
     c_float,
     c_int,
-    c_int32,
     c_int64,
     c_size_t,
-    c_uint32,
     c_uint64,
     c_void_p,
 )
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gpunn.backends.cuda.cublaslt_request import (
-    HALF,
+    Attribute,
     Compute,
     DataType,
+    Epilogue,
     Operands,
     Refusal,
     Request,
+    attributes_of,
     epilogue_of,
+    preferences_of,
     request_of,
     traits,
 )
@@ -57,37 +59,6 @@ class Status(IntEnum):
     INTERNAL_ERROR = 14
     NOT_SUPPORTED = 15
     LICENSE_ERROR = 16
-
-
-class ReductionScheme(IntEnum):
-    """`cublasLtReductionScheme_t`: how the parts of a product that was split along K are added."""
-
-    NONE = 0
-    COMPUTE_TYPE = 2
-    OUTPUT_TYPE = 4
-
-
-class Attribute(IntEnum):
-    """`cublasLtMatmulDescAttributes_t`."""
-
-    TRANSA = 3
-    TRANSB = 4
-    EPILOGUE = 7
-    BIAS_POINTER = 8
-    EPILOGUE_AUX_POINTER = 11
-    EPILOGUE_AUX_LD = 12
-    BIAS_DATA_TYPE = 26
-
-
-class Preference(IntEnum):
-    """`cublasLtMatmulPreferenceAttributes_t`."""
-
-    MAX_WORKSPACE_BYTES = 1
-    REDUCTION_SCHEME_MASK = 3
-    MIN_ALIGNMENT_A_BYTES = 5
-    MIN_ALIGNMENT_B_BYTES = 6
-    MIN_ALIGNMENT_C_BYTES = 7
-    MIN_ALIGNMENT_D_BYTES = 8
 
 
 class MatmulAlgo(ctypes.Structure):
@@ -247,7 +218,8 @@ class CublasLt:
 
         Numerics:
             Accumulated in float32, or float64 for float64. Where a product is split along K, its
-            parts are added in a step of their own. The ReLU of NaN is 0 in some versions.
+            parts are added in a step of their own. relu_bias keeps NaN: a version whose ReLU makes
+            0 of it is not used. The mask of relu_aux_bias may have either bit there.
         """
         kind = epilogue_of(epilogue, bias, aux)
         arrays = Operands(a, b, out, bias, aux)
@@ -257,7 +229,11 @@ class CublasLt:
                 raise CublasLtError("got a product after close(): make a new CublasLt")
             if key not in self._plans:
                 # Host work only, so legal in a capture; a warm-up step should have done it before.
-                self._plans[key] = self._plan_or_none(arrays, tf32, epilogue)
+                plan = self._plan_or_none(arrays, tf32, epilogue)
+                if plan and kind is Epilogue.RELU_BIAS and not self._keeps_nan(plan, arrays):
+                    logger.debug("the ReLU of %s loses NaN, or cannot be tried", arrays)
+                    plan = None
+                self._plans[key] = plan
             plan = self._plans[key]
             if plan is None:
                 return False
@@ -269,6 +245,22 @@ class CublasLt:
                     "with CUBLASLT_LOG_LEVEL=5 in the environment to see what is objected to"
                 ) from error
         return True
+
+    def _keeps_nan(self, plan: Plan, arrays: Operands) -> bool:
+        """Whether NaN in the factors is NaN in the result: some versions' ReLU makes 0 of it.
+
+        Tried once for each plan, into `out`, which the product itself overwrites.
+        """
+        xp = self._xp
+        if xp.cuda.get_current_stream().is_capturing():
+            return False
+        turned = arrays.a.strides[1] != arrays.a.itemsize
+        a = arrays.a.T if turned else arrays.a
+        pitch = max(a.shape[1], a.strides[0] // a.itemsize)
+        broken = xp.full((a.shape[0], pitch), np.nan, a.dtype)[:, : a.shape[1]]
+        self._run(plan, arrays._replace(a=broken.T if turned else broken))
+        edges = arrays.out[:1], arrays.out[-1:], arrays.out[:, :1], arrays.out[:, -1:]
+        return all(np.isnan(xp.asnumpy(edge).astype(np.float32)).all() for edge in edges)
 
     def make_workspace(self) -> Any:
         """The workspace of products, made once: not in `__init__`, it is much for a mere trial."""
@@ -309,7 +301,7 @@ class CublasLt:
         scale = DataType.R_64F if double else DataType.R_32F
         number = c_double if double else c_float
         descriptor = self._new(descriptors, "MatmulDesc", request.compute, scale)
-        for attribute, value in _attributes(request):
+        for attribute, value in attributes_of(request):
             self._set("MatmulDesc", descriptor, attribute, value)
         # The heuristic does not follow these pointers but looks at how they are aligned.
         self._point(descriptor, arrays)
@@ -324,7 +316,7 @@ class CublasLt:
         found, count = HeuristicResult(), c_int(0)
         with ExitStack() as stack:
             preference = self._new(stack, "MatmulPreference")
-            for attribute, value in _preferences(request, self.WORKSPACE_BYTES):
+            for attribute, value in preferences_of(request, self.WORKSPACE_BYTES):
                 self._set("MatmulPreference", preference, attribute, value)
             self._call(
                 "cublasLtMatmulAlgoGetHeuristic",
@@ -361,28 +353,3 @@ class CublasLt:
         if status:
             meaning = STATUS_NAMES.get(status, "unknown")
             raise CublasLtError(f"got status {status} ({meaning}) from {name}, expected 0")
-
-
-def _attributes(request: Request) -> Iterator[tuple[Attribute, Any]]:
-    """What a descriptor is told beside its pointers."""
-    yield Attribute.TRANSA, c_int32(request.a.operation)
-    yield Attribute.TRANSB, c_int32(request.b.operation)
-    yield Attribute.EPILOGUE, c_uint32(request.epilogue)
-    if request.bias_type is not request.d.data_type:  # the default
-        yield Attribute.BIAS_DATA_TYPE, c_int32(request.bias_type)
-    if request.aux_ld:
-        yield Attribute.EPILOGUE_AUX_LD, c_int64(request.aux_ld)
-
-
-def _preferences(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:
-    """What an algorithm must keep to."""
-    yield Preference.MAX_WORKSPACE_BYTES, c_uint64(workspace_bytes)
-    # Of the ways to add the parts of a product that was split along K, the one in place is left
-    # out, as nothing promises its order. Kept in the output's type, the parts of a half result
-    # would be rounded, or overflow, before they are added.
-    schemes = ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE
-    if request.d.data_type not in HALF:
-        schemes |= ReductionScheme.OUTPUT_TYPE
-    yield Preference.REDUCTION_SCHEME_MASK, c_uint32(schemes)
-    for letter, alignment in zip("ABCD", request.alignments, strict=True):
-        yield Preference[f"MIN_ALIGNMENT_{letter}_BYTES"], c_uint32(alignment)

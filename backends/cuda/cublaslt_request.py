@@ -7,6 +7,8 @@ and a row of its D is a column of `out`. Nothing is copied for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from ctypes import c_int32, c_int64, c_uint32, c_uint64
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -51,6 +53,37 @@ class Epilogue(IntEnum):
     RELU_AUX_BIAS = 134
     DRELU_BGRAD = 152
     BGRADA = 256
+
+
+class ReductionScheme(IntEnum):
+    """`cublasLtReductionScheme_t`: how the parts of a product that was split along K are added."""
+
+    NONE = 0
+    COMPUTE_TYPE = 2
+    OUTPUT_TYPE = 4
+
+
+class Attribute(IntEnum):
+    """`cublasLtMatmulDescAttributes_t`."""
+
+    TRANSA = 3
+    TRANSB = 4
+    EPILOGUE = 7
+    BIAS_POINTER = 8
+    EPILOGUE_AUX_POINTER = 11
+    EPILOGUE_AUX_LD = 12
+    BIAS_DATA_TYPE = 26
+
+
+class Preference(IntEnum):
+    """`cublasLtMatmulPreferenceAttributes_t`."""
+
+    MAX_WORKSPACE_BYTES = 1
+    REDUCTION_SCHEME_MASK = 3
+    MIN_ALIGNMENT_A_BYTES = 5
+    MIN_ALIGNMENT_B_BYTES = 6
+    MIN_ALIGNMENT_C_BYTES = 7
+    MIN_ALIGNMENT_D_BYTES = 8
 
 
 EPILOGUES = {
@@ -229,3 +262,28 @@ def _aux_ld(aux: Array, m: int, n: int) -> int:
     if not ld or ld % MASK_BITS:
         raise Refusal(f"aux has shape {aux.shape}, strides {aux.strides}, dtype {aux.dtype.name}")
     return ld
+
+
+def attributes_of(request: Request) -> Iterator[tuple[Attribute, Any]]:
+    """What a descriptor is told beside its pointers."""
+    yield Attribute.TRANSA, c_int32(request.a.operation)
+    yield Attribute.TRANSB, c_int32(request.b.operation)
+    yield Attribute.EPILOGUE, c_uint32(request.epilogue)
+    if request.bias_type is not request.d.data_type:  # the default
+        yield Attribute.BIAS_DATA_TYPE, c_int32(request.bias_type)
+    if request.aux_ld:
+        yield Attribute.EPILOGUE_AUX_LD, c_int64(request.aux_ld)
+
+
+def preferences_of(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:
+    """What an algorithm must keep to."""
+    yield Preference.MAX_WORKSPACE_BYTES, c_uint64(workspace_bytes)
+    # Of the ways to add the parts of a product that was split along K, the one in place is left
+    # out, as nothing promises its order. Kept in the output's type, the parts of a half result
+    # would be rounded, or overflow, before they are added.
+    schemes = ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE
+    if request.d.data_type not in HALF:
+        schemes |= ReductionScheme.OUTPUT_TYPE
+    yield Preference.REDUCTION_SCHEME_MASK, c_uint32(schemes)
+    for letter, alignment in zip("ABCD", request.alignments, strict=True):
+        yield Preference[f"MIN_ALIGNMENT_{letter}_BYTES"], c_uint32(alignment)

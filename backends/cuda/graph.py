@@ -46,9 +46,14 @@ class Recording:
         pool: that its arrays come from.
 
     Attributes:
+        done: False, because a capture executes nothing.
+        refused: empty: what cannot be captured raises.
         graph: CuPy's graph, once it is captured.
         kept: arrays to keep alive: a graph holds no reference to them.
     """
+
+    done = False
+    refused = ""
 
     def __init__(self, stream: Any, pool: Any) -> None:
         self.stream, self.pool = stream, pool

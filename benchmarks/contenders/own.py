@@ -53,14 +53,14 @@ def matrix_products(network: Network, device: str = "cpu", dtype: str = "float32
         products += [(x, w, b.empty_like(gz)), (x.T, gz, b.empty(w.shape, np.float32))]
         if k:
             products.append((gz, w.T, b.empty_like(x)))
-    matmul = np.matmul if b.synchronous else b.matmul
+    matmul = np.matmul if b.on_host else b.matmul
 
     def work() -> Any:
         for left, right, out in products:
             matmul(left, right, out=out)
         return products  # which a graph keeps alive
 
-    if b.synchronous or b.why_no_capture():
+    if b.on_host or b.why_no_capture():
         return work
     with b.own_stream():
         work()

@@ -73,7 +73,7 @@ def capture(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
         yield "skipped", why
         return
     x, y = data("float32")
-    for precision in PRECISIONS[:1] if b.synchronous else PRECISIONS:
+    for precision in PRECISIONS[:1] if b.on_host else PRECISIONS:
         weights, losses = [], []
         for captured in (True, False):
             net = network(device, "float32")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+from gpunn.backends import Backend
 from gpunn.errors import GraphFreedError
 from gpunn.typing import Array, Shape
 
@@ -105,26 +106,27 @@ class Leaf(Node):
         """What to ask a backward for: the sink while it is empty."""
         return self.sink if self.sink is not None and self.grad is None else True
 
-    def add(self, grad: Array) -> None:
+    def add(self, b: Backend, grad: Array) -> None:
         """Accumulate one contribution."""
         if self.grad is not None:
-            self.grad += grad
+            b.add_to(self.grad, grad)
         elif self.sink is None:
-            self.grad = grad.copy()
+            self.grad = b.empty(grad.shape, grad.dtype)
+            b.copy_to(self.grad, grad)
         else:
             self.grad = self.sink.array
             if grad is not self.grad:
-                self.grad[...] = grad
+                b.copy_to(self.grad, grad)
 
 
-def run_backward(root: Node, gy: Array, retain_graph: bool) -> None:
+def run_backward(b: Backend, root: Node, gy: Array, retain_graph: bool) -> None:
     """Carry `gy` from `root` to every leaf below it.
 
     Raises:
         GraphFreedError: a node ran before without `retain_graph`.
     """
     if isinstance(root, Leaf):
-        root.add(gy)
+        root.add(b, gy)
         return
     grads: dict[Node, tuple[Array, bool]] = {root: (gy, False)}  # a gradient, and do we own it?
     heap = [root]
@@ -145,17 +147,16 @@ def run_backward(root: Node, gy: Array, retain_graph: bool) -> None:
             if parent is None or contribution is None:
                 continue
             if isinstance(parent, Leaf):
-                parent.add(contribution)
+                parent.add(b, contribution)
                 continue
             known = grads.get(parent)
             if known is None:
                 grads[parent] = (contribution, False)
                 heapq.heappush(heap, parent)
             elif known[1] and known[0].ndim:  # a 0-d sum may be a NumPy scalar: no place to add to
-                total = known[0]
-                total += contribution
+                b.add_to(known[0], contribution)
             else:
-                grads[parent] = (known[0] + contribution, True)
+                grads[parent] = (b.xp.add(known[0], contribution), True)
 
 
 def _needs(parents: tuple[Node | None, ...]) -> tuple[Need, ...]:

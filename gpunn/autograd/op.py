@@ -12,6 +12,7 @@ from gpunn.autograd.engine import Backward, Node, is_recording
 from gpunn.autograd.tensor import METHODS, Tensor
 from gpunn.backends import Backend, backend_of
 from gpunn.errors import DeviceMismatchError, DTypeError
+from gpunn.fingerprint import Tracked
 from gpunn.names import home_of, register
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ OPS: dict[str, Op] = {}
 """Every operation, by name."""
 
 
-class Op:
+class Op(Tracked):
     """An operation on tensors, made from a function over arrays.
 
     Call it with tensors (or arrays and numbers, which are constants) and the result is recorded.
@@ -61,6 +62,9 @@ class Op:
                 for name, default in self.options.items()
             ]
         return signature.replace(parameters=parameters, return_annotation=Tensor)
+
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if name not in _WRITTEN_ONCE}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one operation of a name: a copy of it is itself."""
@@ -123,6 +127,9 @@ class Op:
         if recording and recording is not True:
             recording(self.name, args, options, result)
         return result
+
+
+_WRITTEN_ONCE = ("vjp", "name", "__name__", "__doc__")
 
 
 def _known(name: str) -> Op:

@@ -113,9 +113,12 @@ class Tensor:
         for name, value in state.items():
             setattr(self, name, value)
 
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {"data": self.data}
+
     def __array__(self, dtype: DType = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         """What `numpy.asarray` takes, on the CPU only: nothing is copied from a GPU in silence."""
-        if not self.backend.synchronous:
+        if not self.backend.on_host:
             raise DeviceMismatchError(
                 f"got numpy.asarray of a tensor on {self.device}; expected one on the CPU: use "
                 ".numpy() for a copy on the host"
@@ -246,7 +249,7 @@ class Tensor:
                 "the shape of the tensor"
             )
         with self.backend.current():
-            run_backward(self.node, gy, retain_graph)
+            run_backward(self.backend, self.node, gy, retain_graph)
 
     def zero_grad(self) -> None:
         """Forget the gradient that arrived here."""
@@ -360,7 +363,7 @@ def tensor(
     bare = not hasattr(data, "dtype")
     array = as_array(data)
     here = backend_of(array)
-    there = here if device is None and not here.synchronous else backend(device)
+    there = here if device is None and not here.on_host else backend(device)
     host = here.download(array)
     if dtype is not None:
         host = host.astype(float_dtype(dtype))

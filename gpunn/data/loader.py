@@ -132,7 +132,7 @@ def batches(
     if is_sparse(x):
         x = sparse_rows(x, np.float64 if x.dtype.kind != "f" else x.dtype)
     elif backend_of(x) is not backend_of(y) or (
-        there not in (None, backend_of(x)) and not backend_of(x).synchronous
+        there not in (None, backend_of(x)) and not backend_of(x).on_host
     ):
         raise DeviceMismatchError(
             f"got x on {backend_of(x).device} and y on {backend_of(y).device}; expected both on "

@@ -1,93 +1,78 @@
-"""The forward pass as a CUDA graph, for batches of the same shape again and again."""
+"""Predictions as repeated work, for batches of the same shape again and again."""
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gpunn.autograd import Tensor
-from gpunn.backends.base import Graph
-from gpunn.errors import CaptureError
-from gpunn.log import logger
+from gpunn.backends import Backend
+from gpunn.backends.capture import Captured, State
+from gpunn.fingerprint import Fingerprint
 from gpunn.typing import Array, Shape
 
-if TYPE_CHECKING:
-    from gpunn.nn.module import Module
+MAX_SHAPES = 4  # that are recorded, since each recording holds the activations of a batch
 
-MAX_SHAPES = 4  # of which graphs are kept, since each holds the activations of a batch
+
+class Model(Protocol):
+    """A function of tensors with a device."""
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of its device."""
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """The outputs."""
 
 
 class CapturedForward:
-    """Runs a model in evaluation mode: the first batch of a shape eagerly, later ones as a graph.
+    """Runs a model in evaluation mode: the first batch of a shape as usual, later ones repeated.
 
-    A graph repeats what was launched when it was recorded. Weights that change in place are seen;
-    when anything that the model consists of is replaced, its graphs are forgotten.
+    Weights that change in place are seen. When anything else that the model consists of changes,
+    its passes are recorded anew. The model is held weakly, because it holds this object.
+
+    Args:
+        model: whose backend can capture.
     """
 
-    def __init__(self) -> None:
-        self._parts: list[Any] = []
-        self._graphs: dict[Shape, tuple[Graph, Array, Array] | None] = {}
-        self._refused = False
+    def __init__(self, model: Model) -> None:
+        self._model = weakref.ref(model)
+        self._shapes: dict[Shape, tuple[Captured, Array]] = {}
 
-    def __call__(self, model: Module, x: Array) -> Array:
-        """The outputs of a model, whose backend can capture, for a batch of its device and dtype.
+    def __call__(self, x: Array) -> Array:
+        """The outputs for a batch of the model's device and dtype.
 
         The array is overwritten by the next call with this shape.
         """
-        parts = model_parts(model)
-        if not same_parts(parts, self._parts):
-            self._parts, self._refused = parts, False
-            self._graphs.clear()
-        b, shape = model.backend, tuple(x.shape)
-        if self._refused or (shape not in self._graphs and len(self._graphs) == MAX_SHAPES):
+        model, shape = self._model(), tuple(x.shape)
+        assert model is not None
+        b = model.backend
+        if shape not in self._shapes and len(self._shapes) == MAX_SHAPES:
             return model(Tensor(x, backend=b)).data
         with b.own_stream():
-            if shape not in self._graphs:
-                self._graphs[shape] = None
+            if shape not in self._shapes:
+                self._shapes[shape] = self._new(b, x)
+            captured, x_in = self._shapes[shape]
+            captured.look(often=True)
+            if captured.state is State.REFUSED:
                 return model(Tensor(x, backend=b)).data
-            found = self._graphs[shape] or self._record(model, x)
-            if found is None:
-                return model(Tensor(x, backend=b)).data
-            graph, x_in, y = found
             x_in[...] = x
-            graph.launch()
+            captured.advance()
+        y: Array = captured.result
         return y
 
-    def _record(self, model: Module, x: Array) -> tuple[Graph, Array, Array] | None:
-        b = model.backend
-        x_in, ys = b.empty_like(x), []
+    def _new(self, b: Backend, x: Array) -> tuple[Captured, Array]:
+        known, x_in = self._model, b.empty_like(x)
 
-        def forward() -> list[Array]:
-            ys.append(model(Tensor(x_in, backend=b)).data)
-            return ys
+        def work(tick: Array, k: int) -> Array:
+            model: Any = known()
+            y: Array = model(Tensor(x_in, backend=b)).data
+            return y
 
-        try:
-            graph = b.record(forward)
-        except CaptureError as error:
-            logger.warning("predicting without captured passes: %s", error)
-            self._refused = True
-            return None
-        found = self._graphs[tuple(x.shape)] = (graph, x_in, ys[0])
-        return found
-
-
-def model_parts(model: Module) -> list[Any]:
-    """Everything that decides what a forward pass launches.
-
-    Modules weakly: the model holds this list, and would else hold itself and its memory.
-    """
-    parts: list[Any] = [value.data for _, value in model.state()]
-    for module in model.modules():
-        parts.append(weakref.ref(module))
-        for name, value in vars(module).items():
-            if not isinstance(value, CapturedForward):
-                parts += [name, value.data if isinstance(value, Tensor) else value]
-    return parts
-
-
-def same_parts(parts: list[Any], before: list[Any]) -> bool:
-    """Whether two lists hold the same objects, or equal numbers and strings."""
-    return len(parts) == len(before) and all(
-        a is b or (isinstance(a, str | int | float) and type(a) is type(b) and a == b)
-        for a, b in zip(parts, before, strict=True)
-    )
+        captured = Captured(
+            b,
+            work,
+            lambda: Fingerprint({"model": known()}),
+            what="predicting without captured passes",
+        )
+        return captured, x_in

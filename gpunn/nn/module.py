@@ -13,6 +13,7 @@ from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, backend
 from gpunn.errors import ArgumentError
 from gpunn.examples import BATCH_ROWS
+from gpunn.fingerprint import Same, Tracked
 from gpunn.names import register
 from gpunn.nn.observation import observed
 from gpunn.nn.prediction import largest, outputs
@@ -25,7 +26,7 @@ MODULES: dict[str, type[Module]] = {}
 Self = TypeVar("Self", bound="Module")
 
 
-class Parameter(Tensor):
+class Parameter(Tracked, Tensor):
     """A tensor that training changes.
 
     Attributes:
@@ -38,14 +39,20 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=True)
         self.regularize = regularize
 
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {"data": Same(self.data)}  # repeated work sees what is written to it
 
-class Buffer(Tensor):
+
+class Buffer(Tracked, Tensor):
     """A tensor that belongs to a module's state but is not trained."""
 
     __slots__ = ()
 
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {"data": Same(self.data)}
 
-class Module:
+
+class Module(Tracked):
     """A function with parameters. A subclass assigns parameters and modules as attributes.
 
     It defines `forward`; and `config`, the arguments of its constructor, if `gpunn.save` should
@@ -53,6 +60,7 @@ class Module:
     """
 
     training = True
+    untracked = frozenset(("_captured",))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -283,6 +291,6 @@ class Module:
 
         Raises:
             ShapeError: outputs that are not (N, C) with at least two classes. What a single output
-                means depends on the loss: `Trainer.predict` knows.
+                means depends on the loss: `Trainer.classify` knows.
         """
         return largest(outputs(self, x, batch_size))

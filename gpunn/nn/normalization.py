@@ -118,7 +118,7 @@ def _as(x: Any, numbers: Buffer) -> Tensor:
     """Fixed numbers in the dtype that is computed in; training may narrow it."""
     if x.dtype == numbers.dtype:
         return numbers
-    return Tensor(numbers.data.astype(x.dtype), backend=numbers.backend)
+    return Tensor(numbers.backend.cast(numbers.data, x.dtype), backend=numbers.backend)
 
 
 class LayerNorm(Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from gpunn.arguments import count
@@ -33,7 +32,8 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
             return model(batch).data
         batch = batch.toarray() if sparse else batch
         if stays:
-            return forward(batch) if b.synchronous else forward(batch).copy()
+            y = forward(batch)
+            return y if b.on_host else y.copy()  # the next batch overwrites captured outputs
         return b.download(forward(b.upload(here.download(batch))))
 
     with b.current(), model.evaluating():
@@ -47,11 +47,12 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
 def _forward(model: Any) -> Callable[[Array], Array]:
     """What computes a batch: captured where the device can."""
     b = model.backend
-    if b.synchronous or b.why_no_capture() or observed.get() is not None:
+    if b.on_host or b.why_no_capture() or observed.get() is not None:
         return lambda x: model(Tensor(x)).data
     if getattr(model, "_captured", None) is None:
-        model._captured = CapturedForward()
-    return partial(model._captured, model)
+        model._captured = CapturedForward(model)
+    captured: Callable[[Array], Array] = model._captured
+    return captured
 
 
 def largest(scores: Array) -> Array:
@@ -63,7 +64,7 @@ def largest(scores: Array) -> Array:
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ShapeError(
             f"got outputs of shape {scores.shape} to classify; expected (N, C) scores of C >= "
-            "2 classes: pass (N, D) examples; for a single output use Trainer.predict, or a "
+            "2 classes: pass (N, D) examples; for a single output use Trainer.classify, or a "
             "threshold on predict(x)"
         )
     return scores.argmax(axis=1)

@@ -112,6 +112,7 @@ relu = Activation(
     grad_numpy=_relu_grad,
     grad_cuda="gx = y > T(0) ? gy : T(0);",
     kinks=(0.0,),
+    epilogue="relu_bias",
 )
 
 
@@ -316,6 +317,7 @@ identity = Activation(
     cuda="y = x;",
     grad_numpy=lambda gy, y, gx: np.copyto(gx, gy),
     grad_cuda="gx = gy;",
+    epilogue="bias",
 )
 
 

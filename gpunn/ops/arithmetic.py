@@ -13,14 +13,14 @@ from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.typing import Array, Shape
 
 
-def unbroadcast(g: Array, shape: Shape) -> Array:
+def unbroadcast(b: Backend, g: Array, shape: Shape) -> Array:
     """Sum a gradient over the axes that broadcasting added or stretched."""
     if g.shape == shape:
         return g
     if g.ndim > len(shape):
-        g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+        g = b.xp.sum(g, axis=tuple(range(g.ndim - len(shape))))
     stretched = tuple(a for a, n in enumerate(shape) if n == 1 and g.shape[a] != 1)
-    return g.sum(axis=stretched, keepdims=True) if stretched else g
+    return b.xp.sum(g, axis=stretched, keepdims=True) if stretched else g
 
 
 def _check(name: str, x: Any, y: Any) -> None:
@@ -51,8 +51,8 @@ def add(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
     def backward(g: Array, needs: Any) -> tuple[Any, ...]:
         return (
-            unbroadcast(g, x.shape) if needs[0] else None,
-            unbroadcast(g, y.shape) if needs[1] else None,
+            unbroadcast(b, g, x.shape) if needs[0] else None,
+            unbroadcast(b, g, y.shape) if needs[1] else None,
         )
 
     return b.xp.add(x, y), backward
@@ -69,8 +69,8 @@ def subtract(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
     def backward(g: Array, needs: Any) -> tuple[Any, ...]:
         return (
-            unbroadcast(g, x.shape) if needs[0] else None,
-            unbroadcast(-g, y.shape) if needs[1] else None,
+            unbroadcast(b, g, x.shape) if needs[0] else None,
+            unbroadcast(b, b.xp.negative(g), y.shape) if needs[1] else None,
         )
 
     return b.xp.subtract(x, y), backward
@@ -87,8 +87,8 @@ def multiply(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
     def backward(g: Array, needs: Any) -> tuple[Any, ...]:
         return (
-            unbroadcast(g * y, x.shape) if needs[0] else None,
-            unbroadcast(g * x, y.shape) if needs[1] else None,
+            unbroadcast(b, b.xp.multiply(g, y), x.shape) if needs[0] else None,
+            unbroadcast(b, b.xp.multiply(g, x), y.shape) if needs[1] else None,
         )
 
     return b.xp.multiply(x, y), backward
@@ -104,10 +104,14 @@ def divide(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
     _check("divide", x, y)
     quotient = b.xp.divide(x, y)
 
+    def slope(g: Array) -> Array:
+        gy: Array = b.xp.divide(b.xp.multiply(b.xp.negative(g), quotient), y)
+        return gy
+
     def backward(g: Array, needs: Any) -> tuple[Any, ...]:
         return (
-            unbroadcast(g / y, x.shape) if needs[0] else None,
-            unbroadcast(-g * quotient / y, y.shape) if needs[1] else None,
+            unbroadcast(b, b.xp.divide(g, y), x.shape) if needs[0] else None,
+            unbroadcast(b, slope(g), y.shape) if needs[1] else None,
         )
 
     return quotient, backward
@@ -120,7 +124,7 @@ def negative(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         -gy.
     """
-    return b.xp.negative(x), lambda gy, needs: (-gy,)
+    return b.xp.negative(x), lambda gy, needs: (b.xp.negative(gy),)
 
 
 @op
@@ -138,8 +142,8 @@ def power(b: Backend, x: Array, exponent: float) -> tuple[Array, Backward]:
 
     def backward(gy: Array, needs: Any) -> tuple[Any, ...]:
         if exponent == 0:  # x ** -1 would be infinite at 0
-            return gy * 0, None
-        return gy * (exponent * x ** (exponent - 1)), None
+            return b.xp.multiply(gy, 0), None
+        return b.xp.multiply(gy, b.xp.multiply(exponent, b.xp.power(x, exponent - 1))), None
 
     return b.xp.power(x, exponent), backward
 
@@ -152,7 +156,7 @@ def exp(b: Backend, x: Array) -> tuple[Array, Backward]:
         gy * y.
     """
     y = b.xp.exp(x)
-    return y, lambda gy, needs: (gy * y,)
+    return y, lambda gy, needs: (b.xp.multiply(gy, y),)
 
 
 @op
@@ -162,7 +166,7 @@ def log(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy / x.
     """
-    return b.xp.log(x), lambda gy, needs: (gy / x,)
+    return b.xp.log(x), lambda gy, needs: (b.xp.divide(gy, x),)
 
 
 @op
@@ -172,7 +176,7 @@ def sin(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy * cos(x).
     """
-    return b.xp.sin(x), lambda gy, needs: (gy * b.xp.cos(x),)
+    return b.xp.sin(x), lambda gy, needs: (b.xp.multiply(gy, b.xp.cos(x)),)
 
 
 @op
@@ -182,7 +186,7 @@ def cos(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         -gy * sin(x).
     """
-    return b.xp.cos(x), lambda gy, needs: (-gy * b.xp.sin(x),)
+    return b.xp.cos(x), lambda gy, needs: (b.xp.multiply(b.xp.negative(gy), b.xp.sin(x)),)
 
 
 @op
@@ -193,7 +197,7 @@ def sqrt(b: Backend, x: Array) -> tuple[Array, Backward]:
         gy / (2 y).
     """
     y = b.xp.sqrt(x)
-    return y, lambda gy, needs: (gy / (2 * y),)
+    return y, lambda gy, needs: (b.xp.divide(gy, b.xp.multiply(2, y)),)
 
 
 @op
@@ -203,7 +207,7 @@ def abs_(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy * sign(x), which is 0 at 0.
     """
-    return b.xp.abs(x), lambda gy, needs: (gy * b.xp.sign(x),)
+    return b.xp.abs(x), lambda gy, needs: (b.xp.multiply(gy, b.xp.sign(x)),)
 
 
 @op

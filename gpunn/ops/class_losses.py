@@ -59,7 +59,7 @@ def _row_loss(
     *numbers: float,
 ) -> tuple[Array, Array, Array]:
     """Row losses, their reduced sum and their gradients for integer labels, in one launch."""
-    labels = b.xp.ascontiguousarray(labels.astype(np.int64, copy=False))
+    labels = b.xp.ascontiguousarray(b.cast(labels, np.int64))
     kind = computed(scores.dtype)
     losses, gradients = b.empty(scores.shape[:1], kind), b.empty(scores.shape, scores.dtype)
     total = b.empty((), kind)
@@ -178,10 +178,9 @@ def _softmax_cross_entropy(
     """
     if t.ndim == 2:
         how = Reduction.of(reduction, len(z), z.dtype)
-        losses, gz = _soft_targets(b, z.astype(computed(z.dtype), copy=False), t)
-        total = b.xp.asarray(b.xp.sum(losses) / how.divisor)
-        gz *= how.scale
-        gz = gz.astype(z.dtype, copy=False)
+        losses, gz = _soft_targets(b, b.cast(z, computed(z.dtype)), t)
+        total = b.xp.asarray(b.xp.divide(b.xp.sum(losses), how.divisor))
+        gz = b.cast(b.xp.multiply(gz, how.scale), z.dtype)
     else:
         _check_labels(b, "softmax_cross_entropy", z, t)
         how = Reduction.of(reduction, len(z), z.dtype)
@@ -198,12 +197,13 @@ def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
     """Row losses and gradients for targets that are rows of probabilities."""
     t = as_prediction(b, "softmax_cross_entropy", z, t)
     xp = b.xp
-    shifted = z - xp.max(z, axis=1, keepdims=True)
+    shifted = xp.subtract(z, xp.max(z, axis=1, keepdims=True))
     p = xp.exp(shifted)
     sums = xp.sum(p, axis=1, keepdims=True)
     mass = xp.sum(t, axis=1, keepdims=True)
-    losses = mass[:, 0] * xp.log(sums[:, 0]) - xp.sum(t * shifted, axis=1)
-    return losses, p / sums * mass - t
+    given = xp.sum(xp.multiply(t, shifted), axis=1)
+    losses = xp.subtract(xp.multiply(mass[:, 0], xp.log(sums[:, 0])), given)
+    return losses, xp.subtract(xp.multiply(xp.divide(p, sums), mass), t)
 
 
 def _hinge_rows(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,6 +102,7 @@ class Activation(Op):
         saves: what the gradient is computed from: "y", "x", or "" when it is the identity.
         kinks: where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
+        epilogue: of `Backend.matmul_with`, which adds a bias and applies it; "" if there is none.
     """
 
     def __init__(
@@ -117,11 +119,13 @@ class Activation(Op):
         kinks: tuple[float, ...] = (),
         differentiable: bool = True,
         gain: str = "glorot",
+        epilogue: str = "",
     ) -> None:
+        self.epilogue = epilogue
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
         lookup("gain", gain, GAINS)
-        self.gain, self.limits = gain, dict(options or {})
-        self.options = {option: limit.default for option, limit in self.limits.items()}
+        self.gain, self.limits = gain, MappingProxyType(dict(options or {}))
+        self.options = MappingProxyType({k: limit.default for k, limit in self.limits.items()})
         extra = "".join(f", T {option}" for option in self.options)
         saved = saves or "y"
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)

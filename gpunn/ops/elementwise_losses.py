@@ -330,7 +330,7 @@ def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
             f"got predictions of {p.dtype} and targets of {t.dtype} in {name}; expected one dtype: "
             f"use astype({str(p.dtype)!r}), nothing is promoted in silence"
         )
-    return t.astype(p.dtype)  # integers and booleans are exact
+    return b.cast(t, p.dtype)  # integers and booleans are exact
 
 
 def get_loss(loss: str | Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -105,8 +105,8 @@ def linear(
     activation, options = _with_numbers(activation)
     bits: tuple[Any, ...] = ()
     fused = None
-    if b.fuses and bias is not None and dropout is None and not activation.saves:
-        fused = b.matmul_with("bias", rows, w, bias)
+    if b.fuses and bias is not None and dropout is None and activation.epilogue:
+        fused = b.matmul_with(activation.epilogue, rows, w, bias)
     z = b.matmul(rows, w) if fused is None else fused  # (N, H)
     offset = b.zeros(w.shape[1:], w.dtype) if bias is None else bias
     if fused is not None:

@@ -163,7 +163,7 @@ def layer_norm(
         if needs[1] or needs[2]:
             given = (gy, x, mean, inverse)
             in_shares(b, LAYER_NORM_GRAD_COLUMNS, x, given, tuple(sums))
-        return gx, *_parameter_gradients(x, sums, needs)
+        return gx, *_parameter_gradients(b, x, sums, needs)
 
     return y, backward
 
@@ -178,10 +178,10 @@ def _column_sums(b: Backend, x: Array, needs: Any) -> list[Array]:
     return found
 
 
-def _parameter_gradients(x: Array, sums: list[Array], needs: Any) -> list[Array]:
+def _parameter_gradients(b: Backend, x: Array, sums: list[Array], needs: Any) -> list[Array]:
     """The sums, in the dtype of a parameter that has no buffer for its gradient."""
     pairs = zip(sums, needs[1:], strict=True)
-    return [s if target(need) is not None else s.astype(x.dtype, copy=False) for s, need in pairs]
+    return [s if target(need) is not None else b.cast(s, x.dtype) for s, need in pairs]
 
 
 # over the batch ----------------------------------------------------------------------------
@@ -296,6 +296,6 @@ def batch_norm(
         gx, sums = b.empty_like(x), _column_sums(b, x, needs)
         args = (b.xp.ascontiguousarray(gy), x, gamma, mean, inverse, gx, *sums)
         b.launch_matrix(BATCH_NORM_GRAD, x.shape, x.dtype, *args)
-        return gx, *_parameter_gradients(x, sums, needs)
+        return gx, *_parameter_gradients(b, x, sums, needs)
 
     return y, backward

@@ -36,7 +36,7 @@ def total(b: Backend, x: Array) -> Array:
     if x.dtype in ("float32", "float64"):
         return b.xp.sum(x, out=b.empty((), x.dtype))
     if x.dtype == "float16":  # added up in float32, rounded once
-        return b.xp.asarray(b.xp.sum(x, dtype="float32")).astype(x.dtype)
+        return b.cast(b.xp.asarray(b.xp.sum(x, dtype="float32")), x.dtype)
     return b.xp.asarray(b.xp.sum(x))
 
 
@@ -149,7 +149,7 @@ def mean(
     _check_axis(x, axis)
     y = b.xp.asarray(b.xp.mean(x, axis=axis, keepdims=keepdims))
     share = y.size / max(x.size, 1)
-    return y, lambda gy, needs: (_spread(b, gy * share, x.shape, axis, keepdims),)
+    return y, lambda gy, needs: (_spread(b, b.xp.multiply(gy, share), x.shape, axis, keepdims),)
 
 
 @op
@@ -166,8 +166,24 @@ def max_(
     y = top if keepdims else b.xp.asarray(b.xp.max(x, axis=axis))
 
     def backward(gy: Array, needs: Any) -> tuple[Array]:
-        hit = (x == top).astype(x.dtype)
-        share = hit / b.xp.sum(hit, axis=axis, keepdims=True)
-        return (_spread(b, gy, x.shape, axis, keepdims) * share,)
+        hit = b.cast(b.xp.equal(x, top), x.dtype)
+        share = b.xp.divide(hit, b.xp.sum(hit, axis=axis, keepdims=True))
+        return (b.xp.multiply(_spread(b, gy, x.shape, axis, keepdims), share),)
 
     return y, backward
+
+
+# sums that training keeps ------------------------------------------------------------------------
+
+ACCUMULATE = Elementwise(
+    "accumulate",
+    "T loss, float64 weight -> float64 total",
+    numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
+    cuda="total = total + (double)loss * weight;",
+)
+WITH_PENALTY = Elementwise(
+    "with_penalty",
+    "loss, penalty -> value",
+    numpy=lambda loss, penalty, value: np.add(loss, penalty, out=value),
+    cuda="value = loss + penalty;",
+)

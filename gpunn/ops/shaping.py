@@ -225,7 +225,11 @@ def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Call
     count = math.prod(x.shape[:axes])
     table = b.xp.ascontiguousarray(x).reshape(count, math.prod(rest))
     index = b.xp.ascontiguousarray(numbers.astype(np.int64, copy=False)).reshape(-1)
-    y = gather_rows(b, table, index).reshape(*numbers.shape, *rest)
+    shape = (*numbers.shape, *rest)
+    if index.size and not count:
+        raise DataError(f"got an index into an array of shape {x.shape}, which has no rows")
+    filled = index.size and table.shape[1]
+    y = gather_rows(b, table, index).reshape(shape) if filled else b.empty(shape, x.dtype)
 
     def backward(gy: Array) -> Array:
         gx = b.zeros(table.shape, x.dtype)
@@ -270,7 +274,7 @@ def _row_numbers(b: Backend, x: Array, index: tuple[Array, ...]) -> Array:
             raise DTypeError(
                 f"got an index of dtype {part.dtype}; expected integers: use astype('int64')"
             )
-        at = part.astype(np.int64, copy=False)
+        at = b.cast(part, np.int64)
         at = b.xp.where(b.xp.less(at, 0), b.xp.add(at, size), at)
         inside = b.xp.logical_and(b.xp.greater_equal(at, 0), b.xp.less(at, size))
         numbers = b.xp.add(b.xp.multiply(numbers, size), at)
@@ -296,7 +300,7 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
     """
     parts = index if isinstance(index, tuple) else (index,)
     parts = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
-    parts = tuple(np.asarray(part) if isinstance(part, list) else part for part in parts)
+    parts = tuple(np.asarray(p, None if p else int) if isinstance(p, list) else p for p in parts)
     arrays = [part for part in parts if hasattr(part, "dtype") and part.ndim]
     if arrays:
         return _indexed(b, x, parts, arrays)
@@ -307,12 +311,15 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
                 "integers or masks: use numpy.asarray"
             )
 
+    if not any(part is Ellipsis for part in parts):
+        parts = (*parts, Ellipsis)  # NumPy then gives a view, also of one element
+
     def backward(gy: Array, needs: Any) -> tuple[Array, None]:
         gx = b.zeros(x.shape, x.dtype)
-        gx[parts] = gy
+        b.copy_to(gx[parts], gy)
         return gx, None
 
-    return b.xp.asarray(x[parts]), backward
+    return x[parts], backward
 
 
 def _indexed(

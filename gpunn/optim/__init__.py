@@ -1,7 +1,7 @@
 """Optimizers, learning-rate schedules, clipping and regularisers."""
 
 from gpunn.optim import schedules
-from gpunn.optim.clipping import clip_by_global_norm
+from gpunn.optim.factor import clip_by_global_norm
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
 from gpunn.optim.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
 from gpunn.optim.regularizers import (
@@ -10,6 +10,7 @@ from gpunn.optim.regularizers import (
     ElasticNet,
     MaxNorm,
     Regularizer,
+    Regularizers,
 )
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
 
@@ -27,6 +28,7 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "Regularizer",
+    "Regularizers",
     "Schedule",
     "clip_by_global_norm",
     "get_optimizer",

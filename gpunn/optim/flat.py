@@ -77,6 +77,36 @@ class FlatParameters:
             for tensor, start in zip(self.tensors, ends, strict=False):
                 self._adopt(tensor, slice(start, start + tensor.size))
 
+    def take_back(self) -> None:
+        """Own all parameters again, with the values that they have now.
+
+        Another optimizer may have taken them since, or a copy of both may have parted them.
+
+        Raises:
+            DeviceMismatchError: a parameter is on another device now.
+        """
+        if self._narrow_views or self._is_whole():
+            return
+        for tensor in self.tensors:
+            if tensor.backend is not self.backend:
+                raise DeviceMismatchError(
+                    f"got a parameter on {tensor.device} and an optimizer on "
+                    f"{self.backend.device}; expected one device: make the optimizer after "
+                    "model.to(device)"
+                )
+        self._leaves.clear()
+        self._sinks.clear()
+        with self.backend.current():
+            for tensor in self.tensors:
+                self._adopt(tensor, self.parts[tensor])
+
+    def _is_whole(self) -> bool:
+        ours = zip(self.tensors, self._leaves, self._sinks, strict=True)
+        return all(
+            tensor.data is self.views[tensor] and tensor.node is leaf and leaf.sink is sink
+            for tensor, leaf, sink in ours
+        )
+
     def _adopt(self, tensor: Tensor, part: slice) -> None:
         view: Array = self.data[part].reshape(tensor.shape)
         view[...] = tensor.data
@@ -86,7 +116,7 @@ class FlatParameters:
         leaf.sink = Sink(self.grad[part].reshape(tensor.shape))
         if leaf.grad is not None:
             pending, leaf.grad = leaf.grad, None
-            leaf.add(pending)
+            leaf.add(self.backend, pending)
         self._leaves.append(leaf)
         self.views[tensor], self.parts[tensor] = view, part
         self._sinks.append(leaf.sink)
@@ -116,29 +146,6 @@ class FlatParameters:
                 tensor.data = view
             self._narrow_views.clear()
             self.narrow = None
-
-    @contextmanager
-    def traced(self) -> Iterator[None]:
-        """Let a recording take note of what is done to parameters and gradients without kernels."""
-        see = self.backend.traced
-        data, grad, views = self.data, self.grad, self.views
-        if see(data) is data:
-            yield
-            return
-        gradients = [sink.array for sink in self._sinks]
-        self.data, self.grad = see(data), see(grad)
-        self.views = {tensor: see(view) for tensor, view in views.items()}
-        try:
-            for tensor, sink in zip(self.tensors, self._sinks, strict=True):
-                tensor.data, sink.array = self.views[tensor], see(sink.array)
-            yield
-        finally:
-            self.data, self.grad, self.views = data, grad, views
-            for tensor, sink, array in zip(self.tensors, self._sinks, gradients, strict=True):
-                tensor.data, sink.array = views[tensor], array
-                leaf = tensor.node
-                if isinstance(leaf, Leaf) and leaf.grad is not None:
-                    leaf.grad = array
 
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass writes over them."""

@@ -12,6 +12,7 @@ from gpunn.arguments import in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise, scratch_like
 from gpunn.errors import ArgumentError
+from gpunn.fingerprint import Same, Tracked
 from gpunn.names import at_home_of, home_of, register
 from gpunn.optim.flat import FlatParameters
 from gpunn.storage.state import check_state
@@ -94,6 +95,9 @@ class Rule:
             numpy_once=_count,
         )
 
+    def __fingerprint__(self) -> None:
+        """A rule never changes."""
+
     def __reduce__(self) -> tuple[Any, ...]:
         """There is one rule of a name: a copy of it is itself."""
         return _known, (self.name,)
@@ -126,7 +130,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
 
 
-class Optimizer:
+class Optimizer(Tracked):
     """Changes parameters along their gradients. A subclass declares its rule and its options.
 
     `class Lion(Optimizer, name="lion")` can be asked for by its name; a subclass that gives no
@@ -144,6 +148,7 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     rule: Rule
+    untracked = frozenset(("_lr", "lr"))
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """A new optimizer; options of PyTorch's that are called otherwise here are named.
@@ -171,6 +176,13 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         if name is not None:
             register(OPTIMIZERS, "optimizer", name, cls, cls.__module__)
+
+    def __fingerprint__(self) -> dict[str, Any]:
+        parts = {name: value for name, value in vars(self).items() if name != "_lr"}
+        if self.flat is not None:  # repeated work sees what is written to these
+            parts |= {"flat": Same(self.flat.data), "state": tuple(map(Same, self.state))}
+            parts |= {"device_lr": Same(self.device_lr), "device_step": Same(self.device_step)}
+        return parts
 
     def options(self) -> tuple[float, ...]:
         """The numbers that the rule takes."""

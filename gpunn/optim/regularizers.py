@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunn.arguments import check_kind, in_range
 from gpunn.backends import Elementwise
+from gpunn.fingerprint import Tracked
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 
@@ -34,7 +35,7 @@ PENALTY = Elementwise(
 )
 
 
-class Regularizer:
+class Regularizer(Tracked):
     """A term that training adds to the loss, or a constraint that it keeps.
 
     `a + b` applies both, in this order: `L2(1e-4) + MaxNorm(3.0)`.
@@ -111,7 +112,10 @@ class Regularizers(Regularizer):
         """Add all gradients; the sum of the values."""
         found = [part.penalize(flat, times) for part in self.parts]
         values = [value for value in found if value is not None]
-        return sum(values[1:], values[0]) if values else None
+        total = values[0] if values else None
+        for value in values[1:]:
+            total = flat.backend.xp.add(total, value)
+        return total
 
     def constrain(self, flat: FlatParameters) -> None:
         """Apply all constraints."""
@@ -142,5 +146,5 @@ class MaxNorm(Regularizer):
         for tensor in flat.tensors:
             if tensor.ndim == 2 and getattr(tensor, "regularize", True):
                 w = flat.views[tensor]  # (D, H): column h holds the weights into unit h
-                norms = xp.sqrt(xp.sum(w * w, axis=0))
-                w *= self.limit / xp.maximum(norms, self.limit)
+                norms = xp.sqrt(xp.sum(xp.multiply(w, w), axis=0))
+                xp.multiply(w, xp.divide(self.limit, xp.maximum(norms, self.limit)), out=w)

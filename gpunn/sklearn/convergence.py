@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from gpunn.ops.reductions import all_finite
 from gpunn.sklearn.compat import FitTask
 from gpunn.sklearn.shuffle import CumulativeShuffle
-from gpunn.train import Callback, History, Trainer
+from gpunn.train import Callback, History, Training
 from gpunn.typing import Array
 
 SMALLEST_RATE = 1e-6  # of the schedule "adaptive"
@@ -87,11 +87,11 @@ class Convergence(Callback):
         self.estimator, self.rows, self.order, self.task = estimator, rows, order, task
         self.held_out, self.incremental = held_out, incremental
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Training) -> None:
         """Before the first epoch."""
         self.task.epoch_begins()
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Note the numbers of the epoch; a sentence where they have stopped getting better."""
         found = self.estimator
         found.n_iter_ += 1
@@ -122,7 +122,7 @@ class Convergence(Callback):
             )
         return None
 
-    def _judge(self, trainer: Trainer) -> None:
+    def _judge(self, trainer: Training) -> None:
         """Count the epochs without progress, on the held-out data or on the training loss."""
         found, held_out = self.estimator, self.held_out
         if held_out is None:
@@ -136,7 +136,7 @@ class Convergence(Callback):
             found.validation_loss_curve_.append(found._loss_of(held_out))
         found._update_no_improvement_count(True, *held_out[:3])
 
-    def _stalled(self, trainer: Trainer) -> str:
+    def _stalled(self, trainer: Training) -> str:
         """What to do without progress: stop with these words, or go on more slowly."""
         found = self.estimator
         what = "Training loss" if self.held_out is None else "Validation score"
@@ -174,7 +174,7 @@ class Convergence(Callback):
         return arrays, numbers
 
     def restore(
-        self, trainer: Trainer, arrays: dict[str, np.ndarray], state: dict[str, Any]
+        self, trainer: Training, arrays: dict[str, np.ndarray], state: dict[str, Any]
     ) -> None:
         """Put them back."""
         found = self.estimator

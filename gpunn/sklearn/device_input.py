@@ -26,7 +26,7 @@ def on_device(data: Any) -> bool:
     if isinstance(data, np.ndarray) or is_sparse(data) or not hasattr(data, "dtype"):
         return False
     try:
-        return not backend_of(data).synchronous
+        return not backend_of(data).on_host
     except DTypeError:
         return False
 

@@ -71,6 +71,6 @@ def wide(b: Backend, values: Any) -> Array:
     """Numbers in float64 on a device; integers and sparse rows stay what they are."""
     if is_sparse(values):
         values = sparse_rows(values, np.float64)
-        return values if b.synchronous else b.upload(values.toarray())
+        return values if b.on_host else b.upload(values.toarray())
     values = values if on_device(values) else b.upload(np.asarray(values))
     return values if values.dtype.kind in "iu" else values.astype(np.float64, copy=False)

@@ -70,7 +70,7 @@ class SummedLoss:
         """
         b, z = outputs.backend, outputs.data
         if self.exact is not None and self.is_exact(b, z.dtype):
-            value, gz = self.exact(z, targets, weights)
+            value, gz = b.host(self.exact, z, targets, weights)
         else:
             value, gz = self._composed(b, z, targets, weights)
 
@@ -90,7 +90,7 @@ class SummedLoss:
         if weights is None:
             gz = backward(b.one(losses.dtype), OUTPUTS_ONLY)[0]
         else:
-            weights = weights.astype(losses.dtype, copy=False)
+            weights = b.cast(weights, losses.dtype)
             gz = backward(weights, OUTPUTS_ONLY)[0]
             given = weights if losses.ndim == 1 else weights.reshape(-1, 1)
         tiny = float(np.finfo(losses.dtype).eps)

@@ -27,7 +27,7 @@ OUTPUTS = {
 
 def sigmoid(b: Backend, dtype: DType) -> Op:
     """The sigmoid: where bits can agree with scikit-learn's, the one that has them."""
-    return EXPIT if b.synchronous and dtype == np.float64 else ops.sigmoid
+    return EXPIT if b.on_host and dtype == np.float64 else ops.sigmoid
 
 
 class Network:
@@ -86,7 +86,7 @@ class Network:
         b = self.backend
         weights = [layer.weight.data for layer in self.layers]
         biases = [layer.bias.data for layer in self.layers if layer.bias is not None]
-        if b.synchronous:
+        if b.on_host:
             return weights, biases
         return [b.download(w) for w in weights], [b.download(bias) for bias in biases]
 
@@ -101,7 +101,7 @@ class Network:
 
     def _run(self, model: Module, x: Array) -> Array:
         # on the CPU all rows go through one product, as in scikit-learn, for the sake of its bits
-        rows = max(1, x.shape[0]) if self.backend.synchronous else BATCH_ROWS
+        rows = max(1, x.shape[0]) if self.backend.on_host else BATCH_ROWS
         return model.predict(x, batch_size=rows)
 
 

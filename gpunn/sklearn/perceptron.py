@@ -87,6 +87,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
             checkpoint=self.checkpoint,
             seed=self._random_state.randint(2**31) if network.model.streams() else 0,
         )
+        trainer.prepare()
         if goes_on and state is not None:
             trainer.optimizer.load_state_dict(state)
         self.device_ = network.backend.describe()

@@ -2,10 +2,10 @@
 
 from gpunn.nn.model_file import load, read_info, save
 from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping
-from gpunn.train.capture import CapturedStep
-from gpunn.train.history import History
+from gpunn.train.repeated import CapturedStep
 from gpunn.train.step import EagerStep
 from gpunn.train.trainer import Trainer
+from gpunn.train.training import History, Position, Training
 
 __all__ = [
     "CSVLog",
@@ -14,7 +14,9 @@ __all__ = [
     "EagerStep",
     "EarlyStopping",
     "History",
+    "Position",
     "Trainer",
+    "Training",
     "load",
     "read_info",
     "save",

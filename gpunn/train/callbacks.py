@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -13,19 +13,16 @@ from gpunn.arguments import check_kind, count, in_range
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shown
-from gpunn.train.history import History
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Trainer
+from gpunn.train.training import History, Training
 
 
 class Callback:
     """Called by `Trainer.fit`; a subclass defines what it needs."""
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Training) -> None:
         """Before the first epoch."""
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """After epoch `epoch`, counted from 1. A returned sentence stops the fit with it."""
         return None
 
@@ -34,14 +31,14 @@ class Callback:
         return {}, {}
 
     def restore(
-        self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+        self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
         """Go on where `state` was taken; called in place of `on_fit_start`.
 
         The trainer's history holds the epochs so far.
         """
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Training, history: History) -> None:
         """After the last epoch, however the fit ended short of an exception."""
 
 
@@ -64,12 +61,12 @@ class EarlyStopping(Callback):
         self.patience = count("patience", patience)
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Training) -> None:
         """Forget earlier fits."""
         self.best, self.best_epoch = -np.inf, 0
         self._weights: dict[str, np.ndarray[Any, Any]] = {}
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Keep the best weights; say when patience is over."""
         if self.monitor not in history:
             raise ArgumentError(
@@ -93,7 +90,7 @@ class EarlyStopping(Callback):
         return dict(self._weights), {"best": best, "best_epoch": self.best_epoch}
 
     def restore(
-        self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+        self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
         """Remember the best weights so far.
 
@@ -112,7 +109,7 @@ class EarlyStopping(Callback):
         self.best = -np.inf if best is None else in_range("best", best, -np.inf)
         self.best_epoch, self._weights = best_epoch, dict(arrays)
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Training, history: History) -> None:
         """Put the best weights back."""
         if self._weights:
             trainer.model.load_state_dict(self._weights)
@@ -132,12 +129,12 @@ class CSVLog(Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Training) -> None:
         """Make the file."""
         with self._open("w"):
             pass
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, history: History) -> str | None:
+    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Add a row."""
         import csv
 
@@ -161,13 +158,13 @@ class CSVLog(Callback):
             ) from error
 
     def restore(
-        self, trainer: Trainer, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+        self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
         """Write the epochs so far anew: the file may hold one that the checkpoint does not."""
         self.on_fit_start(trainer)
         curves, past = trainer.history.curves, History()
         for epoch in range(trainer.history.epochs):
-            past.record({name: values[epoch] for name, values in curves.items()})
+            past.append({name: values[epoch] for name, values in curves.items()})
             self.on_epoch_end(trainer, epoch + 1, past)
 
 

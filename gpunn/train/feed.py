@@ -6,24 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpunn.backends import Backend, Elementwise, backend_of
+from gpunn.backends import Backend, backend_of
 from gpunn.ops import identity
+from gpunn.ops.reductions import ACCUMULATE
 from gpunn.ops.shaping import RowGather
 from gpunn.sparse import is_sparse
 from gpunn.typing import Array, DType
-
-ACCUMULATE = Elementwise(
-    "accumulate",
-    "T loss, float64 weight -> float64 total",
-    numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
-    cuda="total = total + (double)loss * weight;",
-)
 
 
 def on_device(b: Backend, part: Array) -> Array:
     """Rows of a table on a device; sparse rows as they are on the CPU, elsewhere dense."""
     if is_sparse(part):
-        return part if b.synchronous else b.upload(part.toarray())
+        return part if b.on_host else b.upload(part.toarray())
     return part if backend_of(part) is b else b.upload(part)
 
 

@@ -78,7 +78,7 @@ def training_arrays(
     b = model.backend
     if too_large(b, x.size * model.dtype.itemsize + y.size * max(y.dtype.itemsize, 4)):
         host = backend_of(x)
-        if host.synchronous and backend_of(y) is host:
+        if host.on_host and backend_of(y) is host:
             b = host
             logger.warning(
                 "streaming %s from the host: %s has no room for its %.1f GiB",
@@ -163,7 +163,7 @@ def _moved(b: Backend, array: Array, name: str) -> Array:
     here = backend_of(array)
     if here is b:
         return array
-    if not here.synchronous:
+    if not here.on_host:
         raise DeviceMismatchError(
             f"got {name} on {here.device} and a model on {b.device}; expected one device: "
             f"pass device={str(here.device)!r} to Trainer, or move the data yourself"

@@ -12,7 +12,8 @@ from gpunn.nn import Module
 from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision, targets_checked
-from gpunn.train.feed import ACCUMULATE, on_device
+from gpunn.ops.reductions import ACCUMULATE
+from gpunn.train.feed import on_device
 from gpunn.typing import Array
 
 

@@ -1,11 +1,11 @@
-"""How far a fit has come, and everything that the rest of it depends on, as arrays and JSON."""
+"""A training as arrays and JSON, and back: everything that the rest of a fit depends on."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,31 +17,8 @@ from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shortened, shown
 from gpunn.train.callbacks import Callback
 from gpunn.train.checkpoints import State, Tensors
+from gpunn.train.training import Position, Training
 from gpunn.typing import Array
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Trainer
-
-
-@dataclass
-class Progress:
-    """How far a fit has come.
-
-    Attributes:
-        fit: which fit of its trainer, counted from 1.
-        start: steps that the trainer had taken before it.
-        epochs: whole epochs that are done.
-        batches: steps of the epoch that is under way.
-        total: the sum of the losses of their rows.
-        data: what the data were; another run must have the same to go on.
-    """
-
-    fit: int
-    start: int
-    epochs: int = 0
-    batches: int = 0
-    total: float = 0.0
-    data: str = ""
 
 
 def describe_data(tables: tuple[Array, ...], batch_size: int) -> str:
@@ -58,10 +35,15 @@ def describe_data(tables: tuple[Array, ...], batch_size: int) -> str:
     return ", ".join(parts)
 
 
-def collect(
-    trainer: Trainer, progress: Progress, callbacks: Sequence[Callback]
-) -> tuple[Tensors, State]:
-    """The whole state of a fit between two steps."""
+def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tuple[Tensors, State]:
+    """The whole state of a fit between two steps.
+
+    Args:
+        trainer: whose fit it is.
+        data: describes its data; see `describe_data`.
+        callbacks: of the fit.
+    """
+    at = trainer.position
     optimizer = trainer.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
@@ -74,9 +56,16 @@ def collect(
     if scale is not None:
         tensors |= {f"loss_scale.{name}": value for name, value in scale.state_dict().items()}
     state = {
-        "progress": asdict(progress),
-        "epoch": trainer.epoch,
-        "steps": trainer.steps,
+        "progress": {
+            "fit": at.fits,
+            "start": at.start,
+            "epochs": at.epochs,
+            "batches": at.batches,
+            "total": at.loss_sum,
+            "data": data,
+        },
+        "epoch": at.epoch,
+        "steps": at.steps,
         "base_lr": trainer.base_lr,
         "seed": trainer.seed,
         "optimizer": type(trainer.optimizer).__name__,
@@ -95,12 +84,14 @@ class Saved:
 
     Attributes:
         numbers: what `collect` put into it.
-        progress: how far the fit had come.
+        position: where the training stood.
+        data: describes the data of the fit.
         streams: the random streams of the model.
     """
 
     numbers: State
-    progress: Progress
+    position: Position
+    data: str
     streams: list[RandomStream]
 
     @classmethod
@@ -111,9 +102,8 @@ class Saved:
             ModelFileError: it is not what `collect` gave.
         """
         try:
-            saved = cls(
-                state, _progress(state["progress"]), list(map(RandomStream.of, state["streams"]))
-            )
+            streams = list(map(RandomStream.of, state["streams"]))
+            saved = cls(state, *_position(state), streams)
             saved._check()
         except (KeyError, TypeError, ValueError) as error:
             words = shortened(error)
@@ -124,11 +114,10 @@ class Saved:
         return saved
 
     def _check(self) -> None:
-        numbers, come = self.numbers, self.progress
-        for name in ("epoch", "steps", "seed"):
-            _count(name, numbers[name])
-        if numbers["steps"] < come.start + come.batches:
-            raise ValueError(f"{numbers['steps']} steps are fewer than this fit has taken")
+        numbers, at = self.numbers, self.position
+        _count("seed", numbers["seed"])
+        if at.steps < at.start + at.batches:
+            raise ValueError(f"{at.steps} steps are fewer than this fit has taken")
         in_range("base_lr", numbers["base_lr"], 0.0)
         kinds: dict[str, type[Any]] = dict.fromkeys(("optimizer", "precision", "stopped"), str)
         kinds |= {"streams": list, "callbacks": list, "curves": dict}
@@ -136,21 +125,39 @@ class Saved:
             if not isinstance(numbers[name], kind):
                 raise TypeError(f"{name} is {shown(numbers[name])}, no {kind.__name__}")
         for name, curve in numbers["curves"].items():
-            if not isinstance(curve, list) or len(curve) != come.epochs:
-                raise ValueError(f"the curve {shown(name)} has not {come.epochs} numbers")
+            if not isinstance(curve, list) or len(curve) != at.epochs:
+                raise ValueError(f"the curve {shown(name)} has not {at.epochs} numbers")
             if not all(type(value) in (int, float) for value in curve):
                 raise TypeError(f"the curve {shown(name)} has something else than numbers")
         if not all(isinstance(each, dict) for each in numbers["callbacks"]):
             raise TypeError("the states of the callbacks are not dicts")
 
 
-def _progress(numbers: Any) -> Progress:
-    come = Progress(**numbers)
-    for name in ("fit", "start", "epochs", "batches"):
-        _count(name, getattr(come, name))
-    if type(come.total) not in (int, float) or not isinstance(come.data, str):
-        raise TypeError(f"the progress is {shown(numbers)}")
-    return come
+def _position(state: Any) -> tuple[Position, str]:
+    """The position and the description of the data, from the names that files have for them."""
+    progress = state["progress"]
+    if not isinstance(progress, dict) or not progress.keys() <= set(_NAMES) | {"data"}:
+        raise TypeError(f"the progress is {shown(progress)}")
+    at = Position(epoch=state["epoch"], steps=state["steps"])
+    for name, field in _NAMES.items():
+        if name in progress or name in ("fit", "start"):
+            setattr(at, field, progress[name])
+    for field in ("fits", "epoch", "steps", "start", "epochs", "batches"):
+        _count(field, getattr(at, field))
+    data = progress.get("data", "")
+    if type(at.loss_sum) not in (int, float) or not isinstance(data, str):
+        raise TypeError(f"the progress is {shown(progress)}")
+    return at, data
+
+
+_NAMES = {
+    "fit": "fits",
+    "start": "start",
+    "epochs": "epochs",
+    "batches": "batches",
+    "total": "loss_sum",
+}
+"""Names in the "progress" of a file -> fields of a `Position`."""
 
 
 def _count(name: str, value: object) -> None:
@@ -159,12 +166,12 @@ def _count(name: str, value: object) -> None:
 
 
 def restore(
-    trainer: Trainer,
+    trainer: Training,
     tensors: Tensors,
     saved: Saved,
     callbacks: Sequence[Callback] | None,
     data: str,
-) -> Progress:
+) -> None:
     """Put a state back.
 
     Args:
@@ -173,9 +180,6 @@ def restore(
         saved: the rest of it.
         callbacks: of the fit that is to go on; None for a fit that was over before.
         data: describes the data of that fit.
-
-    Returns:
-        How far the fit had come.
 
     Raises:
         ModelFileError: the state is another run's. Nothing is set then, but for a fault that only
@@ -188,13 +192,18 @@ def restore(
         trainer.optimizer.load_state_dict(parts.get("optimizer", {}))
         trainer.model.load_state_dict(parts.get("model", {}))
         for stream, there in zip(trainer.model.streams(), saved.streams, strict=True):
-            vars(stream).update(asdict(there))
+            for name, value in asdict(there).items():
+                setattr(stream, name, value)
         if trainer.precision.loss_scale is not None:
             trainer.precision.loss_scale.load_state_dict(parts["loss_scale"])
-        trainer.epoch, trainer.steps = numbers["epoch"], numbers["steps"]
         trainer.base_lr = float(numbers["base_lr"])
         if callbacks is None:
-            return saved.progress
+            trainer.position.epoch, trainer.position.steps = (
+                saved.position.epoch,
+                saved.position.steps,
+            )
+            return
+        trainer.position = replace(saved.position)
         trainer.history.curves = {k: list(map(float, v)) for k, v in numbers["curves"].items()}
         trainer.history.stopped = numbers["stopped"]
         for number, (callback, state) in enumerate(
@@ -209,11 +218,10 @@ def restore(
             f"got a checkpoint that does not fit this run ({type(error).__name__}: {words}); "
             "expected one of the same model, optimizer and callbacks: choose another folder"
         ) from error
-    return saved.progress
 
 
 def _check_run(
-    trainer: Trainer, saved: Saved, callbacks: Sequence[Callback] | None, data: str
+    trainer: Training, saved: Saved, callbacks: Sequence[Callback] | None, data: str
 ) -> None:
     """Be sure that a state is of a run with the same choices."""
     mine: dict[str, Any] = {
@@ -227,7 +235,7 @@ def _check_run(
     theirs = {
         **{name: saved.numbers[name] for name in ("optimizer", "precision", "seed")},
         "random streams": len(saved.streams),
-        "data": saved.progress.data,
+        "data": saved.data,
         "callbacks": len(saved.numbers["callbacks"]),
     }
     for name, value in mine.items():
@@ -238,7 +246,7 @@ def _check_run(
             )
 
 
-def _check_arrays(trainer: Trainer, parts: dict[str, Tensors]) -> None:
+def _check_arrays(trainer: Training, parts: dict[str, Tensors]) -> None:
     """Be sure that names, shapes and dtypes are those of this run."""
     wanted: dict[str, dict[str, Any]] = {
         "model": dict(trainer.model.state()),

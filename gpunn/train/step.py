@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
-from gpunn.autograd import Tensor, no_grad
-from gpunn.backends import Elementwise
+from gpunn.autograd import Tensor
+from gpunn.backends import RandomStream
 from gpunn.errors import ArgumentError, DivergenceError
-from gpunn.nn import Module
-from gpunn.nn.observation import observe
+from gpunn.fingerprint import Fingerprint, Tracked
+from gpunn.nn import Buffer, Module, Parameter
+from gpunn.ops.reductions import WITH_PENALTY
 from gpunn.optim import Optimizer, Regularizer
-from gpunn.optim.clipping import CLIP_FACTOR, check_max_norm, global_norm
-from gpunn.optim.scaling import LossScale
-from gpunn.train.feed import on_device
+from gpunn.optim.factor import Factor, Guard, LossScale
+from gpunn.train.trouble import divergence
 from gpunn.train.weighting import weighted_mean
 from gpunn.typing import Array
 
-if TYPE_CHECKING:
-    from gpunn.train.feed import Feed
-    from gpunn.train.guard import Guard
 
-WITH_PENALTY = Elementwise(
-    "with_penalty",
-    "loss, penalty -> value",
-    numpy=lambda loss, penalty, value: np.add(loss, penalty, out=value),
-    cuda="value = loss + penalty;",
-)
-
-
-class EagerStep:
+class EagerStep(Tracked):
     """A step that launches its operations one after another.
 
     Args:
@@ -62,11 +49,10 @@ class EagerStep:
         stops: bool = True,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.regularizer, self.scale = regularizer, scale
-        self.guard, self.stops = guard, stops
-        self.clip_norm = None if clip_norm is None else check_max_norm(clip_norm)
+        self.regularizer, self.stops = regularizer, stops
+        self.factor = Factor(clip_norm, scale, guard)
         trained = set(optimizer.bound.tensors)
-        self._others = [p for p in model.parameters() if p not in trained]
+        self._others = tuple(p for p in model.parameters() if p not in trained)
 
     def __call__(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Train on one batch.
@@ -85,12 +71,7 @@ class EagerStep:
                 nothing was updated.
         """
         flat = self.optimizer.bound
-        b = flat.backend
-        value = self.gradients(x, y, weights)
-        factor = self._factor()
-        if self.guard is not None:
-            factor = self.guard.factor(value, b.one(flat.dtype) if factor is None else factor)
-            value = self.guard.kept if self.guard.mode == "skip" else value
+        factor, value = self.factor.of(flat, self.gradients(x, y, weights))
         self.optimizer.step(factor)
         if self.regularizer is not None:
             self.regularizer.constrain(flat)
@@ -123,8 +104,9 @@ class EagerStep:
         flat.zero_grad()
         for parameter in self._others:
             parameter.zero_grad()
-        loss.backward(None if self.scale is None else self.scale.scale)
-        times = b.one(flat.dtype) if self.scale is None else self.scale.scale
+        scale = self.factor.scale
+        loss.backward(None if scale is None else scale.scale)
+        times = b.one(flat.dtype) if scale is None else scale.scale
         penalty = self.penalty(times, x.shape[0], weights)
         if penalty is not None:
             value = b.launch(WITH_PENALTY, value, penalty)
@@ -152,18 +134,25 @@ class EagerStep:
             return None
         return self.regularizer.penalize(self.optimizer.bound, times)
 
-    def _factor(self) -> Array | None:
-        """What the update multiplies the gradients by; None for 1."""
-        flat = self.optimizer.bound
-        if self.scale is not None:
-            return self.scale.factor(flat, self.clip_norm)
-        if self.clip_norm is None:
-            return None
-        return flat.backend.launch(CLIP_FACTOR, global_norm(flat), self.clip_norm)
+    def parts(self) -> Fingerprint:
+        """Everything that decides what a step launches."""
+        return Fingerprint({"step": self}, collect=(RandomStream, Parameter, Buffer))
+
+    def changes(self, parts: Fingerprint) -> list[Array]:
+        """The arrays that a step changes.
+
+        Args:
+            parts: lists the parameters and buffers.
+        """
+        optimizer, flat = self.optimizer, self.optimizer.bound
+        mine = set(flat.tensors)
+        others = [t.data for t in parts.found if isinstance(t, Tensor) and t not in mine]
+        moved = [flat.data, *optimizer.state, optimizer.device_step, *self.factor.state()]
+        return moved + others
 
     def _check(self, x: Array, value: Array) -> None:
         """Raise where a loss that can be read without waiting is not finite and must not be."""
-        if not self.stops or self.guard is not None:
+        if not self.stops or self.factor.guard is not None:
             return
         if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
             raise DivergenceError(divergence(self.model, x, float(value)))
@@ -171,80 +160,3 @@ class EagerStep:
 
 def _kind(loss: object) -> str:
     return f"of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-
-
-def no_room(step: EagerStep, feed: Feed, error: MemoryError) -> str:
-    """What an out-of-memory error says: the batch size, and the largest half of it that fits."""
-    b = step.optimizer.bound.backend
-    error.__traceback__ = None  # it holds the arrays of the failed step
-    fits = feed.batch_size // 2
-    with undisturbed(step.model):
-        while fits and not _fits(step, feed, fits):
-            fits //= 2
-    step.optimizer.zero_grad()
-    b.free_memory()
-    remedy = (
-        f"batch_size={fits} fits" if fits else "not even a batch of one fits: shrink the network"
-    )
-    return (
-        f"got batch_size={feed.batch_size}, for which {b.device} has no room ({error}); expected "
-        f"less: {remedy}"
-    )
-
-
-def _fits(step: EagerStep, feed: Feed, rows: int) -> bool:
-    """Whether a forward and a backward pass over so many rows find room."""
-    flat = step.optimizer.bound
-    b = flat.backend
-    b.free_memory()
-    try:
-        x, *given = (on_device(b, a[:rows].copy()) for a in feed.tables)  # a batch is a copy
-        if flat.narrow is not None:  # what is streamed is narrowed on the device
-            x = x.astype(flat.narrow.dtype, copy=False)
-        y, weights = (*given, None)[:2]
-        step.loss_of(step.model(x), y, weights).backward()
-    except MemoryError:
-        return False
-    return True
-
-
-@contextmanager
-def undisturbed(model: Module) -> Iterator[None]:
-    """Put streams and state of a model back after the block: what it does is no training."""
-    calls, state = [stream.call for stream in model.streams()], model.state_dict()
-    try:
-        yield
-    finally:
-        for stream, call in zip(model.streams(), calls, strict=True):
-            stream.call = call
-        model.load_state_dict(state)
-
-
-def divergence(model: Module, x: Array, loss: float) -> str:
-    """Why a loss is not finite: the parameter, or the layer, in which it began."""
-    with undisturbed(model):  # looking for the layer must not count as a step
-        begins = _where(model, x)
-    return (
-        f"got a loss of {loss}; it began in {begins}: lower the learning rate, clip the "
-        "gradients with clip_norm, or scale the data"
-    )
-
-
-def _where(model: Module, x: Array) -> str:
-    names = {id(module): name or "the model" for name, module in model.named_modules()}
-    for name, parameter in model.named_parameters():
-        if not np.isfinite(parameter.numpy()).all():
-            return f"parameter {name!r}, which is no longer finite"
-    found: list[str] = []
-
-    def look(module: Module, y: Tensor) -> None:
-        if not found and not np.isfinite(y.numpy()).all():
-            found.append(f"the output of layer {names[id(module)]!r} ({type(module).__name__})")
-
-    with no_grad(), np.errstate(all="ignore"), observe(look):
-        # Without dropout first: other masks than those of the step may drop what is broken.
-        with model.evaluating():
-            model(x)
-        if not found:  # a batch norm may have broken with the numbers of its batch only
-            model(x)
-    return found[0] if found else "the loss itself"

@@ -23,8 +23,10 @@ def weighted_mean(
     """
     losses = loss(outputs, targets, reduction="none")  # (N,), or (N, K)
     each = losses.size // len(weights)
-    weights = weights.astype(losses.dtype, copy=False)
-    mass = outputs.backend.xp.maximum(weights.sum(), np.finfo(losses.dtype).tiny)
-    shares = (weights / (mass * each)).reshape(len(weights), *[1] * (losses.ndim - 1))
+    b = outputs.backend
+    weights, xp = b.cast(weights, losses.dtype), b.xp
+    mass = xp.maximum(xp.sum(weights), np.finfo(losses.dtype).tiny)
+    shares = xp.divide(weights, xp.multiply(mass, each))
+    shares = shares.reshape(len(weights), *[1] * (losses.ndim - 1))
     total_loss: Tensor = (losses * shares).sum()
     return total_loss

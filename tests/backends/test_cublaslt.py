@@ -364,3 +364,35 @@ def test_a_captured_product_runs_at_launch_with_what_it_was_told(lt, fake, rng):
         graph.launch(stream)
         for out, bias in zip(outs, biases, strict=True):
             close(out, wide(a) @ wide(b) + wide(bias), "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_relu_in_a_product_keeps_nan_and_infinity(device, dtype):
+    a, b = (np.ones(shape, dtype_of(dtype)) for shape in ((M, K), (K, N)))
+    a[1, 2], a[2, 2], a[3, 2] = np.nan, np.inf, -np.inf
+    out, bias = put(np.zeros((M, N), a.dtype), xp=device.xp), device.xp.zeros(N, a.dtype)
+    if not device.lt.matmul(
+        put(a, xp=device.xp), put(b, xp=device.xp), out, epilogue="relu_bias", bias=bias
+    ):
+        pytest.skip("this version's ReLU loses NaN, and is not used")
+    found = device.xp.asnumpy(out).astype(float)
+    assert np.isnan(found[1]).all()
+    assert (found[2] == np.inf).all()
+    assert (found[3] == 0).all()
+
+
+def test_a_relu_that_loses_nan_is_not_used(lt, fake, monkeypatch):
+    a, b, out, bias = (XP.ones(shape, np.float32) for shape in ((4, 3), (3, 8), (4, 8), (8,)))
+    monkeypatch.setattr(np, "maximum", np.fmax)  # by which the fake library computes its ReLU
+    assert not lt.matmul(a, b, out, epilogue="relu_bias", bias=bias)
+    monkeypatch.undo()
+    assert not lt.matmul(a, b, out, epilogue="relu_bias", bias=bias)  # it is not tried again
+
+
+def test_a_relu_that_was_not_tried_is_not_captured(lt):
+    a, b, out, bias = (XP.ones(shape, np.float32) for shape in ((4, 3), (3, 8), (4, 8), (8,)))
+    stream = XP.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        assert not lt.matmul(a, b, out, epilogue="relu_bias", bias=bias)
+        stream.end_capture()

@@ -8,7 +8,7 @@ import pytest
 from gpunn.backends import Device, backend
 from gpunn.backends.cuda.graph import graph_pool
 from gpunn.errors import DTypeError, OutOfMemoryError
-from gpunn.optim.clipping import NORM
+from gpunn.optim.factor import NORM
 from tests.standin.backend import StandinBackend, standin_cupy
 from tests.standin.machine import CUDARuntimeError
 

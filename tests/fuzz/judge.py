@@ -119,7 +119,7 @@ class Judge:
         saved = Saved.of(found[1])
         before = _digest(self.trainer)
         try:
-            restore(self.trainer, found[0], saved, [EarlyStopping()], saved.progress.data)
+            restore(self.trainer, found[0], saved, [EarlyStopping()], saved.data)
         except GpunnError as error:
             touched = _digest(self.trainer) != before
             if touched and "best" not in str(error):

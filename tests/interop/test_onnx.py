@@ -199,7 +199,7 @@ def test_two_classes_of_one_output(last, n, rng):
     np.testing.assert_allclose(found["probabilities"], np.hstack([1 - yes, yes]), atol=1e-6)
     assert found["label"].tolist() == [("no", "yes")[int(p > 0.5)] for p in yes[:, 0]]
     loss = "binary_cross_entropy" + ("_with_logits" if last == "identity" else "")
-    assert [("no", "yes")[k] for k in gn.Trainer(net, loss).predict(x)] == found["label"].tolist()
+    assert [("no", "yes")[k] for k in gn.Trainer(net, loss).classify(x)] == found["label"].tolist()
 
 
 def test_small_probabilities_keep_their_digits():

@@ -109,7 +109,7 @@ def test_after_enough_iterations_all_points_are_on_the_right_side(name, device):
     net = nn.Sequential(nn.Linear(2, 8, "tanh", device=device), nn.Linear(8, 1, device=device))
     trainer = gn.Trainer(net, "perceptron", optim.SGD(lr=0.1))
     trainer.fit(data.x, 2 * data.y - 1, epochs=150, batch_size=len(data.x), progress=False)
-    assert (trainer.predict(data.x) == 2 * data.y - 1).all()
+    assert (trainer.classify(data.x) == 2 * data.y - 1).all()
 
 
 def test_logistic_least_squares_and_its_error_signals(rng):

@@ -59,7 +59,7 @@ def test_fitted_on_a_gpu_and_loaded_without_one(cuda_device, monkeypatch):
     text = pickle.dumps(model)
     expected = model.predict_proba(x)
     monkeypatch.setattr(
-        "gpunn.sklearn.perceptron.backend",
+        "gpunn.sklearn.prediction.backend",
         lambda spec=None: gn.backend("cpu") if spec == "cpu" else unavailable(),
     )
     loaded = pickle.loads(text)

@@ -243,6 +243,7 @@ CHANGES = [
 def test_a_state_that_is_none_is_refused_and_nothing_is_set(change, folder):
     rewrite(folder, change)
     runner = trainer(folder)
+    runner.prepare()
     before = runner.model.state_dict(), runner.optimizer.state_dict()
     with pytest.raises(ModelFileError, match="expected") as caught:
         fit(runner, 3)

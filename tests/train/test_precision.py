@@ -6,11 +6,11 @@ import logging
 
 import numpy as np
 import pytest
+from gpunn.optim.scaling import LossScale
 
 import gpunn as gn
 from gpunn import nn
 from gpunn.errors import ArgumentError, DataError, DivergenceError, UnknownNameError
-from gpunn.optim.scaling import LossScale
 
 pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 is in ml_dtypes")
 

@@ -19,6 +19,8 @@ from gpunn.errors import (
     UnknownNameError,
 )
 from gpunn.train import Callback, CSVLog, EarlyStopping
+from gpunn.train import trainer as trainer_module
+from gpunn.train.repeated import Repeated
 
 pytestmark = pytest.mark.fast
 
@@ -371,7 +373,7 @@ def test_data_on_the_device_stays_there(cuda_device, digits):
 
 def test_a_dropout_layer_keeps_the_seed_it_was_given(digits):
     net = nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.5, seed=77), nn.Dropout(0.5))
-    gn.Trainer(net, seed=3)
+    gn.Trainer(net, seed=3).prepare()
     assert [(s.seed, s.stream) for s in net.streams()] == [(77, 0), (3, 2)]
 
 
@@ -412,12 +414,13 @@ def test_predict_gives_what_the_loss_means(device):
         with gn.device(device):
             net = nn.Linear(1, outputs, activation, bias=False)
         net.weight.data.fill(1.0)
-        return gn.Trainer(net, loss=loss).predict(x).tolist()
+        return gn.Trainer(net, loss=loss).classify(x).tolist()
 
     assert predicted("binary_cross_entropy_with_logits") == [0, 1]
     assert predicted("binary_cross_entropy", "sigmoid") == [0, 1]
     assert predicted("perceptron") == [-1, 1]
-    assert predicted("squared_error") == [[-1.0], [2.0]]
+    with pytest.raises(ArgumentError, match="nothing about classes"):
+        predicted("squared_error")
     assert predicted("softmax_cross_entropy", outputs=2) == [0, 0]
 
 
@@ -445,7 +448,7 @@ def test_several_yes_or_no_outputs():
     net.weight.data[...] = np.eye(3)
     trainer = gn.Trainer(net, loss="binary_cross_entropy_with_logits")
     assert trainer.evaluate(x, y)["accuracy"] == pytest.approx(5 / 6)
-    assert trainer.predict(x).tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert trainer.classify(x).tolist() == [[1, 0, 1], [0, 0, 1]]
 
 
 def test_a_loss_of_the_users_gets_integer_labels(digits):
@@ -605,3 +608,24 @@ def test_the_same_seed_gives_the_same_bits_twice(precision, device, digits):
         states.append(net.state_dict())
     for name, value in states[0].items():
         np.testing.assert_array_equal(value, states[1][name])
+
+
+def test_the_next_order_is_found_while_the_device_computes(cuda_device, rng, monkeypatch):
+    seen, permute, read = [], trainer_module.permutation, Repeated.mean_loss
+
+    def permutation(rows, seed, stream, epoch):
+        seen.append(f"order of epoch {epoch}")
+        return permute(rows, seed, stream, epoch)
+
+    def mean_loss(self):
+        seen.append("loss")
+        return read(self)
+
+    x, y = rng.standard_normal((20, 3), dtype=np.float32), np.arange(20) % 2
+    monkeypatch.setattr(trainer_module, "permutation", permutation)
+    monkeypatch.setattr(Repeated, "mean_loss", mean_loss)
+    with gn.device(cuda_device):
+        net = nn.Sequential(nn.Linear(3, 2))
+    gn.Trainer(net).fit(x, y, epochs=3, batch_size=4, progress=False)
+    orders = [f"order of epoch {k}" for k in (1, 2, 3)]
+    assert seen == [*orders[:2], "loss", orders[2], "loss", "loss"]

@@ -1,0 +1,379 @@
+"""Work that is done again and again: first as usual, then recorded, then repeated.
+
+A recording repeats the same calls on the same addresses, so everything that changes from one step
+to the next lives in arrays of the device: the number of the step, the learning rate, and how often
+each random stream was drawn from. `Captured` owns those counts and keeps the host's in step.
+
+On the CPU a recording is an ordinary step, and the first repetition is compared with another
+ordinary step, bit for bit. On a GPU a capture executes nothing. On both, work that changes what it
+is made of (a module that counts its calls) is refused.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends.base import Backend, Graph
+from gpunn.backends.kernel import Elementwise
+from gpunn.backends.random import Counter, RandomStream
+from gpunn.errors import CaptureError
+from gpunn.fingerprint import Fingerprint
+from gpunn.log import logger
+from gpunn.typing import Array
+
+LAUNCH_S, MOST_LAUNCHES = 0.002, 64  # of repetitions at once, so that a signal is soon heard
+TRIES = 2  # steps that may change what they are made of, such as a module that fills a cache
+
+RATE = Elementwise(
+    "rate",
+    "raw T rates, int64 tick, int64 ahead -> lr",
+    numpy=lambda rates, tick, ahead, lr: lr.fill(rates[int(tick) + ahead]),
+    cuda="lr = (T)rates[tick + ahead];",
+)
+ADVANCE = Elementwise(
+    "advance",
+    "int64 by -> int64 count",
+    numpy=lambda by, count: np.add(count, by, out=count),
+    cuda="count = count + by;",
+)
+
+
+class State(enum.Enum):
+    """How far captured work has come."""
+
+    COLD = enum.auto()  # never done: doing it compiles what it needs
+    WARM = enum.auto()  # done once as usual
+    RECORDED = enum.auto()  # not yet compared with ordinary work
+    PROVED = enum.auto()
+    REFUSED = enum.auto()  # done as usual from now on
+
+
+class Captured:
+    """Repeats work. Its methods are called inside `Backend.own_stream`.
+
+    Args:
+        b: the backend.
+        work: `work(tick, k)` does step number `tick + k`, where `tick` is a 0-d array of the
+            device, and returns an array of the device.
+        parts: makes a fingerprint of everything that decides what the work does.
+            The random streams in it are those that the work draws from.
+        changes: gives the arrays that the work changes, for the comparison on the CPU.
+        steps: of one recording.
+        required: whether it is an error that the work cannot be repeated. Otherwise it is done as
+            usual, with one line in the log.
+        what: what the log calls the work.
+
+    Attributes:
+        state: how far it has come.
+        repeated: steps that were repetitions.
+        result: what the last step returned. A repetition writes to the same array again.
+    """
+
+    def __init__(
+        self,
+        b: Backend,
+        work: Callable[[Array, int], Array],
+        parts: Callable[[], Fingerprint],
+        *,
+        changes: Callable[[Fingerprint], list[Array]] = lambda parts: [],
+        steps: int = 1,
+        required: bool = False,
+        what: str = "training without captured steps",
+    ) -> None:
+        self.backend, self.steps = b, steps
+        self.state, self.repeated = State.COLD, 0
+        self.result: Any = None
+        self._work, self._parts, self._changes = work, parts, changes
+        self._required, self._what = required, what
+        self._known: Fingerprint | None = None
+        self._graph: Graph | None = None
+        self._results: list[Any] = []
+        self._restless, self._times = 0, 1
+        self._count(())
+
+    # what the caller does ------------------------------------------------------------------------
+
+    def look(self, *, often: bool = False) -> None:
+        """Forget the recording if anything that it depends on has changed.
+
+        Args:
+            often: whether this is asked before every step. Work with parts that nobody can look at
+                is refused then; else it is recorded anew each time.
+        """
+        known = self._known
+        if self.state is State.REFUSED:
+            return
+        if known is not None and not known.opaque and known.unchanged():
+            return
+        now = self._parts()
+        if now.restless:
+            self._refuse(f"{now.restless} is an iterator, which changes when it is read")
+        elif now.opaque and often:
+            self._refuse(f"nobody can see whether {now.opaque} changes")
+        elif known is not None and (now.opaque or now.difference(known)):
+            self.forget()
+        self._know(now)
+
+    def forget(self, state: State = State.COLD) -> None:
+        """Begin anew: what was recorded is no longer what is to be done."""
+        if self.state is not State.REFUSED:
+            self.state, self._graph, self._results = state, None, []
+
+    def advance(self, tick: int = -1, limit: int = 1) -> int:
+        """Do at least one step and at most `limit`.
+
+        Args:
+            tick: the number of the first step; -1 where the work has no use for it.
+            limit: at least `steps` once the work is proved.
+
+        Returns:
+            How many were done.
+        """
+        if self.state is State.PROVED:
+            return self._repeat(tick, limit)
+        if self.state is State.COLD:
+            if self._watched(lambda: self._do(tick)):
+                self.state = State.WARM
+            return 1
+        if self.state is State.WARM:
+            return self._record(tick, limit)
+        if self.state is State.RECORDED:
+            self._prove(tick)
+            return 1
+        self._do(tick)
+        return 1
+
+    def again(self) -> bool:
+        """Repeat a step that is proved and has not changed; whether it was done.
+
+        This is the shortest way to one step, for work that has no use for its number.
+        """
+        known, graph = self._known, self._graph
+        if self.state is not State.PROVED or known is None or graph is None:
+            return False
+        if self._at < -1 or not known.unchanged():
+            return False
+        if self.streams:
+            if [stream.call for stream in self.streams] != self._calls:
+                return False
+            graph.launch()
+            self._took(1)
+            return True
+        graph.launch()
+        self.repeated += 1
+        return True
+
+    def take_back(self, steps: int) -> None:
+        """Put the streams back by so many steps. Arrays stay as they are."""
+        for stream, drawn in zip(self.streams, self._drawn, strict=True):
+            stream.call -= steps * drawn // self.steps
+
+    # the states ----------------------------------------------------------------------------------
+
+    def _do(self, tick: int) -> None:
+        """Do a step as usual."""
+        self._place(tick)
+        with self._counting():
+            self.result = self._work(self._tick, 0)
+        self._at = -2  # the streams were drawn from, and the device has not counted
+
+    def _record(self, tick: int, limit: int) -> int:
+        b = self.backend
+        self._place(tick)
+        starts = [stream.call for stream in self.streams]
+        results: list[Any] = []
+        ends: list[int] = []
+
+        def work() -> Any:
+            results.extend(self._work(self._tick, k) for k in range(self.steps))
+            ends.extend(stream.call for stream in self.streams)
+            b.launch(ADVANCE, self._increments, out=self._counters)
+            return results
+
+        b.write(self._increments, np.zeros(len(self._increments), np.int64))
+        b.launch(ADVANCE, self._increments, out=self._counters)  # loads it: not in a capture
+        graph: Graph | None = None
+
+        def record() -> None:
+            nonlocal graph
+            with self._counting():
+                graph = b.record(work)
+
+        try:
+            steady = self._watched(record)
+        except CaptureError as error:
+            self._set_back(starts)
+            self._refuse(str(error))
+            self._do(tick)
+            return 1
+        assert graph is not None
+        self._at, self.result = -2, results[-1]
+        if not graph.done:
+            self._set_back(starts)
+        if not steady or graph.refused:
+            if graph.refused:
+                self._refuse(_cannot(graph.refused))
+            if not graph.done:
+                self._do(tick)
+            return 1
+        self._drawn = [end - start for end, start in zip(ends, starts, strict=True)]
+        b.write(self._increments, np.array([self.steps, *self._drawn], np.int64))
+        self._graph, self._results = graph, results
+        if graph.done:
+            self.state = State.RECORDED
+            return 1
+        self.state = State.PROVED
+        return self._repeat(tick, limit)
+
+    def _prove(self, tick: int) -> None:
+        """Repeat the step beside an ordinary one, which must have the same bits."""
+        graph, recorded = self._graph, self._results[-1]
+        arrays = [] if self._known is None else self._changes(self._known)
+        before, calls = [a.copy() for a in arrays], [stream.call for stream in self.streams]
+        steady = self._watched(lambda: self._do(tick))
+        ordinary, drawn = self.result, [stream.call for stream in self.streams]
+        after = [a.copy() for a in arrays]
+        if not steady or graph is None:
+            return
+        for array, content in zip(arrays, before, strict=True):
+            array[...] = content
+        self._set_back(calls)
+        self._place(tick)
+        graph.launch()
+        self._took(1)
+        same = recorded.tobytes() == ordinary.tobytes()
+        if same and all(a.tobytes() == e.tobytes() for a, e in zip(arrays, after, strict=True)):
+            self.state, self.result = State.PROVED, recorded
+            return
+        for array, content in zip(arrays, after, strict=True):
+            array[...] = content
+        self._set_back(drawn)
+        self.result = ordinary
+        self._refuse(
+            "got a step that computes something without kernels; expected the same bits from its "
+            "recording: pass capture=False"
+        )
+
+    def _repeat(self, tick: int, limit: int) -> int:
+        """Launch the recording.
+
+        Where a launch ends with the work, several make one, so that Python is no part of the time.
+        """
+        graph = self._graph
+        assert graph is not None
+        self._place(tick)
+        self.result = self._results[-1]
+        if limit == self.steps:
+            graph.launch()
+            self._took(1)
+            return limit
+        times = min(self._times, limit // self.steps)
+        start = time.perf_counter()
+        graph.launch(times)
+        if self.backend.synchronous and time.perf_counter() - start < LAUNCH_S:
+            self._times = min(2 * times, MOST_LAUNCHES)
+        self._took(times)
+        return times * self.steps
+
+    # what a step must not change -----------------------------------------------------------------
+
+    def _watched(self, step: Callable[[], None]) -> bool:
+        """Do a step; whether it left what it is made of as it was. If not, it may be refused."""
+        before = _ambient()
+        step()
+        known = self._known
+        changed = "Python's or NumPy's own random numbers" if _ambient() != before else ""
+        if not changed and (known is None or not known.unchanged()):
+            now = self._parts()
+            changed = "" if known is None else now.difference(known)
+            self._know(now)
+        if not changed:
+            return True
+        self._restless += 1
+        self.forget()
+        if self._restless == TRIES:
+            self._refuse(f"got a step that changes {changed}, which decides what later steps do")
+        return False
+
+    def _refuse(self, why: str) -> None:
+        if self._required:
+            raise CaptureError(why if "expected" in why else _cannot(why))
+        logger.warning("%s: %s", self._what, why)
+        self.forget()
+        self.state = State.REFUSED
+
+    def _know(self, parts: Fingerprint) -> None:
+        self._known = parts
+        streams = tuple(part for part in parts.found if isinstance(part, RandomStream))
+        if len(streams) != len(self.streams) or not all(map(is_, streams, self.streams)):
+            self.forget()
+            self._count(streams)
+
+    # counts on the device, and the host's --------------------------------------------------------
+
+    def _count(self, streams: tuple[RandomStream, ...]) -> None:
+        """Make counters for the number of the step and for the draws of each stream."""
+        b = self.backend
+        self.streams = streams
+        self._counters = b.zeros((1 + len(streams),), np.int64)
+        self._increments = b.zeros(self._counters.shape, np.int64)
+        self._tick = self._counter(0)
+        self._at, self._calls = -1, [0] * len(streams)  # what the device's counters hold
+        self._drawn = self._calls
+
+    def _counter(self, k: int) -> Array:
+        """One of the counters as a 0-d array, which NumPy's indexing would copy."""
+        return self._counters[k : k + 1].reshape(())
+
+    def _place(self, tick: int) -> None:
+        """Let the device count from this step, with the streams as they are now."""
+        calls = [stream.call for stream in self.streams] if self.streams else self._calls
+        if (tick == self._at or (tick == -1 and self._at > -2)) and calls == self._calls:
+            return
+        self.backend.write(self._counters, np.array([max(tick, 0), *calls], np.int64))
+        self._at, self._calls = max(tick, 0), calls
+
+    def _took(self, times: int) -> None:
+        self._at += times * self.steps
+        self.repeated += times * self.steps
+        if self.streams:
+            for stream, drawn in zip(self.streams, self._drawn, strict=True):
+                stream.call += times * drawn
+            self._calls = [stream.call for stream in self.streams]
+
+    def _set_back(self, calls: list[int]) -> None:
+        for stream, call in zip(self.streams, calls, strict=True):
+            stream.call = call
+        self._at = -2
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Let the streams be drawn from by the device's counts."""
+        for k, stream in enumerate(self.streams):
+            stream.counter = Counter(self._counter(k + 1), stream.call)
+        try:
+            yield
+        finally:
+            for stream in self.streams:
+                stream.counter = None
+
+
+def _cannot(why: str) -> str:
+    return (
+        f"got a step that cannot be captured ({why}); expected one without copies to the host and "
+        "without state of its own: pass capture=False"
+    )
+
+
+def _ambient() -> Any:
+    """The states of the random generators that Python and NumPy keep for everybody."""
+    state: Any = np.random.get_state()  # noqa: NPY002  (the one that others may draw from)
+    return random.getstate(), state[1].tobytes(), state[2:]

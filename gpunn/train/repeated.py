@@ -1,0 +1,321 @@
+"""Steps that are repeated: those of an epoch, and one that is called by hand."""
+
+from __future__ import annotations
+
+import math
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from gpunn.backends import backend_of
+from gpunn.backends.capture import RATE, Captured, State
+from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
+from gpunn.fingerprint import Fingerprint
+from gpunn.log import logger
+from gpunn.optim.factor import Guard
+from gpunn.sparse import is_sparse
+from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
+from gpunn.train.step import EagerStep
+from gpunn.train.training import Training
+from gpunn.train.trouble import divergence, no_room
+from gpunn.typing import Array
+
+STEPS_PER_GRAPH = 4  # hides the launch of a graph behind the work of the one before
+
+
+class Repeated:
+    """The steps of a fit, epoch by epoch; captured where that is wanted and can be done.
+
+    Args:
+        training: what is trained and how; its position moves with the steps.
+        tables: (N, ...) examples and their targets, on the device, or on the host where it has no
+            room for them; and (N,) weights of the examples, if there are any.
+        batch_size: examples of a step.
+
+    Attributes:
+        feed: the batches.
+        step: the training step.
+        captured: repeats the step; None where it is not captured.
+        next_order: the rows of the next epoch in their order, where it is known already.
+
+    Raises:
+        CaptureError: steps must be captured, and cannot be.
+    """
+
+    next_order: np.ndarray[Any, Any] | None = None
+
+    def __init__(self, training: Training, tables: tuple[Array, ...], batch_size: int) -> None:
+        self.training = training
+        self.feed = self._feed(tables, batch_size)
+        self.captured: Captured | None = None
+        why = self._why_not_captured()
+        if why and training.capture is True:
+            raise CaptureError(
+                f"got capture=True, but {why}; expected steps that can be captured: pass "
+                'capture="auto" to go on without'
+            )
+        if why and training.capture and not self.feed.backend.on_host:
+            logger.warning("training without captured steps: %s", why)
+        self.step = self._step(captured=not why)
+        self._rates = self.feed.backend.zeros((self.feed.steps,), training.optimizer.bound.dtype)
+        if not why:
+            self.captured = self._captured()
+        self._order: np.ndarray[Any, Any] | None = None
+        self._each: list[float] = []
+
+    @property
+    def count(self) -> int:
+        """Steps of an epoch."""
+        return self.feed.steps
+
+    def begin(self, order: np.ndarray[Any, Any] | None, rates: list[float]) -> None:
+        """Start an epoch, or go on in the middle of one, where the training stands.
+
+        Args:
+            order: the rows in their order; None for the order of the data.
+            rates: the learning rate of each step of the epoch.
+        """
+        at, captured = self.training.position, self.captured
+        if order is None and captured is not None:
+            order = np.arange(len(self.feed))
+        self.feed.begin(order, at.batches, at.loss_sum)
+        guard = self.step.factor.guard
+        if guard is not None:
+            guard.begin(at.batches)
+        self._order, self._each = order, rates
+        if captured is not None:
+            captured.look()
+            if captured.state is not State.REFUSED:
+                self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
+
+    def advance(self) -> int:
+        """Do the next step, or several at once; how many were done.
+
+        Raises:
+            DivergenceError: the loss is NaN or infinite, and that is known without waiting.
+            OutOfMemoryError: the device has no room for the batch.
+            CaptureError: steps must be captured, and cannot be.
+        """
+        at, captured = self.training.position, self.captured
+        left = self.feed.whole_steps - at.batches
+        try:
+            if captured is None or left < _least(captured):  # nothing to repeat, or too little
+                taken = self._one(at.batches)
+            else:
+                taken = captured.advance(at.batches, left)
+                self.step.optimizer.note_lr(self._each[at.batches + taken - 1])
+        except MemoryError as error:
+            step = self.step
+            words = no_room(step.model, step.loss_of, step.optimizer, self.feed, error)
+            raise OutOfMemoryError(words) from error
+        broken = self._broken()
+        if broken:
+            if captured is not None:  # those launched with it did nothing but draw
+                captured.take_back(at.batches + taken - broken)
+            taken = broken - at.batches
+        at.batches += taken
+        at.steps += taken
+        if broken:
+            self.mean_loss()
+        return taken
+
+    def mean_loss(self) -> float:
+        """The mean loss of the epoch's rows: the one number that is read from the device.
+
+        Raises:
+            DivergenceError: it is NaN or infinite; the message names the layer and the step.
+        """
+        training, feed = self.training, self.feed
+        at = training.position
+        at.loss_sum = float(feed.backend.download(feed.total))
+        if training.on_nonfinite != "stop" or np.isfinite(at.loss_sum):
+            return at.loss_sum / len(feed)
+        guard = self.step.factor.guard
+        first = 0 if guard is None else int(feed.backend.download(guard.first))
+        batch = first - 1 if first else at.batches - 1
+        feed.begin(self._order, batch)
+        x = feed.batch(batch)[0].astype(training.model.dtype, copy=False)
+        words = divergence(training.model, x, at.loss_sum)
+        raise DivergenceError(f"{words} (step {batch + 1} of epoch {at.epoch})")
+
+    # how the steps run -----------------------------------------------------------------------
+
+    def _one(self, number: int) -> int:
+        """Do a step as usual."""
+        self.step.optimizer.lr = self._each[number]
+        arrays = self.feed.batch(number)
+        self.feed.add(self.step(*arrays), arrays[0].shape[0])
+        self.feed.done(number)
+        return 1
+
+    def _broken(self) -> int:
+        """The step of this epoch, from 1, whose loss ended the training; 0 where none is known."""
+        guard = self.step.factor.guard
+        if guard is None or guard.mode != "stop" or not self.feed.backend.synchronous:
+            return 0
+        return int(guard.first)
+
+    def _captured(self) -> Captured:
+        step, feed, rates = self.step, self.feed, self._rates  # not self, which holds the result
+        b = feed.backend
+
+        def numbered(tick: Array, k: int) -> Array:
+            """Do step number tick + k of the epoch, where the tick is read on the device."""
+            b.launch(RATE, rates, tick, k, out=step.optimizer.device_lr)
+            loss = step(*feed.batch_at(tick, k))
+            feed.add(loss, feed.batch_size)
+            return loss
+
+        def changes(parts: Fingerprint) -> list[Array]:
+            return [*step.changes(parts), feed.total]
+
+        return Captured(
+            b,
+            numbered,
+            step.parts,
+            changes=changes,
+            steps=1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1)),
+            required=self.training.capture is True,
+        )
+
+    def _why_not_captured(self) -> str:
+        feed = self.feed
+        if not self.training.capture:
+            return "capture=False"
+        if why := feed.backend.why_no_capture():
+            return why
+        if isinstance(feed, StreamedFeed | SparseFeed):
+            return "the data is streamed from the host"
+        if feed.whole_steps < 2:
+            return f"an epoch of {len(feed)} rows has fewer than two whole batches"
+        return ""
+
+    def _feed(self, tables: tuple[Array, ...], batch_size: int) -> Feed:
+        """The batches: from the device, or from the host where it has no room."""
+        b, precision = self.training.model.backend, self.training.precision
+        x, *rest = tables
+        if is_sparse(x):
+            return SparseFeed(b, tables, batch_size)
+        if backend_of(x) is b:
+            return Feed(b, (precision.narrow(b, x), *rest), batch_size)
+        return StreamedFeed(b, tables, batch_size, precision.dtype)
+
+    def _step(self, captured: bool) -> EagerStep:
+        """The training step with all that the trainer was asked for."""
+        training = self.training
+        b, mode = training.model.backend, training.on_nonfinite
+        guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
+        return training.step_class(
+            training.model,
+            training.loss,
+            training.optimizer,
+            training.regularizer,
+            training.clip_norm,
+            training.precision.loss_scale,
+            Guard(b, mode, training.optimizer.bound.dtype) if guarded else None,
+            stops=mode == "stop",
+        )
+
+
+def _least(captured: Captured) -> float:
+    """How many steps must be left for captured work to do one, or one recording of several."""
+    if captured.state is State.REFUSED:
+        return math.inf
+    return captured.steps if captured.state in (State.WARM, State.PROVED) else 1
+
+
+class _Shape:
+    """The recording for batches of one shape, and the arrays that it reads.
+
+    Attributes:
+        arrays: the examples, their targets and their weights, if there are any.
+        borrowed: whether they are the caller's, which are not written to.
+    """
+
+    def __init__(self, step: EagerStep, arrays: tuple[Array, ...]) -> None:
+        self.arrays = read = list(arrays)
+        self.borrowed = True
+        self.captured = Captured(
+            step.optimizer.bound.backend,
+            lambda tick, k: step(*read),
+            step.parts,
+            changes=step.changes,
+            what="a step by hand runs without capture",
+        )
+
+    def is_read(self, arrays: tuple[Array, ...]) -> bool:
+        """Whether these very arrays are read."""
+        return len(arrays) == len(self.arrays) and all(map(is_, arrays, self.arrays))
+
+    def take(self, arrays: tuple[Array, ...]) -> None:
+        """Read from these arrays: as they are if they came before, else from copies."""
+        if self.borrowed:
+            if self.is_read(arrays):
+                return
+            if self.captured.state is State.COLD:
+                self.arrays[:] = arrays
+                return
+            self.arrays[:] = map(self.captured.backend.empty_like, arrays)
+            self.borrowed = False
+            self.captured.forget(State.WARM)
+        for mine, given in zip(self.arrays, arrays, strict=True):
+            mine[...] = given
+
+
+class CapturedStep:
+    """A training step that is recorded, with the signature and the numbers of `EagerStep`.
+
+    The first batch of a shape runs as usual, which compiles what is needed; the second is recorded.
+    On the CPU the third is compared with its repetition, bit for bit. A step that cannot be
+    repeated runs as usual, with one line in the log. The loss that a call returns is overwritten by
+    the next call of the same shape.
+
+    Where the second call gets the very arrays of the first, the recording reads those, as they are
+    at each call, and nothing is copied. The first call with others makes a recording with arrays of
+    its own, into which every batch is copied.
+
+    Between two calls anything may be changed: the step is then recorded anew.
+
+    Args:
+        step: the eager step.
+
+    Raises:
+        CaptureError: this device cannot repeat work.
+
+    Example:
+        step = gn.train.CapturedStep(gn.train.EagerStep(net, loss, optimizer))
+        for x, y in gn.data.batches(x_train, y_train, device="cuda"):
+            loss = step(x, y)
+    """
+
+    def __init__(self, step: EagerStep) -> None:
+        self.step = step
+        self.backend = step.optimizer.bound.backend
+        if why := self.backend.why_no_capture():
+            self.backend.record(lambda: why)  # raises, in the backend's words
+        self._shapes: dict[Any, _Shape] = {}
+        self._given: Any = (None, None, None, None)  # the last arrays that are read themselves
+
+    def __call__(self, x: Array, y: Array, weights: Array | None = None) -> Any:
+        """Train on one batch; see `EagerStep.__call__`."""
+        with self.backend.own_stream():
+            given = self._given
+            if x is given[0] and y is given[1] and weights is given[2] and given[3].again():
+                return given[3].result
+            arrays = (x, y) if weights is None else (x, y, weights)
+            if is_sparse(x):
+                return self.step(*arrays)
+            key = tuple((a.shape, a.dtype) for a in arrays)
+            found = self._shapes.get(key)
+            if found is None:
+                found = self._shapes[key] = _Shape(self.step, arrays)
+            captured = found.captured
+            captured.look(often=True)
+            if captured.state is State.REFUSED:
+                return self.step(*arrays)
+            found.take(arrays)
+            captured.advance()
+        if found.borrowed:
+            self._given = x, y, weights, captured
+        return captured.result

@@ -1,0 +1,208 @@
+"""A training: its parts, where it stands, and what it has recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpunn.arguments import check_kind, count, lookup
+from gpunn.autograd import Tensor
+from gpunn.backends import Backend, RandomStream, backend
+from gpunn.errors import ArgumentError
+from gpunn.nn import Module
+from gpunn.ops import get_loss
+from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
+from gpunn.optim.factor import MODES
+from gpunn.train.checkpoints import Checkpoints
+from gpunn.train.precision import Precision
+from gpunn.train.step import EagerStep
+from gpunn.typing import DeviceLike
+
+
+@dataclass
+class Position:
+    """Where a training stands. Nothing else counts; a checkpoint stores it.
+
+    Attributes:
+        fits: calls of `fit`, the one that runs included.
+        epoch: epochs of the training, the one that runs included.
+        steps: steps of the training.
+        start: steps before this fit.
+        epochs: whole epochs of this fit.
+        batches: steps of the epoch that runs.
+        loss_sum: the sum of the losses of their rows, as of the last checkpoint in this epoch.
+    """
+
+    fits: int = 0
+    epoch: int = 0
+    steps: int = 0
+    start: int = 0
+    epochs: int = 0
+    batches: int = 0
+    loss_sum: float = 0.0
+
+
+@dataclass
+class History(Mapping[str, list[float]]):
+    """The curves of a fit: a mapping from names to lists of one number an epoch.
+
+    Names are "loss" and "lr", "seconds" for the wall time of the epoch, and, with validation
+    data, "val_loss" and (for classifiers) "val_accuracy".
+
+    Attributes:
+        curves: name -> numbers.
+        device: the device in words.
+        stopped: why the fit ended before its last epoch; empty when it did not.
+
+    Example:
+        >>> history = History()
+        >>> history.append({"loss": 0.5})
+        >>> history["loss"]
+        [0.5]
+    """
+
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    device: str = ""
+    stopped: str = ""
+
+    def append(self, numbers: dict[str, float]) -> None:
+        """Add an epoch."""
+        for name, value in numbers.items():
+            self.curves.setdefault(name, []).append(float(value))
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self.curves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.curves)
+
+    def __len__(self) -> int:
+        """The number of curves; `epochs` is their length."""
+        return len(self.curves)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are recorded."""
+        return len(self.curves.get("loss", ()))
+
+    def last(self) -> dict[str, float]:
+        """The numbers of the newest epoch."""
+        return {name: values[-1] for name, values in self.curves.items()}
+
+
+class Training:
+    """A model, and how it is trained. `Trainer` adds the verbs and explains the arguments.
+
+    Making one stores its arguments. `prepare` moves the model, binds the optimizer and seeds the
+    random streams.
+
+    Attributes:
+        step_class: the class of a training step.
+        position: where the training stands.
+        history: of the last fit.
+        base_lr: the learning rate that the schedule multiplies.
+        precision: what training computes in; has the loss scale of a float16 training.
+    """
+
+    step_class: type[EagerStep] = EagerStep
+
+    def __init__(
+        self,
+        model: Module,
+        loss: str | Callable[..., Tensor] = "softmax_cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        *,
+        device: DeviceLike = None,
+        seed: int = 0,
+        regularizer: Regularizer | None = None,
+        schedule: str | Schedule = "constant",
+        clip_norm: float | None = None,
+        capture: bool | str = "auto",
+        precision: str = "float32",
+        memory_limit: int | None = None,
+        on_nonfinite: str = "stop",
+        checkpoint: str | Path | None = None,
+        every: int = 1,
+        keep: int = 2,
+    ) -> None:
+        check_kind("model", model, Module, "a network such as nn.Sequential(...)")
+        if regularizer is not None:
+            check_kind("regularizer", regularizer, Regularizer, "one such as optim.L2(1e-4)")
+        if capture not in (True, False, "auto"):
+            raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
+        lookup("on_nonfinite", on_nonfinite, MODES)
+        self.model, self.loss = model, get_loss(loss)
+        self.optimizer, self.schedule = get_optimizer(optimizer), get_schedule(schedule)
+        self.regularizer, self.clip_norm = regularizer, clip_norm
+        self.capture, self.on_nonfinite = capture, on_nonfinite
+        self.seed = RandomStream(seed).seed
+        self._there = None if device is None else backend(device)
+        self.precision = Precision(precision, self._there or model.backend, model.dtype)
+        self.memory_limit = memory_limit
+        if memory_limit is not None and (self._there or model.backend).on_host:
+            (self._there or model.backend).limit_memory(memory_limit)  # raises
+        self.checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
+        self.every = count("every", every)
+        self.base_lr = self.optimizer.lr
+        self.position, self.history = Position(), History()
+        self._seeded = False
+        self._check_optimizer()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of the training, the one that runs included."""
+        return self.position.epoch
+
+    @property
+    def fits(self) -> int:
+        """Calls of `fit`."""
+        return self.position.fits
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training."""
+        return self.position.steps
+
+    def place(self) -> Backend:
+        """Move the model to the device that was asked for; the backend of that device."""
+        if self._there is not None and self.model.backend is not self._there:
+            self.model.to(self._there.device)
+        return self.model.backend
+
+    def prepare(self) -> None:
+        """Move the model, seed its dropout layers once, and let the optimizer own its parameters.
+
+        `fit` calls it. Call it yourself to load an optimizer's state before the first fit.
+
+        Raises:
+            ArgumentError: the optimizer belongs to another model.
+        """
+        b = self.place()
+        self._check_optimizer()
+        if not self._seeded:
+            self._seeded = True
+            for number, stream in enumerate(self.model.streams(), start=1):
+                if not stream.chosen:
+                    stream.seed, stream.stream, stream.call = self.seed, number, 0
+        if self.optimizer.flat is None:
+            self.optimizer.bind(self.model.parameters())
+        else:
+            self.optimizer.flat.take_back()  # another training may have had them since
+        self.precision.prepare(b)
+
+    def _check_optimizer(self) -> None:
+        flat = self.optimizer.flat
+        if flat is not None and not set(flat.tensors) <= set(self.model.parameters()):
+            raise ArgumentError(
+                "got an optimizer of another model's parameters; expected one of this model's: "
+                "make it with model.parameters(), or without parameters"
+            )
+
+    @contextmanager
+    def at_work(self) -> Iterator[Backend]:
+        """A block in which the model's device is current and the memory limit holds."""
+        b = self.place()
+        with b.current(), b.limited_memory(self.memory_limit):
+            yield b
