@@ -5,20 +5,21 @@ each with a NumPy body and a CUDA body, and reach a machine through `Backend.lau
 """
 
 from gpunn.backends.base import Backend
-from gpunn.backends.cpu.pool import scratch_like
-from gpunn.backends.device import (
+from gpunn.backends.choice import (
     Choice,
-    Device,
+    backend,
     choose_device,
     default_device,
     device,
     resolve_device,
     set_default_device,
 )
+from gpunn.backends.cpu.pool import scratch_like
+from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel, computed
 from gpunn.backends.random import RandomStream, manual_seed
-from gpunn.backends.registry import as_array, backend, backend_of, diagnose, register_backend
+from gpunn.backends.registry import as_array, backend_of, diagnose, register_backend
 
 __all__ = [
     "Backend",

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from gpunn.backends import registry
-from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.backends.memory import Memory
 from gpunn.backends.random import Draw
-from gpunn.errors import ArgumentError, CaptureError
+from gpunn.errors import CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape
 
 
@@ -37,15 +35,11 @@ class Graph(Protocol):
         """Do it, several times one after another, inside `Backend.own_stream`."""
 
 
-class Backend(ABC):
-    """One device: its array module, its buffers and its way to run kernels.
+class Backend(Memory):
+    """One device: its memory, and the work that is done in it.
 
     Attributes:
-        device: the device.
-        scope: makes this device current in a `with` block; None where it always is.
         tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
-        xp: the functions of `numpy` or `cupy`. Operations call `b.xp.multiply(x, y)` rather than
-            write `x * y`, so that recorded work can be done again.
         fuses: whether `matmul_with` is worth a call.
         synchronous: whether a number can be read without waiting for the device.
         on_host: whether arrays of this device are NumPy's.
@@ -55,15 +49,11 @@ class Backend(ABC):
     synchronous: ClassVar[bool] = False
     on_host: ClassVar[bool] = False
     fuses: ClassVar[bool] = False
-    xp: Any
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        super().__init__(device)
         self._tf32 = False
         self._thread = threading.local()
-        self.scope: AbstractContextManager[Any] | None = None
-        self._constants: dict[str, Array] = {}
-        self._ones: dict[DType, Array] = {}
 
     @property
     def tf32(self) -> bool:
@@ -85,10 +75,6 @@ class Backend(ABC):
             vars(self._thread).clear()
             vars(self._thread).update(before)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """There is one backend for a device: a copy of it is itself."""
-        return registry.backend_for, (self.device,)
-
     def __fingerprint__(self) -> dict[str, Any]:
         return {"tf32": self.tf32}
 
@@ -97,55 +83,9 @@ class Backend(ABC):
     def diagnose(cls) -> Diagnosis:
         """Whether devices of this kind can be used, and if not, why."""
 
-    @classmethod
-    @abstractmethod
-    def device_of(cls, array: Any) -> Device | None:
-        """The device of an array of this backend; None for anything else."""
-
     @abstractmethod
     def describe(self) -> str:
         """The device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
-
-    def current(self) -> AbstractContextManager[Any]:
-        """A block in which array functions run on this device, whichever was current before."""
-        return nullcontext() if self.scope is None else self.scope
-
-    # arrays --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array with undefined content, from buffers that are used again."""
-
-    @abstractmethod
-    def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of a host array on this device."""
-
-    @abstractmethod
-    def download(self, array: Array) -> np.ndarray[Any, Any]:
-        """A host array with an array's content; waits for the device."""
-
-    @abstractmethod
-    def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
-        """Copy a host array of the same shape into one of this device, and convert its dtype."""
-
-    def zeros(self, shape: Shape, dtype: DType) -> Array:
-        """An array of zeros."""
-        return self.full(shape, 0, dtype)
-
-    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
-        """An array filled with one value."""
-        array = self.empty(shape, dtype)
-        with self.current():
-            array.fill(value)
-        return array
-
-    def add_to(self, total: Array, part: Array) -> None:
-        """Add a part to a sum, in place."""
-        total += part
-
-    def copy_to(self, to: Array, array: Array) -> None:
-        """Copy an array over another."""
-        to[...] = array
 
     def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
         """Compute arrays with NumPy on the host; on other devices this waits and copies.
@@ -156,18 +96,6 @@ class Backend(ABC):
         """
         known = [self.download(a) if self.device_of(a) is not None else a for a in args]
         return tuple(self.upload(np.asarray(made)) for made in function(*known))
-
-    def empty_like(self, array: Array) -> Array:
-        """An array with undefined content and the shape and dtype of another."""
-        return self.empty(array.shape, array.dtype)
-
-    def cast(self, array: Array, dtype: DType) -> Array:
-        """An array in a dtype: itself if it has that dtype, else a converted copy."""
-        if array.dtype == dtype:
-            return array
-        found = self.empty(array.shape, dtype)
-        self.copy_to(found, array)
-        return found
 
     # work ----------------------------------------------------------------------------------
 
@@ -244,30 +172,11 @@ class Backend(ABC):
     def random_words(self, count: int, draw: Draw) -> Array:
         """`count` 64-bit words of the counter-based stream; see `gpunn.backends.random`."""
 
-    # time and memory -----------------------------------------------------------------------
-
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until everything launched so far is done."""
 
-    @abstractmethod
-    def time_ms(self, work: Callable[[], Any]) -> float:
-        """Milliseconds that the device spends on `work()`."""
-
-    @abstractmethod
-    def memory_bytes(self) -> int:
-        """Bytes that buffers of this backend occupy, in use or kept for use."""
-
-    @abstractmethod
-    def free_memory(self) -> None:
-        """Give back every buffer that nobody uses."""
-
     # captured work ---------------------------------------------------------------------------
-
-    @property
-    def captures(self) -> bool:
-        """Whether work can be captured as a graph here."""
-        return not self.why_no_capture()
 
     def why_no_capture(self) -> str:
         """Why work cannot be captured as a graph here; empty when it can."""
@@ -287,45 +196,6 @@ class Backend(ABC):
         """
         raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
 
-    # memory that does not suffice ------------------------------------------------------------
-
-    def free_bytes(self) -> int:
-        """Bytes that new arrays may take."""
-        return sys.maxsize
-
-    def limit_memory(self, limit_bytes: int | None) -> None:
-        """Let arrays take at most so many bytes together; None for no limit.
-
-        Raises:
-            ArgumentError: this device has no such limit.
-        """
-        if limit_bytes is not None:
-            raise ArgumentError(
-                f"got memory_limit={limit_bytes} on {self.device}; expected None: only the memory "
-                "of a GPU can be limited"
-            )
-
-    def memory_limit(self) -> int | None:
-        """The limit that was set; None for none."""
-        return None
-
-    @contextmanager
-    def limited_memory(self, limit_bytes: int | None) -> Iterator[None]:
-        """Set a limit inside the block and put the one before back; None leaves it alone."""
-        if limit_bytes is None:
-            yield
-            return
-        with ExitStack() as put_back:
-            put_back.callback(self.limit_memory, self.memory_limit())
-            self.limit_memory(limit_bytes)
-            yield
-
-    def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
-        """Buffers through which batches of such (shape, dtype) come from the host."""
-        raise ArgumentError(f"got data to stream to {self.device}, where host arrays are at home")
-
-    # shared --------------------------------------------------------------------------------
-
     def _outputs(self, kernel: Elementwise, inputs: Sequence[Any]) -> tuple[Array, ...]:
         """New output arrays for a launch: broadcast shape, dtype of the first array of letter T."""
         shape: Shape = ()
@@ -343,24 +213,23 @@ class Backend(ABC):
             for p in kernel.outputs
         )
 
-    def zero(self) -> Array:
-        """The integer 0 as a 0-d array, always the same one."""
-        if "zero" not in self._constants:
-            self._constants["zero"] = self.zeros((), np.int64)
-        return self._constants["zero"]
 
-    def as_units(self, array: Array, unit_bytes: int) -> Array:
-        """An array as kernels take it that copy bytes and don't compute."""
-        return array.reshape(len(array), -1).view(np.dtype(f"uint{8 * unit_bytes}"))
+def check_product(a: Array, b: Array) -> None:
+    """Check that two arrays have a matrix product.
 
-    def address(self, array: Array) -> int:
-        """Where an array starts, in bytes; 0 where kernels take arrays from anywhere."""
-        return 0
+    Raises:
+        ShapeError: the inner sizes differ.
+    """
+    if a.shape[-1] != b.shape[-2]:
+        raise ShapeError(
+            f"got a matrix product of shapes {a.shape} and {b.shape}; "
+            f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
+        )
 
-    def one(self, dtype: DType) -> Array:
-        """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""
-        found = self._ones.get(dtype)  # a dtype's name costs more than the rest of this
-        if found is None:
-            kind = np.dtype(dtype)
-            found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
-        return found
+
+def not_capturable(error: BaseException) -> CaptureError:
+    """The error for work that raised while it was captured."""
+    return CaptureError(
+        f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
+        "one without copies to the host: pass capture=False"
+    )

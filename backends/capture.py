@@ -12,7 +12,6 @@ is made of (a module that counts its calls) is refused.
 from __future__ import annotations
 
 import enum
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from gpunn.backends.kernel import Elementwise
 from gpunn.backends.random import Counter, RandomStream
 from gpunn.errors import CaptureError
 from gpunn.fingerprint import Fingerprint
+from gpunn.log import logger
 from gpunn.typing import Array
 
 LAUNCH_S, MOST_LAUNCHES = 0.002, 64  # of repetitions at once, so that a signal is soon heard
@@ -44,8 +44,6 @@ ADVANCE = Elementwise(
     numpy=lambda by, count: np.add(count, by, out=count),
     cuda="count = count + by;",
 )
-
-logger = logging.getLogger("gpunn")
 
 
 class State(enum.Enum):

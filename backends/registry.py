@@ -1,21 +1,26 @@
-"""Which backend serves which kind of device. The only place where a kind is looked up."""
+"""Which backend serves which kind of device. The only place where a kind is looked up.
+
+The registry imports the backends, and no backend imports the registry. The module of a kind is
+imported when a device of that kind is asked for, so a session on the CPU never loads the CUDA
+backend.
+"""
 
 from __future__ import annotations
 
+import copyreg
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.backends.base import Backend
+from gpunn.backends.device import Device
+from gpunn.backends.diagnosis import Diagnosis
 from gpunn.errors import DeviceUnavailableError, DTypeError
-
-if TYPE_CHECKING:
-    from gpunn.backends.base import Backend
-    from gpunn.backends.device import Device
-    from gpunn.backends.diagnosis import Diagnosis
-    from gpunn.typing import Array, DeviceLike
+from gpunn.typing import Array
 
 
 def _numpy_backend() -> type[Backend]:
@@ -36,28 +41,47 @@ def _outline_backend() -> type[Backend]:
     return OutlineBackend
 
 
+class _Kind(NamedTuple):
+    """A kind of device.
+
+    Attributes:
+        load: returns the class of its backend.
+        home: the module that must have been imported before an array of this kind can exist.
+    """
+
+    load: Callable[[], type[Backend]]
+    home: str
+
+
 _instances: dict[Device, Backend] = {}
-_factories: dict[str, Callable[[], type[Backend]]] = {
-    "cpu": _numpy_backend,
-    "cuda": _cupy_backend,
-    "outline": _outline_backend,
+_kinds: dict[str, _Kind] = {
+    "cpu": _Kind(_numpy_backend, "numpy"),
+    "cuda": _Kind(_cupy_backend, "cupy"),
+    "outline": _Kind(_outline_backend, "gpunn.backends.shapes"),
 }
 
 
-def register_backend(kind: str, factory: Callable[[], type[Backend]]) -> None:
-    """Serve devices of `kind` with the class that `factory` returns, called on first use."""
-    _factories[kind] = factory
+def register_backend(kind: str, load: Callable[[], type[Backend]], home: str = "numpy") -> None:
+    """Serve devices of a kind with a class of backend.
+
+    Args:
+        kind: the name of the kind.
+        load: returns the class; called on first use.
+        home: the module that defines the arrays of this kind. While it is not imported, no array
+            can be of this kind, and `load` is not called to find out.
+    """
+    _kinds[kind] = _Kind(load, home)
 
 
 def kinds() -> tuple[str, ...]:
     """The kinds of device that can be named: all but the outline, which computes nothing."""
-    return tuple(kind for kind in _factories if kind != "outline")
+    return tuple(kind for kind in _kinds if kind != "outline")
 
 
 @cache
 def diagnose(kind: str) -> Diagnosis:
     """Whether devices of `kind` can be used, found out once per process."""
-    return _factories[kind]().diagnose()
+    return _kinds[kind].load().diagnose()
 
 
 _making = threading.Lock()  # two threads that ask first must not get two backends
@@ -78,13 +102,6 @@ def backend_for(device: Device) -> Backend:
     return found
 
 
-def backend(spec: DeviceLike = None) -> Backend:
-    """The backend of a device named as in `gpunn.device`; None means the default device."""
-    from gpunn.backends.device import resolve_device
-
-    return backend_for(resolve_device(spec))
-
-
 def backend_of(array: Array) -> Backend:
     """The backend of the device that an array lives on.
 
@@ -93,10 +110,9 @@ def backend_of(array: Array) -> Backend:
     """
     if type(array) is np.ndarray:
         return _cpu()
-    for factory in reversed(_factories.values()):  # the CPU last: a device array may be a subclass
-        device = factory().device_of(array)
-        if device is not None:
-            return backend_for(device)
+    device = _device_of(array)
+    if device is not None:
+        return backend_for(device)
     raise DTypeError(
         f"got {type(array).__name__}; expected a NumPy or CuPy array: convert it with numpy.asarray"
     )
@@ -108,11 +124,7 @@ def as_array(data: Any) -> Array:
     Raises:
         DTypeError: it holds something else than numbers, or rows of several lengths.
     """
-    if type(data) is np.ndarray:
-        return data
-    if hasattr(data, "dtype") and any(
-        factory().device_of(data) is not None for factory in _factories.values()
-    ):
+    if type(data) is np.ndarray or _device_of(data) is not None:
         return data
     try:
         found = np.asarray(data)
@@ -127,6 +139,16 @@ def as_array(data: Any) -> Array:
     return found
 
 
+def _device_of(array: Any) -> Device | None:
+    """The device of an array; None for anything else."""
+    for load, home in reversed(_kinds.values()):  # the CPU last: others may subclass its arrays
+        if home in sys.modules:
+            device = load().device_of(array)
+            if device is not None:
+                return device
+    return None
+
+
 def _make(device: Device) -> Backend:
     diagnosis = diagnose(device.kind)
     if not diagnosis.usable:
@@ -135,11 +157,16 @@ def _make(device: Device) -> Backend:
             f'device "{device}" cannot be used: {diagnosis.reason}.{remedy} '
             'Use device="cpu" or "auto" to run without a GPU; `gpunn doctor` shows every check'
         )
-    return _factories[device.kind]()(device)
+    found = _kinds[device.kind].load()
+    copyreg.pickle(found, _again)
+    return found(device)
+
+
+def _again(backend: Backend) -> tuple[Any, ...]:
+    """There is one backend for a device: a copy of it is itself."""
+    return backend_for, (backend.device,)
 
 
 @cache
 def _cpu() -> Backend:
-    from gpunn.backends.device import Device
-
     return backend_for(Device("cpu"))

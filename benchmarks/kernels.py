@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,14 +48,30 @@ class Bandwidth:
 
         with b.own_stream():
             work()
-            run = b.record(several).launch if b.captures and not b.synchronous else several
+            eager = b.synchronous or b.why_no_capture()
+            run = several if eager else b.record(several).launch
             run()
-            times_ms = [b.time_ms(run) / self.repeats for _ in range(self.rounds)]
+            times_ms = [_time_ms(b, run) / self.repeats for _ in range(self.rounds)]
         speed = size_bytes / statistics.median(times_ms) / 1e6
         copy = self.found["copy"]["gb_per_s"] if self.found else speed
         percent = 100 * speed / copy
         self.found[name] = {"gb_per_s": speed, "percent_of_copy": percent}
         return speed
+
+
+def _time_ms(b: Backend, work: Callable[[], Any]) -> float:
+    """Milliseconds of `work()`: of the clock on the CPU, between two events on a GPU."""
+    if b.synchronous:
+        start_s = time.perf_counter()
+        work()
+        return 1e3 * (time.perf_counter() - start_s)
+    with b.current():
+        start, end = b.xp.cuda.Event(), b.xp.cuda.Event()
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(b.xp.cuda.get_elapsed_time(start, end))
 
 
 def kernels(settings: Settings) -> dict[str, Any]:

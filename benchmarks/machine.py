@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import gpunn as gn
 from gpunn.backends.cpu.compiled import find_compiler
+from gpunn.backends.cpu.processor import processor_lines
 from gpunn.benchmarks.settings import Settings
 
 PACKAGES = (
@@ -48,12 +48,8 @@ def machine(settings: Settings) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    names = processor_lines("model name")
+    return names[0].partition(": ")[2] if names else platform.processor()
 
 
 def _blas() -> str:

@@ -22,13 +22,6 @@ ACTIVATIONS = {
 }
 
 
-def activation(name):
-    """The float64 formula of an activation, for single numbers."""
-    if name not in ACTIVATIONS:
-        raise LookupError(f"the activation {name!r} has no reference: add it to ACTIVATIONS")
-    return ACTIVATIONS[name]
-
-
 def softmax(row):
     total = sum(math.exp(v) for v in row)
     return [math.exp(v) / total for v in row]

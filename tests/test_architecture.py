@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "fingerprint", "moved", "typing"},
+    {"errors", "fingerprint", "log", "moved", "progress_bar", "typing"},
     {"arguments", "names"},
     {"frames", "sparse", "storage"},
     {"backends"},
@@ -30,6 +33,7 @@ SINGLE_IMPORTERS = {
         "backends/cuda/backend.py",
         "backends/cpu/blas.py",
         "backends/cuda/cublaslt.py",
+        "backends/cuda/cublaslt_request.py",
         "backends/cpu/compiled/compiler.py",
     },
     "scipy": {
@@ -40,8 +44,8 @@ SINGLE_IMPORTERS = {
         "gpunn/sklearn/losses.py",
     },
     "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
-    "tqdm": {"gpunn/train/trainer.py", "gpunn/cli/predict.py"},
-    "safetensors": {"gpunn/storage/files.py", "benchmarks/fuzz/judge.py"},
+    "tqdm": {"gpunn/progress_bar.py"},
+    "safetensors": set(),
     "onnx": {"gpunn/interop/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": {
@@ -78,6 +82,12 @@ def sources():
     return sorted(f for f in files if links.isdisjoint(f.parents))
 
 
+@cache
+def parsed(path):
+    """The syntax tree of a file, which several tests look at."""
+    return ast.parse(path.read_text())
+
+
 def part_of(path):
     relative = path.relative_to(ROOT)
     if relative.parts[0] in LINKED:
@@ -85,8 +95,98 @@ def part_of(path):
     return relative.parts[1].removesuffix(".py")
 
 
-def imports(tree):
-    """Every imported module with whether only a type checker sees it."""
+def module_of(path):
+    """The name under which a file is imported."""
+    relative = path.relative_to(ROOT).with_suffix("")
+    parts = relative.parts if relative.parts[0] == "gpunn" else ("gpunn", *relative.parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def arrows():
+    """Each module with the modules that it imports: anywhere in the file, for whatever purpose."""
+    paths = {module_of(path): path for path in sources()}
+    found = {}
+    for module, path in paths.items():
+        names = set()
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: imports are absolute"
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                names.update(name if name in paths else node.module for name in full)
+        found[module] = names & paths.keys() - {module}
+    return found
+
+
+def circles(arrows):
+    """The groups of modules that reach each other."""
+
+    def reached(start):
+        seen, ahead = set(), [start]
+        while ahead:
+            for name in arrows[ahead.pop()] - seen:
+                seen.add(name)
+                ahead.append(name)
+        return seen
+
+    reach = {module: reached(module) for module in arrows}
+    rings = [
+        frozenset(other for other in reach[module] if module in reach[other])
+        for module in arrows
+        if module in reach[module]
+    ]
+    return set(rings)
+
+
+def test_circles_are_seen():
+    drawn = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f"}, "f": {"e", "a"}}
+    assert circles(drawn) == {frozenset("bc"), frozenset("ef")}
+
+
+def test_no_import_circles():
+    assert [sorted(ring) for ring in circles(arrows())] == []
+
+
+MAX_PUBLIC_METHODS = 25
+MAX_CLASS_LINES = 300
+# TODO: empty this list and drop it; it may only shrink
+LARGE_TODAY = {
+    "Captured": (0, 308),
+    "CupyBackend": (0, 330),
+}
+
+
+def classes():
+    for path in sources():
+        if part_of(path) != "benchmarks":
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.ClassDef):
+                    yield f"{path.relative_to(ROOT).as_posix()}:{node.name}", node
+
+
+def test_classes_stay_small():
+    for name, node in classes():
+        methods = {
+            inner.name
+            for inner in node.body
+            if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_")
+        }
+        most, longest = LARGE_TODAY.get(node.name, (0, 0))
+        assert len(methods) <= max(most, MAX_PUBLIC_METHODS), (name, sorted(methods))
+        lines = node.end_lineno - node.lineno + 1
+        assert lines <= max(longest, MAX_CLASS_LINES), (name, lines)
+
+
+def test_train_has_few_files():
+    files = sorted(path.name for path in (ROOT / "gpunn" / "train").glob("*.py"))
+    assert len(files) <= 15, files  # TODO: 14
+
+
+@cache
+def imports(path):
+    """Every module that a file imports, with whether only a type checker sees it."""
+    tree, found = parsed(path), []
     checking = {
         id(inner)
         for node in ast.walk(tree)
@@ -101,8 +201,8 @@ def imports(tree):
             names = [node.module or ""]
             if node.module == "gpunn":
                 names = [f"gpunn.{alias.name}" for alias in node.names]
-        for name in names:
-            yield name, id(node) in checking
+        found += [(name, id(node) in checking) for name in names]
+    return found
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -110,7 +210,7 @@ def test_imports_go_down_only(path):
     part = part_of(path)
     if part in ("__init__", "__main__"):
         return
-    for name, checking in imports(ast.parse(path.read_text())):
+    for name, checking in imports(path):
         words = name.split(".")
         assert words[0] not in LINKED, f"import it as gpunn.{words[0]}"
         if words[0] != "gpunn" or checking:
@@ -127,7 +227,7 @@ def test_single_importers(package):
     found = {
         path.relative_to(ROOT).as_posix()
         for path in sources()
-        for name, _ in imports(ast.parse(path.read_text()))
+        for name, _ in imports(path)
         if name.split(".")[0] == package
     }
     assert found <= SINGLE_IMPORTERS[package]
@@ -178,13 +278,14 @@ def test_import_pulls_in_nothing_heavy():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_work_on_the_cpu_does_not_import_the_cuda_backend():
+def test_a_session_on_the_cpu_imports_no_cuda_backend():
     code = (
-        "import sys, numpy as np, gpunn as gn\n"
-        "net = gn.nn.Sequential(gn.nn.Linear(3, 4, 'relu'), gn.nn.Linear(4, 2))\n"
-        "x = np.zeros((5, 3), np.float32)\n"
-        "gn.ops.softmax_cross_entropy(net(x), np.zeros(5, np.int64)).backward()\n"
-        "net.predict(x), net.predict(x.tolist())\n"
+        "import sys, numpy as np, gpunn as gn; "
+        "net = gn.nn.Linear(4, 2); "
+        "x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32); "
+        "gn.Trainer(net, loss='squared_error').fit(x, x[:, :2], epochs=2, progress=False); "
+        "net.predict(x.view(type('Mine', (np.ndarray,), {}))); "
+        "gn.tensor([[1.0, 2.0]]); "
         "print([m for m in sys.modules if m == 'gpunn.backends.cuda.backend'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -195,7 +296,7 @@ def test_work_on_the_cpu_does_not_import_the_cuda_backend():
 def test_files_and_functions_stay_small(path):
     text = path.read_text()
     assert text.count("\n") < 400
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef):
             code = node.body[1:] if ast.get_docstring(node) else node.body
             lines = code[-1].end_lineno - code[0].lineno + 1 if code else 0

@@ -19,7 +19,7 @@ from gpunn import nn
 from gpunn.cli import predict
 from gpunn.data import idx, load_mnist, load_npz, mnist, open_features, write_idx
 from gpunn.errors import DataError, ModelFileError, OutputError
-from gpunn.storage.files import replacing, write_atomically
+from gpunn.storage.atomic import replacing, write_atomically
 from gpunn.train import Callback, CSVLog
 
 COLUMNS = ("a", "b", "c", "d")

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from gpunn.benchmarks.fuzz.damage import KINDS
-from gpunn.benchmarks.fuzz.honest import honest_files, place
-from gpunn.benchmarks.fuzz.judge import Judge
+from tests.fuzz.damage import KINDS
+from tests.fuzz.honest import honest_files, place
+from tests.fuzz.judge import Judge
 
 ROOT = Path(__file__).parents[1]
 
 
 def fuzz(*options):
-    command = [sys.executable, "-m", "benchmarks.fuzz", *map(str, options)]
+    command = [sys.executable, "-m", "tests.fuzz", *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 

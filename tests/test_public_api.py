@@ -11,6 +11,8 @@ import pytest
 
 import gpunn
 
+pytestmark = pytest.mark.fast
+
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(gpunn.__path__, "gpunn.") if "__main__" not in m.name
 )

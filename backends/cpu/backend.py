@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import Backend
+from gpunn.backends.base import Backend, check_product
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
 from gpunn.backends.cpu.pool import BufferPool
 from gpunn.backends.cpu.recording import NotedNumpy, Plan, recording
@@ -19,7 +18,6 @@ from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.dtypes import FLOATS
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
-from gpunn.errors import ShapeError
 from gpunn.typing import Array, DType, Shape
 
 CHUNK = 65_536  # elements; several passes over a chunk stay in a core's L2 (measured 2026-11, EPYC)
@@ -136,10 +134,6 @@ class NumpyBackend(Backend):
             _do(kernel.numpy_once, *inputs, *outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def as_units(self, array: Array, unit_bytes: int) -> Array:
-        """The array itself: NumPy bodies know what they copy."""
-        return array
-
     def launch_rows(
         self,
         kernel: RowKernel,
@@ -165,11 +159,7 @@ class NumpyBackend(Backend):
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The matrix product through BLAS."""
-        if a.shape[-1] != b.shape[-2]:
-            raise ShapeError(
-                f"got a matrix product of shapes {a.shape} and {b.shape}; "
-                f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
-            )
+        check_product(a, b)
         if not isinstance(a, np.ndarray):  # SciPy's sparse rows, which NumPy knows nothing of
             plan = recording()
             if plan is not None:
@@ -221,12 +211,6 @@ class NumpyBackend(Backend):
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
-
-    def time_ms(self, work: Callable[[], Any]) -> float:
-        """Wall milliseconds of `work()`."""
-        start = time.perf_counter()
-        work()
-        return 1e3 * (time.perf_counter() - start)
 
     def memory_bytes(self) -> int:
         """Bytes of this thread's pool."""

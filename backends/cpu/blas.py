@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gpunn.backends.cpu.processor import processor_flags
 from gpunn.backends.diagnosis import Rung
 
 VARIABLE = "OPENBLAS_CORETYPE"
@@ -16,7 +17,7 @@ NAMES = tuple(
     f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")
 )
 """What OpenBLAS's functions are called, by how it was built."""
-MAPS, PROCESSOR = Path("/proc/self/maps"), Path("/proc/cpuinfo")
+MAPS = Path("/proc/self/maps")
 
 
 def core_name() -> str:
@@ -79,12 +80,3 @@ def _libraries() -> list[str]:
         return []
     paths = {line.split(maxsplit=5)[-1] for line in lines if "blas" in line}
     return sorted((path for path in paths if ".so" in path), key=lambda path: "numpy" not in path)
-
-
-def processor_flags() -> set[str]:
-    """What the processor can do, in Linux's words; empty elsewhere."""
-    try:
-        lines = PROCESSOR.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return set(" ".join(line for line in lines if line.startswith("flags")).split())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -17,39 +16,27 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import Backend
+from gpunn.backends.base import Backend, check_product, not_capturable
 from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
+from gpunn.backends.cuda.diagnosis import check_package, climb_ladder
 from gpunn.backends.cuda.graph import Recording, graph_pool
 from gpunn.backends.cuda.launcher import Launcher
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
-from gpunn.backends.diagnosis import Diagnosis, RungError, climb
+from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.dtypes import FLOATS
 from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.errors import (
-    CaptureError,
     DeviceMismatchError,
     DeviceUnavailableError,
     DTypeError,
     OutOfMemoryError,
-    ShapeError,
 )
+from gpunn.log import logger
 from gpunn.typing import Array, DType, Shape
 
-logger = logging.getLogger("gpunn")
-
-INSTALL = (
-    'Install it with pip install "gpunn[cuda13]" (driver 580 or newer) '
-    'or pip install "gpunn[cuda12]" (driver 525 or newer); never both'
-)
-
-
 PITCH_BYTES = 16
-
-PROBE = """extern "C" __global__ void gpunn_probe(const float* x, float* y) {
-  y[threadIdx.x] = x[threadIdx.x] + 1;
-}"""
 
 
 class CupyBackend(Backend):
@@ -84,71 +71,11 @@ class CupyBackend(Backend):
     @classmethod
     def diagnose(cls) -> Diagnosis:
         """Package, driver, device, a compiled kernel, a matrix product: in this order."""
-        return climb(
-            (
-                ("package", cls._check_package),
-                ("driver", cls._check_driver),
-                ("device", cls._check_device),
-                ("compile", cls._check_compile),
-                ("matmul", cls._check_matmul),
-            )
-        )
+        return climb_ladder(cls._cupy, cls._check_package)
 
     @classmethod
     def _check_package(cls) -> str:
-        if importlib.util.find_spec("cupy") is None:
-            raise RungError("CuPy is not installed", INSTALL)
-        try:
-            return f"CuPy {cls._cupy().__version__}"
-        except Exception as error:
-            detail = f"CuPy is installed but does not import ({type(error).__name__}: {error})"
-            remedy = f"Uninstall every cupy package (pip list shows them). {INSTALL}"
-            raise RungError(detail, remedy) from error
-
-    @classmethod
-    def _check_driver(cls) -> str:
-        version = cls._cupy().cuda.runtime.driverGetVersion()  # 0, and no exception, without one
-        if not version:
-            raise RungError("there is no NVIDIA driver", "Install NVIDIA's driver for this GPU")
-        return f"driver for CUDA {version // 1000}.{version % 1000 // 10}"
-
-    @classmethod
-    def _check_device(cls) -> str:
-        runtime = cls._cupy().cuda.runtime
-        mend = "Check nvidia-smi, CUDA_VISIBLE_DEVICES, and that the driver is new enough"
-        try:
-            count = runtime.getDeviceCount()
-        except Exception as error:
-            raise RungError(f"no CUDA device answers ({error})", mend) from error
-        if not count:
-            raise RungError("there is no CUDA device", mend)
-        name = runtime.getDeviceProperties(0)["name"].decode()
-        return f"{name}, {count} CUDA device{'' if count == 1 else 's'}"
-
-    @classmethod
-    def _check_compile(cls) -> str:
-        cupy = cls._cupy()
-        try:
-            x, y = cupy.zeros(2, cupy.float32), cupy.zeros(2, cupy.float32)
-            cupy.RawKernel(PROBE, "gpunn_probe")((1,), (2,), (x, y))
-            found = cupy.asnumpy(y).tolist()
-        except Exception as error:
-            detail = f"a kernel cannot be compiled or run ({type(error).__name__}: {error})"
-            raise RungError(detail, f"The [ctk] parts of CuPy are missing. {INSTALL}") from error
-        if found != [1.0, 1.0]:
-            raise RungError(f"a probe kernel gave {found} for [1.0, 1.0]", "Reinstall the driver")
-        return "a probe kernel compiles and is right"
-
-    @classmethod
-    def _check_matmul(cls) -> str:
-        cupy = cls._cupy()
-        try:
-            eye = cupy.asarray(np.eye(2, dtype=np.float32))
-            cupy.asnumpy(cupy.matmul(eye, eye))
-        except Exception as error:
-            detail = f"a matrix product fails ({type(error).__name__}: {error})"
-            raise RungError(detail, f"cuBLAS is missing. {INSTALL}") from error
-        return cls._check_device()
+        return check_package(cls._cupy)
 
     @classmethod
     def device_of(cls, array: Any) -> Device | None:
@@ -212,10 +139,6 @@ class CupyBackend(Backend):
         with self._here:
             array.set(np.ascontiguousarray(content, array.dtype).reshape(array.shape))
 
-    def address(self, array: Array) -> int:
-        """Where an array starts: a kernel may read units only from where their size divides it."""
-        return int(array.data.ptr)
-
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the CUDA body, compiled on first use."""
         outputs = self._outputs(kernel, inputs) if out is None else out
@@ -257,11 +180,7 @@ class CupyBackend(Backend):
                     f"got {type(operand).__name__} in a matrix product on {self.device}; "
                     "expected an array of that device: move it with .to(device)"
                 )
-        if a.shape[-1] != b.shape[-2]:
-            raise ShapeError(
-                f"got a matrix product of shapes {a.shape} and {b.shape}; "
-                f"expected {a.shape[-1]} == {b.shape[-2]}: check the layer sizes"
-            )
+        check_product(a, b)
         if a.ndim > 2 or b.ndim > 2 or self._lt is None or not a.size or not b.size:
             return self._cublas(a, b, out)
         if out is None:
@@ -326,16 +245,6 @@ class CupyBackend(Backend):
         """Wait for the device."""
         self._here.synchronize()
 
-    def time_ms(self, work: Callable[[], Any]) -> float:
-        """Milliseconds between two events around `work()` on the current stream."""
-        start, end = self.xp.cuda.Event(), self.xp.cuda.Event()
-        with self._here:
-            start.record()
-            work()
-            end.record()
-            end.synchronize()
-        return float(self.xp.cuda.get_elapsed_time(start, end))
-
     def why_no_capture(self) -> str:
         """Why work cannot be captured: cuBLASLt is missing, and CuPy's products refuse."""
         return "" if self._lt is not None else self._no_lt
@@ -376,10 +285,7 @@ class CupyBackend(Backend):
                 self._stream.end_capture()
             if not isinstance(error, Exception):
                 raise
-            raise CaptureError(
-                f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
-                "one without copies to the host: pass capture=False"
-            ) from error
+            raise not_capturable(error) from error
         return recording
 
     def free_bytes(self) -> int:

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import logging
 import threading
 import weakref
-from collections.abc import Iterator
 from contextlib import ExitStack
 from ctypes import (
     byref,
     c_double,
     c_float,
     c_int,
-    c_int32,
     c_int64,
     c_size_t,
-    c_uint32,
     c_uint64,
     c_void_p,
 )
@@ -32,21 +28,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backends.cuda.cublaslt_request import (
-    HALF,
+    Attribute,
     Compute,
     DataType,
     Epilogue,
     Operands,
     Refusal,
     Request,
+    attributes_of,
     epilogue_of,
+    preferences_of,
     request_of,
     traits,
 )
 from gpunn.errors import GpunnError
+from gpunn.log import logger
 from gpunn.typing import Array
-
-LOG = logging.getLogger(__name__)
 
 
 class Status(IntEnum):
@@ -62,38 +59,6 @@ class Status(IntEnum):
     INTERNAL_ERROR = 14
     NOT_SUPPORTED = 15
     LICENSE_ERROR = 16
-
-
-class ReductionScheme(IntEnum):
-    """`cublasLtReductionScheme_t`: how the parts of a product that was split along K are added."""
-
-    NONE = 0
-    COMPUTE_TYPE = 2
-    OUTPUT_TYPE = 4
-
-
-class Attribute(IntEnum):
-    """`cublasLtMatmulDescAttributes_t`."""
-
-    TRANSA = 3
-    TRANSB = 4
-    EPILOGUE = 7
-    BIAS_POINTER = 8
-    EPILOGUE_AUX_POINTER = 11
-    EPILOGUE_AUX_LD = 12
-    EPILOGUE_AUX_DATA_TYPE = 22
-    BIAS_DATA_TYPE = 26
-
-
-class Preference(IntEnum):
-    """`cublasLtMatmulPreferenceAttributes_t`."""
-
-    MAX_WORKSPACE_BYTES = 1
-    REDUCTION_SCHEME_MASK = 3
-    MIN_ALIGNMENT_A_BYTES = 5
-    MIN_ALIGNMENT_B_BYTES = 6
-    MIN_ALIGNMENT_C_BYTES = 7
-    MIN_ALIGNMENT_D_BYTES = 8
 
 
 class MatmulAlgo(ctypes.Structure):
@@ -229,9 +194,7 @@ class CublasLt:
         - bias: y + bias
         - relu_bias: relu(y + bias)
         - relu_aux_bias: relu(y + bias); aux becomes the mask, one bit an element, y + bias > 0
-        - gelu_aux_bias: gelu(y + bias), in the tanh form; aux becomes y + bias
         - drelu_bgrad: y where the mask aux is set, 0 elsewhere; bias becomes its sum over rows
-        - dgelu_bgrad: y times gelu'(aux); bias becomes its sum over rows
         - bias_grad: y; bias becomes the sum of `b` over rows
 
         Args:
@@ -241,8 +204,7 @@ class CublasLt:
             out: (M, N), row-major with any pitch; of the same dtype, or float32 for half factors.
             epilogue: one of the above.
             bias: (N,), contiguous; of the dtype of `out`, or of another if cuBLASLt takes it.
-            aux: for a ReLU a uint8 array of `cublaslt_request.mask_shape(M, N)`; for a GELU (M, N),
-                row-major with a pitch that is a multiple of 8 elements, of a dtype as `bias`.
+            aux: a uint8 array of `cublaslt_request.mask_shape(M, N)`.
             tf32: let float32 factors be rounded to TensorFloat-32; other types stay as they are.
 
         Returns:
@@ -269,7 +231,7 @@ class CublasLt:
                 # Host work only, so legal in a capture; a warm-up step should have done it before.
                 plan = self._plan_or_none(arrays, tf32, epilogue)
                 if plan and kind is Epilogue.RELU_BIAS and not self._keeps_nan(plan, arrays):
-                    LOG.debug("the ReLU of %s loses NaN, or cannot be tried", arrays)
+                    logger.debug("the ReLU of %s loses NaN, or cannot be tried", arrays)
                     plan = None
                 self._plans[key] = plan
             plan = self._plans[key]
@@ -329,7 +291,7 @@ class CublasLt:
             try:
                 plan = self._plan(descriptors, arrays, request_of(arrays, tf32, epilogue))
             except (Refusal, CublasLtError) as reason:
-                LOG.debug("cuBLASLt does not do %s, epilogue %s: %s", arrays, epilogue, reason)
+                logger.debug("cuBLASLt does not do %s, epilogue %s: %s", arrays, epilogue, reason)
                 return None
             self._resources.callback(descriptors.pop_all().close)
         return plan
@@ -339,7 +301,7 @@ class CublasLt:
         scale = DataType.R_64F if double else DataType.R_32F
         number = c_double if double else c_float
         descriptor = self._new(descriptors, "MatmulDesc", request.compute, scale)
-        for attribute, value in _attributes(request):
+        for attribute, value in attributes_of(request):
             self._set("MatmulDesc", descriptor, attribute, value)
         # The heuristic does not follow these pointers but looks at how they are aligned.
         self._point(descriptor, arrays)
@@ -354,7 +316,7 @@ class CublasLt:
         found, count = HeuristicResult(), c_int(0)
         with ExitStack() as stack:
             preference = self._new(stack, "MatmulPreference")
-            for attribute, value in _preferences(request, self.WORKSPACE_BYTES):
+            for attribute, value in preferences_of(request, self.WORKSPACE_BYTES):
                 self._set("MatmulPreference", preference, attribute, value)
             self._call(
                 "cublasLtMatmulAlgoGetHeuristic",
@@ -391,30 +353,3 @@ class CublasLt:
         if status:
             meaning = STATUS_NAMES.get(status, "unknown")
             raise CublasLtError(f"got status {status} ({meaning}) from {name}, expected 0")
-
-
-def _attributes(request: Request) -> Iterator[tuple[Attribute, Any]]:
-    """What a descriptor is told beside its pointers."""
-    yield Attribute.TRANSA, c_int32(request.a.operation)
-    yield Attribute.TRANSB, c_int32(request.b.operation)
-    yield Attribute.EPILOGUE, c_uint32(request.epilogue)
-    if request.bias_type is not request.d.data_type:  # the default
-        yield Attribute.BIAS_DATA_TYPE, c_int32(request.bias_type)
-    if request.aux_ld:
-        yield Attribute.EPILOGUE_AUX_LD, c_int64(request.aux_ld)
-    if request.aux_type is not request.d.data_type:
-        yield Attribute.EPILOGUE_AUX_DATA_TYPE, c_int32(request.aux_type)
-
-
-def _preferences(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:
-    """What an algorithm must keep to."""
-    yield Preference.MAX_WORKSPACE_BYTES, c_uint64(workspace_bytes)
-    # Of the ways to add the parts of a product that was split along K, the one in place is left
-    # out, as nothing promises its order. Kept in the output's type, the parts of a half result
-    # would be rounded, or overflow, before they are added.
-    schemes = ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE
-    if request.d.data_type not in HALF:
-        schemes |= ReductionScheme.OUTPUT_TYPE
-    yield Preference.REDUCTION_SCHEME_MASK, c_uint32(schemes)
-    for letter, alignment in zip("ABCD", request.alignments, strict=True):
-        yield Preference[f"MIN_ALIGNMENT_{letter}_BYTES"], c_uint32(alignment)

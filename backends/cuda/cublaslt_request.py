@@ -7,6 +7,8 @@ and a row of its D is a column of `out`. Nothing is copied for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from ctypes import c_int32, c_int64, c_uint32, c_uint64
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -16,7 +18,6 @@ from gpunn.typing import Array, Shape
 
 MAX_ALIGNMENT_BYTES = 16  # what packed loads need; finer kinds would give one shape several plans
 MASK_BITS = 128  # the row of a ReLU's mask is a whole number of these
-AUX_ELEMENTS = 8  # and the row of a GELU's stored input of these
 
 
 class DataType(IntEnum):
@@ -51,9 +52,38 @@ class Epilogue(IntEnum):
     RELU_BIAS = 6
     RELU_AUX_BIAS = 134
     DRELU_BGRAD = 152
-    GELU_AUX_BIAS = 164
-    DGELU_BGRAD = 208
     BGRADA = 256
+
+
+class ReductionScheme(IntEnum):
+    """`cublasLtReductionScheme_t`: how the parts of a product that was split along K are added."""
+
+    NONE = 0
+    COMPUTE_TYPE = 2
+    OUTPUT_TYPE = 4
+
+
+class Attribute(IntEnum):
+    """`cublasLtMatmulDescAttributes_t`."""
+
+    TRANSA = 3
+    TRANSB = 4
+    EPILOGUE = 7
+    BIAS_POINTER = 8
+    EPILOGUE_AUX_POINTER = 11
+    EPILOGUE_AUX_LD = 12
+    BIAS_DATA_TYPE = 26
+
+
+class Preference(IntEnum):
+    """`cublasLtMatmulPreferenceAttributes_t`."""
+
+    MAX_WORKSPACE_BYTES = 1
+    REDUCTION_SCHEME_MASK = 3
+    MIN_ALIGNMENT_A_BYTES = 5
+    MIN_ALIGNMENT_B_BYTES = 6
+    MIN_ALIGNMENT_C_BYTES = 7
+    MIN_ALIGNMENT_D_BYTES = 8
 
 
 EPILOGUES = {
@@ -61,13 +91,10 @@ EPILOGUES = {
     "bias": Epilogue.BIAS,
     "relu_bias": Epilogue.RELU_BIAS,
     "relu_aux_bias": Epilogue.RELU_AUX_BIAS,
-    "gelu_aux_bias": Epilogue.GELU_AUX_BIAS,
     "drelu_bgrad": Epilogue.DRELU_BGRAD,
-    "dgelu_bgrad": Epilogue.DGELU_BGRAD,
     "bias_grad": Epilogue.BGRADA,
 }
-GELUS = (Epilogue.GELU_AUX_BIAS, Epilogue.DGELU_BGRAD)
-WITH_AUX = (*GELUS, Epilogue.RELU_AUX_BIAS, Epilogue.DRELU_BGRAD)
+WITH_AUX = (Epilogue.RELU_AUX_BIAS, Epilogue.DRELU_BGRAD)
 R_32F, R_64F = DataType.R_32F, DataType.R_64F
 HALF = (DataType.R_16F, DataType.R_16BF)
 DATA_TYPES = {
@@ -115,7 +142,7 @@ class View(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One product in the words of cuBLASLt; `aux_ld` is in bits for a mask, 0 without an aux."""
+    """One product in the words of cuBLASLt; `aux_ld` is the pitch of the mask in bits, or 0."""
 
     epilogue: Epilogue
     compute: Compute
@@ -125,7 +152,6 @@ class Request(NamedTuple):
     alignments: tuple[int, ...]
     bias_type: DataType
     aux_ld: int
-    aux_type: DataType
 
 
 def mask_shape(rows: int, columns: int) -> tuple[int, int]:
@@ -189,8 +215,7 @@ def request_of(arrays: Operands, tf32: bool, epilogue: str) -> Request:
         *(kind, compute, a, b, d),
         alignments=tuple(map(_alignment, (arrays.b, arrays.a, arrays.out, arrays.out))),
         bias_type=d.data_type if arrays.bias is None else _bias_type(arrays.bias, n),
-        aux_ld=0 if arrays.aux is None else _aux_ld(kind, arrays.aux, m, n),
-        aux_type=_data_type(arrays.aux) if kind in GELUS else d.data_type,
+        aux_ld=0 if arrays.aux is None else _aux_ld(arrays.aux, m, n),
     )
 
 
@@ -230,15 +255,35 @@ def _bias_type(bias: Array, size: int) -> DataType:
     return _data_type(bias)
 
 
-def _aux_ld(kind: Epilogue, aux: Array, m: int, n: int) -> int:
-    """The pitch of a GELU's input in elements, of a mask in bits."""
-    if kind in GELUS:
-        unit, multiple, fits = 1, AUX_ELEMENTS, aux.shape == (m, n)
-    else:
-        unit, multiple = 8, MASK_BITS
-        fits = aux.ndim == 2 and aux.dtype == "uint8" and aux.shape[0] == m
-        fits = fits and unit * aux.shape[1] >= n
-    ld = unit * _pitch(aux.shape, aux.strides, aux.itemsize) if fits else 0
-    if not ld or ld % multiple:
+def _aux_ld(aux: Array, m: int, n: int) -> int:
+    """The pitch of a mask, in bits."""
+    fits = aux.ndim == 2 and aux.dtype == "uint8" and aux.shape[0] == m and 8 * aux.shape[1] >= n
+    ld = 8 * _pitch(aux.shape, aux.strides, aux.itemsize) if fits else 0
+    if not ld or ld % MASK_BITS:
         raise Refusal(f"aux has shape {aux.shape}, strides {aux.strides}, dtype {aux.dtype.name}")
     return ld
+
+
+def attributes_of(request: Request) -> Iterator[tuple[Attribute, Any]]:
+    """What a descriptor is told beside its pointers."""
+    yield Attribute.TRANSA, c_int32(request.a.operation)
+    yield Attribute.TRANSB, c_int32(request.b.operation)
+    yield Attribute.EPILOGUE, c_uint32(request.epilogue)
+    if request.bias_type is not request.d.data_type:  # the default
+        yield Attribute.BIAS_DATA_TYPE, c_int32(request.bias_type)
+    if request.aux_ld:
+        yield Attribute.EPILOGUE_AUX_LD, c_int64(request.aux_ld)
+
+
+def preferences_of(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:
+    """What an algorithm must keep to."""
+    yield Preference.MAX_WORKSPACE_BYTES, c_uint64(workspace_bytes)
+    # Of the ways to add the parts of a product that was split along K, the one in place is left
+    # out, as nothing promises its order. Kept in the output's type, the parts of a half result
+    # would be rounded, or overflow, before they are added.
+    schemes = ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE
+    if request.d.data_type not in HALF:
+        schemes |= ReductionScheme.OUTPUT_TYPE
+    yield Preference.REDUCTION_SCHEME_MASK, c_uint32(schemes)
+    for letter, alignment in zip("ABCD", request.alignments, strict=True):
+        yield Preference[f"MIN_ALIGNMENT_{letter}_BYTES"], c_uint32(alignment)

@@ -60,7 +60,7 @@ def matrix_products(network: Network, device: str = "cpu", dtype: str = "float32
             matmul(left, right, out=out)
         return products  # which a graph keeps alive
 
-    if b.on_host or not b.captures:
+    if b.on_host or b.why_no_capture():
         return work
     with b.own_stream():
         work()

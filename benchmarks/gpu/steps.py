@@ -47,7 +47,7 @@ def steps(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
             "matrix_products": partial(matrix_products, network, device, dtype),
             "gpunn_eager": partial(gpunn_step, network, rule, device, dtype, captured=False),
         }
-        if b.captures:
+        if not b.why_no_capture():
             makers["gpunn_captured"] = partial(gpunn_step, network, rule, device, dtype)
         if importlib.util.find_spec("torch"):
             makers["torch_eager"] = partial(torch_step, network, rule, device, dtype)

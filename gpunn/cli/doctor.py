@@ -14,7 +14,6 @@ from gpunn.backends.cpu.compiled import find_compiler
 PACKAGES = (
     "numpy",
     "scipy",
-    "safetensors",
     "cupy-cuda12x",
     "cupy-cuda13x",
     "cupy",

@@ -16,7 +16,7 @@ import typer
 from numpy.lib import format as npy
 
 from gpunn.errors import ArgumentError, OutputError
-from gpunn.storage.files import replacing
+from gpunn.storage.atomic import replacing
 
 
 class Output(Protocol):

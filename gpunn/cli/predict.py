@@ -19,6 +19,7 @@ from gpunn.data import FeatureStream, open_features
 from gpunn.errors import DataError, ModelFileError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Linear, Module
+from gpunn.progress_bar import progress_bar
 from gpunn.train import load, read_info
 
 STANDARD_INPUT = "-"
@@ -140,8 +141,6 @@ def _are_names(names: Any) -> bool:
 
 
 def _bar(rows: int | None, beside: bool) -> Any:
-    """A progress bar on stderr: on a terminal, and not between the lines of predictions."""
-    from tqdm import tqdm
-
+    """A progress bar: on a terminal, and not between the lines of predictions."""
     shown = sys.stderr.isatty() and (beside or not sys.stdout.isatty())
-    return tqdm(total=rows, unit="row", unit_scale=True, disable=not shown, dynamic_ncols=True)
+    return progress_bar(rows, "row", shown=shown, scaled=True)

@@ -16,7 +16,7 @@ from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
-from gpunn.storage.files import write_atomically
+from gpunn.storage.atomic import write_atomically
 from gpunn.train import EarlyStopping, History, Trainer, save
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from gpunn.data.payload import read_payload
 from gpunn.errors import DataError, DTypeError, ShapeError
-from gpunn.storage.files import write_atomically
+from gpunn.storage.atomic import write_atomically
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"

@@ -12,7 +12,7 @@ from gpunn.errors import ArgumentError, MissingExtraError
 from gpunn.interop.onnx_draft import INPUT, UNKNOWN, Draft, Value
 from gpunn.interop.onnx_layers import whole
 from gpunn.nn import Module
-from gpunn.storage.files import write_atomically
+from gpunn.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from onnx import ModelProto

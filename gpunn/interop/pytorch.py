@@ -12,7 +12,9 @@ from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
 from gpunn.ops import get_activation, identity
-from gpunn.storage.files import listed, open_arrays, pack, write_atomically
+from gpunn.storage.arrays import open_arrays, pack
+from gpunn.storage.atomic import write_atomically
+from gpunn.storage.state import listed
 
 COUNTER = "num_batches_tracked"  # PyTorch's batch norm has it; it changes no output
 

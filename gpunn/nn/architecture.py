@@ -12,7 +12,7 @@ from gpunn.backends import Device, device
 from gpunn.errors import ArgumentError, GpunnError, ModelFileError
 from gpunn.nn.init import undrawn
 from gpunn.nn.module import MODULES, Module
-from gpunn.storage.bounded_json import shortened, shown
+from gpunn.storage.untrusted.bounded_json import shortened, shown
 
 MAX_MODULES = 2**12
 

@@ -16,8 +16,10 @@ from gpunn.backends import device as default_device
 from gpunn.errors import ArgumentError, GpunnError, ModelFileError, OutOfMemoryError
 from gpunn.nn.architecture import build, check_described, describe, outline
 from gpunn.nn.module import Module
-from gpunn.storage.bounded_json import from_json, shortened, shown, to_json
-from gpunn.storage.files import ArrayFile, check_state, open_arrays, pack, write_atomically
+from gpunn.storage.arrays import ArrayFile, open_arrays, pack
+from gpunn.storage.atomic import write_atomically
+from gpunn.storage.state import check_state
+from gpunn.storage.untrusted.bounded_json import from_json, shortened, shown, to_json
 from gpunn.typing import DeviceLike
 
 FORMAT, VERSION = "gpunn", 1

@@ -17,7 +17,7 @@ from gpunn.fingerprint import Same, Tracked
 from gpunn.names import register
 from gpunn.nn.observation import observed
 from gpunn.nn.prediction import largest, outputs
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
 from gpunn.typing import Array, DeviceLike
 
 MODULES: dict[str, type[Module]] = {}

@@ -47,7 +47,7 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
 def _forward(model: Any) -> Callable[[Array], Array]:
     """What computes a batch: captured where the device can."""
     b = model.backend
-    if b.on_host or not b.captures or observed.get() is not None:
+    if b.on_host or b.why_no_capture() or observed.get() is not None:
         return lambda x: model(Tensor(x)).data
     if getattr(model, "_captured", None) is None:
         model._captured = CapturedForward(model)

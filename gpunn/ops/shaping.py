@@ -15,7 +15,7 @@ from gpunn.autograd.engine import Backward
 from gpunn.autograd.op import Op
 from gpunn.backends import Backend, RowKernel, backend_of
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
-from gpunn.typing import Array
+from gpunn.typing import Array, DType
 
 
 @op
@@ -159,12 +159,12 @@ class RowGather:
     def __init__(self, b: Backend, tables: tuple[Array, ...]) -> None:
         self.backend, self.tables = b, tables
         sizes = [t.dtype.itemsize * math.prod(t.shape[1:]) for t in tables]
-        places = [*sizes, *map(b.address, tables)]
+        places = [*sizes, *map(_start, tables)]
         self._unit = next(u for u in (8, 4, 2, 1) if not any(place % u for place in places))
         self._units = np.dtype(f"uint{8 * self._unit}")
         self._given: list[Any] = []
         for table, size in zip(tables, sizes, strict=True):
-            self._given += [b.as_units(table, self._unit), size // self._unit]
+            self._given += [_as_units(table, self._units), size // self._unit]
         if len(tables) == 1:
             self._given += [self._given[0], 0]
 
@@ -188,11 +188,21 @@ class RowGather:
         b = self.backend
         if out is None:
             out = tuple(b.empty((rows, *t.shape[1:]), t.dtype) for t in self.tables)
-        units = [b.as_units(array, self._unit) for array in out]
         where = (index, np.int64(len(self.tables[0])), tick, ahead)
+        units = [_as_units(array, self._units) for array in out]
         ends = (units[0], units[-1])
         b.launch_rows(GATHER_ROWS, rows, self._units, *self._given, *where, *ends)
         return out
+
+
+def _as_units(array: Array, dtype: DType) -> Array:
+    """A device array as the kernel copies it, in units; a host array as NumPy copies it."""
+    return array if isinstance(array, np.ndarray) else array.reshape(len(array), -1).view(dtype)
+
+
+def _start(array: Array) -> int:
+    """The address of a device array, of which a kernel reads whole units only; 0 on the host."""
+    return 0 if isinstance(array, np.ndarray) else int(array.data.ptr)
 
 
 def _scatter_body(

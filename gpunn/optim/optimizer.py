@@ -15,7 +15,7 @@ from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
 from gpunn.names import at_home_of, home_of, register
 from gpunn.optim.flat import FlatParameters
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
 from gpunn.typing import Array
 
 RULES: dict[str, Rule] = {}

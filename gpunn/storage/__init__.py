@@ -1,1 +1,1 @@
-"""Files: safetensors, JSON of bounded size, and writing that leaves no half-written file."""
+"""Files: named arrays (safetensors), and writing that leaves no half-written file."""

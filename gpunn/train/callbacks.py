@@ -11,8 +11,8 @@ import numpy as np
 
 from gpunn.arguments import check_kind, count, in_range
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
-from gpunn.storage.bounded_json import shown
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
+from gpunn.storage.untrusted.bounded_json import shown
 from gpunn.train.training import History, Training
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,13 +15,14 @@ import numpy as np
 
 from gpunn.arguments import count
 from gpunn.errors import ModelFileError, OutputError
-from gpunn.storage.bounded_json import CHECKPOINT, from_json, shown, to_json
-from gpunn.storage.files import open_arrays, pack, read_json, write_atomically
+from gpunn.log import logger
+from gpunn.storage.arrays import open_arrays, pack
+from gpunn.storage.atomic import write_atomically
+from gpunn.storage.untrusted.bounded_json import CHECKPOINT, from_json, read_json, shown, to_json
 
 FORMAT, VERSION = "gpunn checkpoint", 1
 MANIFEST, LOCK = "manifest.json", "lock"
 
-logger = logging.getLogger("gpunn")
 
 State = dict[str, Any]
 Tensors = dict[str, np.ndarray[Any, Any]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
 from gpunn.examples import rows_of
 from gpunn.frames import from_frame
+from gpunn.log import logger
 from gpunn.nn import Module
 from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision
@@ -22,8 +22,6 @@ from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array
 
 SHARE_FOR_DATA = 0.8  # of the free memory of a device
-
-logger = logging.getLogger("gpunn")
 
 
 def too_large(b: Backend, size_bytes: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from operator import is_
 from typing import Any
@@ -13,6 +12,7 @@ from gpunn.backends import backend_of
 from gpunn.backends.capture import RATE, Captured, State
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.fingerprint import Fingerprint
+from gpunn.log import logger
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
 from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
@@ -22,8 +22,6 @@ from gpunn.train.trouble import divergence, no_room
 from gpunn.typing import Array
 
 STEPS_PER_GRAPH = 4  # hides the launch of a graph behind the work of the one before
-
-logger = logging.getLogger("gpunn")
 
 
 class Repeated:

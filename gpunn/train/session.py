@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,11 @@ from types import FrameType
 
 from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import ModelFileError
+from gpunn.log import logger
 from gpunn.train.callbacks import Callback
 from gpunn.train.snapshot import Saved, collect, describe_data, restore
 from gpunn.train.training import Training
 from gpunn.typing import Array
-
-logger = logging.getLogger("gpunn")
 
 
 class Session:

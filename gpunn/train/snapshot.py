@@ -13,8 +13,8 @@ from gpunn.arguments import in_range
 from gpunn.backends import RandomStream, backend_of
 from gpunn.errors import ModelFileError
 from gpunn.sparse import is_sparse
-from gpunn.storage.bounded_json import shortened, shown
-from gpunn.storage.files import check_state
+from gpunn.storage.state import check_state
+from gpunn.storage.untrusted.bounded_json import shortened, shown
 from gpunn.train.callbacks import Callback
 from gpunn.train.checkpoints import State, Tensors
 from gpunn.train.training import Position, Training

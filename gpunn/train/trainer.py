@@ -16,6 +16,7 @@ from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError
 from gpunn.examples import BATCH_ROWS
 from gpunn.ops.elementwise_losses import decision, targets_checked
+from gpunn.progress_bar import progress_bar
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.inputs import pair, training_arrays, training_weights
@@ -308,10 +309,8 @@ class ShownBar(Bar):
     def begin(self, number: int, epochs: int, count: int, training: Training) -> None:
         """Make the line, with the steps of a resumed fit; name the epoch."""
         if self._bar is None:
-            from tqdm import tqdm
-
             at = training.position
-            self._bar = tqdm(total=epochs * count, unit="step", dynamic_ncols=True)
+            self._bar = progress_bar(epochs * count, "step")
             if at.steps > at.start:
                 self._bar.update(at.steps - at.start)
         self._bar.set_description(f"epoch {number}/{epochs} on {training.model.device}", False)

@@ -19,6 +19,8 @@ from gpunn.errors import (
     ShapeError,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def test_fan_out_adds_and_never_overwrites(device):
     x = gn.tensor([0.7], requires_grad=True, dtype="float64", device=device)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from gpunn.backends.cpu import blas
+from gpunn.backends.cpu import processor as processor_module
 from gpunn.cli import doctor
 
 AVX2 = "processor : 0\nmodel name : A\nflags\t\t: fpu avx avx2 fma\n"
@@ -22,7 +23,7 @@ def told(monkeypatch, tmp_path):
     def say(processor: str, core: str) -> blas.Rung | None:
         monkeypatch.delenv(blas.VARIABLE, raising=False)
         (tmp_path / "cpuinfo").write_text(processor)
-        monkeypatch.setattr(blas, "PROCESSOR", tmp_path / "cpuinfo")
+        monkeypatch.setattr(processor_module, "CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(blas, "core_name", lambda: core)
         return blas.matrix_products()
 
@@ -63,7 +64,7 @@ def test_who_has_set_it_is_told(told, monkeypatch):
 
 def test_a_system_without_such_files(monkeypatch, tmp_path):
     monkeypatch.setattr(blas, "MAPS", tmp_path / "none")
-    monkeypatch.setattr(blas, "PROCESSOR", tmp_path / "none")
+    monkeypatch.setattr(processor_module, "CPUINFO", tmp_path / "none")
     assert blas.core_name() == ""
     assert blas.matrix_products() is None
 

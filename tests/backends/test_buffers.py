@@ -10,6 +10,8 @@ from gpunn.backends.cpu.backend import CHUNK, BufferPool
 from gpunn.errors import DataError
 from gpunn.ops.shaping import gather_rows
 
+pytestmark = pytest.mark.fast
+
 F32 = np.dtype(np.float32)
 SHAPE = (64, 64)
 

@@ -10,10 +10,13 @@ import pytest
 
 import gpunn as gn
 from gpunn.backends import registry
-from gpunn.backends.cuda import backend as cuda_backend
-from gpunn.backends.device import parse
+from gpunn.backends.choice import parse
+from gpunn.backends.cuda import diagnosis as cuda_diagnosis
+from gpunn.backends.cuda.backend import CupyBackend
 from gpunn.backends.diagnosis import RungError, climb
 from gpunn.errors import ArgumentError, DeviceUnavailableError, DTypeError, UnknownNameError
+
+pytestmark = pytest.mark.fast
 
 
 @pytest.fixture
@@ -71,8 +74,8 @@ def test_auto_says_why(monkeypatch, no_default):
 
 
 def test_cuda_without_a_gpu_says_the_cause_and_what_to_do(monkeypatch):
-    monkeypatch.setattr(cuda_backend.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(registry, "diagnose", lambda kind: cuda_backend.CupyBackend.diagnose())
+    monkeypatch.setattr(cuda_diagnosis.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "diagnose", lambda kind: CupyBackend.diagnose())
     with pytest.raises(DeviceUnavailableError) as caught:
         gn.tensor([1.0], device="cuda:55")  # a number that no earlier test has made
     message = str(caught.value)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gpunn.backends import Device
-from gpunn.backends.cpu import blas
 from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.backends.cpu.compiled import Native, compiler, find_compiler, kernels
 from gpunn.backends.cpu.compiled.kernels import LARGE_PRODUCT, SERIAL_PRODUCT, SMALL_PRODUCT
+from gpunn.backends.cpu.processor import processor_flags
 from gpunn.backends.cpu.recording import Noted, Plan
 from gpunn.backends.kernel import KERNELS
 
@@ -29,13 +29,12 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module", params=["this processor", "AVX2"])
-def native(request, tmp_path_factory):
+def native(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPUNN_COMPILED", "auto")
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(kernels, "SMALL_PRODUCT", SERIAL_PRODUCT)  # large ones are to be tried, too
         if request.param == "AVX2":
-            if "avx2" not in blas.processor_flags():
+            if "avx2" not in processor_flags():
                 pytest.skip("this processor has no AVX2")
             flags = ["-march=x86-64-v3" if f == "-march=native" else f for f in compiler.FLAGS]
             patch.setattr(compiler, "FLAGS", tuple(flags))

@@ -9,6 +9,8 @@ import gpunn as gn
 from gpunn.backends.cuda.graph import graph_pool
 from gpunn.errors import CaptureError
 
+pytestmark = [pytest.mark.both_bodies, pytest.mark.fast]
+
 
 @pytest.fixture
 def b(cuda_device):

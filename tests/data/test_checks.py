@@ -4,6 +4,8 @@ import pytest
 from gpunn.data.checks import check_arrays, check_finite, check_labels, check_lengths
 from gpunn.errors import DataError, DTypeError, GpunnError, ShapeError, UnknownNameError
 
+pytestmark = pytest.mark.fast
+
 X = np.zeros((3, 2))
 
 

@@ -8,6 +8,8 @@ import gpunn as gn
 from gpunn.data import Dataset, Standardizer
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 
+pytestmark = pytest.mark.fast
+
 
 def labelled(sizes, columns=2):
     y = np.repeat(np.arange(len(sizes)), sizes)

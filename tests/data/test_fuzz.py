@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gpunn.benchmarks.fuzz_readers import CHECKS, check, whole_files
 from gpunn.data import (
     csvfile,
     load_csv,
@@ -29,6 +28,7 @@ from gpunn.data import (
     write_idx,
 )
 from gpunn.errors import ArgumentError, DataError, GpunnError
+from tests.fuzz.readers import CHECKS, check, whole_files
 
 MEGABYTE = 1 << 20
 bounded = settings(

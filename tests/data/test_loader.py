@@ -9,6 +9,8 @@ from gpunn.data import batches
 from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
 
+pytestmark = pytest.mark.fast
+
 
 def rows(n, batch_size, **options):
     x = np.arange(n, dtype=np.float32)[:, None]

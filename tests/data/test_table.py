@@ -4,6 +4,8 @@ import pytest
 from gpunn.data import load_csv, load_features, load_npz
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def csv(tmp_path):

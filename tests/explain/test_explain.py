@@ -12,6 +12,8 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, ShapeError, UnknownNameError
 from gpunn.explain.steps import barred
 
+pytestmark = pytest.mark.fast
+
 
 def sum_to(g, shape):
     """A gradient summed over the axes that broadcasting added or stretched."""

@@ -13,6 +13,8 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, DataError, ModelFileError, ShapeError, UnknownNameError
 from gpunn.ops.dropout import DROPOUT
 
+pytestmark = pytest.mark.fast
+
 
 def small(device=None):
     return nn.Sequential(

@@ -11,7 +11,9 @@ from gpunn.autograd import OPS
 from gpunn.errors import ArgumentError, GradcheckError, GraphFreedError, UnknownNameError
 from gpunn.ops.linear import Dropped
 from tests import reference
-from tests.opcases import CASES
+from tests.opcases import CASES, reference_of
+
+pytestmark = pytest.mark.fast
 
 ALL = sorted(CASES)
 SMOOTH = [name for name in ALL if CASES[name].differentiable]
@@ -24,7 +26,8 @@ def run(name, device, dtype="float64"):
 
 
 def test_every_operation_has_a_case():
-    assert set(OPS) == {name.partition("/")[0] for name in CASES}
+    of_estimators = {"expit"}  # in the table once gpunn.sklearn is imported; tests/sklearn has it
+    assert set(OPS) - of_estimators == {name.partition("/")[0] for name in CASES}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -92,7 +95,7 @@ def test_activation_of_any_shape(name, shape, device):
     if name == "softmax":
         expected = np.array([reference.softmax(row) for row in x.reshape(-1, shape[-1])])
     else:
-        expected = np.array([reference.ACTIVATIONS[name](v) for v in x.reshape(-1)])
+        expected = np.array([reference_of("ACTIVATIONS", name)(v) for v in x.reshape(-1)])
     y = OPS[name](gn.tensor(x, device=device)).numpy()
     np.testing.assert_allclose(y, expected.reshape(shape), rtol=1e-12, atol=1e-15)
 

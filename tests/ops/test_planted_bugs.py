@@ -22,7 +22,10 @@ from tests.rowcases import ARGUMENTS, Draw
 from tests.standin.compiler import build
 from tests.standin.host_kernel import ORDERS, HostRawKernel, why_unavailable
 
-pytestmark = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "-")
+pytestmark = [
+    pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "-"),
+    pytest.mark.fast,
+]
 
 NAMES = sorted(name for name, kernel in KERNELS.items() if isinstance(kernel, RowKernel))
 ROW_SHAPES = [

@@ -14,6 +14,8 @@ from gpunn.optim.flat import FlatParameters
 from gpunn.optim.schedules import Constant, Cosine, Inverse, Linear, Step, WarmUp
 from gpunn.sklearn import arithmetic
 
+pytestmark = pytest.mark.fast
+
 LR = 0.1
 
 

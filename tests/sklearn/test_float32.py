@@ -14,7 +14,10 @@ from gpunn.sklearn import MLPClassifier
 from gpunn.sklearn.arithmetic import WEIGHTED_MEAN
 from tests.sklearn.cases import data, fitted, pair
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.both_bodies,
+]
 TASKS = ("binary", "multiclass", "multilabel", "regression", "outputs", "poisson")
 
 

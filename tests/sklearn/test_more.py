@@ -152,8 +152,8 @@ def test_sparse_input_on_a_device(cuda_device):
 def test_losses_of_the_regressor_find_their_statistic(device):
     y = np.array([0.0, 0.0, 1.0, 2.0, 30.0])
     x = np.zeros((5, 1))
-    some = {"hidden_layer_sizes": (), "max_iter": 400, "learning_rate_init": 0.05, "alpha": 0.0}
-    some |= {"tol": 0.0, "n_iter_no_change": 400, "batch_size": 5}
+    some = {"hidden_layer_sizes": (), "max_iter": 150, "learning_rate_init": 0.1, "alpha": 0.0}
+    some |= {"tol": 0.0, "n_iter_no_change": 150, "batch_size": 5}
     found = {
         loss: regressor(device, loss=loss, **some, **more).fit(x, y).predict(x[:1])[0]
         for loss, more in (
@@ -201,7 +201,7 @@ def test_class_weights_are_sample_weights(device):
 
 def test_penalties(device):
     x, y = data("regression")
-    some = {"max_iter": 30, "learning_rate_init": 0.01}
+    some = {"max_iter": 10, "learning_rate_init": 0.03, "hidden_layer_sizes": (20,)}
     sizes = {}
     for name, options in {
         "none": {},

@@ -8,7 +8,6 @@ column, with NumPy, and goes through the pretended GPU, which a capture records.
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Callable
 from ctypes import (
     c_double,
@@ -28,12 +27,9 @@ import numpy as np
 
 from tests.standin.machine import MACHINE
 
-SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 SUCCESS, INVALID_VALUE, INTERNAL_ERROR, NOT_SUPPORTED = 0, 7, 14, 15
-RELU, BIAS, DRELU, BGRAD, GELU, DGELU, AUX, BGRADA = 2, 4, 8, 16, 32, 64, 128, 256
-EPILOGUES = {1, BIAS, RELU | BIAS, RELU | AUX | BIAS, GELU | AUX | BIAS, BGRADA} | {
-    part | AUX | BGRAD for part in (DRELU, DGELU)
-}
+RELU, BIAS, DRELU, BGRAD, AUX, BGRADA = 2, 4, 8, 16, 128, 256
+EPILOGUES = {1, BIAS, RELU | BIAS, RELU | AUX | BIAS, DRELU | AUX | BGRAD, BGRADA}
 R_32F, R_64F, R_16F, R_16BF = 0, 1, 2, 14
 COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32 = 68, 70, 77
 SUPPORTED = {  # (computed, scaled, factors, result)
@@ -50,7 +46,6 @@ ATTRIBUTES = {
         8: ("bias", c_void_p),
         11: ("aux", c_void_p),
         12: ("aux_ld", c_int64),
-        22: ("aux_type", c_int32),
         26: ("bias_type", c_int32),
     },
     "MatmulPreference": {
@@ -65,7 +60,7 @@ ATTRIBUTES = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "": {},
     "MatmulDesc": {"transa": 0, "transb": 0, "epilogue": 1, "bias": None, "aux": None, "aux_ld": 0}
-    | {"aux_type": -1, "bias_type": -1},
+    | {"bias_type": -1},
     "MatrixLayout": {},
     "MatmulPreference": {"workspace_bytes": 0, "reduction_schemes": 7}
     | dict.fromkeys(("align_a", "align_b", "align_c", "align_d"), 256),
@@ -283,8 +278,7 @@ def _check_problem(problem: Problem, fields: dict[str, Any]) -> None:
     # The library would take an unset pointer here for a well aligned one.
     require(fields["bias"] or epilogue == 1)
     if epilogue & AUX:
-        multiple = 8 if epilogue & (GELU | DGELU) else 128
-        require(fields["aux"] and fields["aux_ld"] >= m and fields["aux_ld"] % multiple == 0)
+        require(fields["aux"] and fields["aux_ld"] >= m and fields["aux_ld"] % 128 == 0)
 
 
 @dataclass(frozen=True)
@@ -326,13 +320,8 @@ class Product:
             if epilogue & AUX:
                 aux[...] = np.packbits(y > 0, axis=0, bitorder="little")
             y = np.maximum(y, 0)
-        if epilogue & GELU:
-            aux[...] = y
-            y = gelu(y)
         if epilogue & DRELU:
             y = y * np.unpackbits(aux, axis=0, count=rows, bitorder="little")
-        if epilogue & DGELU:
-            y = y * gelu_slope(aux.astype(y.dtype))
         if epilogue & BGRAD:
             bias[...] = y.sum(axis=1)
         if epilogue & BGRADA:
@@ -341,8 +330,6 @@ class Product:
 
     def _aux(self, fields: dict[str, Any], rows: int, columns: int) -> np.ndarray:
         assert self.aux is not None
-        if fields["epilogue"] & (GELU | DGELU):
-            return matrix(self.aux, self._type(fields["aux_type"]), rows, columns, fields["aux_ld"])
         return matrix(self.aux, np.uint8, -(-rows // 8), columns, fields["aux_ld"] // 8)
 
     def _type(self, data_type: int) -> Any:
@@ -364,15 +351,3 @@ def matrix(address: int, dtype: Any, rows: int, columns: int, ld: int) -> np.nda
     size_bytes = ((columns - 1) * ld + rows) * itemsize
     memory = (ctypes.c_char * size_bytes).from_address(address)
     return np.ndarray((rows, columns), dtype, memory, strides=(itemsize, ld * itemsize))
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    """The tanh form."""
-    return x * 0.5 * (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x**3)))
-
-
-def gelu_slope(x: np.ndarray) -> np.ndarray:
-    """Its derivative."""
-    t = np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x**3))
-    inner = SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x**2)
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * inner

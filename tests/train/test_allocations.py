@@ -109,7 +109,7 @@ def test_an_array_would_be_seen():
     assert peak_bytes(lambda: np.ones((BATCH, 64), np.float32).sum()) > A_FEW_KILOBYTES
 
 
-def test_memory_stays_flat_over_10_000_steps(mode, rng):
+def test_memory_stays_flat_over_thousands_of_steps(mode, rng):
     """Without the garbage collector, which must have nothing to do."""
     net = nn.Sequential(nn.Linear(2, 8, "relu"), nn.Linear(8, 8, "relu"), nn.Linear(8, 2))
     step = step_of(net, "adam", mode)
@@ -117,13 +117,13 @@ def test_memory_stays_flat_over_10_000_steps(mode, rng):
     gc.collect()
     gc.disable()
     try:
-        for _ in range(6_000):  # Python's free lists fill
+        for _ in range(3_000):  # Python's free lists fill
             step(x, y)
         before = memory()
-        for _ in range(10_000):
+        for _ in range(3_000):
             step(x, y)
         blocks, pooled = memory() - before
     finally:
         gc.enable()
-    assert abs(blocks) < 100  # of more than a million that were taken
+    assert abs(blocks) < 30  # of more than 300,000 that were taken
     assert pooled == 0

@@ -9,6 +9,8 @@ import gpunn as gn
 from gpunn import nn
 from gpunn.errors import DivergenceError
 
+pytestmark = [pytest.mark.both_bodies, pytest.mark.fast]
+
 
 @pytest.fixture
 def data(rng):

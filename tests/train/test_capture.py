@@ -16,6 +16,8 @@ from gpunn.errors import CaptureError, DivergenceError
 from gpunn.train.repeated import STEPS_PER_GRAPH
 from tests.standin.backend import standin_cupy
 
+pytestmark = [pytest.mark.both_bodies, pytest.mark.fast]
+
 
 def network(device, norm=False):
     gn.manual_seed(0)

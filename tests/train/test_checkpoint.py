@@ -13,6 +13,8 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
 from gpunn.train import read_info
 
+pytestmark = pytest.mark.fast
+
 OTHER = {"module": "Linear", "config": {"in_features": 3, "out_features": 2}}
 
 

@@ -13,8 +13,10 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.nn.module import MODULES
-from gpunn.storage.files import unpack
 from gpunn.train import Callback, EarlyStopping, read_info
+from tests.contents import unpack
+
+pytestmark = pytest.mark.fast
 
 DATA = Path(__file__).parent / "data"
 NUMBERS = json.loads((DATA / "version_1.json").read_text())

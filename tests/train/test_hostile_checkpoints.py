@@ -14,9 +14,10 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.errors import ModelFileError, OutputError
-from gpunn.storage.files import pack, unpack
+from gpunn.storage.arrays import pack
 from gpunn.train import EarlyStopping
 from gpunn.train.checkpoints import Checkpoints
+from tests.contents import unpack
 
 X = (np.arange(60) * 7 % 11 / 4 - 1).astype(np.float32).reshape(20, 3)
 Y = np.arange(20) % 2

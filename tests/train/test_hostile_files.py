@@ -15,9 +15,14 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.interop import load_torch, save_torch
 from gpunn.nn.architecture import MAX_MODULES
-from gpunn.storage.bounded_json import BLOCK, MAX_DEPTH, MODEL, from_json
-from gpunn.storage.files import DTYPES, check_state, open_arrays, unpack
+from gpunn.storage.arrays import open_arrays
+from gpunn.storage.state import check_state
+from gpunn.storage.untrusted.bounded_json import BLOCK, MAX_DEPTH, MODEL, from_json
+from gpunn.storage.untrusted.header import DTYPES
 from gpunn.train import read_info
+from tests.contents import unpack
+
+pytestmark = pytest.mark.fast
 
 LINEAR = {"module": "Linear", "config": {"in_features": 3, "out_features": 2}}
 

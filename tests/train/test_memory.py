@@ -45,8 +45,8 @@ def test_data_without_room_is_streamed_to_the_same_numbers(data, cuda_device, ca
             net, seed=1, capture=False, memory_limit=None if limit is None else used + limit
         )
         with caplog.at_level(logging.WARNING, "gpunn"):
-            history = trainer.fit(*data, epochs=2, batch_size=64, validation=data, progress=False)
-        found.append((history, net.state_dict(), trainer.evaluate(*data, batch_size=64)))
+            history = trainer.fit(*data, epochs=2, batch_size=200, validation=data, progress=False)
+        found.append((history, net.state_dict(), trainer.evaluate(*data, batch_size=200)))
         net.backend.limit_memory(None)
     assert "streaming x from the host" in caplog.text
     assert found[0][0]["loss"] == found[1][0]["loss"]

@@ -14,10 +14,10 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.benchmarks import chaos
 from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, OutputError
-from gpunn.storage.files import unpack
 from gpunn.train import Callback, CSVLog, EarlyStopping
+from tests.contents import unpack
+from tests.fuzz import chaos
 
 
 def network(device):

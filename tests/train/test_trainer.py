@@ -22,6 +22,8 @@ from gpunn.train import Callback, CSVLog, EarlyStopping
 from gpunn.train import trainer as trainer_module
 from gpunn.train.repeated import Repeated
 
+pytestmark = pytest.mark.fast
+
 
 def network(device="cpu", rate=0.5, dtype="float32"):
     gn.manual_seed(0)
@@ -69,9 +71,9 @@ def test_a_gpu_learns_digits_as_the_cpu_does(cuda_device, digits):
     accuracies, curves, masks = [], [], []
     for device in ("cpu", cuda_device):
         trainer = gn.Trainer(
-            network(device, rate=0.125), optimizer=optim.SGD(lr=0.05, momentum=0.9), seed=3
+            network(device, rate=0.125), optimizer=optim.SGD(lr=0.1, momentum=0.9), seed=3
         )
-        history = fit(trainer, train, epochs=25, batch_size=32, validation=test)
+        history = fit(trainer, train, epochs=16, batch_size=64, validation=test)
         accuracies.append(history["val_accuracy"][-1])
         curves.append(history["loss"])
         net = trainer.model.train()

@@ -8,6 +8,8 @@ import pytest
 import gpunn as gn
 from gpunn.errors import DataError, ShapeError
 
+pytestmark = pytest.mark.fast
+
 LOSSES = ("softmax_cross_entropy", "multiclass_hinge", "half_squared_error")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpunn.backends.cpu.processor import processor_lines
 from gpunn.storage.cache import cache_folder
 
 FLAGS = (
@@ -167,9 +168,5 @@ def _libc() -> str:
 @functools.cache
 def _processor() -> str:
     """What decides which instructions may be used."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "".join(sorted({line for line in lines if line.startswith(wanted)}))
+    lines = processor_lines("model name", "flags", "Features", "CPU part")
+    return "".join(sorted(set(lines))) or platform.machine()

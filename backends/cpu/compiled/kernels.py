@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backends.cpu.blas import processor_flags, thread_count
+from gpunn.backends.cpu.blas import thread_count
 from gpunn.backends.cpu.compiled.compiler import Compiler, address, start_of
 from gpunn.backends.cpu.compiled.text import (
     Argument,
@@ -21,7 +20,9 @@ from gpunn.backends.cpu.compiled.text import (
     row_text,
     shares,
 )
+from gpunn.backends.cpu.processor import processor_flags
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
+from gpunn.log import logger
 from gpunn.typing import Array, Shape
 
 SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("
@@ -38,8 +39,6 @@ TILE_COLUMNS = 64  # PACK in column.h
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
 
 Run = Callable[[bytes], None]
-
-logger = logging.getLogger("gpunn")
 
 
 class Call(NamedTuple):

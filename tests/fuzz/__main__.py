@@ -1,6 +1,6 @@
 """Damage model files and folders of checkpoints in every way we know, and read them.
 
-    python -m benchmarks.fuzz --files 10000
+    python -m tests.fuzz --files 10000
 
 Each is read by `gpunn.load`, `read_info`, `interop.load_torch` and what resumes a fit, in one
 process whose address space is limited. The result must be an error of gpunn's that says what was
@@ -25,9 +25,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gpunn.benchmarks.fuzz.damage import KINDS
-from gpunn.benchmarks.fuzz.honest import honest_files
-from gpunn.benchmarks.fuzz.judge import Judge, Verdict
+from tests.fuzz.damage import KINDS
+from tests.fuzz.honest import honest_files
+from tests.fuzz.judge import Judge, Verdict
 
 LARGE = 2**18
 ADDRESSES = 2**30  # bytes that the process may map beyond what it has when it begins

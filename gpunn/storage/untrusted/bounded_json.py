@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from math import isfinite
+from pathlib import Path
 from reprlib import Repr
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.storage.untrusted.regular_file import opened
 
 BLOCK = 2**18  # bytes that are measured at a time
 MAX_DEPTH = 128  # 42 containers inside each other, and far from Python's recursion limit
@@ -89,6 +91,24 @@ def to_json(value: Any, what: str, limits: Limits = MODEL, *, finite: bool = Tru
             "and dicts: convert it, or leave something out"
         ) from error
     return text
+
+
+def read_json(path: Path, limits: Limits = MANIFEST) -> Any:
+    """The value in a JSON file that is no link.
+
+    Raises:
+        ModelFileError: it cannot be read, is too large, or holds no JSON.
+    """
+    with opened(path, follow=False) as (file, length):
+        try:
+            if length > limits.header_bytes:
+                raise ValueError(f"it has {length} bytes, over {limits.header_bytes}")
+            return from_json(file.read(length), limits)
+        except ValueError as error:
+            raise ModelFileError(
+                f"got {path}, which holds no JSON that is read here ({error}); expected what gpunn "
+                "wrote: copy the file again"
+            ) from error
 
 
 def _measure(text: bytes | str, limits: Limits) -> None:

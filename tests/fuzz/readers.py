@@ -1,7 +1,7 @@
 """Feed broken files to the readers of CSV, NPY, NPZ and IDX, guided by the coverage of atheris.
 
     pip install atheris
-    python -m benchmarks.fuzz_readers npz corpus -max_total_time=600
+    python -m tests.fuzz.readers npz corpus -max_total_time=600
 
 `corpus` is a folder that keeps the interesting files from run to run; whole files to begin with are
 put into it. What follows it goes to libFuzzer. The suite calls the same `check` with files that

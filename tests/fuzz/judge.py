@@ -18,19 +18,19 @@ import numpy as np
 from safetensors import safe_open
 
 import gpunn as gn
-from gpunn.benchmarks.fuzz.damage import TRAP
-from gpunn.benchmarks.fuzz.honest import NAME, row, trainer
 from gpunn.errors import GpunnError
 from gpunn.interop import load_torch, to_torch_state_dict
 from gpunn.nn.architecture import describe
-from gpunn.storage.bounded_json import CHECKPOINT, MODEL, Limits
+from gpunn.storage.untrusted.bounded_json import CHECKPOINT, MODEL, Limits
 from gpunn.train import EarlyStopping, read_info
 from gpunn.train.checkpoints import Checkpoints
 from gpunn.train.snapshot import Saved, restore
+from tests.fuzz.damage import TRAP
+from tests.fuzz.honest import NAME, row, trainer
 
 MACHINERY = 2**18  # bytes: the words of an error, caches of the interpreter, the smallest arrays
 HEADER = 64  # bytes of memory for a byte of JSON: [[]] is a list in a list, 4 bytes for 150
-VALUE = 128  # and for a value, of which there is a most; see gpunn.storage.bounded_json.Limits
+VALUE = 128  # and for a value, of which there is a most; see Limits in bounded_json
 SECONDS = 20.0  # for a call under tracemalloc
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MODULES = ("os", "shutil", "subprocess", "ctypes", "socket", "pickle", "marshal", "code")

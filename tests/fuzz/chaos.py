@@ -1,6 +1,6 @@
 """Kill training runs at random moments, start them again, and compare their ends.
 
-    python -m benchmarks.chaos --runs 200
+    python -m tests.fuzz.chaos --runs 200
 
 Every run trains the same network with dropout in a folder of checkpoints, is killed with SIGKILL
 after a random time, and started again, until it ends by itself. Weights, optimizer, curves and
@@ -63,7 +63,7 @@ def child(folder: Path | None, epochs: int) -> str:
 
 def launch(folder: Path | None, epochs: int) -> subprocess.Popen[str]:
     """Start a run as a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.chaos", "--epochs", str(epochs), "--child"]
+    command = [sys.executable, "-m", "tests.fuzz.chaos", "--epochs", str(epochs), "--child"]
     command.append("" if folder is None else str(folder))
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(

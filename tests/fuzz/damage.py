@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpunn.benchmarks.fuzz.honest import NAME, Honest, join, place
+from tests.fuzz.honest import NAME, Honest, join, place
 
 Damage = Callable[[random.Random, Honest, list[Honest], Path], None]
 KINDS: dict[str, Damage] = {}

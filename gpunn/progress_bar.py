@@ -1,0 +1,19 @@
+"""A progress bar on stderr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def progress_bar(total: int | None, unit: str, *, shown: bool = True, scaled: bool = False) -> Any:
+    """Make a bar of tqdm, which takes 10 ms to import and starts a thread.
+
+    Args:
+        total: how many units there are; None where that is unknown.
+        unit: the name of a unit.
+        shown: whether anything is printed.
+        scaled: whether large counts are written as 12.3k and 4.5M.
+    """
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, unit_scale=scaled, disable=not shown, dynamic_ncols=True)

@@ -1,0 +1,1 @@
+"""The defences against files that anyone may have written; see docs/untrusted_files.md."""
