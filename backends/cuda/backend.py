@@ -186,22 +186,9 @@ class CupyBackend(Backend):
         if out is None:
             out = self.empty((a.shape[0], b.shape[1]), a.dtype)
         with self._here:
-            done = self._lt.matmul(a, self._pitched(b, out), out, tf32=self.tf32)
+            right = _pitched(self, b) if _is_slow(b, out) else b
+            done = self._lt.matmul(a, right, out, tf32=self.tf32)
         return out if done else self._cublas(a, b, out)
-
-    def _pitched(self, b: Array, out: Array) -> Array:
-        """A narrow factor of a wide product, its rows 16 bytes or a multiple of them apart.
-
-        Without that cuBLASLt has only slow kernels: 463 us for 4096 x 8192 @ 8192 x 10 in bfloat16
-        into float32, with it 31 us (H200, 2026-11).
-        """
-        row_bytes = b.shape[1] * b.itemsize
-        if out.dtype == b.dtype or not b.flags.c_contiguous or not row_bytes % PITCH_BYTES:
-            return b
-        columns = -(-row_bytes // PITCH_BYTES) * PITCH_BYTES // b.itemsize
-        wider = self.empty((b.shape[0], columns), b.dtype)[:, : b.shape[1]]
-        wider[...] = b
-        return wider
 
     def _cublas(self, a: Array, b: Array, out: Array | None) -> Array:
         with self._here:
@@ -218,9 +205,10 @@ class CupyBackend(Backend):
             return None
         if out is None:
             out = self.empty((a.shape[0], b.shape[1]), a.dtype)
+        if _is_slow(b, out):
+            return None
         with self._here:
-            right = self._pitched(b, out)
-            done = self._lt.matmul(a, right, out, epilogue=epilogue, bias=bias, tf32=self.tf32)
+            done = self._lt.matmul(a, b, out, epilogue=epilogue, bias=bias, tf32=self.tf32)
         return out if done else None
 
     @cached_property
@@ -355,6 +343,24 @@ class CupyBackend(Backend):
             for graph, pool in self._graph_pools
             if graph() is not None or pool.total_bytes()
         ]
+
+
+def _is_slow(b: Array, out: Array) -> bool:
+    """Check for a narrow factor for which cuBLASLt has slow kernels, and slower ones to fuse with.
+
+    They take 463 us for 4096 x 8192 @ 8192 x 10 in bfloat16 into float32. With rows that are a
+    multiple of 16 bytes apart the same product takes 31 us (H200, 2026-11).
+    """
+    return bool(out.dtype != b.dtype and b.shape[1] * b.itemsize % PITCH_BYTES)
+
+
+def _pitched(backend: Backend, b: Array) -> Array:
+    """Copy a matrix to one whose rows are a multiple of 16 bytes apart."""
+    unit = PITCH_BYTES // b.itemsize
+    wider = backend.empty((b.shape[0], -(-b.shape[1] // unit) * unit), b.dtype)
+    wider = wider[:, : b.shape[1]]
+    wider[...] = b
+    return wider
 
 
 def _argument(value: Any) -> Any:
