@@ -101,6 +101,7 @@ class Judge:
     def __init__(self) -> None:
         self.watch = Watch()
         self.net, self.trainer, self.data = row(), trainer(), ""
+        self.trainer.prepare()  # as a fit does before it looks for checkpoints
         self.readers: dict[str, tuple[Reader, Compare, Limits]] = {
             "load": (gn.load, _same_model, MODEL),
             "read_info": (read_info, _same_info, MODEL),
