@@ -184,8 +184,8 @@ def test_options_that_an_optimizer_has_are_left_alone():
 
 def test_a_history_is_a_mapping():
     history = History()
-    history.record({"loss": 0.5, "lr": 0.1})
-    history.record({"loss": 0.25, "lr": 0.1})
+    history.append({"loss": 0.5, "lr": 0.1})
+    history.append({"loss": 0.25, "lr": 0.1})
     assert isinstance(history, Mapping)
     assert list(history) == ["loss", "lr"]
     assert dict(history) == {"loss": [0.5, 0.25], "lr": [0.1, 0.1]}
@@ -197,7 +197,7 @@ def test_a_history_is_a_mapping():
 
 PRIVATE = {
     "ops": ("Dropped", "Rate", "ElementwiseLoss", "column_sums", "gather_rows"),
-    "optim": ("FlatParameters", "LossScale", "SummedL2", "Regularizers", "global_norm"),
+    "optim": ("FlatParameters", "LossScale", "SummedL2", "global_norm"),
     "data": ("check_arrays", "check_finite", "check_labels", "check_lengths", "steps_per_epoch"),
     "nn": ("unfused", "observe"),
     "backends": ("KERNELS",),

@@ -242,6 +242,9 @@ class Fingerprint:
         self.restless = self.restless or path
 
     def _object(self, path: str, value: Any) -> None:
+        if hasattr(type(value), "__cuda_array_interface__"):
+            self.values[path] = Same(value)  # of a device: read where it is
+            return
         described = getattr(type(value), "__fingerprint__", None)
         self._walk(f"{path}.class", type(value))
         if described is not None:
@@ -253,9 +256,6 @@ class Fingerprint:
                 known = list(parts.values())
                 self._probes.append(lambda: all(map(is_, described(value).values(), known)))
             self._items(path, parts.items())
-            return
-        if hasattr(type(value), "__cuda_array_interface__"):
-            self.values[path] = Same(value)  # of a device: read where it is
             return
         if self._attributes(path, value) and not reduces(value):
             return

@@ -96,6 +96,7 @@ ACTIVATIONS: dict[Callable[..., Any], Callable[..., Value]] = {
 
 def _activated(draft: Draft, activation: str | Callable[..., Any], x: Value, place: str) -> Value:
     function, options = opened(get_activation(activation))
+    function = getattr(function, "same_as", None) or function
     if function not in ACTIVATIONS:
         raise ArgumentError(
             f"got the activation {activation!r} at {place}, a function of yours; expected a "

@@ -103,6 +103,7 @@ class Activation(Op):
         kinks: where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
         epilogue: of `Backend.matmul_with`, which adds a bias and applies it; "" if there is none.
+        same_as: the activation that computes the same but for its roundings; exports use it.
     """
 
     def __init__(
@@ -120,8 +121,9 @@ class Activation(Op):
         differentiable: bool = True,
         gain: str = "glorot",
         epilogue: str = "",
+        same_as: Activation | None = None,
     ) -> None:
-        self.epilogue = epilogue
+        self.epilogue, self.same_as = epilogue, same_as
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
         lookup("gain", gain, GAINS)
         self.gain, self.limits = gain, MappingProxyType(dict(options or {}))

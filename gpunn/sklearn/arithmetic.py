@@ -17,7 +17,7 @@ from gpunn import optim
 from gpunn.arguments import in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise, scratch_like
-from gpunn.ops import Activation
+from gpunn.ops import Activation, sigmoid
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.optimizer import Rule
@@ -314,4 +314,5 @@ EXPIT = Activation(
     cuda="y = T(1) / (T(1) + exp(-x));",
     grad_numpy=_logistic_grad,
     grad_cuda="gx = gy * y * (T(1) - y);",
+    same_as=sigmoid,
 )

@@ -185,7 +185,7 @@ def test_classify(rng):
     net = small()
     x = rng.standard_normal((9, 5), dtype=np.float32)
     np.testing.assert_array_equal(net.classify(x), net.predict(x).argmax(1))
-    with pytest.raises(ShapeError, match=r"Trainer\.predict"):
+    with pytest.raises(ShapeError, match=r"Trainer\.classify"):
         nn.Linear(5, 1, seed=0).classify(x)
     with pytest.raises(ShapeError, match=r"\(3,\)"):
         net.classify(x[0])
