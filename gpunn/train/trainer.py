@@ -13,7 +13,7 @@ from gpunn.arguments import count
 from gpunn.backends import backend_of
 from gpunn.backends.random import SHUFFLE_STREAM, permutation
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, DataError
 from gpunn.examples import BATCH_ROWS
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.progress_bar import progress_bar
@@ -193,7 +193,7 @@ class Trainer(Training):
         """The rows of this epoch in their order; None for that of the data."""
         rows = len(steps.feed)
         if callable(shuffle):
-            return np.asarray(shuffle(self.epoch, rows), np.int64)
+            return _checked_order(shuffle(self.epoch, rows), rows)
         foreseen, steps.next_order = steps.next_order, None
         if not shuffle or foreseen is not None:
             return foreseen
@@ -282,6 +282,23 @@ class Trainer(Training):
                 "softmax_cross_entropy: use predict for the outputs"
             )
         return classes(self.predict(x, batch_size=batch_size), self.loss)
+
+
+def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:
+    """Return the row numbers that a function of a user's gave as an order.
+
+    Raises:
+        DataError: they are not N integers from 0 to N - 1.
+    """
+    found = np.asarray(order)
+    whole = found.shape == (rows,) and found.dtype.kind in "iu"
+    if not whole or found.min() < 0 or found.max() >= rows:
+        raise DataError(
+            f"got an order of shape {found.shape} and {found.dtype} from shuffle for {rows} rows; "
+            f"expected ({rows},) integers from 0 to {rows - 1}: return "
+            "rng.permutation(rows), for example"
+        )
+    return found.astype(np.int64, copy=False)
 
 
 class Bar:

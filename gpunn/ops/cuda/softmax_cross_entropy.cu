@@ -26,7 +26,7 @@ extern "C" __global__ void softmax_cross_entropy(
     store_each(held, gz + start, [&](T v, int k) {
       return (exp(v - top) * share - (T)(k == label ? 1 : 0) + unknown) * (T)scale;
     });
-    own = log(sum) + top - (known ? (T)z[start + label] : unknown) + unknown;
+    own = log(sum) + (top - (known ? (T)z[start + label] : unknown)) + unknown;
   }
   add_up(own, row, loss, rows, total, (T)divisor, part, ticket);
 }
