@@ -8,8 +8,7 @@ from typing import Any
 from gpunn.errors import MissingExtraError, OutputError
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
-"""The colours of Okabe and Ito (2008), which people with common colour blindness can distinguish.
-"""
+"""The colours of Okabe and Ito (2008), which remain distinct with common colour blindness."""
 
 MARKERS = "osD^vPX*"
 TRAINING, VALIDATION = PALETTE[0], PALETTE[1]
