@@ -1,1 +1,1 @@
-"""The benchmark suite, importable as `gpunn.benchmarks`: `gpunn bench`."""
+"""The benchmark suite of `gpunn bench`, importable as `gpunn.benchmarks`."""

@@ -1,4 +1,4 @@
-"""The suite, from a checkout: `python -m benchmarks`."""
+"""Run the suite from a checkout: `python -m benchmarks`."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`gpunn bench`, and in a checkout `python -m benchmarks`."""
+"""The command `gpunn bench`, which is `python -m benchmarks` in a checkout."""
 
 from __future__ import annotations
 
@@ -21,28 +21,33 @@ def bench(
         typer.Option(help=f"{', '.join(LEVELS)}, or steps/NETWORK; may be repeated."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Try everything; the figures mean little.")
+        bool, typer.Option("--quick", help="Run everything briefly; the figures mean little.")
     ] = False,
     compile: Annotated[
-        bool, typer.Option("--compile", help="torch.compile, too: a minute or two more a row.")
+        bool,
+        typer.Option("--compile", help="Run torch.compile too: one or two minutes more per row."),
     ] = False,
-    rounds: Annotated[int, typer.Option(help="Of every step, unless they take minutes.")] = 15,
+    rounds: Annotated[
+        int, typer.Option(help="Number of rounds of every step; fewer if they take minutes.")
+    ] = 15,
     threads: Annotated[
-        str, typer.Option(help="Of BLAS in each run through the steps; 1,1,2 for one run twice.")
+        str, typer.Option(help="BLAS threads in each run of the steps; 1,1,2 makes three runs.")
     ] = "1,2",
     coretype: Annotated[
-        str, typer.Option(help="What OpenBLAS is to compute for, as SkylakeX; auto: let it choose.")
+        str,
+        typer.Option(help="Processor for OpenBLAS, for example SkylakeX; auto: OpenBLAS chooses."),
     ] = "",
-    out: Annotated[Path, typer.Option(help="The JSON file; the picture lies beside it.")] = Path(
-        "runs/bench/cpu.json"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The JSON file; the picture is written beside it.")
+    ] = Path("runs/bench/cpu.json"),
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the MNIST files, for the fit.")
     ] = None,
 ) -> None:
-    """Measure training on this CPU, beside every other library that is installed.
+    """Measure training on this CPU, and compare it with every other library that is installed.
 
-    All contenders are timed in turn in one run. Writes a JSON file and a picture.
+    All contenders are timed in turn in one run. The results are written to a JSON file and a
+    picture.
 
     Examples:
       gpunn bench --quick
@@ -56,24 +61,28 @@ def bench(
     )
     unknown = {one.partition("/")[0] for one in settings.only} - set(LEVELS)
     if unknown:
-        raise ArgumentError(f"got --only {', '.join(unknown)}; expected one of {', '.join(LEVELS)}")
+        raise ArgumentError(
+            f"got --only {', '.join(unknown)}; expected one of {', '.join(LEVELS)}: name a level"
+        )
     run(settings, out, _counts(threads))
 
 
 def _counts(threads: str) -> list[int]:
     counts = [int(part) if part.strip().isdecimal() else 0 for part in threads.split(",")]
     if 0 in counts:
-        raise ArgumentError(f"got --threads {threads}; expected numbers above 0, as 1,2")
+        raise ArgumentError(
+            f"got --threads {threads}; expected numbers above 0: use e.g. --threads 1,2"
+        )
     return counts
 
 
 def run(settings: Settings, out: Path, threads: Sequence[int] = (1, 2)) -> None:
-    """Measure every level that is wanted; what is there is written after each.
+    """Measure every wanted level, and write the record after each.
 
     Args:
-        settings: of every level; all but the steps take its number of threads.
+        settings: the settings of every level; the level "steps" ignores their number of threads.
         out: the JSON file.
-        threads: of BLAS in each run through the steps.
+        threads: the number of BLAS threads in each run of the steps.
     """
     from gpunn.benchmarks.goals import judged, table
     from gpunn.benchmarks.machine import versions
@@ -121,7 +130,7 @@ def _picture(record: dict[str, Any], path: Path) -> None:
 
 
 def _short(value: Any) -> Any:
-    """The record with four digits of every number, and without the times of single rounds."""
+    """Return the record with numbers rounded to four digits, without the times of rounds."""
     if isinstance(value, dict):
         return {name: _short(one) for name, one in value.items() if name != "seconds"}
     if isinstance(value, list | tuple):

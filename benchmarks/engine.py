@@ -1,4 +1,4 @@
-"""The engine alone: graphs of additions of one element, forward and backward."""
+"""Time the engine alone: graphs of operations on one element, forward and backward."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NODES = 100
 
 
 def one_operation(x: Any) -> None:
-    """One addition."""
+    """Run one addition."""
     (x + 1.0).backward()
 
 
 def long_chain(x: Any) -> None:
-    """Additions, each of the one before."""
+    """Run a chain of additions, each on the result of the one before."""
     y = x
     for _ in range(NODES):
         y = y + 1.0
@@ -29,7 +29,7 @@ def long_chain(x: Any) -> None:
 
 
 def fan_out(x: Any) -> None:
-    """Products of one tensor, and their sum: as many products as additions."""
+    """Run products of one tensor and add them up: as many products as additions."""
     sum(x * 2.0 for _ in range(NODES)).backward()
 
 
@@ -38,11 +38,11 @@ GRAPHS: dict[str, tuple[Callable[[Any], None], int]] = {
     "long chain": (long_chain, NODES),
     "fan-out": (fan_out, 2 * NODES),
 }
-"""A graph and its number of nodes."""
+"""The graphs, each with its number of nodes."""
 
 
 def engine(settings: Settings) -> dict[str, Any]:
-    """Microseconds for each node, and their quartiles."""
+    """Measure the microseconds for each node, with their quartiles."""
     leaves: dict[str, Any] = {"gpunn": gn.tensor(np.ones(1, np.float32), requires_grad=True)}
     if importlib.util.find_spec("torch"):
         import torch

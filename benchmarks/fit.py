@@ -1,4 +1,4 @@
-"""Seconds to 97.5 % test accuracy on MNIST: 784-100-100-10, Adam, batch 200."""
+"""Time training to 97.5 % test accuracy on MNIST: 784-100-100-10, Adam, batch 200."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MOST_EPOCHS = 40
 
 
 class Race:
-    """The time of training alone, without that of looking at the test set."""
+    """A clock for training that stops during the evaluation on the test set."""
 
     def __init__(self, most: int) -> None:
         self.most, self.epochs, self.seconds, self.accuracy = most, 0, 0.0, 0.0
         self._start = time.perf_counter()
 
     def is_over(self, accuracy: Callable[[], float]) -> bool:
-        """Called after every epoch."""
+        """Note an epoch, and return whether training ends. Called after every epoch."""
         self.seconds += time.perf_counter() - self._start
         self.epochs += 1
         self.accuracy = float(accuracy())
@@ -49,7 +49,7 @@ class _Watch(gn.train.Callback):
 
 
 def gpunn_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> None:
-    """Gpunn's Trainer with its defaults."""
+    """Train by gpunn's `Trainer` with its defaults."""
     gn.manual_seed(seed)
     layers = [gn.nn.Linear(d, h, "relu") for d, h in NETWORK.hidden]
     model = gn.nn.Sequential(*layers, gn.nn.Linear(*NETWORK.layers[-1]))
@@ -60,7 +60,7 @@ def gpunn_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> None:
 
 
 def numpy_alone_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> None:
-    """The same without compiled kernels."""
+    """Train by gpunn without compiled kernels."""
     b = gn.backend("cpu")
     assert isinstance(b, NumpyBackend)
     with b.numpy_alone():
@@ -68,7 +68,7 @@ def numpy_alone_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> Non
 
 
 def torch_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> None:
-    """A plain loop over a TensorDataset and a DataLoader."""
+    """Train by PyTorch in a plain loop over a `TensorDataset` and a `DataLoader`."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -92,7 +92,7 @@ def torch_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> None:
 
 
 def sklearn_fit(train: Dataset, test: Dataset, seed: int, race: Race) -> None:
-    """scikit-learn's classifier, one epoch a call."""
+    """Train scikit-learn's classifier, one epoch per call."""
     from sklearn.neural_network import MLPClassifier
 
     model = MLPClassifier(
@@ -115,11 +115,11 @@ FITS = {
     "PyTorch": ("torch", torch_fit),
     "scikit-learn": ("sklearn", sklearn_fit),
 }
-"""Who fits, and the package that it takes."""
+"""The contenders, each with the package that it needs."""
 
 
 def fit(settings: Settings) -> dict[str, Any]:
-    """Every contender with several seeds, in turn."""
+    """Train every contender with several seeds, in turn."""
     try:
         if not settings.data_dir:
             raise DataError("no --data-dir with the MNIST files was given")

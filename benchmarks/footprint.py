@@ -1,7 +1,7 @@
-"""What gpunn costs before it does anything: the time of its import, and its size on disk.
+"""Measure the cost of gpunn before it does anything: the time of its import and its size on disk.
 
-An import is timed in fresh interpreters, in turn with `import numpy` alone and with those of the
-other libraries, less the time of an interpreter that imports nothing.
+An import is timed in fresh interpreters, in turn with the imports of NumPy and of other libraries.
+The time of an interpreter that imports nothing is subtracted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gpunn.benchmarks.timing import in_turn
 
 MODULES = {"numpy": "numpy", "gpunn": "gpunn", "torch": "torch", "jax": "jax"}
 MODULES |= {"sklearn.neural_network": "scikit-learn"}
-"""What is imported, and the distribution that it comes from."""
+"""The modules to import, each with its distribution."""
 
 
 def footprint(settings: Settings) -> dict[str, Any]:
-    """Milliseconds of an import, and megabytes of an installed package, without what it needs."""
+    """Measure imports in milliseconds and packages in megabytes, without their dependencies."""
     there = [m for m in MODULES if importlib.util.find_spec(m.partition(".")[0])]
     codes = {module: f"import {module}" for module in there}
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -34,7 +34,7 @@ def footprint(settings: Settings) -> dict[str, Any]:
         for name, code in {"nothing": "pass", **codes}.items()
     }
     for work in works.values():
-        work()  # byte code is written, files are in the cache
+        work()  # writes byte code and fills the file cache
     times = in_turn(works, 2 if settings.quick else 9)
     nothing = times.pop("nothing")
     found: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def footprint(settings: Settings) -> dict[str, Any]:
 
 
 def _size_bytes(module: str) -> int:
-    """Bytes of a distribution's files; of gpunn's own modules, wherever they lie."""
+    """Return the size in bytes of a distribution's files; for gpunn, of its own modules."""
     if module == "gpunn":
         here = Path(gn.__file__).parent
         folders = [here, *(part for part in here.iterdir() if part.is_symlink())]

@@ -1,4 +1,4 @@
-"""What the figures have to reach, as data, and whether they did."""
+"""The goals that the figures must reach, and a check whether they do."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Goal(NamedTuple):
     """A bound on a paired ratio of two contenders' times, on one thread.
 
     Attributes:
-        number: of the group: 1 beside PyTorch, 2 beside the floor, 3 beside the others.
-        network: its name.
-        rule: of the update.
-        above: whose time is above the line of the ratio.
-        below: whose time is below it.
+        number: the group: 1 against PyTorch, 2 against the floor, 3 against the others.
+        network: the name of the network.
+        rule: the update rule.
+        above: the contender whose time is the numerator of the ratio.
+        below: the contender whose time is the denominator.
         need: the bound.
-        at_most: whether the ratio must not exceed it; else it must reach it.
+        at_most: True if the ratio must not exceed the bound, False if it must reach it.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Goal(NamedTuple):
 
 
 def goals() -> list[Goal]:
-    """All of them."""
+    """Return all goals."""
     found = []
     for name in NETWORKS:
         for k, rule in enumerate(RULES):
@@ -66,7 +66,7 @@ def goals() -> list[Goal]:
 
 
 def judged(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every goal whose contenders ran: what each run got, and whether all of them met it."""
+    """Return each goal whose contenders ran, with the ratio of each run and whether all met it."""
     found = []
     for goal in goals():
         got = []
@@ -81,7 +81,7 @@ def judged(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """The goals as text, those that were missed marked."""
+    """Return the goals as text, with the missed ones marked."""
     missed = sum(not goal["met"] for goal in found)
     lines = [
         f"\nGoals: {len(found) - missed} of {len(found)} met, on one BLAS thread, in every run"

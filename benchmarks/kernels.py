@@ -1,4 +1,4 @@
-"""GB/s of every kernel, and per cent of a copy of the same size on the same device."""
+"""Measure every kernel in GB/s, and in per cent of a copy of the same size on the same device."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from gpunn.ops.shaping import gather_rows
 from gpunn.optim.factor import global_norm
 
 REPEATS = 20
-CPU_ROWS = 16_384  # a work in place on 16 MiB stays in an L3 of 32 MiB, and a copy does not
+CPU_ROWS = 16_384  # arrays of 64 MiB, so that work in place does not stay in an L3 cache
 GOAL_PERCENT = 85.0
 
 
 class Bandwidth:
-    """Measures work as graphs of many launches, where the host's time would count.
+    """A meter of bandwidth. On a GPU it captures many launches, so that the host costs no time.
 
     Args:
         b: the backend.
-        quick: measure little.
+        quick: whether to measure only briefly.
     """
 
     def __init__(self, b: Backend, quick: bool) -> None:
@@ -40,7 +40,7 @@ class Bandwidth:
         self.found: dict[str, Any] = {}
 
     def measure(self, name: str, size_bytes: int, work: Callable[[], Any]) -> float:
-        """GB/s: bytes that one call reads and writes at least, over the median time."""
+        """Measure GB/s: the bytes that one call must read and write, over the median time."""
         b = self.backend
 
         def several() -> list[Any]:
@@ -60,7 +60,7 @@ class Bandwidth:
 
 
 def _time_ms(b: Backend, work: Callable[[], Any]) -> float:
-    """Milliseconds of `work()`: of the clock on the CPU, between two events on a GPU."""
+    """Time `work()` in milliseconds: by the clock on the CPU, between two events on a GPU."""
     if b.synchronous:
         start_s = time.perf_counter()
         work()
@@ -75,7 +75,7 @@ def _time_ms(b: Backend, work: Callable[[], Any]) -> float:
 
 
 def kernels(settings: Settings) -> dict[str, Any]:
-    """On the CPU, on arrays of 64 MiB, which few caches hold; NumPy alone, and compiled."""
+    """Measure kernels on the CPU, NumPy alone and compiled, on arrays too large for caches."""
     b = gn.backend("cpu")
     assert isinstance(b, NumpyBackend)
     with b.numpy_alone():
@@ -86,7 +86,7 @@ def kernels(settings: Settings) -> dict[str, Any]:
 
 
 def bandwidths(device: str, quick: bool, rows: int = 65_536) -> dict[str, Any]:
-    """Elementwise kernels, updates and row kernels on arrays of `rows` times 4 KiB."""
+    """Measure elementwise kernels, updates and row kernels on arrays of `rows` times 4 KiB."""
     b = gn.backend(device)
     rows, width = (64 if quick else rows), 1024
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""One level of the suite, in an interpreter whose threads were decided before NumPy was loaded."""
+"""Run one level of the suite in a fresh interpreter, because NumPy reads the threads at import."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gpunn.backends.cpu import blas
 from gpunn.benchmarks.settings import Settings
 
 LEVELS = {
-    "steps": "one and two threads: whole training steps, beside their matrix products alone",
+    "steps": "whole training steps on one and two threads, and their matrix products alone",
     "engine": "microseconds for each node of a graph, forward and backward",
-    "kernels": "GB/s of elementwise and row kernels, beside a copy",
+    "kernels": "GB/s of elementwise and row kernels, compared with a copy",
     "scaling": "step time against width and depth",
     "fit": "seconds to 97.5 % on MNIST",
     "footprint": "import time and installed size",
 }
-"""Every level: a function of its own name in a module of its own name."""
+"""The levels. Each is a function in a module of the same name."""
 
 
 def measure(level: str, settings: Settings) -> Any:
-    """What a level (or "machine") found, or why it failed."""
+    """Return the result of a level (or of "machine"), or the reason of its failure."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         arguments = [level, json.dumps(asdict(settings)), str(path)]
@@ -40,7 +40,7 @@ def measure(level: str, settings: Settings) -> Any:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """In which BLAS, PyTorch and XLA take so many threads, and OpenBLAS the kernels, as asked."""
+    """Return an environment that sets the threads, and the processor for OpenBLAS, as asked."""
     found = os.environ | threads_of(settings.threads)
     if settings.coretype:
         found[blas.VARIABLE] = settings.coretype
@@ -50,7 +50,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def threads_of(count: int) -> dict[str, str]:
-    """The variables by which BLAS, PyTorch and XLA take so many threads."""
+    """Return the variables that make BLAS, PyTorch and XLA use a number of threads."""
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
     eigen = "true" if count > 1 else "false"
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={eigen}"
@@ -58,7 +58,7 @@ def threads_of(count: int) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure what the command line names, a level or the machine, and write what was found."""
+    """Measure the level (or the machine) that the command line names, and write the result."""
     level, settings, path = sys.argv[1:]
     work: Callable[[Settings], Any] = getattr(import_module(f"gpunn.benchmarks.{level}"), level)
     found = work(Settings.of(json.loads(settings)))

@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine, and what is installed on it."""
+"""Describe the machine and the installed packages, on which all figures depend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """What is installed."""
+    """Return the versions of the installed packages."""
     found = {"python": platform.python_version(), "gpunn": gn.__version__}
     for name in PACKAGES:
         try:
@@ -30,11 +30,11 @@ def versions() -> dict[str, str]:
 
 
 VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS")
-"""What decides, where it is set, which kernels a BLAS takes."""
+"""The environment variables that decide which kernels a BLAS uses."""
 
 
 def machine(settings: Settings) -> dict[str, Any]:
-    """The processor, and the kernels that BLAS chose for it, and why."""
+    """Describe the processor, the kernels that BLAS chose for it, and the reason."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -43,7 +43,7 @@ def machine(settings: Settings) -> dict[str, Any]:
         "coretype": settings.coretype or "as the environment says",
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "compiler": find_compiler().why,
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # neighbours
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # of other processes
     }
 
 
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def _blas() -> str:
-    """NumPy's BLAS and what it takes the processor for, as far as can be told."""
+    """Name NumPy's BLAS and the processor that it computes for, as far as is known."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

@@ -13,11 +13,11 @@ class Network:
     """A network and a batch.
 
     Attributes:
-        name: in tables.
-        sizes: of the input, the hidden layers and the output.
-        batch: examples of a step.
-        rate: at which hidden units are dropped.
-        activation: of the hidden layers, "relu" or "sigmoid".
+        name: the name in tables.
+        sizes: the sizes of the input, the hidden layers and the output.
+        batch: the number of examples of a step.
+        rate: the rate at which hidden units are dropped.
+        activation: the activation of the hidden layers, "relu" or "sigmoid".
         loss: "softmax_cross_entropy" of labels, or "squared_error" of targets.
     """
 
@@ -30,12 +30,12 @@ class Network:
 
     @property
     def hidden(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of every hidden layer."""
+        """The numbers of inputs and outputs of every hidden layer."""
         return list(zip(self.sizes[:-2], self.sizes[1:-1], strict=True))
 
     @property
     def layers(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of every layer."""
+        """The numbers of inputs and outputs of every layer."""
         return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
     @property
@@ -44,7 +44,7 @@ class Network:
         return self.loss == "softmax_cross_entropy"
 
     def examples(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """A batch on the host, the same on every call: (N, D) float32 and its targets."""
+        """Return a batch on the host, the same on every call: (N, D) float32 and its targets."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((self.batch, self.sizes[0]), dtype=np.float32)
         if self.classifies:
@@ -65,5 +65,5 @@ NETWORKS = {
     )
 }
 RULES = ("sgd", "adam")
-"""SGD with momentum 0.9, and Adam, at a rate at which nothing diverges."""
+"""SGD with momentum 0.9, and Adam, both at a learning rate at which no network diverges."""
 LR, MOMENTUM = 1e-3, 0.9

@@ -1,4 +1,4 @@
-"""The record as a picture. Colours are Okabe and Ito's, which the colour-blind tell apart."""
+"""Draw the record as a picture, in colours that colour-blind people can distinguish."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ MARKS = dict(zip(COLOURS, ("|", "o", "s", "D", "v", "^", "<", ">", "P", "X"), st
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw the first run of the steps on one thread, and how cost grows; what is there of it.
+    """Draw the first run of the steps on one thread, and the growth of the time with the size.
+
+    Parts that the record does not have are left out.
 
     Args:
-        record: what `gpunn bench` writes.
-        path: the file; its ending chooses the format.
+        record: the record of `gpunn bench`.
+        path: the file; its suffix chooses the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -57,7 +59,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def _rows(axis: Any, rows: dict[str, Any]) -> None:
-    """Every row's contenders by their ratio to the matrix products alone."""
+    """Draw the contenders of every row by their ratio to the matrix products alone."""
     for k, row in enumerate(rows.values()):
         for name, numbers in row["contenders"].items():
             marks = {"color": COLOURS[name], "marker": MARKS[name], "linestyle": ""}
@@ -72,7 +74,7 @@ def _rows(axis: Any, rows: dict[str, Any]) -> None:
 
 
 def _curve(axis: Any, what: str, series: dict[str, Any]) -> None:
-    """Step time against width or depth."""
+    """Draw the time of a step against the width or the depth."""
     for name, numbers in series["contenders"].items():
         label = f"{name}, slope {numbers['slope']:.2f}"
         marks = {"color": COLOURS[name], "marker": MARKS[name], "label": label}

@@ -1,4 +1,4 @@
-"""How the time of a step grows with the width and the depth of the network."""
+"""Measure the growth of the time of a step with the width and the depth of the network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpunn.benchmarks.timing import Rounds, in_turn, spread
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 WHO = (FLOOR, "gpunn compiled", "gpunn NumPy alone", "PyTorch")
-UPPER = 3  # sizes, the largest, from which the slope is taken: below, a step is mostly overhead
+UPPER = 3  # the slope is that of the largest sizes, because small steps are mostly overhead
 
 
 def scaling(settings: Settings) -> dict[str, Any]:
-    """Microseconds of a step with Adam, batch 128, and the slope of their logarithms."""
+    """Measure a step with Adam and batch 128 in microseconds, and the slope of the logarithms."""
     widths = WIDTHS[:3] if settings.quick else WIDTHS
     depths = DEPTHS[:3] if settings.quick else DEPTHS
     return {
@@ -35,7 +35,10 @@ def scaling(settings: Settings) -> dict[str, Any]:
 
 
 def _series(networks: list[Network], sizes: tuple[int, ...], settings: Settings) -> dict[str, Any]:
-    """All sizes of all contenders in turn, so that a neighbour spoils a round and not a size."""
+    """Time all sizes of all contenders in turn.
+
+    If another process slows the machine, it then affects a round and not a size.
+    """
     there = [name for name in WHO if not CONTENDERS[name].why_not(networks[0])]
     works = {
         _key(name, size): ready(CONTENDERS[name].make(network, "adam"))
@@ -47,7 +50,7 @@ def _series(networks: list[Network], sizes: tuple[int, ...], settings: Settings)
 
 
 def _growth(name: str, sizes: tuple[int, ...], times: Rounds) -> dict[str, Any]:
-    """Microseconds of every size, and the slope: the median of those of single rounds."""
+    """Return the microseconds of every size, and the median of the slopes of single rounds."""
     rounds = list(zip(*(times[_key(name, size)] for size in sizes), strict=True))
     slopes = [slope(sizes, values) for values in rounds]
     return {
@@ -62,5 +65,5 @@ def _key(name: str, size: int) -> str:
 
 
 def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """The exponent with which the largest sizes grow."""
+    """Return the exponent with which the largest sizes grow."""
     return float(np.polyfit(np.log(sizes[-UPPER:]), np.log(values[-UPPER:]), 1)[0])

@@ -1,4 +1,4 @@
-"""What a run of the suite is asked for."""
+"""The settings of a run of the suite."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `gpunn bench`, as they reach a level in an interpreter of its own.
+    """The options of `gpunn bench`, which are passed to the interpreter of each level.
 
     Attributes:
-        only: levels, or parts of them as "steps/wide"; empty for all.
-        quick: whether to try the suite rather than to measure.
-        compile: whether torch.compile runs, which takes a minute or two a row to compile.
-        rounds: of a step, unless they take too long.
-        threads: of BLAS.
-        coretype: the processor that OpenBLAS is told to compute for; "auto" to let it choose, ""
-            to leave what the environment says.
-        data_dir: folder with the MNIST files; "" to look where gpunn looks.
+        only: the levels to run, or parts of them such as "steps/wide"; empty for all.
+        quick: whether to try the suite briefly instead of measuring.
+        compile: whether to run torch.compile, which takes one or two minutes per row.
+        rounds: the number of rounds of a step; fewer if they take too long.
+        threads: the number of BLAS threads.
+        coretype: the processor that OpenBLAS computes for; "auto" to let OpenBLAS choose, "" for
+            the setting of the environment.
+        data_dir: the folder with the MNIST files; "" if there is none.
     """
 
     only: tuple[str, ...] = ()
@@ -31,11 +31,11 @@ class Settings:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Settings:
-        """The settings of a JSON object."""
+        """Build settings from a JSON object."""
         return cls(**values | {"only": tuple(values["only"])})
 
     def wants(self, level: str, part: str = "") -> bool:
-        """Whether a level, or a part of it, is to be measured."""
+        """Return whether to measure a level, or a part of it."""
         if not self.only:
             return True
         chosen = [one.partition("/") for one in self.only]

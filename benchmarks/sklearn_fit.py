@@ -1,10 +1,10 @@
-"""A fit of gpunn's MLPClassifier beside scikit-learn's, on the CPU with one BLAS thread.
+"""Compare a fit of gpunn's MLPClassifier with scikit-learn's, on the CPU with one BLAS thread.
 
     python -m benchmarks.sklearn_fit FOLDER_WITH_MNIST
 
-Fits both estimators with equal settings in turn, one seed after the other, and prints seconds, test
-errors and the median of the paired ratios: full MNIST with (100, 100), batches of 200 and Adam in
-float32, and a tiny network, (8, 8) with batches of 32.
+The script fits both estimators in turn with equal settings, seed by seed. It prints the seconds,
+the test errors and the median of the paired ratios. It fits full MNIST with layers (100, 100),
+batches of 200 and Adam in float32, and a tiny network with layers (8, 8) and batches of 32.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def mnist(folder: Path) -> Data:
-    """All 60,000 examples for training and 10,000 for testing, as float32 in [0, 1]."""
+    """Load the 60,000 training and 10,000 test examples of MNIST, as float32 in [0, 1]."""
     train, test = gn.data.load_mnist(data_dir=folder)
     return train.x, train.y, test.x, test.y
 
 
 def tiny() -> Data:
-    """Three classes of 20 features, 6,400 examples, and 2,000 for testing."""
+    """Generate three classes of 20 features: 6,400 training and 2,000 test examples."""
     x, y = make_classification(
         8400, 20, n_informative=10, n_classes=3, n_clusters_per_class=2, random_state=0
     )
@@ -47,7 +47,7 @@ def tiny() -> Data:
 
 
 def fit(cls: type, data: Data, seed: int, **settings: object) -> tuple[float, float]:
-    """Seconds of a fit and the test error."""
+    """Return the seconds of a fit and the test error."""
     x, y, x_test, y_test = data
     model = cls(random_state=seed, **settings)
     start = time.perf_counter()
@@ -56,7 +56,7 @@ def fit(cls: type, data: Data, seed: int, **settings: object) -> tuple[float, fl
 
 
 def compare(name: str, data: Data, seeds: int, **settings: object) -> float:
-    """Print a table of both estimators over seeds; the median ratio of their seconds."""
+    """Print a table of both estimators over seeds; return the median ratio of their seconds."""
     print(f"\n{name}: {settings}")
     print(f"{'seed':>4}{'scikit-learn s':>16}{'gpunn s':>10}{'ratio':>7}{'errors':>18}")
     found = []

@@ -1,4 +1,4 @@
-"""Whole training steps of every contender, beside their matrix products alone."""
+"""Time whole training steps of every contender, and their matrix products alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from gpunn.benchmarks.settings import Settings
 from gpunn.benchmarks.timing import Work, in_turn, seconds, summary
 
 YARDSTICK = "PyTorch"
-ROW_S, LONGEST_ROW_S = 6.0, 300.0  # of timing a row: more rounds than asked for, or fewer
+ROW_S, LONGEST_ROW_S = 6.0, 300.0  # seconds per row that add rounds, or take rounds away
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 100
-WARM_S = 0.1  # what takes longer works on more than any cache holds
-SHARE_S = (
-    0.02  # of a contender in a round: many steps, so that what it meets at first weighs little
-)
+WARM_S = 0.1  # seconds; a longer step works on more memory than a cache holds
+SHARE_S = 0.02  # seconds per contender and round: many steps, so that cold caches weigh little
 
 
 def steps(settings: Settings) -> dict[str, Any]:
-    """Every network with every rule; a row is printed as soon as it is there."""
+    """Measure every network with every rule, and print each row when it is measured."""
     found = {}
     for network in NETWORKS.values():
         if not settings.wants("steps", network.name):
@@ -34,12 +32,12 @@ def steps(settings: Settings) -> dict[str, Any]:
 
 
 def measure(network: Network, rule: str, settings: Settings) -> dict[str, Any]:
-    """One row: who ran, how fast, and why the others did not."""
+    """Measure one row: the times of the contenders that run, and the reason for the others."""
     works, skipped = {}, {}
     for name, contender in CONTENDERS.items():
         why = contender.why_not(network)
         if name == "torch.compile" and not settings.compile:
-            why = "it takes minutes to compile: --compile"
+            why = "it takes minutes to compile: pass --compile"
         if not why:
             try:
                 works[name] = ready(contender.make(network, rule))
@@ -67,22 +65,22 @@ def _rounds(works: dict[str, Work], settings: Settings) -> int:
 
 
 def ready(step: Work) -> Work:
-    """The step, run often enough that nothing is compiled or recorded any more."""
+    """Run a step until everything is compiled and recorded, and return it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of compilers, about things that are measured anyway
+        warnings.simplefilter("ignore")  # compilers warn about what is measured anyway
         for _ in range(3):
             wait(step())
     return step
 
 
 def wait(result: Any) -> None:
-    """Wait for JAX, which computes in threads of its own."""
+    """Wait for a result of JAX, which computes in its own threads."""
     if hasattr(result, "block_until_ready"):
         result.block_until_ready()
 
 
 def table(title: str, row: dict[str, Any]) -> str:
-    """A row of the record as text."""
+    """Return a row of the record as text."""
     lines = [f"\n{title}, {row['rounds']} rounds"]
     lines.append(f"{'':20}{'us':>12}{'quartiles':>24}{'to floor':>10}{'x PyTorch':>11}")
     for name, numbers in row["contenders"].items():

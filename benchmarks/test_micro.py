@@ -1,4 +1,4 @@
-"""Small pieces, timed by pytest-benchmark on every usable device: `pytest benchmarks`."""
+"""Time small pieces by pytest-benchmark on every usable device: `pytest benchmarks`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def backend(request):
 
 
 def timed(benchmark, backend, work):
-    """Time `work` until the device is done with it."""
+    """Time `work`, including the wait for the device."""
 
     def run():
         work()

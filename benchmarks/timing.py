@@ -1,4 +1,4 @@
-"""How everything is timed: in turn, in one run."""
+"""Time all contenders in turn, in one run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 Work = Callable[[], Any]
 Rounds = dict[str, list[float]]
-"""Seconds of one call of each piece of work, in every round."""
+"""The seconds of one call of each piece of work, in every round."""
 
 
 def _at_once(result: Any) -> None:
-    """What is there when a call returns needs no wait."""
+    """Do not wait, because the result is complete when the call returns."""
 
 
 def in_turn(
@@ -26,12 +26,12 @@ def in_turn(
     """Time all pieces of work in turn (A B C A B C ...).
 
     Args:
-        works: that are warm already.
-        rounds: of all.
-        share_s: for about how long a piece runs before it is the next one's turn.
-        wait: called with the last result before the clock is read.
-        warm_s: what takes less than this is done once at every turn before the clock is read: the
-            caches are full of what the one before it worked on.
+        works: the pieces of work, which have already run.
+        rounds: the number of rounds.
+        share_s: the seconds that a piece runs, about, before the turn of the next one.
+        wait: a function that is called with the last result before the clock is read.
+        warm_s: a piece that takes fewer seconds runs once before its clock starts, because the
+            piece before it has filled the caches.
     """
     once = {name: seconds(work, 1, wait) for name, work in works.items()}
     repeats = {name: max(1, int(share_s / max(1e-7, once[name]))) for name in works}
@@ -45,7 +45,7 @@ def in_turn(
 
 
 def seconds(work: Work, repeats: int, wait: Callable[[Any], Any] = _at_once) -> float:
-    """Seconds of one call, as the mean of several."""
+    """Return the seconds of one call, as the mean of several calls."""
     result = None
     start = time.perf_counter()
     for _ in range(repeats):
@@ -55,7 +55,7 @@ def seconds(work: Work, repeats: int, wait: Callable[[Any], Any] = _at_once) -> 
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """The quartiles."""
+    """Return the lower and the upper quartile."""
     if len(values) < 2:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -63,17 +63,17 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def times_faster(times: Rounds, fast: str, slow: str) -> float:
-    """The median over the rounds of how many times faster one was than the other."""
+    """Return the median over the rounds of the ratio of the slow time to the fast time."""
     return statistics.median(s / f for f, s in zip(times[fast], times[slow], strict=True))
 
 
 def summary(times: Rounds, floor: str, yardstick: str = "") -> dict[str, dict[str, Any]]:
-    """Microseconds, their quartiles, and the paired ratios.
+    """Return the microseconds of each contender, their quartiles and the paired ratios.
 
     Args:
-        times: of all contenders.
-        floor: what `to_floor` is the ratio to.
-        yardstick: what `times_faster` compares with, where it ran.
+        times: the times of all contenders.
+        floor: the contender that `to_floor` is the ratio to.
+        yardstick: the contender that `times_faster` compares with, if it ran.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, values in times.items():

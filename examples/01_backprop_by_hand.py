@@ -1,4 +1,4 @@
-"""Backpropagation by hand: every error signal of a small network, as on the board.
+"""Backpropagation by hand: every error signal of a small network.
 
 Lecture 003 (and 000): z = W1 x + b1, h = sigmoid(z), y = W2 h + b2, L = 1/2 |y - t|^2. A bar above
 a name is the error signal, the derivative of the loss by that quantity.
@@ -11,7 +11,7 @@ import gpunn as gn
 
 
 def by_hand(w1, b1, w2, b2, x, t):
-    """Forward, then backward, line by line as the lecture writes them."""
+    """Compute the forward and the backward pass line by line, as the lecture writes them."""
     z = w1 @ x + b1
     h = 1 / (1 + np.exp(-z))
     y = w2 @ h + b2

@@ -12,7 +12,7 @@ WEIGHTS = ("w13", "w23", "w24", "w35", "w36", "w46", "w57", "w67")
 
 
 def network(activation, a1, a2, t, weights, device=None):
-    """The steps of one example; a1 and a2 are the inputs, t is -1 or +1."""
+    """Return the steps of one example; a1 and a2 are the inputs, t is -1 or +1."""
     g = gn.ops.get_activation(activation)
 
     def forward(a1, a2, t, w13, w23, w24, w35, w36, w46, w57, w67):

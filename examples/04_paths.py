@@ -1,4 +1,4 @@
-"""Adding up all paths against backpropagation: exponential against linear.
+"""The sum over all paths against backpropagation: exponential against linear time.
 
 Lecture 004: the chain rule as a sum over paths gives the same derivative, but the number of paths
 is multiplied by the width with every layer. Backpropagation visits each edge once.
@@ -13,12 +13,12 @@ import gpunn as gn
 
 
 def count(width, layers):
-    """Paths from one unit of the first layer to the last, and edges, of a network of tanh units."""
+    """Return the number of paths from one unit of the first layer to the last, and of all edges."""
     return width ** (layers - 1), (layers - 1) * width**2
 
 
 def by_paths(weights, slopes, unit, layer=0):
-    """d(sum of the last layer) / d(unit of a layer), one path after another."""
+    """Return d(sum of the last layer) / d(unit of a layer), by adding one path after another."""
     if layer == len(weights):
         return 1.0
     ways = enumerate(weights[layer][unit])
@@ -26,7 +26,7 @@ def by_paths(weights, slopes, unit, layer=0):
 
 
 def by_backprop(weights, x):
-    """The same derivative for all units of the first layer at once, by the tape."""
+    """Return the same derivative for all units of the first layer at once, by backpropagation."""
     leaf = gn.tensor(x[None], requires_grad=True)
     a = leaf
     for w in weights:
@@ -36,7 +36,7 @@ def by_backprop(weights, x):
 
 
 def both(width, layers, seed=0):
-    """The derivatives both ways, and the seconds that each took."""
+    """Return the derivatives both ways, and the seconds that each took."""
     rng = np.random.default_rng(seed)
     weights = [rng.standard_normal((width, width)) / width**0.5 for _ in range(layers - 1)]
     a, slopes = rng.standard_normal(width), []

@@ -1,7 +1,7 @@
 """XOR three ways: wired by hand, made linear by a feature, learned.
 
-Lecture 003: no line separates the four points; two hard-threshold units do, so does the feature
-x1 x2, and a hidden layer learns features of its own.
+Lecture 003: no line separates the four points. Two hard-threshold units separate them, and so does
+the feature x1 x2. A hidden layer learns features of its own.
 """
 
 from lesson import run
@@ -17,14 +17,14 @@ def accuracy(net):
 
 
 def trained(net, steps=STEPS, seed=0):
-    """Full-batch Adam; the network."""
+    """Train a network by Adam on the full batch, and return it."""
     trainer = gn.Trainer(net, optimizer=gn.optim.Adam(lr=0.03), seed=seed)
     trainer.fit(DATA, epochs=steps, batch_size=4, progress=False)
     return net
 
 
 def learned(seed):
-    """A network of 8 hidden units, from the initial weights of this seed."""
+    """Return a network of 8 hidden units, from the initial weights of this seed."""
     gn.manual_seed(seed)
     return trained(gn.nn.Sequential(gn.nn.Linear(2, 8, "tanh"), gn.nn.Linear(8, 2)), seed=seed)
 

@@ -1,7 +1,8 @@
 """Two patterns in all their shifts: no linear model tells them apart.
 
-Lecture 003: over their 16 cyclic shifts both have the mean 1/4 in every pixel. A half-space that
-held all shifts of A would hold that mean, and so would the other one, with those of B.
+Lecture 003: over their 16 cyclic shifts, both patterns have the mean 1/4 in every pixel. A
+half-space with all shifts of A contains this mean. The opposite half-space with all shifts of B
+would contain it too, which is impossible.
 """
 
 import numpy as np

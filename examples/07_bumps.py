@@ -1,7 +1,8 @@
-"""Universal approximation: bumps, indicators, a unit for each configuration. And what is learned.
+"""Universal approximation: bumps, indicators, one unit for each configuration, and learning.
 
-Lectures 001 and 003: four ReLUs make a bump, K bumps any function; thresholds make indicators,
-scaled sigmoids make thresholds, 2^D units any Boolean function. What is learned has no bumps.
+Lectures 001 and 003: four ReLUs make a bump, and K bumps approximate any function. Two thresholds
+make an indicator, and scaled sigmoids approach thresholds. 2^D units compute any Boolean function.
+A learned network has no bumps.
 """
 
 import itertools
@@ -19,7 +20,7 @@ def target(x):
 
 
 def learned(x, epochs):
-    """40 tanh units, as many as 10 bumps have, trained on the same function."""
+    """Train a network of 40 tanh units, as many units as 10 bumps have, on the same function."""
     gn.manual_seed(0)
     net = gn.nn.Sequential(
         gn.nn.Linear(1, 40, "tanh", dtype="float64"), gn.nn.Linear(40, 1, dtype="float64")

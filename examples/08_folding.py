@@ -1,7 +1,7 @@
 """ReLU folds the plane: points that no line separates become separable.
 
-Lecture 001: h = max(0, W x) with two units sends one cone to the inside of a quadrant, two to its
-edges and one to the corner.
+Lecture 001: h = max(0, W x) with two units maps one cone to the inside of a quadrant, two cones to
+its edges and one cone to its corner.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import gpunn as gn
 
 
 def cross(n):
-    """Points of the plane; class 1 where exactly one of two slanted coordinates is positive."""
+    """Return points of the plane; class 1 where one of two slanted coordinates is positive."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
     side = x @ np.array([[1.0, 0.6], [-0.5, 1.0]], np.float32)

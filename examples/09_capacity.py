@@ -1,6 +1,6 @@
 """More hidden units, more capacity: 3, 6 and 20 units on the same points.
 
-Lecture 001: the training error does not rise with the width; the boundary can bend more often.
+Lecture 001: with more units the boundary can bend more often, so the training error does not rise.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Regularise with L2, not with size: 20 hidden units and lambda = 0.001, 0.01, 0.1.
 
-Lecture 001: a stronger penalty lambda |W|^2 gives smaller weights and a smoother boundary; the
-number of units stays.
+Lecture 001: a stronger penalty lambda |W|^2 gives smaller weights and a smoother boundary, with the
+same number of units.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def trained(strength, data, epochs):
 
 
 def variation(net, side=80):
-    """How much the difference of the two scores goes up and down over the plane."""
+    """Return the total variation of the difference of the two scores over the plane."""
     axis = np.linspace(-6, 6, side, dtype=np.float32)
     scores = net.predict(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
     surface = (scores[:, 1] - scores[:, 0]).reshape(side, side)

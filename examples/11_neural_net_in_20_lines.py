@@ -10,7 +10,7 @@ import gpunn as gn
 
 
 def losses(steps: int) -> list[float]:
-    """The loss before each step; the first is 24635.893498628233."""
+    """Return the loss before each step; the first is 24635.893498628233."""
     np.random.seed(0)  # noqa: NPY002 - the lecture's own numbers
     n, d_in, h, d_out = 64, 1000, 100, 10
     x, y = np.random.randn(n, d_in), np.random.randn(n, d_out)  # noqa: NPY002

@@ -1,7 +1,8 @@
-"""Dropout: vanilla and inverted, the ensemble it trains, and what averaging it gives.
+"""Dropout: vanilla and inverted, the ensemble that it trains, and the average of the ensemble.
 
-Lecture 001: a mask in training; at test time a scaling (vanilla) or nothing (inverted). One hidden
-layer and softmax with rate 1/2: scaling is exactly the geometric mean of all 2^H thinned networks.
+Lecture 001: dropout applies a mask in training. At test time, vanilla dropout scales the units and
+inverted dropout does nothing. For one hidden layer, a softmax and the rate 1/2, the scaled network
+is exactly the geometric mean of all 2^H thinned networks.
 """
 
 import itertools
@@ -14,7 +15,7 @@ import gpunn as gn
 
 
 def exact_facts():
-    """The slide with two inputs; the geometric mean of 1024 networks; how many masks there are."""
+    """Print the slide's example, the geometric mean of 1024 networks and the number of masks."""
     w1, w2, x, y = 0.75, -1.5, 2.0, 3.0
     mean = sum(a * w1 * x + b * w2 * y for a, b in itertools.product((0, 1), repeat=2)) / 4
     print(f"mean of the slide's four masks {mean}, half of the full sum {(w1 * x + w2 * y) / 2}")
@@ -30,7 +31,7 @@ def exact_facts():
 
 
 def monte_carlo(net, test, counts):
-    """The test error of the average prediction of k masks, for each k."""
+    """Return the test error of the average prediction of k masks, for each k."""
     net.train()
     x, total, errors = net.backend.upload(test.x), 0.0, []
     with gn.no_grad():

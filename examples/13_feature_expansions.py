@@ -1,4 +1,4 @@
-"""Features made by hand, by products and at random, with a linear model behind them.
+"""Features made by hand, by products and at random, each with a linear model.
 
 Lectures 002 and 004: phi = [1; |x1 - x2|]; the surface of two sigmoid units; all products x_i x_j;
 random projections rho(w . x).
@@ -11,14 +11,14 @@ import gpunn as gn
 
 
 def band(n):
-    """Points of the plane; class 1 far from the diagonal."""
+    """Return points of the plane; class 1 is far from the diagonal."""
     x = np.random.default_rng(0).uniform(-1, 1, (n, 2)).astype(np.float32)
     gap = np.abs(x[:, 0] - x[:, 1])
     return x[np.abs(gap - 0.6) > 0.05], (gap > 0.6).astype(int)[np.abs(gap - 0.6) > 0.05]
 
 
 def two_sigmoids():
-    """The lecture's unit sigma(-5 x1 + 5 x2 + 1) and its mirror, as they are."""
+    """Return a layer of the lecture's unit sigma(-5 x1 + 5 x2 + 1) and its mirror image."""
     layer = gn.nn.Linear(2, 2, "sigmoid")
     layer.load_state_dict({"weight": np.array([[-5.0, 5.0], [5.0, -5.0]]), "bias": np.ones(2)})
     return layer

@@ -1,7 +1,7 @@
 """Features of images: oriented gradients and histograms against pixels.
 
-Lecture 001: before networks learned features, people made them: HoG keeps directions of edges and
-forgets small shifts, a histogram keeps how bright pixels are and forgets where.
+Lecture 001: before networks learned features, people designed them. HoG keeps the directions of
+edges but not their exact places. A histogram keeps the brightness of pixels but not their places.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import gpunn as gn
 
 
 def moved_digits():
-    """Digits at random places of a frame of 16 x 16 pixels, so that pixels mean less."""
+    """Place digits at random in a frame of 16 x 16 pixels, so that single pixels tell less."""
     digits = gn.data.load_digits()
     rng = np.random.default_rng(0)
     frames = np.zeros((len(digits.x), 16, 16), np.float32)

@@ -1,7 +1,8 @@
-"""Handwritten digits: softmax regression, then 50 hidden units, and what the units look for.
+"""Handwritten digits: softmax regression, then 50 hidden units, and the filters of both.
 
-Lecture 003: 784-10, then 784-50-10. Lecture 004 shows AlexNet's first-layer filters; its weights do
-not ship here, these are the filters of the network above. The short form takes 8 x 8 digits.
+Lecture 003: 784-10, then 784-50-10. Lecture 004 shows the first-layer filters of AlexNet, whose
+weights do not come with gpunn. The filters here are those of the two networks. The short form takes
+8 x 8 digits.
 """
 
 import numpy as np

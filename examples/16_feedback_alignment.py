@@ -1,7 +1,7 @@
 """Feedback alignment: errors go back through fixed random weights, with and without weight decay.
 
-Lecture 000, arXiv 2106.06044: it learns all the same; but that the forward weights turn towards the
-random feedback weights takes regularisation. The short form takes 8 x 8 digits.
+Lecture 000, arXiv 2106.06044: the network learns in both cases, but only regularisation turns the
+forward weights towards the random feedback weights. The short form takes 8 x 8 digits.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import gpunn as gn
 
 
 class Angle(gn.train.Callback):
-    """Notes the angle between feedback and forward weights after each epoch."""
+    """A callback that notes the angle between feedback and forward weights after each epoch."""
 
     def __init__(self, layer):
         self.layer, self.degrees = layer, [layer.alignment()]
@@ -21,7 +21,7 @@ class Angle(gn.train.Callback):
 
 
 def linear_network(penalty, epochs):
-    """20-50-1 without activations on a linear target: the paper's setting."""
+    """Train a 20-50-1 network without activations on a linear target, as in the paper."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((50, 20))
     y = x @ rng.standard_normal((20, 1)) / np.sqrt(20)
@@ -36,7 +36,7 @@ def linear_network(penalty, epochs):
 
 
 def digits_network(data, hidden, epochs, penalty, layer):
-    """A sigmoid network on digits; the test error, and the angles where there is feedback."""
+    """Train a sigmoid network on digits; return the test error and the angles with feedback."""
     train, test = data
     gn.manual_seed(0)
     head = layer(hidden, 10)

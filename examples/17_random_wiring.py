@@ -1,7 +1,7 @@
 """Random connections can work too: networks along random graphs.
 
-Lecture 001, after Xie et al. (2019): three ways to draw a graph, a layer of units at each node,
-every edge from a lower to a higher number.
+Lecture 001, after Xie et al. (2019): there are three ways to draw a random graph. Each node gets a
+layer of units, and every edge goes from a lower to a higher number.
 """
 
 from lesson import run
@@ -12,7 +12,7 @@ wiring = gn.nn.wiring
 
 
 def draw(edges, ax, title):
-    """The nodes on an arc, in their order."""
+    """Draw the nodes in their order on a line, and the edges as arcs."""
     nodes = sorted({end for edge in edges for end in edge})
     for i, j in edges:
         arrow = {"arrowstyle": "-|>", "color": "#888888", "connectionstyle": "arc3,rad=-0.35"}

@@ -1,7 +1,7 @@
-"""Dead ReLUs and vanishing gradients: two reports that show what is wrong inside a network.
+"""Dead ReLUs and vanishing gradients: two reports that show the faults of a network.
 
-Lectures 002 and 003: a ReLU whose bias is too negative passes no gradient; a sigmoid shrinks it
-from layer to layer. Lecture 004: vanishing and exploding gradients.
+Lectures 002 and 003: a ReLU with a very negative bias passes no gradient, and sigmoids shrink the
+gradient from layer to layer. Lecture 004: vanishing and exploding gradients.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Activation functions with their derivatives, and how far the approximation of GELU is off.
+"""Activation functions with their derivatives, and the error of the approximation of GELU.
 
 Lectures 000 to 004: two forms of the sigmoid, tanh as a scaled one, two derivatives of ReLU at 0.
 """

@@ -1,7 +1,7 @@
 """Nearest neighbours and kernels approximate any function too.
 
 Lecture 001: "k-NN is also a universal approximator". Lecture 004: kernel models have a closed form,
-networks are trained by gradient descent.
+while networks are trained by gradient descent.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def nearest(known, values, x):
 
 
 def kernel_ridge(known, values, x, width=0.3, penalty=1e-3):
-    """The closed form with a Gaussian kernel: one system of equations."""
+    """Fit kernel ridge regression with a Gaussian kernel by one system of equations."""
     gram = np.exp(-(((known[:, None] - known) / width) ** 2) / 2)
     weights = np.linalg.solve(gram + penalty * np.eye(len(known)), values)
     return np.exp(-(((x[:, None] - known) / width) ** 2) / 2) @ weights

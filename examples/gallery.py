@@ -1,9 +1,9 @@
 """Build docs/gallery.md: run every example in its full form, keep its picture and its numbers.
 
-    python examples/gallery.py                  # all of them, minutes
-    python examples/gallery.py 05 16            # these, and keep the rest as it is
+    python examples/gallery.py                  # all examples, which takes minutes
+    python examples/gallery.py 05 16            # only these; the others stay as they are
 
-Options such as --data-dir and --device are handed on to the examples.
+Options such as --data-dir and --device are passed on to the examples.
 """
 
 import ast
@@ -20,20 +20,20 @@ PICTURES = DOCS / "gallery"
 WIDEST = 2000  # pixels
 HEAD = """# Gallery
 
-The lectures, runnable: each picture with the numbers that its example printed in its full form.
-`python examples/05_xor.py` draws one again, `--short` in seconds, `--device auto` on a GPU if one
-can be used; `python examples/gallery.py` builds this page. What proves which formula:
-[the lectures](lectures.md).
+Runnable examples of the lectures: each picture with the numbers that its example printed in its
+full form. `python examples/05_xor.py` runs one example. The option `--short` takes seconds, and
+`--device auto` uses a GPU if one can be used. `python examples/gallery.py` builds this page. The
+page [the lectures](lectures.md) names the test of each formula.
 """
 
 
 def scripts():
-    """The examples, in their order."""
+    """Return the examples, in their order."""
     return sorted(HERE.glob("[0-9]*.py"))
 
 
 def run(script, options):
-    """Run an example; keep its picture, smaller, and its text."""
+    """Run an example and keep its picture, made smaller, and its text."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(script), "--out", folder, *options]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -48,7 +48,7 @@ def run(script, options):
 
 
 def section(script):
-    """What the page says of an example."""
+    """Return the section of the page about an example."""
     title, _, text = ast.get_docstring(ast.parse(script.read_text("utf-8"))).partition("\n")
     numbers = (PICTURES / f"{script.stem}.txt").read_text("utf-8")
     return (
@@ -59,7 +59,7 @@ def section(script):
 
 
 def page():
-    """The whole page."""
+    """Return the whole page."""
     return HEAD + "".join(map(section, scripts()))
 
 

@@ -1,4 +1,4 @@
-"""What every example does around its lesson: options, the picture, and the time it took."""
+"""The common part of all examples: the options, the picture, and the time taken."""
 
 import argparse
 import os
@@ -12,14 +12,14 @@ import gpunn as gn
 def run(main):
     """Run `main(short)`, which prints its numbers and returns a figure, and save the figure.
 
-    Everything that `main` creates lives on the device that `--device` names.
+    Everything that `main` creates is on the device that `--device` names.
     """
     here = Path(sys.argv[0])
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
-    parser.add_argument("--short", action="store_true", help="seconds in place of minutes")
-    parser.add_argument("--out", type=Path, default=here.parent / "out", help="for the picture")
-    parser.add_argument("--data-dir", help="where MNIST is; it is downloaded if nowhere")
+    parser.add_argument("--short", action="store_true", help="take seconds, not minutes")
+    parser.add_argument("--out", type=Path, default=here.parent / "out", help="picture folder")
+    parser.add_argument("--data-dir", help="folder with MNIST; downloaded if it is nowhere")
     options = parser.parse_args()
     if options.data_dir:
         os.environ["GPUNN_DATA_DIR"] = options.data_dir

@@ -1,7 +1,7 @@
 """The penalty alpha and the shape of a decision, after scikit-learn's example on regularization.
 
-The import line of the estimator is all that differs from a script for scikit-learn:
-`from sklearn.neural_network import MLPClassifier` prints the same.
+Only the import of the estimator differs from a script for scikit-learn. With
+`from sklearn.neural_network import MLPClassifier` the script prints the same.
 """
 
 import warnings

@@ -1,7 +1,7 @@
-"""What a regressor has learnt of each feature, after scikit-learn's example on partial dependence.
+"""The dependence of a regressor on its features, after scikit-learn's example.
 
-The import line of the estimator is all that differs from a script for scikit-learn:
-`from sklearn.neural_network import MLPRegressor` prints the same.
+Only the import of the estimator differs from a script for scikit-learn. With
+`from sklearn.neural_network import MLPRegressor` the script prints the same.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from gpunn.sklearn import MLPRegressor
 
 
 def main() -> None:
-    """Fit, and print the score and the dependence on two features."""
+    """Fit a regressor, and print its score and its dependence on two features."""
     x, y = load_diabetes(return_X_y=True, as_frame=True)
     x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0)
     model = make_pipeline(

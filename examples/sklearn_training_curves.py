@@ -1,7 +1,7 @@
 """Learning strategies side by side, after scikit-learn's example on training curves.
 
-The import line of the estimator is all that differs from a script for scikit-learn:
-`from sklearn.neural_network import MLPClassifier` prints the same.
+Only the import of the estimator differs from a script for scikit-learn. With
+`from sklearn.neural_network import MLPClassifier` the script prints the same.
 """
 
 import sys
@@ -27,7 +27,7 @@ STRATEGIES = {
 
 
 def main() -> None:
-    """Fit every strategy to every data set and print where it ended."""
+    """Fit every strategy to every data set, and print the scores and losses."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     sets = {
         "iris": datasets.load_iris(return_X_y=True),

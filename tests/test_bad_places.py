@@ -153,7 +153,9 @@ def test_a_full_disk_leaves_the_old_predictions(disk, table):
         out = disk.folder / name
         out.write_text("old")
         with disk.full():
-            with pytest.raises(OutputError, match=f"{name} to write.* in {disk.folder} "):
+            with pytest.raises(
+                OutputError, match=f"{name}, which cannot be written in {disk.folder} "
+            ):
                 run_predict(table, out)
             assert out.read_text() == "old"
             assert set(names_in(disk.folder)) <= {"p.csv", "p.npy", "ballast"}
@@ -202,7 +204,9 @@ def test_a_disk_that_fills_up_at_the_manifest(tmp_path, x, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", no_room_for_the_third)
-        with pytest.raises(OutputError, match=r"manifest\.json to write.*No space left"):
+        with pytest.raises(
+            OutputError, match=r"manifest\.json, which cannot be written.*No space left"
+        ):
             fit(x, tmp_path / "run")
     kept = ["00000001.safetensors", "00000002.safetensors", "manifest.json"]
     assert [name for name in names_in(tmp_path / "run") if name != "lock"] == kept

@@ -1,4 +1,4 @@
-"""One training step, in gpunn and in everything that it is compared with."""
+"""One training step of gpunn and of each library that it is compared with."""
 
 from gpunn.benchmarks.contenders.table import CONTENDERS, FLOOR, Contender
 

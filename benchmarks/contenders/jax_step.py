@@ -1,4 +1,4 @@
-"""JAX's training step, compiled as a whole."""
+"""A training step of JAX, compiled as a whole."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gpunn.benchmarks.timing import Work
 
 
 def jax_step(network: Network, rule: str, dtype: str = "float32") -> Work:
-    """JAX's step, with its parameters donated; what it returns can be waited for."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of the GPU
+    """Build JAX's step, with donated parameters. Wait for the array that it returns."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes most GPU memory
     import jax
     import jax.numpy as jnp
 
@@ -51,13 +51,13 @@ def jax_step(network: Network, rule: str, dtype: str = "float32") -> Work:
 
 
 def _loss(network: Network, x: Any, y: Any, kind: Any) -> Any:
-    """The loss as a function of weights and a key."""
+    """Return the loss as a function of weights and a key."""
     import jax
     import jax.numpy as jnp
 
     activate = {"relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}[network.activation]
 
-    @jax.default_matmul_precision("highest")  # float32 in full, as the others; else it is TF32
+    @jax.default_matmul_precision("highest")  # full float32 as in the others, not TF32
     def loss(weights: Any, key: Any) -> Any:
         h = x.astype(kind)
         for k, (w, bias) in enumerate(weights):

@@ -1,4 +1,4 @@
-"""A training step as one writes it by hand in NumPy, without thought for speed."""
+"""A training step written by hand in NumPy, without regard for speed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Arrays = list[Any]
 
 
 def naive_step(network: Network, rule: str) -> Work:
-    """Forward, loss, backward and update, every line a new array."""
+    """Build a step of forward, loss, backward and update, in which every line allocates."""
     rng = np.random.default_rng(0)
     x, y = network.examples()
     weights: Arrays = []
@@ -47,12 +47,12 @@ def naive_step(network: Network, rule: str) -> Work:
 
 
 def activate(network: Network, z: Any) -> Any:
-    """The activation."""
+    """Return the activation of z."""
     return np.maximum(z, 0) if network.activation == "relu" else 1 / (1 + np.exp(-z))
 
 
 def kept(network: Network, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """The factors of inverted dropout, or None."""
+    """Return the factors of inverted dropout, or None."""
     if not network.rate:
         return None
     keep = rng.random(shape, dtype=np.float32) >= network.rate
@@ -60,7 +60,7 @@ def kept(network: Network, rng: np.random.Generator, shape: tuple[int, ...]) -> 
 
 
 def loss_and_gradient(network: Network, z: Any, y: Any) -> tuple[float, Any]:
-    """The mean loss and its gradient."""
+    """Return the mean loss and its gradient."""
     if not network.classifies:
         return float(np.mean((z - y) ** 2)), 2 * (z - y) / np.float32(z.size)
     rows = np.arange(len(y))
@@ -72,7 +72,7 @@ def loss_and_gradient(network: Network, z: Any, y: Any) -> tuple[float, Any]:
 
 
 def update(rule: str, weights: Arrays, gradients: Arrays, m: Arrays, v: Arrays, t: int) -> None:
-    """SGD with momentum, or Adam, one array after another."""
+    """Update the weights by SGD with momentum or by Adam, one array after another."""
     for k, g in enumerate(gradients):
         if rule == "sgd":
             m[k] = MOMENTUM * m[k] + g

@@ -1,4 +1,4 @@
-"""gpunn's training step, and the matrix products that no step can do without."""
+"""A training step of gpunn, and the matrix products that every step needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gpunn_step(
     dtype: str = "float32",
     captured: bool = True,
 ) -> Work:
-    """A step of gpunn on one batch that lies on the device."""
+    """Build a step of gpunn on one batch that is on the device."""
     gn.manual_seed(0)
     layers: list[gn.nn.Module] = []
     with gn.device(device):
@@ -36,12 +36,12 @@ def gpunn_step(
     x, y = map(b.upload, network.examples())
     x = x.astype(precision_dtype(dtype), copy=False)
     narrowed = optimizer.bound.narrowed(precision_dtype(dtype))
-    narrowed.__enter__()  # and never left: the step keeps it alive
+    narrowed.__enter__()  # never left, because the step needs it as long as it lives
     return lambda scope=narrowed: step(x, y)
 
 
 def matrix_products(network: Network, device: str = "cpu", dtype: str = "float32") -> Work:
-    """The step's products alone, into arrays that are there; a GPU's as one graph."""
+    """Build a function of the step's matrix products alone, which allocates nothing."""
     rng, b = np.random.default_rng(0), gn.backend(device)
     kind = precision_dtype(dtype)
     products: list[tuple[Any, Any, Any]] = []
@@ -58,7 +58,7 @@ def matrix_products(network: Network, device: str = "cpu", dtype: str = "float32
     def work() -> Any:
         for left, right, out in products:
             matmul(left, right, out=out)
-        return products  # which a graph keeps alive
+        return products  # the graph keeps these arrays alive
 
     if b.on_host or b.why_no_capture():
         return work

@@ -1,4 +1,4 @@
-"""scikit-learn's step: `partial_fit` of a multilayer perceptron on one batch."""
+"""A training step of scikit-learn: `partial_fit` of a multilayer perceptron on one batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpunn.benchmarks.timing import Work
 
 
 def sklearn_step(network: Network, rule: str) -> Work:
-    """One call of `partial_fit`, which is one update."""
+    """Build a step of one call of `partial_fit`, which is one update."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     x, y = network.examples()

@@ -1,4 +1,4 @@
-"""Who is measured on the CPU, in the order of the tables."""
+"""The contenders that are measured on the CPU, in the order of the tables."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FLOOR = "matrix products"
 
 
 class Contender(NamedTuple):
-    """Somebody's training step.
+    """A training step that is compared with others.
 
     Attributes:
         make: (network, rule) -> the step.
-        package: that it needs; "" for none but gpunn.
+        package: the package that it needs; "" for gpunn alone.
         compiled: whether it needs a C++ compiler.
-        drops: whether it knows dropout.
+        drops: whether it has dropout.
     """
 
     make: Callable[[Network, str], Work]
@@ -36,7 +36,7 @@ class Contender(NamedTuple):
     drops: bool = True
 
     def why_not(self, network: Network) -> str:
-        """Why it does not run here; empty when it does."""
+        """Return the reason why it cannot run on this network here; "" if it can."""
         if self.package and not importlib.util.find_spec(self.package):
             return f"{self.package} is not installed"
         if self.compiled and not find_compiler().command:
@@ -47,13 +47,13 @@ class Contender(NamedTuple):
 
 
 def _numpy_alone(network: Network, rule: str) -> Work:
-    """A captured step whose kernels are NumPy's: what was recorded stays so."""
+    """Build a captured step with NumPy's kernels. A recording keeps the kernels it was made of."""
     b = backend("cpu")
     assert isinstance(b, NumpyBackend)
     with b.numpy_alone():
         step = gpunn_step(network, rule)
-        step()  # eager
-        step()  # recorded
+        step()  # runs eagerly
+        step()  # is recorded
     return step
 
 

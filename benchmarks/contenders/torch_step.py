@@ -1,4 +1,4 @@
-"""PyTorch's training step: eager, compiled, or with CUDA graphs."""
+"""A training step of PyTorch: eager, compiled, or with CUDA graphs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpunn.benchmarks.timing import Work
 
 
 def torch_model(network: Network, place: Any = "cpu") -> Any:
-    """The network with PyTorch's layers."""
+    """Build the network from PyTorch's layers."""
     import torch
 
     layers: list[Any] = []
@@ -29,16 +29,16 @@ def torch_step(
     fused: bool | None = None,
     keeps_grads: bool = False,
 ) -> Work:
-    """PyTorch's step.
+    """Build PyTorch's step.
 
     Args:
         network: the network.
         rule: "sgd" or "adam".
-        device: PyTorch's.
+        device: the name of the device in PyTorch.
         dtype: "float32", or "bfloat16" for autocast.
-        mode: one of torch.compile's, or empty for eager.
-        fused: as the optimizers take it; None for their default.
-        keeps_grads: zero the gradients' buffers instead of freeing them.
+        mode: a mode of torch.compile; empty for an eager step.
+        fused: the argument `fused` of the optimizers; None for their default.
+        keeps_grads: whether to zero the buffers of the gradients instead of freeing them.
     """
     import torch
 
@@ -75,7 +75,7 @@ def torch_step(
 
 
 def torch_graph_step(network: Network, rule: str, device: str, dtype: str = "float32") -> Work:
-    """PyTorch's eager step, captured by hand as one CUDA graph, as its documentation shows."""
+    """Capture PyTorch's eager step by hand as one CUDA graph, as its documentation shows."""
     import torch
 
     step = torch_step(network, rule, device, dtype, keeps_grads=True)
@@ -88,4 +88,4 @@ def torch_graph_step(network: Network, rule: str, device: str, dtype: str = "flo
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return lambda kept=step: graph.replay()  # a graph keeps no array of the step alive
+    return lambda kept=step: graph.replay()  # a graph does not keep the step's arrays alive

@@ -1,1 +1,1 @@
-"""What only a machine with a GPU can show; run it with `python -m benchmarks.gpu`."""
+"""The checks and measurements that need a GPU; run them with `python -m benchmarks.gpu`."""

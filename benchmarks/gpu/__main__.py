@@ -1,13 +1,13 @@
-"""Everything that only a machine with a GPU can show, in one command and one JSON file.
+"""Run all checks and measurements that need a GPU, by one command and into one JSON file.
 
     python -m benchmarks.gpu --output gpu.json
     python -m benchmarks.gpu --quick
 
-The parts come in the order in which they tell most: does it run, is it right, is it captured, how
-fast is a step. Each runs in a process of its own and is stopped when its time is up; what it found
-until then is kept, and the file is written after every part. `--quick` runs the first four parts.
-Needs CuPy and pytest; PyTorch, JAX, pytest-xdist and compute-sanitizer are used where they are
-installed. `--device cpu` and `--device standin` try the suite itself.
+The most important parts come first: whether gpunn runs, computes the right numbers and captures
+steps, and the time of a step. Each part runs in its own process and is stopped when its time is up.
+The file is written after every part, and keeps the results of a stopped part. `--quick` runs the
+first four parts. The suite needs CuPy and pytest. It uses PyTorch, JAX, pytest-xdist and
+compute-sanitizer if they are installed. `--device cpu` and `--device standin` try the suite itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gpunn.benchmarks.gpu.steps import compiled, epoch, jax, steps
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
-SHOWN = 1500  # characters of a part on the screen; all of it is in the file
+SHOWN = 1500  # characters that are printed of a part; the file has the whole result
 
 Found = Iterator[tuple[str, Any]]
 
@@ -41,9 +41,9 @@ class Part(NamedTuple):
     """One part of the suite.
 
     Attributes:
-        work: yields a name and its numbers as soon as it has them; called with the device and
-            whether the sizes are to be tiny.
-        limit_s: after so many seconds it is stopped.
+        work: a function of the device and of whether to use tiny sizes, which yields names and
+            their numbers as soon as it has them.
+        limit_s: the seconds after which it is stopped.
     """
 
     work: Callable[[str, bool], Found]
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def run_part(name: str, device: str, tiny: bool) -> dict[str, Any]:
-    """What a part found in a process of its own, how long it took, and how it failed."""
+    """Run a part in its own process; return its results, its time and the reason of a failure."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         command = [sys.executable, "-m", "benchmarks.gpu", "--device", device, "--inside", name]
@@ -118,7 +118,7 @@ def run_part(name: str, device: str, tiny: bool) -> dict[str, Any]:
 
 
 def inside(name: str, device: str, tiny: bool, path: Path) -> None:
-    """Run a part in this process; the file has what it found so far, whole, at any moment."""
+    """Run a part in this process. After each result the file is replaced as a whole."""
     found: dict[str, Any] = {}
     try:
         for key, numbers in PARTS[name].work(device, tiny):

@@ -1,4 +1,4 @@
-"""Does it run, does the GPU compute what the CPU computes, and a graph what launches compute?"""
+"""Check that gpunn runs on the GPU, that CPU and GPU agree, and that graphs and launches agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS, BATCH = 20, 32
 
 
 def doctor(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """What `gpunn doctor` asks, and what is installed."""
+    """Yield the checks of `gpunn doctor`, and the installed versions."""
     for rung in gn.diagnose(device.partition(":")[0]).rungs:
         yield rung.name, {"ok": rung.ok, "detail": rung.detail}
     yield "versions", versions()
@@ -31,13 +31,13 @@ def doctor(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 
 
 def data(dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Examples and labels for 20 steps."""
+    """Generate examples and labels for 20 steps."""
     x = np.random.default_rng(0).standard_normal((STEPS * BATCH, 64))
     return x.astype(dtype), np.arange(STEPS * BATCH) % 10
 
 
 def network(device: str, dtype: str) -> nn.Sequential:
-    """A network with dropout, the same weights on every device."""
+    """Build a network with dropout, with the same weights on every device."""
     gn.manual_seed(0)
     with gn.device(device):
         return nn.Sequential(
@@ -48,7 +48,7 @@ def network(device: str, dtype: str) -> nn.Sequential:
 
 
 def parity(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """20 training steps on the CPU and on the device: the largest relative difference."""
+    """Yield the largest relative difference between 20 training steps on the CPU and the device."""
     for dtype, bound in (("float64", 1e-10), ("float32", 1e-5)):
         x, y = data(dtype)
         losses = []
@@ -67,7 +67,7 @@ def parity(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 
 
 def capture(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """20 steps with a schedule and dropout, as graphs and as single launches: equal bits?"""
+    """Yield whether 20 steps give equal bits as graphs and as single launches."""
     b = gn.backend(device)
     if why := b.why_no_capture():
         yield "skipped", why
@@ -87,9 +87,9 @@ def capture(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 
 
 def tests(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """The GPU tests, none of them skipped, in parallel where pytest-xdist is installed."""
+    """Run the GPU tests without skipping any, in parallel if pytest-xdist is installed."""
     command = [sys.executable, "-m", "pytest", "-q", "-k", "cuda:0 or cupy_both_ways"]
-    # another package's deprecation is no news of ours, and a test of ours asks for it itself
+    # -W default: a deprecation in another package must not fail the tests
     command += ["--require-gpu", "-p", "no:cacheprovider", "-p", "no:benchmark", "-W", "default"]
     command += ["--tb=short", "--maxfail=60"]
     if importlib.util.find_spec("xdist"):
@@ -102,7 +102,7 @@ def tests(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 
 
 def sanitizer(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """compute-sanitizer over some tests of the row kernels, where it is installed."""
+    """Run compute-sanitizer over some tests of the row kernels, if it is installed."""
     tool = shutil.which("compute-sanitizer")
     if tool is None or not device.startswith("cuda"):
         yield "skipped", "compute-sanitizer is not installed, or this is no GPU"

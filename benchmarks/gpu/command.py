@@ -1,4 +1,4 @@
-"""Commands that may take too long, without losing what they said until then."""
+"""Run commands with a time limit, and keep the output of those that exceed it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Ended(NamedTuple):
-    """How a command ended: its status, None if it was stopped, and the lines it printed."""
+    """The end of a command: its status, or None if it was stopped, and the lines it printed."""
 
     returncode: int | None
     lines: list[str]
 
 
 def run(command: Sequence[str], timeout_s: float) -> Ended:
-    """Run a command in the repository; stop it, with all that it started, when time is up."""
+    """Run a command in the repository; stop it and its child processes when the time is up."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,4 +1,4 @@
-"""GB/s of every kernel on the GPU."""
+"""Measure every kernel on the GPU in GB/s."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from gpunn.benchmarks.kernels import bandwidths
 
 
 def kernels(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """Elementwise kernels, updates and row kernels, beside a copy of the same size."""
+    """Yield the speed of elementwise kernels, updates and row kernels, and that of a copy."""
     yield from bandwidths(device, tiny).items()

@@ -1,4 +1,4 @@
-"""The nodes of captured steps, and the epilogues that cuBLASLt refused."""
+"""List the nodes of captured steps, and the epilogues that cuBLASLt refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpunn.benchmarks.contenders.own import gpunn_step
 from gpunn.benchmarks.gpu.steps import WIDE
 from gpunn.benchmarks.networks import NETWORKS
 
-TIMED = 50  # steps
+TIMED = 50  # the number of steps that are profiled
 CASES = (
     (NETWORKS["mnist-small"], "float32"),
     (NETWORKS["dropout-paper"], "float32"),
@@ -27,12 +27,12 @@ class _Refused(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what is said."""
+        """Keep the message of a log record."""
         self.lines.append(record.getMessage())
 
 
 def _durations(step: Any) -> dict[str, float]:
-    """Microseconds of each kernel in one step, as CUPTI sees them: PyTorch's profiler asks it."""
+    """Return the microseconds of each kernel in one step, from PyTorch's profiler (CUPTI)."""
     import torch
 
     torch.zeros(1, device="cuda")
@@ -45,7 +45,7 @@ def _durations(step: Any) -> dict[str, float]:
 
 
 def nodes(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """The nodes of a recorded step, in order."""
+    """Yield the nodes of a recorded step, in order."""
     b = gn.backend(device)
     if why := b.why_no_capture():
         yield "skipped", why
@@ -61,7 +61,7 @@ def nodes(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
         graphs.append(record(*args, **options))
         return graphs[-1]
 
-    b.record = kept  # type: ignore[method-assign]  # to see the graphs of others
+    b.record = kept  # type: ignore[method-assign]  # to keep the graphs that a step records
     for network, dtype in CASES[:1] if tiny else CASES:
         step = gpunn_step(network, "adam", device, dtype)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Microseconds of a training step, of its matrix products alone, and of other frameworks' step."""
+"""Time a training step, its matrix products alone, and the steps of other frameworks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CASES = (  # network, rule, dtype
     (NETWORKS["mnist-mid + dropout"], "adam", "float32"),
     (NETWORKS["mnist-small"], "sgd", "float32"),
 )
-GOALS = {  # network -> (slower, faster, at least so many times)
+GOALS = {  # network -> (slower, faster, the least ratio of their times)
     "mnist-small": (("torch_eager_us", "gpunn_captured_us", 10.0),),
     "dropout-paper": (
         ("torch_eager_us", "gpunn_captured_us", 3.0),
@@ -39,7 +39,7 @@ GOALS = {  # network -> (slower, faster, at least so many times)
 
 
 def steps(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """Every network: gpunn eager and captured, the floor, and PyTorch, eager and as a graph."""
+    """Yield the times of gpunn, of the matrix products and of PyTorch for every network."""
     b = gn.backend(device)
     for case in CASES[:1] if tiny else CASES:
         network, rule, dtype = case
@@ -57,7 +57,7 @@ def steps(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 
 
 def jax(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """JAX's compiled step beside gpunn's, for the networks that have goals."""
+    """Yield the times of JAX's compiled step and of gpunn's, for the networks with goals."""
     if not importlib.util.find_spec("jax") or not device.startswith("cuda"):
         yield "skipped", "JAX is not installed, or this is no GPU"
         return
@@ -71,7 +71,7 @@ def jax(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 
 
 def compiled(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """PyTorch's compiled steps beside gpunn's: a minute of compilation each."""
+    """Yield the times of PyTorch's compiled steps and of gpunn's. Each compiles for a minute."""
     if not importlib.util.find_spec("torch") or not device.startswith("cuda"):
         yield "skipped", "PyTorch is not installed, or this is no GPU"
         return
@@ -85,13 +85,13 @@ def compiled(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
 def _timed(
     b: Backend, case: tuple[Network, str, str], makers: dict[str, Any], tiny: bool
 ) -> tuple[str, dict[str, Any]]:
-    """Microseconds of each contender's step, timed in turn, and whether the goals are met."""
+    """Time the step of each contender in turn, and check the goals."""
     network, rule, dtype = case
     work, failed = {}, {}
     for name, make in makers.items():
         try:
             work[name] = make()
-            for _ in range(4):  # compiled, recorded, warm
+            for _ in range(4):  # compiles, records and warms up
                 _wait(b, work[name]())
         except Exception:
             work.pop(name, None)
@@ -113,13 +113,13 @@ def _goal(numbers: dict[str, Any], slower: str, faster: str, times: float) -> di
 
 
 def _wait(b: Backend, result: Any) -> None:
-    """Wait for the device; JAX launches from its threads."""
+    """Wait for the device, and for JAX, which launches from its own threads."""
     getattr(result, "block_until_ready", b.synchronize)()
     b.synchronize()
 
 
 def epoch(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
-    """Seconds of an epoch with MNIST's sizes, 784-256-256-10 and batch 128, data on the device."""
+    """Yield the seconds of an epoch of MNIST's size, 784-256-256-10, batch 128, on the device."""
     n = 1024 if tiny else 60_000
     rng = np.random.default_rng(0)
     x, y = rng.random((n, 784), dtype=np.float32), rng.integers(0, 10, n)

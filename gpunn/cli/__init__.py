@@ -8,9 +8,10 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line; an error of gpunn's is one line on stderr and exit status 2.
+    """Run the command line.
 
-    Ctrl-C ends it with 130 and SIGTERM with 143, both after what was being written is cleared away.
+    A `GpunnError` is printed as one line on stderr and ends with status 2. Ctrl-C ends with status
+    130 and SIGTERM with 143, both after unfinished files are removed.
     """
     signal.signal(signal.SIGTERM, _terminate)
     from gpunn.cli.app import app

@@ -30,16 +30,18 @@ Data = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda or cuda:N. Only auto may choose; it says why."),
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N. auto chooses and prints why."),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder with the MNIST files; else GPUNN_DATA_DIR, the cache, a download."),
+    typer.Option(
+        help="Folder with the MNIST files. By default: GPUNN_DATA_DIR, the cache, or a download."
+    ),
 ]
 
 
 class Task(str, Enum):
-    """What a table's target is."""
+    """The task that the target of a table is for."""
 
     auto = "auto"
     classification = "classification"
@@ -52,18 +54,18 @@ def train(
     target: Annotated[
         str | None, typer.Option(help="CSV: the column to predict. Required for a CSV file.")
     ] = None,
-    task: Annotated[Task, typer.Option(help="CSV: what the target is.")] = Task.auto,
+    task: Annotated[Task, typer.Option(help="CSV: the task that the target is for.")] = Task.auto,
     hidden: Annotated[
         str, typer.Option(help="Sizes of the hidden layers, comma-separated; '' for none.")
     ] = "256,128",
     activation: Annotated[
-        str, typer.Option(help=f"Of the hidden layers: {', '.join(sorted(ACTIVATIONS))}.")
+        str, typer.Option(help=f"For the hidden layers: {', '.join(sorted(ACTIVATIONS))}.")
     ] = "relu",
     dropout: Annotated[
         float, typer.Option(help="Probability of dropping a hidden unit, 0 <= rate < 1.")
     ] = 0.5,
-    epochs: Annotated[int, typer.Option(help="How often every example is seen.")] = 60,
-    batch_size: Annotated[int, typer.Option(help="Examples of a step.")] = 32,
+    epochs: Annotated[int, typer.Option(help="Number of passes over the examples.")] = 60,
+    batch_size: Annotated[int, typer.Option(help="Number of examples in a step.")] = 32,
     optimizer: Annotated[str, typer.Option(help=f"{', '.join(sorted(OPTIMIZERS))}.")] = "adam",
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; the optimizer's own by default.")
@@ -73,17 +75,18 @@ def train(
         float, typer.Option(help="lambda of lambda * sum(W**2), added to the loss.")
     ] = 0.0,
     patience: Annotated[
-        int, typer.Option(help="Stop after this many epochs without a better held-out loss; 0: no.")
+        int,
+        typer.Option(help="Stop after this many epochs without a lower held-out loss; 0: never."),
     ] = 0,
     held_out: Annotated[
-        float, typer.Option(help="Share of the data kept for testing, where it has no test set.")
+        float, typer.Option(help="Fraction of the data kept for testing, if it has no test set.")
     ] = 0.2,
     standardize: Annotated[
         bool | None,
         typer.Option(help="Scale features to mean 0 and deviation 1. By default: for files only."),
     ] = None,
     delimiter: Annotated[str, typer.Option(help="CSV: the character between two cells.")] = ",",
-    seed: Annotated[int, typer.Option(help="Of weights, order, dropout and the split.")] = 0,
+    seed: Annotated[int, typer.Option(help="For weights, order, dropout and the split.")] = 0,
     device: DeviceOption = "auto",
     precision: Annotated[
         str, typer.Option(help=f"{', '.join(PRECISIONS)}; all but float32 need a GPU.")
@@ -93,9 +96,9 @@ def train(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints; the same command goes on from the newest one."),
+        typer.Option(help="Folder for checkpoints; the same command resumes from the newest one."),
     ] = None,
-    every: Annotated[int, typer.Option(help="Epochs from one checkpoint to the next.")] = 1,
+    every: Annotated[int, typer.Option(help="Number of epochs between checkpoints.")] = 1,
     data_dir: DataDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -141,7 +144,7 @@ def train(
     except KeyboardInterrupt:
         what = "nothing was written"
         if checkpoint is not None:
-            what = f"the same command goes on from {checkpoint}"
+            what = f"the same command resumes from {checkpoint}"
         typer.echo(f"\ninterrupted: {what}", err=True)
         raise typer.Exit(130) from None
 
@@ -162,18 +165,18 @@ def predict(
         typer.Option(
             "--out",
             "--output",
-            help="File for the predictions, CSV; or one that ends in .npy for the outputs of the "
-            "network, (N, C) float32. Standard output by default.",
+            help="CSV file for the predictions; or, if the name ends in .npy, for the outputs of "
+            "the network, (N, C) float32. Standard output by default.",
         ),
     ] = None,
     device: DeviceOption = "auto",
     data_dir: DataDir = None,
 ) -> None:
-    """Predict with a trained model: one line for each example, classes by their names.
+    """Predict with a trained model: one line for each example, with classes by their names.
 
-    A column of the training target may be there or not; with it, the accuracy is printed too.
-    Files of any size: they are read, predicted and written 4096 examples at a time, as
-    Module.predict does, so the numbers have the same bits.
+    The data may have the column of the training target; then the accuracy is printed too. Files may
+    have any size: 4096 examples at a time are read, predicted and written. Module.predict uses the
+    same batches, so its outputs are the same to the bit.
 
     Examples:
       gpunn predict runs/table/model.safetensors new.csv --out predictions.csv
@@ -191,7 +194,7 @@ def predict(
 
 @app.command()
 def doctor() -> None:
-    """Say whether the GPU can be used, and if not, why and what would mend it."""
+    """Tell whether the GPU can be used, and if not, the reason and the remedy."""
     from gpunn.cli.doctor import run
 
     run()

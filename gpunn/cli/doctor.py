@@ -1,4 +1,4 @@
-"""gpunn doctor."""
+"""The command `gpunn doctor`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def run() -> None:
-    """Print versions, the ladder of checks for the GPU, and what would mend a failure."""
+    """Print versions, the checks of the CPU and the GPU, and the remedy for a failed check."""
     typer.echo(f"gpunn {gpunn.__version__} on Python {platform.python_version()}, {_system()}")
     for package in PACKAGES:
         try:

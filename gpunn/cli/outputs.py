@@ -1,4 +1,4 @@
-"""Where predictions go: CSV or NPY, to a file that is whole or not there, or to standard output."""
+"""Write predictions as CSV or NPY to a file, as a whole or not at all, or to standard output."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from gpunn.storage.atomic import replacing
 
 
 class Output(Protocol):
-    """What takes the outputs of a network."""
+    """A destination for the outputs of a network."""
 
     def write(self, outputs: np.ndarray[Any, Any]) -> None:
-        """Take those of some examples, (n, ...)."""
+        """Write the outputs for some examples, (n, ...)."""
 
 
 class CsvOutput:
-    """A line for each example: the name of its class, or the numbers.
+    """A CSV file with a line for each example: the name of its class, or the numbers.
 
     Args:
-        file: where the lines go, in UTF-8.
-        classes: names of the classes; None for numbers.
+        file: the file, in UTF-8.
+        classes: the names of the classes; None to write the numbers.
     """
 
     def __init__(self, file: TextIOWrapper, classes: Sequence[str] | None) -> None:
@@ -39,7 +39,7 @@ class CsvOutput:
         self.started = False
 
     def write(self, outputs: np.ndarray[Any, Any]) -> None:
-        """Write the head, if there is none yet, and the lines."""
+        """Write the header, if it is not yet written, and the lines."""
         values = outputs.reshape(len(outputs), -1)
         columns = 1 if self.classes else values.shape[1]
         if not self.started:
@@ -53,12 +53,12 @@ class CsvOutput:
 
 
 class NpyOutput:
-    """The outputs as they are, (N, ...), in the dtype of the network.
+    """An NPY file with the outputs, (N, ...), in the dtype of the network.
 
-    NumPy leaves room in the header for a length that is known at the end.
+    The header is written twice, because N is known only at the end. NumPy leaves room for that.
 
     Args:
-        file: where they go; it must seek.
+        file: the file, which must support seeking.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -66,7 +66,7 @@ class NpyOutput:
         self.rows, self.shape = 0, tuple[int, ...]()
 
     def write(self, outputs: np.ndarray[Any, Any]) -> None:
-        """Write the header, if there is none yet, and the numbers."""
+        """Write the header, if it is not yet written, and the numbers."""
         if not self.header:
             self.header = npy.header_data_from_array_1_0(np.ascontiguousarray(outputs))
             self._write_header(outputs.shape)
@@ -75,7 +75,7 @@ class NpyOutput:
         self.shape = outputs.shape[1:]
 
     def finish(self) -> None:
-        """Write the length into the header."""
+        """Write the final number of examples into the header."""
         self.file.seek(0)
         self._write_header((self.rows, *self.shape))
 
@@ -85,15 +85,17 @@ class NpyOutput:
 
 @contextmanager
 def open_output(path: Path | None, classes: Sequence[str] | None) -> Iterator[Output]:
-    """Where outputs are written inside the block; a file is there when the block has ended well.
+    """Open a destination for outputs inside the block.
+
+    A file appears under its name when the block ends without an error.
 
     Args:
-        path: a file; CSV unless it ends in .npy. Standard output for None.
-        classes: names of the classes, for CSV; None for numbers.
+        path: a file, CSV unless its name ends in .npy; None for standard output.
+        classes: the names of the classes, for CSV; None to write numbers.
 
     Raises:
-        OutputError: it cannot be written.
-        typer.Exit: nobody reads standard output any more; the code is that of SIGPIPE, 141.
+        OutputError: the outputs cannot be written.
+        typer.Exit: the reader of standard output has closed it; the code is that of SIGPIPE, 141.
     """
     with _standard_output() if path is None else replacing(path) as file:
         if path is not None and path.suffix.lower() == ".npy":
@@ -109,19 +111,22 @@ def open_output(path: Path | None, classes: Sequence[str] | None) -> Iterator[Ou
 
 
 def check_output(path: Path | None, inputs: Sequence[str | Path]) -> None:
-    """Raise if predictions would replace what they are made from, or their name lies.
+    """Check that predictions do not replace their inputs, and that their file name is valid.
 
     Raises:
-        ArgumentError: the file is one of `inputs`, or named like an archive of arrays.
+        ArgumentError: the file is one of `inputs`, or its name ends in .npz.
     """
     if path is None:
         return
     if path.suffix.lower() == ".npz":
-        raise ArgumentError(f"got --out {path}; expected a name that ends in .csv or .npy")
+        raise ArgumentError(
+            f"got --out {path}; expected a name that ends in .csv or .npy: rename it"
+        )
     for name in inputs:
         if path.exists() and os.path.exists(name) and os.path.samefile(path, name):
             raise ArgumentError(
-                f"got --out {path}, which is what to predict from or with; expected another file"
+                f"got --out {path}, which is also the model or the data; expected another file: "
+                "choose another name"
             )
 
 
@@ -133,7 +138,7 @@ def _standard_output() -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        # What is left in the buffer goes nowhere, instead of failing again when Python ends.
+        # Discard the rest of the buffer; otherwise it would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(141) from None

@@ -1,4 +1,4 @@
-"""gpunn predict."""
+"""The command `gpunn predict`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class Training:
-    """What `gpunn train` wrote down beside a model.
+    """The facts about its training that `gpunn train` stores in a model file.
 
     Attributes:
-        classes: their names in the order of the outputs; None for numbers.
-        features: names of the columns; None where they had none.
-        target: name of the column to predict, or None.
+        classes: the names of the classes in the order of the outputs; None for a regression.
+        features: the names of the feature columns; None if they had no names.
+        target: the name of the target column, or None.
         delimiter: the character between two cells.
     """
 
@@ -43,10 +43,10 @@ class Training:
 
     @classmethod
     def of(cls, path: Path) -> Training:
-        """What a model file holds.
+        """Read the facts from a model file.
 
         Raises:
-            ModelFileError: no model file, or something else in these places.
+            ModelFileError: the file is not a model file, or holds other values in these places.
         """
         info: Any = read_info(path)
         known = info if isinstance(info, dict) else {"classes": info}
@@ -55,14 +55,14 @@ class Training:
         target = found.target is None or isinstance(found.target, str)
         if not (lists and target and isinstance(found.delimiter, str)):
             raise ModelFileError(
-                f"got {path} with foreign words about its training; expected lists of names as "
-                "gpunn train writes them: train it again"
+                f"got {path} with unexpected values in its info; expected the lists of names that "
+                "gpunn train writes: train it again"
             )
         return found
 
 
 def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path | None) -> None:
-    """Write one prediction a line; say the accuracy where the right classes are known."""
+    """Write one prediction per line, and print the accuracy if the true classes are known."""
     choice = gpunn.choose_device(device)
     training = Training.of(path)
     model = load(path, device=choice.device)
@@ -95,13 +95,13 @@ def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path 
 def _open(
     data: str, training: Training, data_dir: Path | None
 ) -> AbstractContextManager[FeatureStream]:
-    """The examples to predict, and the names of their classes where they are known."""
+    """Open the examples to predict, with the names of their classes if they are known."""
     if data in EMBEDDED:
         return nullcontext(_embedded(data, data_dir))
     if data != STANDARD_INPUT and not Path(data).exists():
         raise DataError(
-            f"got {data!r} as DATA, and there is no such file; expected {', '.join(EMBEDDED)}, the "
-            "path of a .csv, .npz or .npy file, or - for standard input"
+            f"got {data!r} as DATA, but there is no such file; expected {', '.join(EMBEDDED)}, the "
+            "path of a .csv, .npz or .npy file, or - for standard input: check the path"
         )
     source = sys.stdin.buffer if data == STANDARD_INPUT else Path(data)
     return open_features(source, training.features, training.target, delimiter=training.delimiter)
@@ -124,7 +124,8 @@ def _check_width(model: Module, width: int, data: str) -> None:
     first = next((m for m in model.modules() if isinstance(m, Linear)), None)
     if first is not None and width != first.in_features:
         raise ShapeError(
-            f"got {data} with {width} features; expected {first.in_features}, as in training"
+            f"got {data} with {width} features; expected {first.in_features}, as in training: pass "
+            "the same columns"
         )
 
 
@@ -141,6 +142,6 @@ def _are_names(names: Any) -> bool:
 
 
 def _bar(rows: int | None, beside: bool) -> Any:
-    """A progress bar: on a terminal, and not between the lines of predictions."""
+    """Return a progress bar, shown on a terminal unless the predictions are printed there too."""
     shown = sys.stderr.isatty() and (beside or not sys.stdout.isatty())
     return progress_bar(rows, "row", shown=shown, scaled=True)

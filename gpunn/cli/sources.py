@@ -1,4 +1,4 @@
-"""What the DATA argument of the command line means."""
+"""Load the data that the DATA argument of the command line names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ EMBEDDED = ("digits", "mnist")
 
 @dataclass(frozen=True)
 class Source:
-    """A data set, with its own test set or without.
+    """A data set, with or without a test set of its own.
 
     Attributes:
-        data: all of it, or the training part where `test` is there.
-        test: the test set that belongs to it, or None.
-        is_file: whether it came from a file of the user's.
+        data: the whole data set; only the training part if there is a test set.
+        test: the test set, or None.
+        is_file: whether the data came from a file of the user.
     """
 
     data: Dataset
@@ -27,11 +27,13 @@ class Source:
     is_file: bool = False
 
     def splits(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
-        """Training and test examples; classes in proportion where there is no test set."""
+        """Return training and test examples. A split keeps the proportions of the classes."""
         if self.test is not None:
             return self.data, self.test
         if not 0.0 < held_out < 1.0:
-            raise ArgumentError(f"got --held-out {held_out}; expected a share between 0 and 1")
+            raise ArgumentError(
+                f"got --held-out {held_out}; expected a fraction between 0 and 1: pass e.g. 0.2"
+            )
         return self.data.split(held_out, seed=seed, stratify=self.data.classes is not None)
 
 
@@ -42,14 +44,17 @@ def load_source(
     data_dir: Path | None = None,
     delimiter: str = ",",
 ) -> Source:
-    """Load what a DATA argument names.
+    """Load the data that a DATA argument names.
 
     Raises:
-        DataError: no such data set or file, or a broken one.
-        ArgumentError: a CSV file without --target.
+        DataError: there is no such data set or file, or it is broken.
+        ArgumentError: a CSV file is given without --target, or `digits` or `mnist` with it.
     """
     if name in EMBEDDED and target is not None:
-        raise ArgumentError(f"got --target {target} for {name}, which has its own; leave it out")
+        raise ArgumentError(
+            f"got --target {target} for {name}, which has its own target; expected no --target: "
+            "leave it out"
+        )
     if name == "digits":
         return Source(load_digits())
     if name == "mnist":
@@ -57,11 +62,13 @@ def load_source(
     path = Path(name)
     if not path.is_file():
         raise DataError(
-            f"got {name!r} as DATA, and there is no such file; expected one of "
-            f"{', '.join(EMBEDDED)}, or the path of a .csv or .npz file"
+            f"got {name!r} as DATA, but there is no such file; expected one of "
+            f"{', '.join(EMBEDDED)}, or the path of a .csv or .npz file: check the path"
         )
     if path.suffix == ".npz":
         return Source(load_npz(path), is_file=True)
     if target is None:
-        raise ArgumentError(f"got {name} without a target; expected --target COLUMN")
+        raise ArgumentError(
+            f"got {name} without a target; expected --target COLUMN: name the column to predict"
+        )
     return Source(load_csv(path, target, task=task, delimiter=delimiter), is_file=True)

@@ -1,4 +1,4 @@
-"""gpunn train."""
+"""The command `gpunn train`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Settings:
 
 
 def run(settings: Settings) -> None:
-    """Train, report, and write the model, its learning curve and the run's numbers."""
+    """Train a network, print its scores, and write the model, its history and its curve."""
     choice = gpunn.choose_device(settings.device)
     typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
     source = load_source(
@@ -59,7 +59,7 @@ def run(settings: Settings) -> None:
     )
     train, test = source.splits(settings.held_out, settings.seed)
     validation = test
-    if settings.patience:  # the epoch is chosen by other examples than the test's
+    if settings.patience:  # early stopping must not choose the epoch by the test examples
         train, validation = _split(train, settings)
     wanted = source.is_file if settings.standardize is None else settings.standardize
     scaler = Standardizer.fit(train.x) if wanted else None
@@ -104,7 +104,7 @@ def run(settings: Settings) -> None:
 
 
 def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Sequential:
-    """The network: hidden layers with dropout behind each, and a linear output layer."""
+    """Build the network: hidden layers with dropout behind each, and a linear output layer."""
     outputs = len(data.classes) if data.classes else data.y.shape[1]
     layers: list[Module] = [] if scaler is None else [Standardize(scaler.mean, scaler.scale)]
     width = data.x.shape[1]
@@ -121,7 +121,7 @@ def _hidden(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise ArgumentError(
-            f"got --hidden {text!r}; expected sizes with commas between them: --hidden 256,128"
+            f"got --hidden {text!r}; expected sizes separated by commas: use --hidden 256,128"
         ) from error
 
 
@@ -130,12 +130,12 @@ def _split(data: Dataset, settings: Settings) -> tuple[Dataset, Dataset]:
 
 
 def _in_units(data: Dataset, unit: Standardizer | None) -> Dataset:
-    """The data with targets of mean 0 and deviation 1, for a regression."""
+    """Scale the targets of a regression to mean 0 and deviation 1."""
     return data if unit is None else replace(data, y=unit(data.y))
 
 
 def _regression_scores(model: Module, test: Dataset) -> dict[str, float]:
-    """Root mean squared error in the target's unit, and the share of its variance explained."""
+    """Return the root mean squared error, in the unit of the target, and R squared."""
     errors = model.predict(test.x) - test.y
     spread = test.y - test.y.mean(axis=0)
     explained = 1.0 - float(np.sum(errors**2) / max(float(np.sum(spread**2)), 1e-30))
@@ -161,7 +161,7 @@ def _sizes(model: Module) -> str:
 
 
 def _output_folder(settings: Settings) -> Path:
-    """The folder for the results, shown to be writable before any training."""
+    """Create the folder for the results, and check before training that it can be written."""
     folder = settings.output or Path("runs") / Path(settings.data).stem
     probe = folder / ".writable"
     try:
@@ -170,8 +170,8 @@ def _output_folder(settings: Settings) -> Path:
         probe.unlink()
     except OSError as error:
         raise OutputError(
-            f"got {folder} for the results; it cannot be written ({error}): choose another folder "
-            "with --output"
+            f"got {folder} for the results, which cannot be written ({error}); expected a writable "
+            "folder: choose another one with --output"
         ) from error
     return folder
 
@@ -211,7 +211,7 @@ def _write(
 
 
 def _draw(history: History, path: Path, title: str) -> None:
-    """The learning curve as a picture: the loss, and for classifiers the accuracy beside it."""
+    """Draw the learning curve: the loss, and for classifiers the accuracy beside it."""
     quantities = ["loss", *(["accuracy"] if "val_accuracy" in history else [])]
     figure, axes = gpunn.plot.figure(1, len(quantities), title=title)
     for ax, quantity in zip(axes if len(quantities) > 1 else [axes], quantities, strict=True):

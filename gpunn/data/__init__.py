@@ -1,6 +1,6 @@
-"""Data sets in memory, loaders, and checks on what users bring.
+"""Data sets in memory, loaders, readers of files, and checks of arrays that users pass.
 
-Everything here lives on the host; the trainer moves it to a device.
+All data stays on the host; the trainer moves it to a device.
 
 Example:
     >>> from gpunn.data import batches, load_digits

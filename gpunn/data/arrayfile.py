@@ -1,4 +1,4 @@
-"""NPY files, and arrays in NPZ files: whole, or block by block without the rest in memory."""
+"""Read NPY files and the arrays of NPZ files, as a whole or block by block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpunn.data.csvfile import listed
 from gpunn.data.payload import CHUNK_BYTES, read_payload
 from gpunn.errors import DataError, GpunnError, OutputError
 
-READ_ERRORS = (  # what zipfile, zlib and NumPy raise on broken, foreign, encrypted or lying files
+READ_ERRORS = (  # the errors of zipfile, zlib and NumPy for broken, foreign and encrypted files
     OSError,
     EOFError,
     ValueError,
@@ -37,27 +37,27 @@ READ_ERRORS = (  # what zipfile, zlib and NumPy raise on broken, foreign, encryp
     zipfile.BadZipFile,
     zlib.error,
 )
-MAX_REASON = 200  # characters; NumPy quotes a broken header whole
-PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
+MAX_REASON = 200  # characters, because NumPy quotes a whole broken header
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the methods that NumPy writes
 
 
 class StoredArray:
-    """An array in a file, of which the header is read.
+    """An array in a file, of which only the header has been read.
 
-    Arrays of Python objects are refused: loading them could run code.
+    Arrays of Python objects are refused, because loading them could run code.
 
     Args:
-        file: where it begins.
-        size: bytes of the file, or of the member of an archive.
-        name: what messages call it.
+        file: the open file, at the beginning of the array.
+        size: the size in bytes of the file, or of the member of an archive.
+        name: the name of the array in messages.
 
     Attributes:
-        shape: as the header has it.
-        dtype: of the numbers in the file, in their byte order.
-        fortran: whether the first index is the fastest.
+        shape: the shape in the header.
+        dtype: the dtype of the numbers in the file, in their byte order.
+        fortran: whether the first index varies fastest.
 
     Raises:
-        DataError: the header is broken, asks for more or fewer bytes than there are, or for Python
+        DataError: the header is broken, does not fit the number of bytes, or asks for Python
             objects.
     """
 
@@ -76,12 +76,12 @@ class StoredArray:
         if min(self.shape, default=0) < 0 or self.start + self.size_bytes != size:
             raise DataError(
                 f"got {name} with {size - self.start} bytes of data; expected {self.size_bytes} "
-                f"for shape {self.shape} of {self.dtype}: it is cut off or has been tampered "
-                "with, write it again"
+                f"for shape {self.shape} of {self.dtype}: it is truncated or was changed, so write "
+                "it again"
             )
 
     def whole(self) -> np.ndarray[Any, Any]:
-        """All of it, in the machine's byte order.
+        """Read the whole array, in the byte order of the machine.
 
         Raises:
             DataError: the data are broken.
@@ -92,17 +92,17 @@ class StoredArray:
             return flat.reshape(self.shape, order=order)  # type: ignore[call-overload,no-any-return]
 
     def blocks(self, rows: int) -> Iterator[np.ndarray[Any, Any]]:
-        """Its rows, (`rows`, ...) at a time and fewer in the last block.
+        """Yield blocks of `rows` rows, with fewer in the last block.
 
         Raises:
             DataError: the data are broken.
-            OutputError: an array of an archive in Fortran order, which needs a copy on disk, and
-                there is no room for it.
+            OutputError: the array is in Fortran order in an archive, which needs a temporary copy
+                on disk, and the copy cannot be written.
         """
         with ExitStack() as stack:
             file = self.file
             if self.fortran and isinstance(file, zipfile.ZipExtFile):
-                # A packed member is read from front to back only, and columns need seeks.
+                # Columns need seeks, and a compressed member can only be read front to back.
                 file = stack.enter_context(self._copied())
             for first in range(0, self.shape[0], rows):
                 count = min(rows, self.shape[0] - first)
@@ -117,7 +117,7 @@ class StoredArray:
         return _decoded(payload, self.dtype).reshape(count, *tail)
 
     def _columns(self, file: IO[bytes], first: int, count: int) -> np.ndarray[Any, Any]:
-        """Rows of an array whose columns lie one after the other."""
+        """Read rows of an array in Fortran order, column by column."""
         total, tail = self.shape[0], self.shape[1:]
         payload = bytearray()
         for column in range(prod(tail)):
@@ -128,7 +128,7 @@ class StoredArray:
 
     @contextmanager
     def _copied(self) -> Iterator[IO[bytes]]:
-        """The file unpacked to disk, at the same places."""
+        """Unpack the file to a temporary file inside the block, at the same positions."""
         with tempfile.TemporaryFile() as copy:
             try:
                 copy.seek(self.start)
@@ -152,10 +152,10 @@ class StoredArray:
 
 @contextmanager
 def open_npy(path: Path) -> Iterator[StoredArray]:
-    """The array of an NPY file, open inside the block.
+    """Open the array of an NPY file inside the block.
 
     Raises:
-        DataError: no such file, or a broken one.
+        DataError: the file is missing or broken.
     """
     with ExitStack() as stack:
         with reading(path):
@@ -165,10 +165,10 @@ def open_npy(path: Path) -> Iterator[StoredArray]:
 
 
 class Archive:
-    """An NPZ file that is open: its members are read when they are asked for.
+    """An open NPZ file, whose arrays are read when they are asked for.
 
     Attributes:
-        names: of the arrays in it.
+        names: the names of the arrays.
     """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, stack: ExitStack) -> None:
@@ -181,16 +181,16 @@ class Archive:
         self.names = tuple(self._members)
 
     def open(self, name: str) -> StoredArray:
-        """One of its arrays, to be read as a whole or in blocks.
+        """Open one of the arrays, to be read as a whole or in blocks.
 
         Raises:
-            DataError: it is broken, or packed in a way that NumPy does not write.
+            DataError: the array is broken, or compressed by a method that NumPy does not use.
         """
         info, where = self._members[name], f"array {name} of {self.path}"
-        if info.compress_type not in PACKINGS:  # others may ask for memory in their headers
+        if info.compress_type not in PACKINGS:  # others may allocate what a header asks
             raise DataError(
-                f"got {where} packed with method {info.compress_type}; expected what np.savez or "
-                "np.savez_compressed write: write it again"
+                f"got {where}, compressed by method {info.compress_type}; expected a method of "
+                "np.savez or np.savez_compressed: write it again with one of them"
             )
         with reading(where):
             file = self._stack.enter_context(self._archive.open(info))
@@ -199,10 +199,10 @@ class Archive:
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[Archive]:
-    """An NPZ file, open inside the block.
+    """Open an NPZ file inside the block.
 
     Raises:
-        DataError: no such file, or a broken one.
+        DataError: the file is missing or broken.
     """
     with ExitStack() as stack:
         with reading(path):
@@ -212,7 +212,7 @@ def open_npz(path: Path) -> Iterator[Archive]:
 
 @contextmanager
 def reading(name: str | Path) -> Iterator[None]:
-    """Turn what libraries raise on a broken file inside the block into a `DataError`."""
+    """Convert the errors that libraries raise for a broken file into a `DataError`."""
     try:
         yield
     except GpunnError:
@@ -228,10 +228,10 @@ def reading(name: str | Path) -> Iterator[None]:
 
 
 def choose_x(path: Path, names: Sequence[str], *, labelled: bool = False) -> str:
-    """Whether the examples of an archive are called x or X.
+    """Return the name of the examples in an archive, x or X.
 
     Raises:
-        DataError: neither, or both; or no y where the file must be `labelled`.
+        DataError: the archive has neither or both, or no y although it must be `labelled`.
     """
     found = [name for name in ("x", "X") if name in names]
     if len(found) != 1 or (labelled and "y" not in names):
@@ -243,14 +243,14 @@ def choose_x(path: Path, names: Sequence[str], *, labelled: bool = False) -> str
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran order, and dtype."""
+    """Read the shape, whether the array is in Fortran order, and the dtype."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"version {version} of the format")
-    # Version 3 differs from 2 in the names of fields alone, and arrays with fields are refused.
+        raise ValueError(f"it has the unknown format version {version}")
+    # Version 3 differs from 2 only in the names of fields, and arrays with fields are refused.
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers written by Python 2, and of foreign ones
+        warnings.simplefilter("ignore")  # NumPy warns about headers of Python 2 and foreign ones
         return read(file)
 
 
@@ -262,6 +262,6 @@ def _bytes(file: IO[bytes], size: int) -> bytearray:
 
 
 def _decoded(payload: bytearray, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Numbers in the machine's byte order."""
+    """Return bytes as numbers in the byte order of the machine."""
     values = np.frombuffer(payload, dtype)
     return values.astype(dtype.newbyteorder("="), copy=False)

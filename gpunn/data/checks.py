@@ -1,4 +1,4 @@
-"""Checks on arrays before they are trained on: each names the first offence and its cure."""
+"""Checks of arrays before training. Each message names the first wrong value and the remedy."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ TASKS = ("classification", "regression")
 
 
 def check_arrays(x: Any, y: Any = None, *, task: str, classes: int | None = None) -> None:
-    """Raise unless examples and targets can be trained on.
+    """Check that a model can be trained on examples and targets.
 
     Args:
         x: (N, D) numbers, N and D at least 1, finite.
         y: targets, or None to check `x` alone. For classification (N,) integers from 0; for
             regression (N,) or (N, K) finite numbers.
         task: "classification" or "regression".
-        classes: number of classes C, so that labels must be below it; None for no upper limit.
+        classes: the number of classes C; labels must be below it. None for no upper limit.
 
     Raises:
-        DataError: no examples, NaN or infinity, a label out of range.
-        ShapeError: the wrong number of dimensions, or x and y of different lengths.
-        DTypeError: not numbers, or labels that are not integers.
-        UnknownNameError: an unknown task.
+        DataError: there are no examples, NaN or infinity, or a label out of range.
+        ShapeError: the number of dimensions is wrong, or x and y have different lengths.
+        DTypeError: the values are not numbers, or the labels are not integers.
+        UnknownNameError: the task is unknown.
 
     Example:
         >>> check_arrays([[0.0, 1.0], [2.0, 3.0]], [0, 1], task="classification")
@@ -58,13 +58,13 @@ classes from 0, for example with np.unique(y, return_inverse=True)
 
 
 def check_lengths(x: Array, y: Array) -> None:
-    """Raise unless `x` and `y` have the same number of rows, and at least one value each.
+    """Check that `x` and `y` have the same number of rows, and at least one value each.
 
-    Looks at shapes only, so the arrays may live on any device.
+    Only the shapes are read, so the arrays may be on any device.
 
     Raises:
-        DataError: no rows, or rows without columns.
-        ShapeError: different lengths, or an array without rows (0 dimensions).
+        DataError: an array has no rows, or rows without columns.
+        ShapeError: the lengths differ, or an array has 0 dimensions.
     """
     if not x.shape or not y.shape:
         raise ShapeError(
@@ -85,16 +85,16 @@ def check_lengths(x: Array, y: Array) -> None:
 
 
 def check_finite(name: str, x: Any, *, first: int = 0) -> None:
-    """Raise if `x` holds NaN or infinity, or anything but real numbers.
+    """Check that `x` holds finite real numbers.
 
     Args:
-        name: what the message calls the array.
+        name: the name of the array in messages.
         x: host array of any shape.
-        first: number of its first row, where it is a part of something longer.
+        first: the number of its first row, if the array is a part of a longer one.
 
     Raises:
-        DataError: NaN or infinity; the message names the first row and column.
-        DTypeError: not real numbers.
+        DataError: there is NaN or infinity; the message names the first row and column.
+        DTypeError: the values are not real numbers.
     """
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
@@ -118,17 +118,17 @@ def check_finite(name: str, x: Any, *, first: int = 0) -> None:
 
 
 def check_labels(y: Any, classes: int | None = None) -> None:
-    """Raise unless `y` holds class indices.
+    """Check that `y` holds class indices.
 
     Args:
-        y: host array (N,), of an integer dtype. Whole floats are refused too: they are more often
-            targets of a regression than labels.
-        classes: number of classes C; labels must be below it. None for no upper limit.
+        y: host array (N,) of an integer dtype. Whole numbers as floats are refused too, because
+            they are more often targets of a regression than labels.
+        classes: the number of classes C; labels must be below it. None for no upper limit.
 
     Raises:
-        DTypeError: not an integer dtype.
-        ShapeError: not (N,).
-        DataError: a label outside 0..C-1; the message names the first such row.
+        DTypeError: the dtype is not an integer dtype.
+        ShapeError: the shape is not (N,).
+        DataError: a label is outside 0..C-1; the message names the first such row.
     """
     y = np.asarray(y)
     if y.dtype.kind not in "iu":
@@ -153,15 +153,15 @@ def check_labels(y: Any, classes: int | None = None) -> None:
 
 
 def as_float32(name: str, values: np.ndarray[Any, Any], *, first: int = 0) -> np.ndarray[Any, Any]:
-    """`values` as C-contiguous float32, copied only if they are something else.
+    """Return `values` as C-contiguous float32, without a copy if they are so already.
 
     Args:
-        name: what messages call them.
+        name: the name of the values in messages.
         values: host array of real numbers.
-        first: number of their first row, where they are a part of something longer.
+        first: the number of the first row, if the array is a part of a longer one.
 
     Raises:
-        DataError: a value beyond float32's range, 3.4e38.
+        DataError: a value is beyond the range of float32, 3.4e38.
     """
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(values, np.float32)

@@ -1,4 +1,4 @@
-"""CSV files with a header, read row by row: memory for a batch of rows, however long the file."""
+"""Read CSV files with a header row by row, with memory for only one batch of rows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import numpy as np
 from gpunn.data.checks import as_float32
 from gpunn.errors import ArgumentError, DataError, UnknownNameError
 
-MAX_RECORD = 1 << 24  # characters of a record; a file without an end of line must not fill memory
-LISTED = 12  # names that a message lists
+MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
+LISTED = 12  # the number of names that a message lists
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Rows:
 
     Attributes:
         x: (N, D) float32, the features.
-        targets: the target's cells as text, (N,); empty where the file has no such column.
-        lines: numbers of their lines, counted from 1.
+        targets: (N,) cells of the target column as strings; empty if the file has no such column.
+        lines: (N,) numbers of the lines, counted from 1.
     """
 
     x: np.ndarray[Any, Any]
@@ -41,21 +41,21 @@ class Rows:
 
 
 class Table:
-    """A CSV file that is open, its header read.
+    """An open CSV file whose header has been read.
 
     Args:
-        name: what messages call the file.
-        text: the file, with ends of lines as they are.
+        name: the name of the file in messages.
+        text: the file, opened without conversion of line ends.
         delimiter: the character between two cells.
-        target: name of the target column, or None.
-        features: names of the feature columns in the order that is wanted; None for all columns
-            but the target.
-        labelled: whether the file must have the target.
+        target: the name of the target column, or None.
+        features: the names of the feature columns in the wanted order; None for all columns except
+            the target.
+        labelled: whether the file must have the target column.
 
     Raises:
-        ArgumentError: a delimiter that is none.
-        DataError: an empty file, a header that cannot be used, or a feature that the file lacks.
-        UnknownNameError: `labelled`, and there is no such column.
+        ArgumentError: the delimiter is not a usable character.
+        DataError: the file is empty, its header cannot be used, or a feature is missing.
+        UnknownNameError: the target column is missing although the file must be `labelled`.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Table:
     ) -> None:
         if len(delimiter) != 1 or delimiter in '\0\r\n"':
             raise ArgumentError(
-                f"got the delimiter {delimiter!r}; expected one character between two cells, such "
-                "as ',' or ';'"
+                f"got the delimiter {delimiter!r}; expected one character between two cells: use "
+                "',' or ';'"
             )
         self.name = name
         self._records = _records(name, text, delimiter)
@@ -82,23 +82,23 @@ class Table:
         missing = [feature for feature in self.features if feature not in header]
         if missing:
             raise DataError(
-                f"got {name} with columns {listed(header)}; expected {listed(missing)} too, as "
-                "in training"
+                f"got {name} with columns {listed(header)}; expected {listed(missing)} too, as in "
+                "training: add these columns"
             )
         if not self.features:
             raise DataError(
-                f"got {name} with the target {target!r} alone; expected features beside it"
+                f"got {name} with only the target {target!r}; expected features too: add columns"
             )
         self._width = len(header)
         self._places = [header[feature] for feature in self.features]
         self._column = None if target is None else header.get(target)
 
     def batches(self, size: int) -> Iterator[Rows]:
-        """The rows, `size` at a time and fewer in the last batch.
+        """Yield batches of `size` rows, with fewer in the last batch.
 
         Raises:
-            DataError: no rows, a ragged one, or a missing or foreign value; the message names the
-                line and the column.
+            DataError: there are no rows, a row is too short or too long, or a value is missing or
+                not a number; the message names the line and the column.
         """
         numbers, targets, lines = array("d"), list[str](), array("q")
         first = 0
@@ -121,7 +121,8 @@ class Table:
             yield self._rows(numbers, targets, lines, first)
         elif not first:
             raise DataError(
-                f"got {self.name} with a header and no rows; expected at least one example"
+                f"got {self.name} with a header and no rows; expected at least one example: add "
+                "rows"
             )
 
     def _rows(
@@ -139,19 +140,20 @@ def open_table(
     features: Sequence[str] | None = None,
     labelled: bool = False,
 ) -> Iterator[Table]:
-    """A `Table` on a file, or on bytes that come from elsewhere, open inside the block.
+    """Open a `Table` on a file or on a stream of bytes inside the block.
 
     Raises:
-        DataError: no such file, and what `Table` raises.
+        DataError: the file cannot be read, or as for `Table`.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     try:
         file = source.open("rb") if isinstance(source, Path) else source
     except OSError as error:
         raise DataError(
-            f"got {name}, which cannot be read ({error.strerror}); expected a CSV file in UTF-8"
+            f"got {name}, which cannot be read ({error.strerror}); expected a CSV file in UTF-8: "
+            "check the path"
         ) from error
-    # utf-8-sig: spreadsheets put a byte order mark before the first name.
+    # utf-8-sig, because spreadsheets write a byte order mark before the first name.
     text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         yield Table(name, text, delimiter, target, features, labelled)
@@ -164,14 +166,14 @@ def open_table(
 def read_numbers(
     name: str, line: int, features: Sequence[str], cells: Sequence[str]
 ) -> list[float]:
-    """The numbers in cells of one row.
+    """Return the numbers in the cells of one row.
 
     Raises:
-        DataError: a cell that is not a finite number; the message names the line and the column.
+        DataError: a cell is not a finite number; the message names the line and the column.
     """
     try:
         values = list(map(float, cells))
-        # Python reads 1_000 as a number, nobody else does
+        # Python reads 1_000 as a number, but other programs do not
         if all(map(isfinite, values)) and "_" not in "".join(cells):
             return values
     except ValueError:
@@ -187,7 +189,7 @@ def read_numbers(
 
 
 def refuse(name: str, line: int, column: str, cell: str) -> NoReturn:
-    """Raise for a cell that cannot be used.
+    """Raise a `DataError` for a cell that cannot be used.
 
     Raises:
         DataError: always.
@@ -200,10 +202,10 @@ def refuse(name: str, line: int, column: str, cell: str) -> NoReturn:
 
 
 class _Lines:
-    """Lines of a text, refusing what no CSV file of UTF-8 holds.
+    """The lines of a text. Overlong records and NUL bytes are refused.
 
     Attributes:
-        held: characters since the last record that was complete.
+        held: the number of characters since the last complete record.
     """
 
     def __init__(self, name: str, text: TextIOWrapper) -> None:
@@ -235,28 +237,28 @@ class _Lines:
         return line
 
     def _check_end(self) -> None:
-        """A file that became shorter may end in the middle of a number."""
+        """Check that the file did not become shorter, so that its last number is whole."""
         if self.size is None:
             return
         end = os.lseek(self.text.fileno(), 0, os.SEEK_CUR)
         if end < self.size:
             raise DataError(
                 f"got {self.name}, which had {self.size} bytes when it was opened and now ends at "
-                f"{end}; expected a file that nobody changes meanwhile: run it again"
+                f"{end}; expected a file that does not change while it is read: read it again"
             )
 
 
 def _size(file: TextIOWrapper) -> int | None:
-    """Bytes of a regular file; None for a pipe."""
+    """Return the size of a regular file in bytes; None for a pipe."""
     try:
         status = os.fstat(file.fileno())
-    except OSError:  # not a file of the system's, such as BytesIO
+    except OSError:  # no file of the operating system, for example BytesIO
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _records(name: str, text: TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, with the numbers of their last lines counted from 1."""
+    """Yield the rows that are not blank, each with the number of its last line, from 1."""
     lines = _Lines(name, text)
     try:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -267,15 +269,15 @@ def _records(name: str, text: TextIOWrapper, delimiter: str) -> Iterator[tuple[i
     except (OSError, MemoryError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"got {name}, which cannot be read from line {lines.number} on ({error}); expected a "
-            "CSV file in UTF-8"
+            "CSV file in UTF-8: check this line"
         ) from error
 
 
 def _header(name: str, cells: list[str]) -> dict[str, int]:
-    """The places of the columns by their names."""
+    """Return the positions of the columns by their names."""
     names = [cell.strip() for cell in cells]
     if not names:
-        raise DataError(f"got {name}, which is empty; expected a header and rows")
+        raise DataError(f"got {name}, which is empty; expected a header and rows: check the path")
     if "" in names:
         raise DataError(
             f"got no name for column {names.index('') + 1} of {name}; expected one for each: name "
@@ -284,13 +286,14 @@ def _header(name: str, cells: list[str]) -> dict[str, int]:
     twice = sorted(column for column, times in Counter(names).items() if times > 1)
     if twice:
         raise DataError(
-            f"got columns of the same name in {name}: {listed(twice)}; expected different names"
+            f"got columns of the same name in {name}: {listed(twice)}; expected different names: "
+            "rename one of them"
         )
     return {column: place for place, column in enumerate(names)}
 
 
 def listed(names: Sequence[str] | dict[str, int]) -> str:
-    """Names with commas between them; of many, the first."""
+    """Return names separated by commas; of many names, only the first ones."""
     shown = [column if len(column) <= 60 else f"{column[:57]}..." for column in [*names][:LISTED]]
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(shown) + more

@@ -1,4 +1,4 @@
-"""A data set in memory: examples, targets, and the names that belong to them."""
+"""Data sets in memory: examples and targets with their names, and the scaling of columns."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ MAX_UNNAMED_CLASSES = 2**16  # a larger label is an identifier or a quantity, no
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples with their targets, checked once, on the host.
+    """Examples with their targets on the host, checked once.
 
-    Arrays are converted to the dtypes below, and copied only if they have another. Frames of pandas
-    or Polars, and columns of them, and tensors are taken where arrays are.
+    Arrays are converted to the dtypes below, and copied only if they have another dtype. Instead of
+    arrays, frames of pandas or Polars, their columns, and tensors are accepted.
 
     Args:
         x: (N, D) finite numbers; kept as float32, C-contiguous.
         y: (N,) integer class indices, kept as int64; or (N, K) or (N,) regression targets, kept
             as (N, K) float32.
-        classes: names of the C classes in the order of their indices. Integer `y` without names
+        classes: the names of the C classes in the order of their indices. Integer `y` without names
             gets "0", "1", ...; None means regression.
-        features: names of the D columns; None for those of a frame, or for none.
-        name: what reports and pictures call the data.
+        features: the names of the D columns; None for the names of a frame, or for no names.
+        name: the name of the data in reports and pictures.
 
     Raises:
-        DataError: no examples, NaN or infinity, labels out of range, or a frame's column that does
-            not hold numbers.
-        ShapeError: arrays or names that do not fit each other.
-        DTypeError: not numbers, or labels that are not integers.
+        DataError: there are no examples, there is NaN or infinity, a label is out of range, or a
+            column of a frame does not hold numbers.
+        ShapeError: the arrays or names do not fit each other.
+        DTypeError: the values are not numbers, or the labels are not integers.
 
     Example:
         >>> x, y = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1])
@@ -73,7 +73,7 @@ class Dataset:
         if features is not None and len(features) != x.shape[1]:
             raise ShapeError(
                 f"got {len(features)} feature names and x of shape {x.shape}; expected a name "
-                "for each column"
+                "for each column: pass as many names as columns"
             )
         if not labelled and y.ndim == 1:
             y = y[:, np.newaxis]
@@ -97,14 +97,14 @@ class Dataset:
         )
 
     def subset(self, indices: Any) -> Dataset:
-        """The rows that `indices` names, in that order.
+        """Return a data set of the rows that `indices` names, in that order.
 
         Args:
             indices: (M,) integers in [0, N), or an (N,) boolean mask.
 
         Raises:
-            ArgumentError: not such an array, or an index out of range.
-            DataError: no rows are left.
+            ArgumentError: `indices` is no such array, or an index is out of range.
+            DataError: no rows are selected.
         """
         rows = np.asarray(indices)
         if rows.dtype == bool and rows.shape == (len(self),):
@@ -114,13 +114,13 @@ class Dataset:
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ArgumentError(
                 f"got indices of shape {rows.shape} and dtype {rows.dtype}; expected integers (M,) "
-                f"or a boolean mask ({len(self)},)"
+                f"or a boolean mask ({len(self)},): convert them"
             )
         outside = (rows < 0) | (rows >= len(self))
         if outside.any():
             raise ArgumentError(
                 f"got index {rows[outside][0]}; expected 0 <= index < {len(self)}, the number of "
-                "examples"
+                "examples: check the selection"
             )
         return replace(self, x=self.x[rows], y=self.y[rows])
 
@@ -130,17 +130,19 @@ class Dataset:
         """Divide the rows at random into a training part and a held-out part.
 
         Args:
-            held_out: share of the rows that is held out, 0 < share < 1; or their number, an
+            held_out: the fraction of the rows to hold out, 0 < fraction < 1; or their number, an
                 integer, 1 <= number < N.
             seed: 64-bit seed; the same seed gives the same parts.
-            stratify: give every class the same share, and at least one row in each part.
+            stratify: whether to hold out the same fraction of every class, with at least one row
+                of it in each part.
 
         Returns:
-            (train, held_out), together every row once.
+            (train, held_out), which together have every row once.
 
         Raises:
-            ArgumentError: `held_out` outside its range, or `stratify` without classes.
-            DataError: a class with fewer than two rows, or parts too small to hold every class.
+            ArgumentError: `held_out` is outside its range, or `stratify` is used without classes.
+            DataError: with `stratify`, a class has fewer than two rows, or the parts are too small
+                to hold every class.
 
         Example:
             >>> data = Dataset(np.arange(10.0)[:, None], np.arange(10) % 2)
@@ -155,7 +157,9 @@ class Dataset:
         if not stratify:
             return self.subset(order[count:]), self.subset(order[:count])
         if self.classes is None:
-            raise ArgumentError("got stratify=True for regression targets; expected classes")
+            raise ArgumentError(
+                "got stratify=True for regression targets; expected classes: pass stratify=False"
+            )
         shares = _class_shares(np.bincount(self.y, minlength=len(self.classes)), count, self)
         labels = self.y[order]
         chosen = np.zeros(len(self), bool)
@@ -166,10 +170,10 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Standardizer:
-    """Shift and scale each column: (x - mean) / scale.
+    """A function that shifts and scales each column, y = (x - mean) / scale.
 
-    Fit it on the training part and apply the same numbers to every other part. As a layer of a
-    network, saved with it, it is `gpunn.nn.Standardize`.
+    Fit it on the training part and apply it to every other part. `gpunn.nn.Standardize` does the
+    same as a layer of a network, which is saved with the network.
 
     Args:
         mean: (D,) float64.
@@ -187,11 +191,11 @@ class Standardizer:
 
     @classmethod
     def fit(cls, x: Any) -> Standardizer:
-        """Mean and standard deviation of the columns of `x` (N, D), in float64.
+        """Compute the mean and standard deviation of the columns of `x` (N, D), in float64.
 
         Raises:
-            DataError: no rows, NaN or infinity.
-            ShapeError: not (N, D).
+            DataError: x has no rows, or holds NaN or infinity.
+            ShapeError: x is not (N, D).
         """
         return cls(*column_scales(x))
 
@@ -202,10 +206,10 @@ class Standardizer:
     def __call__(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 
     def __call__(self, x: Any) -> Any:
-        """Standardize the columns of a `Dataset` or of an array (N, D); float32 comes back.
+        """Standardize the columns of a `Dataset` or of an array (N, D), and return float32.
 
         Raises:
-            ShapeError: another number of columns than was fitted.
+            ShapeError: the number of columns is not that of the fitted data.
         """
         if isinstance(x, Dataset):
             return replace(x, x=self(x.x))
@@ -213,17 +217,17 @@ class Standardizer:
         if x.ndim != 2 or x.shape[1] != len(self.mean):
             raise ShapeError(
                 f"got x of shape {x.shape}; expected (N, {len(self.mean)}), the columns that the "
-                "standardizer was fitted on"
+                "standardizer was fitted on: pass the same columns"
             )
         return as_float32("standardized x", (x - self.mean) / self.scale)
 
 
 def _on_host(name: str, values: Any) -> np.ndarray[Any, Any]:
-    """Examples or targets as an array of NumPy.
+    """Return examples or targets as a NumPy array.
 
     Raises:
-        DeviceMismatchError: they are on a GPU.
-        DataError: they are sparse.
+        DeviceMismatchError: the values are on a GPU.
+        DataError: the values are sparse.
     """
     found = rows_of(values, name)
     if is_sparse(found):
@@ -233,8 +237,8 @@ def _on_host(name: str, values: Any) -> np.ndarray[Any, Any]:
         )
     if not isinstance(found, np.ndarray):
         raise DeviceMismatchError(
-            f"got {name} on {backend_of(found).device}; expected an array of the host: use .get() "
-            "or .numpy() for a copy there"
+            f"got {name} on {backend_of(found).device}; expected an array on the host: copy it "
+            "with .get() or .numpy()"
         )
     return found
 
@@ -259,12 +263,15 @@ def _held_out_count(held_out: float, n: int) -> int:
         return min(max(1, round(n * float(held_out))), n - 1)
     raise ArgumentError(
         f"got held_out={held_out!r} for {n} examples; expected a share between 0 and 1 (a float) "
-        f"or a number of rows from 1 to {n - 1} (an integer)"
+        f"or a number of rows from 1 to {n - 1} (an integer): pass e.g. 0.2"
     )
 
 
 def _class_shares(sizes: np.ndarray[Any, Any], count: int, data: Dataset) -> list[int]:
-    """How many of the `count` held-out rows each class gives: in proportion, both parts get one."""
+    """Return the number of held-out rows of each class, in proportion to the class sizes.
+
+    Both parts get at least one row of each class.
+    """
     assert data.classes is not None
     present = [label for label, size in enumerate(sizes) if size]
     for label in present:
@@ -275,8 +282,8 @@ def _class_shares(sizes: np.ndarray[Any, Any], count: int, data: Dataset) -> lis
             )
     if min(count, len(data) - count) < len(present):
         raise DataError(
-            f"got {count} held-out rows of {len(data)}; expected at least {len(present)} on either "
-            "side, one for each class: change the share or pass stratify=False"
+            f"got {count} held-out rows of {len(data)}; expected at least {len(present)} in each "
+            "part, one for each class: change held_out or pass stratify=False"
         )
     ideal = sizes * (count / len(data))
     shares = np.where(sizes > 0, np.clip(np.floor(ideal), 1, np.maximum(sizes - 1, 1)), 0)

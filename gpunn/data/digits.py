@@ -7,17 +7,19 @@ import numpy as np
 from gpunn.data.dataset import Dataset
 from gpunn.data.idx import read_idx
 
-LARGEST_VALUE = 16  # each pixel counts the dark dots of a 4x4 block
+LARGEST_VALUE = 16  # each pixel is the number of dark dots in a 4x4 block
 
 
 def load_digits() -> Dataset:
-    """1,797 images of handwritten digits, 8x8 pixels, in ten classes of nearly equal size.
+    """Load 1,797 images of handwritten digits, 8x8 pixels, in ten classes of nearly equal size.
 
-    For first experiments and tests: it is there without a network, and small enough for any CPU.
-    It is the test set of the UCI data set, from 13 writers; results do not compare with MNIST.
+    The data is for first experiments and tests: it needs no download and is small enough for any
+    CPU. It is the test set of the UCI data set, from 13 writers. Results on it cannot be compared
+    with results on MNIST.
 
     Returns:
-        x (1797, 64) float32 in [0, 1], rows of the image one after the other; y (1797,) int64.
+        x (1797, 64) float32 in [0, 1], with the rows of an image one after the other; y (1797,)
+        int64.
 
     Reference:
         E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine

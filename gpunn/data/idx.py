@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a header of sizes and then big-endian numbers.
+"""Read and write IDX files, the format of MNIST: a header of sizes and then big-endian numbers.
 
 Reference:
     LeCun, Cortes, Burges (1998), "The MNIST database of handwritten digits", section
@@ -23,14 +23,14 @@ from gpunn.storage.atomic import write_atomically
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
-DEFLATE_RATIO = 1032  # deflate packs no tighter: zlib's technical details, "Maximum Compression"
+DEFLATE_RATIO = 1032  # the highest ratio of deflate; zlib's technical details
 MAX_DIMENSIONS = 32
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
-    """Read an IDX file, gzipped or not (told by its content, not by its name).
+    """Read an IDX file. Whether it is gzipped is detected from its content, not from its name.
 
-    Memory grows with the bytes that are really there, whatever the header promises.
+    Memory grows with the bytes in the file, not with the size that the header claims.
 
     Args:
         path: the file.
@@ -40,7 +40,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
         int32, float32 or float64.
 
     Raises:
-        DataError: no such file, or one that is empty, foreign, truncated, too long or corrupt.
+        DataError: the file is missing, empty, of another format, truncated, too long or corrupt.
 
     Example:
         >>> import tempfile
@@ -61,7 +61,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
                 return _read(path, unzipped, limit)
     except MemoryError as error:
         raise DataError(
-            f"got {path}, which memory has no room for; expected a smaller file: use a part of it"
+            f"got {path}, which does not fit into memory; expected a smaller file: use a part of it"
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
@@ -75,25 +75,25 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
 
 
 def write_idx(path: str | os.PathLike[str], array: Any) -> None:
-    """Write an array as an IDX file; a name that ends in .gz makes it gzipped.
+    """Write an array as an IDX file, gzipped if the name ends in .gz.
 
-    The same array always gives the same bytes: no time stamp is stored.
+    The same array always gives the same bytes, because no time stamp is stored.
 
     Args:
-        path: the file; an existing one is replaced by a whole one.
+        path: the file; an existing file is replaced as a whole.
         array: 1 to 32 dimensions; uint8, int8, int16, int32, float32 or float64.
 
     Raises:
-        DTypeError: a dtype that IDX does not know, such as int64.
-        ShapeError: no dimensions, too many, or a size of 2**32 or more.
-        OutputError: it cannot be written.
+        DTypeError: IDX does not have the dtype, for example int64.
+        ShapeError: the array has no dimensions, too many, or a size of 2**32 or more.
+        OutputError: the file cannot be written.
     """
     array = np.asarray(array)
     codes = {np.dtype(name).newbyteorder("="): code for code, name in DTYPES.items()}
     code = codes.get(array.dtype.newbyteorder("="))
     if code is None:
         raise DTypeError(
-            f"got dtype {array.dtype}; expected one that IDX knows ({', '.join(map(str, codes))}): "
+            f"got dtype {array.dtype}; expected one that IDX has ({', '.join(map(str, codes))}): "
             "convert with array.astype"
         )
     if not 1 <= array.ndim <= MAX_DIMENSIONS or max(array.shape) >= 2**32:
@@ -110,21 +110,21 @@ def write_idx(path: str | os.PathLike[str], array: Any) -> None:
 def _read(path: Path, file: BinaryIO | gzip.GzipFile, limit: int) -> np.ndarray[Any, Any]:
     dtype, shape = _header(path, file)
     expected = prod(shape) * dtype.itemsize
-    # Sizes beside a 0 take no bytes and may still be more than an array can count.
+    # If one size is 0 the array takes no bytes, but the other sizes may still be too large.
     if expected > limit or prod(max(size, 1) for size in shape) * dtype.itemsize > sys.maxsize:
         raise DataError(
             f"got {path}, whose header asks for shape {shape} of {dtype.name} ({expected} bytes); "
-            f"expected at most the {limit} bytes that the file can hold: it is truncated or no IDX "
-            "file, download it again"
+            f"expected at most the {limit} bytes that the file can hold: it is truncated or not an "
+            "IDX file, so download it again"
         )
-    # One byte more than expected: it shows an over-long file and makes gzip check its sum.
+    # Reading one more byte detects a file that is too long, and makes gzip check its checksum.
     payload = read_payload(file, expected + 1)
     if len(payload) != expected:
         what = "truncated" if len(payload) < expected else "too long"
         found = f"{len(payload)}" if len(payload) < expected else f"more than {expected}"
         raise DataError(
             f"got {path} with {found} bytes of data; expected {expected} for shape {shape} of "
-            f"{dtype.name}: the file is {what}, download it again"
+            f"{dtype.name}: the file is {what}, so download it again"
         )
     values = np.frombuffer(payload, dtype).reshape(shape)
     return values.astype(dtype.newbyteorder("="), copy=False)
@@ -139,12 +139,12 @@ def _header(path: Path, file: BinaryIO | gzip.GzipFile) -> tuple[np.dtype[Any], 
         raise DataError(
             f"got {path}, which begins with bytes {magic.hex(' ')}; expected 00 00, a type code "
             f"({', '.join(f'{code:02x}' for code in DTYPES)}) and 1 to {MAX_DIMENSIONS} sizes: "
-            "this is no IDX file"
+            "this is not an IDX file, so check the path"
         )
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError(
             f"got {path} with {4 + len(sizes)} bytes; expected a header of {4 + 4 * magic[3]}: the "
-            "file is truncated, download it again"
+            "file is truncated, so download it again"
         )
     return np.dtype(DTYPES[magic[2]]), tuple(int(size) for size in np.frombuffer(sizes, ">u4"))

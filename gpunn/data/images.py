@@ -1,4 +1,4 @@
-"""Features of images that were made by hand before networks learned their own."""
+"""Hand-made features of images, as they were used before networks learned their own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ Images = np.ndarray[Any, Any]
 
 
 def oriented_gradients(images: Any, cell: int = 8, bins: int = 9) -> Images:
-    """Histograms of oriented gradients (HoG), one for each cell of each image.
+    """Compute histograms of oriented gradients (HoG), one for each cell of each image.
 
-    At each pixel the gradient of the brightness is a central difference (one-sided at the border).
-    Its length is added to the bin of its direction, modulo 180 degrees, and shared linearly between
-    the two nearest bins; bin k is centred on (k + 1/2) 180 / bins degrees. There is no
-    normalisation over blocks of cells, and pixels that fill no whole cell are left out.
+    At each pixel, the gradient of the brightness is a central difference (one-sided at the border).
+    Its length is shared linearly between the two bins nearest to its direction, modulo 180 degrees.
+    Bin k is centred on (k + 1/2) 180 / bins degrees. There is no normalisation over blocks of
+    cells. Pixels outside of whole cells are left out.
 
     Args:
         images: (N, height, width) brightness.
-        cell: side of a cell in pixels.
-        bins: directions. Lecture 001 says "8 directions" and counts 30 * 40 * 9 numbers: it is 9.
+        cell: the side of a cell, in pixels.
+        bins: the number of directions. Lecture 001 says "8 directions" but counts 30 * 40 * 9
+            numbers, which are 9 directions.
 
     Returns:
         (N, rows * columns * bins) float64: 10,800 numbers for 240 x 320 pixels.
 
     Raises:
-        ShapeError: not three axes, or images smaller than a cell.
+        ShapeError: the array does not have three axes, or the images are smaller than a cell.
 
     Reference:
         Dalal and Triggs (2005); lecture 001, "histogram of oriented gradients".
@@ -42,7 +43,10 @@ def oriented_gradients(images: Any, cell: int = 8, bins: int = 9) -> Images:
     cell, bins = count("cell", cell), count("bins", bins)
     n, rows, columns = len(pixels), pixels.shape[1] // cell, pixels.shape[2] // cell
     if not rows or not columns:
-        raise ShapeError(f"got images of {pixels.shape[1:]} pixels; expected at least {cell} each")
+        raise ShapeError(
+            f"got images of {pixels.shape[1:]} pixels; expected at least {cell} each: pass a "
+            "smaller cell"
+        )
     down, right = np.gradient(pixels, axis=(1, 2))
     strength = np.hypot(down, right)
     place = np.arctan2(down, right) % np.pi * bins / np.pi - 0.5  # in bins, from the first centre
@@ -52,25 +56,25 @@ def oriented_gradients(images: Any, cell: int = 8, bins: int = 9) -> Images:
     inside = (slice(None), slice(rows * cell), slice(columns * cell))
     for number in range(bins):
         nearest = np.where(first % bins == number, 1 - share, 0.0)
-        nearest += np.where((first + 1) % bins == number, share, 0.0)  # with one bin, both are it
+        nearest += np.where((first + 1) % bins == number, share, 0.0)  # one bin gets both
         parts = (strength * nearest)[inside].reshape(n, rows, cell, columns, cell)
         histogram[..., number] = parts.sum(axis=(2, 4))
     return histogram.reshape(n, -1)
 
 
 def color_histogram(images: Any, bins: int = 8) -> Images:
-    """The share of pixels in each range of each channel; where they are is forgotten.
+    """Compute the fraction of pixels in each range of each channel, wherever they are.
 
     Args:
         images: (N, height, width, channels) numbers from 0 to 1.
-        bins: ranges of equal width for each channel.
+        bins: the number of ranges of equal width for each channel.
 
     Returns:
         (N, channels * bins) float64; the bins of a channel add up to 1.
 
     Raises:
-        ShapeError: not four axes.
-        DataError: a number outside [0, 1].
+        ShapeError: the array does not have four axes.
+        DataError: a number is outside [0, 1].
 
     Reference:
         Lecture 001, "color histogram".
@@ -82,7 +86,7 @@ def color_histogram(images: Any, bins: int = 8) -> Images:
     pixels = _floats(images, 4, "(N, height, width, channels)")
     bins = count("bins", bins)
     if not ((pixels >= 0) & (pixels <= 1)).all():
-        raise DataError("got pixels outside [0, 1]; expected shares: divide bytes by 255")
+        raise DataError("got pixels outside [0, 1]; expected fractions: divide bytes by 255")
     place = np.minimum((pixels * bins).astype(np.int64), bins - 1)
     hits: Images = (place[..., None] == np.arange(bins)).mean(axis=(1, 2))
     return hits.reshape(len(pixels), -1)

@@ -1,4 +1,4 @@
-"""Batches: the rows of a data set in a new order every epoch."""
+"""Batches of a data set, with its rows in a new order every epoch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gpunn.typing import Array, DeviceLike
 
 
 class Batches:
-    """Batches of a data set. Every loop over them has new orders, those of the next epochs.
+    """An iterable of batches. Every loop over it takes the next epochs, so it has new orders.
 
-    `gpunn.data.batches` makes them.
+    `gpunn.data.batches` creates it.
 
     Attributes:
-        epoch: number of the epoch that the next loop begins with.
-        epochs: how many a loop has.
+        epoch: the number of the epoch with which the next loop begins.
+        epochs: the number of epochs of a loop.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Batches:
         self.epoch, self.epochs = epoch, epochs
 
     def __len__(self) -> int:
-        """The number of batches of a loop."""
+        """Return the number of batches in a loop."""
         return self._steps * self.epochs
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
@@ -85,34 +85,37 @@ def batches(
     drop_last: bool = False,
     device: DeviceLike = None,
 ) -> Batches:
-    """Batches of one epoch or several, each row in exactly one batch of an epoch.
+    """Divide the rows of a data set into batches, for one epoch or several.
 
-    Every epoch has another order. A loop over the result takes `epochs` epochs, and the next loop
-    the epochs after them. Without a seed, the next call of `batches` has other orders, too.
-    Arguments are checked by this call, not by the first batch.
+    Each row is in exactly one batch of an epoch, and every epoch has another order. A loop over the
+    result takes `epochs` epochs, and the next loop takes the epochs after them. Without a seed, the
+    next call of `batches` has other orders, too. The arguments are checked by this call, not by the
+    first batch.
 
     Args:
         x: (N, ...) examples: a tensor, an array of NumPy or CuPy, a frame, a sparse matrix; or a
             `Dataset` with its targets.
         y: (N, ...) targets.
-        batch_size: rows of a batch, at least 1; the last batch of an epoch may be smaller.
-        epochs: how many epochs a loop has.
-        seed: 64-bit seed of the orders, which then depend on (seed, epoch) alone; that of a
-            `Trainer` gives the trainer's orders. None for new ones, from `gpunn.manual_seed` where
+        batch_size: the number of rows in a batch, at least 1; the last batch of an epoch may be
+            smaller.
+        epochs: the number of epochs of a loop.
+        seed: 64-bit seed of the orders, which then depend only on (seed, epoch). The seed of a
+            `Trainer` gives the trainer's orders. None takes a new seed, from `gpunn.manual_seed` if
             that was called.
-        epoch: number of the first epoch. With a seed, calls inside a loop over epochs must pass it.
+        epoch: the number of the first epoch. With a seed, calls inside a loop over epochs must pass
+            it.
         shuffle: False for the order of the arrays; the batches are then views of them.
-        drop_last: leave out a last batch that is smaller than the others.
-        device: where each batch is copied to; None for where the arrays are.
+        drop_last: whether to leave out a last batch that is smaller than the others.
+        device: the device to which each batch is copied; None to copy nothing.
 
     Returns:
         An iterable of pairs (x, y) of shapes (batch_size, ...), with a length.
 
     Raises:
-        ArgumentError: an argument outside its range, or `drop_last` would leave no batch.
-        ShapeError: x and y of different lengths.
-        DTypeError, DataError: no rows, no targets, or a column that does not hold numbers.
-        DeviceMismatchError: arrays of two devices, or of another GPU than `device`.
+        ArgumentError: an argument is outside its range, or `drop_last` would leave no batch.
+        ShapeError: x and y have different lengths.
+        DTypeError, DataError: there are no rows or no targets, or a column does not hold numbers.
+        DeviceMismatchError: the arrays are on two devices, or on another GPU than `device`.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -125,7 +128,7 @@ def batches(
     if isinstance(x, Dataset):
         x, y = x.x, x.y
     if y is None:
-        raise DataError("got x without targets; expected both, or a Dataset")
+        raise DataError("got x without targets; expected both: pass x and y, or a Dataset")
     x, y = rows_of(x, "x"), rows_of(y, "y")
     check_lengths(x, y)
     there = None if device is None else backend(device)
@@ -152,15 +155,15 @@ def batches(
 
 
 def steps_per_epoch(n: int, batch_size: int, drop_last: bool = False) -> int:
-    """How many batches an epoch has: n / batch_size, rounded up, or down with `drop_last`.
+    """Return the number of batches in an epoch: n / batch_size, rounded up (`drop_last`: down).
 
     Args:
-        n: rows, at least 1.
-        batch_size: rows of a batch, at least 1.
+        n: the number of rows, at least 1.
+        batch_size: the number of rows in a batch, at least 1.
         drop_last: whether a smaller last batch is left out.
 
     Raises:
-        ArgumentError: an argument outside its range, or `drop_last` would leave no batch.
+        ArgumentError: an argument is outside its range, or `drop_last` would leave no batch.
 
     Example:
         >>> steps_per_epoch(10, 4), steps_per_epoch(10, 4, drop_last=True)
@@ -172,6 +175,6 @@ def steps_per_epoch(n: int, batch_size: int, drop_last: bool = False) -> int:
     if n < batch_size:
         raise ArgumentError(
             f"got batch_size={batch_size} for {n} rows with drop_last=True, which leaves no batch; "
-            f"expected a batch_size of at most {n}"
+            f"expected a batch_size of at most {n}: reduce it, or pass drop_last=False"
         )
     return n // batch_size

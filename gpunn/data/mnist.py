@@ -1,4 +1,4 @@
-"""MNIST from a folder of the user's, from the cache, or from a public mirror."""
+"""Load MNIST from a folder of the user, from the cache, or from a public mirror."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ IMAGE_SHAPE = (28, 28)
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
-    """60,000 training and 10,000 test images of handwritten digits, 28x28 pixels, ten classes.
+    """Load 60,000 training and 10,000 test images of handwritten digits, 28x28 pixels.
 
-    Looks for the four IDX files, gzipped or not, in `data_dir`; without it in the folder that the
-    environment variable GPUNN_DATA_DIR names, then in the user's cache; each time also in its
-    subfolder `mnist`. If they are nowhere, they are downloaded into the cache (11 MB) and their
-    SHA-256 sums are checked. A given `data_dir` without the files is an error, not a download.
+    The four IDX files, gzipped or not, are searched in `data_dir`. Without `data_dir`, they are
+    searched in the folder that the environment variable GPUNN_DATA_DIR names, then in the user's
+    cache. The subfolder `mnist` of each folder is searched too. If no folder has the files, they
+    are downloaded into the cache (11 MB) and their SHA-256 sums are checked. If `data_dir` is given
+    and does not hold the files, an error is raised instead.
 
     Args:
-        data_dir: folder with the files train-images-idx3-ubyte, train-labels-idx1-ubyte,
+        data_dir: the folder with the files train-images-idx3-ubyte, train-labels-idx1-ubyte,
             t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or these with .gz.
 
     Returns:
         (train, test), each x (N, 784) float32 in [0, 1] and y (N,) int64.
 
     Raises:
-        DataError: files missing, broken, not fitting each other, or not to be downloaded.
+        DataError: the files are missing or broken, do not fit each other, or cannot be downloaded.
         MissingExtraError: a download is needed and pooch is not installed.
 
     Reference:
@@ -61,7 +62,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> tuple[Dataset,
 
 
 def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Where to look, in order."""
+    """Return the folders to search, in order."""
     if data_dir is not None:
         roots = [Path(data_dir)]
     else:
@@ -71,7 +72,7 @@ def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
 
 
 def _find(places: list[Path]) -> list[Path] | None:
-    """The four files in the first place that has them all."""
+    """Return the four files in the first folder that has all of them, or None."""
     for place in places:
         found = []
         for name in SHA256:
@@ -104,7 +105,7 @@ def _download() -> list[Path]:
             )
             for name, digest in SHA256.items()
         ]
-    except (OSError, ValueError) as error:  # no network, no space, or another file than expected
+    except (OSError, ValueError) as error:  # no network, no space, or an unexpected file
         raise DataError(
             f"{looked}, and the download from {MIRROR} failed ({error}); expected a network "
             "connection, or the four files in one of these folders: set GPUNN_DATA_DIR or pass "
@@ -123,7 +124,7 @@ def _load(image_file: Path, label_file: Path, name: str) -> Dataset:
     try:
         check_labels(labels, 10)
     except GpunnError as error:
-        raise DataError(f"got {label_file} that holds no digits: {error}") from error
+        raise DataError(f"got {label_file}, which holds no digits: {error}") from error
     x = images.reshape(len(images), -1) / np.float32(255)
     features = tuple(f"pixel_{row}_{column}" for row in range(28) for column in range(28))
     return Dataset(x, labels, tuple("0123456789"), features, name)
@@ -133,5 +134,5 @@ def _check_pixels(path: Path, images: np.ndarray[Any, Any]) -> None:
     if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE or not len(images):
         raise DataError(
             f"got {path} with shape {images.shape} of {images.dtype}; expected (N, 28, 28) of "
-            "uint8: this is no file of MNIST images"
+            "uint8: this is not a file of MNIST images, so check the path"
         )

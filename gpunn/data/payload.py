@@ -1,4 +1,4 @@
-"""Bytes of files whose headers may promise anything."""
+"""Read the bytes of files whose headers may claim any size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ CHUNK_BYTES = 1 << 16
 
 
 class Readable(Protocol):
-    """What has bytes to read."""
+    """An object with bytes to read."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
 
 
 def read_payload(file: Readable, size: int) -> bytearray:
-    """Up to `size` bytes, fewer where the file ends.
+    """Read up to `size` bytes; fewer if the file ends before.
 
-    Memory grows with the bytes that are there, whatever `size` says.
+    Memory grows with the bytes in the file, not with `size`.
 
     Example:
         >>> from io import BytesIO

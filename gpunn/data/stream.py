@@ -1,4 +1,4 @@
-"""Examples to predict from, in files of any size: a batch of rows in memory at a time."""
+"""Read examples from files of any size, with only one batch of rows in memory."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from gpunn.data.csvfile import Table, open_table
 from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 
-MAX_LABEL_BYTES = 1 << 17  # of a name of a class; one that is as long as a file is no name
+MAX_LABEL_BYTES = 1 << 17  # the longest name of a class, so that a broken file has no huge one
 
 Batch = tuple[np.ndarray[Any, Any], list[str] | None]
 
 
 @dataclass(frozen=True)
 class FeatureStream:
-    """Examples that are read when they are asked for, from front to back, once.
+    """Examples in a file, which are read once, from front to back, when they are asked for.
 
     Attributes:
-        width: features of an example, D.
-        rows: how many examples there are; None where only the end of the file tells.
-        batches: called with a number of rows n, gives pairs of x (n, D) float32 and the target's
-            cells as text, (n,), or None where there are none. The last batch may be smaller.
+        width: D, the number of features of an example.
+        rows: the number of examples; None if it is unknown before the end of the file.
+        batches: a function of a number of rows n, which yields pairs of x (n, D) float32 and the
+            targets as strings, (n,), or None if there are no targets. The last batch may be
+            smaller.
     """
 
     width: int
@@ -47,30 +48,31 @@ def open_features(
     *,
     delimiter: str = ",",
 ) -> Iterator[FeatureStream]:
-    r"""Examples to predict from, with or without their target, open inside the block.
+    r"""Open examples to predict from, with or without their target, inside the block.
 
-    Memory is that of a batch, whatever the size of the file. Nothing is mapped into memory: a file
-    that is cut off meanwhile is an error and not the end of the process.
+    Reading takes the memory of one batch, whatever the size of the file. No memory map is used: if
+    the file is truncated meanwhile, an error is raised and the process does not end.
 
     Args:
-        source: a CSV file with a header, in UTF-8; by its suffix an NPZ file with `x` (or `X`), or
-            an NPY file; or the bytes of a CSV file, such as `sys.stdin.buffer`. More than two
-            dimensions are flattened to two.
-        features: names of a CSV file's feature columns, in the model's order; None for the file's.
-        target: name of the target column, which may be missing. In an NPZ file it is `y`.
+        source: a CSV file with a header, in UTF-8; or, by its suffix, an NPZ file with `x` (or
+            `X`), or an NPY file; or the bytes of a CSV file, such as `sys.stdin.buffer`. More than
+            two dimensions are flattened to two.
+        features: the names of the feature columns of a CSV file, in the model's order; None for
+            all columns in the order of the file.
+        target: the name of the target column, which may be missing. In an NPZ file it is `y`.
         delimiter: the character between two cells of a CSV file.
 
     Returns:
         A context manager that gives a `FeatureStream`.
 
     Raises:
-        DataError: no such file; one that is broken, empty, ragged, or holds missing or foreign
-            values, or Python objects; a feature that it lacks. Broken rows raise when their batch
-            is read.
-        ShapeError: as many targets as examples are not there.
-        DTypeError: an array that does not hold numbers.
-        ArgumentError: a delimiter that is none.
-        OutputError: a packed array in Fortran order, and no room for its copy on disk.
+        DataError: the file is missing, broken or empty, lacks a feature, or holds Python objects;
+            or a row has a wrong length, or a missing or unusable value. A broken row raises when
+            its batch is read.
+        ShapeError: the numbers of targets and examples differ.
+        DTypeError: an array does not hold numbers.
+        ArgumentError: the delimiter is not a usable character.
+        OutputError: a compressed array is in Fortran order, and its copy on disk cannot be written.
 
     Example:
         >>> import io
@@ -103,15 +105,15 @@ def load_features(
 
     Args:
         path: a file, as in `open_features`.
-        features: names of the feature columns, in the model's order; None for the file's.
-        target: name of the target column, which may be missing.
+        features: the names of the feature columns, in the model's order; None for all columns.
+        target: the name of the target column, which may be missing.
         delimiter: the character between two cells of a CSV file.
 
     Returns:
-        x (N, D) float32, and the target's cells as text where the file has them, else None.
+        x (N, D) float32, and the targets as strings, or None if the file has no targets.
 
     Raises:
-        DataError, ShapeError, DTypeError, ArgumentError, OutputError: as `open_features`.
+        DataError, ShapeError, DTypeError, ArgumentError, OutputError: as for `open_features`.
     """
     with open_features(path, features, target, delimiter=delimiter) as stream:
         parts = list(stream.batches(BATCH_ROWS))
@@ -129,7 +131,7 @@ def _of_table(table: Table) -> FeatureStream:
 def _of_arrays(x: StoredArray, y: StoredArray | None) -> FeatureStream:
     if not x.shape or 0 in x.shape:
         raise DataError(
-            f"got {x.name} of shape {x.shape} without examples; expected (N, D), a row for each"
+            f"got {x.name} of shape {x.shape} without examples; expected (N, D): add rows"
         )
     if x.dtype.kind not in "fiub":
         raise DTypeError(f"got {x.name} of dtype {x.dtype}; expected real numbers: encode it first")
@@ -155,6 +157,6 @@ def _of_arrays(x: StoredArray, y: StoredArray | None) -> FeatureStream:
 
 
 def _are_labels(y: StoredArray) -> bool:
-    """Whether they are what `load_npz` takes for classes: one integer or text for each example."""
+    """Return whether `load_npz` reads them as classes: one integer or string for each example."""
     single = prod(y.shape[1:]) == 1 and y.dtype.itemsize <= MAX_LABEL_BYTES
     return single and y.dtype.kind in "iubU"

@@ -1,4 +1,4 @@
-"""Small data sets from formulas, for lectures and tests; the same numbers on every machine."""
+"""Small data sets computed by formulas, for lectures and tests, the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEATURES = ("x", "y")
 
 
 def xor() -> Dataset:
-    """The four points of exclusive or: no straight line separates the two classes.
+    """Return the four points of exclusive or, whose two classes no straight line separates.
 
     Returns:
         x (4, 2) of 0 and 1; y (4,).
@@ -34,11 +34,11 @@ PATTERNS = ("1111000000000000", "1010101000000000")
 
 
 def shifted_patterns() -> Dataset:
-    """Two patterns of 16 pixels, four of them on, in each of their 16 cyclic shifts.
+    """Return two patterns of 16 pixels, four of them on, in all their 16 cyclic shifts.
 
-    The mean over the shifts of either is 1/4 in every pixel, so no linear model can be right about
-    all 32. The lecture shows its two patterns as a picture only; these are four neighbours (A) and
-    every second of seven (B).
+    The mean over the shifts of a pattern is 1/4 in every pixel, for both patterns. Therefore no
+    linear model can classify all 32 correctly. The lecture shows its two patterns only as a
+    picture. Here pattern A has four neighbouring pixels on, and pattern B every second of seven.
 
     Returns:
         x (32, 16) of 0 and 1, the shifts of A and then those of B; y (32,), 0 for A and 1 for B.
@@ -56,19 +56,19 @@ def shifted_patterns() -> Dataset:
 
 
 def spirals(n: int = 300, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Dataset:
-    """Interleaved spiral arms in the plane, one for each class.
+    """Generate interleaved spiral arms in the plane, one for each class.
 
     Args:
-        n: points in all, at least one for each class.
-        classes: arms C, at least 2.
-        noise: standard deviation of the angle, in radians.
+        n: the number of points, at least one for each class.
+        classes: C, the number of arms, at least 2.
+        noise: the standard deviation of the angle, in radians.
         seed: 64-bit seed.
 
     Returns:
         x (n, 2) within the unit circle; y (n,), the classes in turn.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Reference:
         Lang and Witbrock (1988), "Learning to tell two spirals apart"; with three arms in the
@@ -89,20 +89,20 @@ def spirals(n: int = 300, classes: int = 3, noise: float = 0.2, seed: int = 0) -
 def blobs(
     n: int = 300, classes: int = 3, features: int = 2, spread: float = 1.0, seed: int = 0
 ) -> Dataset:
-    """Round clouds of normally distributed points around random centers.
+    """Generate round clouds of normally distributed points around random centers.
 
     Args:
-        n: points in all, at least one for each class.
-        classes: clouds C, at least 2.
-        features: dimensions D, at least 1.
-        spread: standard deviation of a cloud along each dimension; centers lie in [-10, 10).
+        n: the number of points, at least one for each class.
+        classes: C, the number of clouds, at least 2.
+        features: D, the number of dimensions, at least 1.
+        spread: the standard deviation of a cloud along each dimension; centers lie in [-10, 10).
         seed: 64-bit seed.
 
     Returns:
         x (n, D); y (n,), the classes in turn.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Example:
         >>> blobs(100, classes=4, features=5)
@@ -116,19 +116,19 @@ def blobs(
 
 
 def circles(n: int = 300, noise: float = 0.05, factor: float = 0.5, seed: int = 0) -> Dataset:
-    """A circle inside another: the outer one is class 0, the inner one class 1.
+    """Generate a circle inside another: the outer one is class 0, the inner one class 1.
 
     Args:
-        n: points in all, at least 2.
-        noise: standard deviation added to each coordinate.
-        factor: radius of the inner circle, 0 < factor < 1; the outer one has radius 1.
+        n: the number of points, at least 2.
+        noise: the standard deviation of the noise on each coordinate.
+        factor: the radius of the inner circle, 0 < factor < 1; the outer one has radius 1.
         seed: 64-bit seed.
 
     Returns:
         x (n, 2); y (n,), the classes in turn.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Example:
         >>> circles(50, noise=0)
@@ -144,7 +144,7 @@ def circles(n: int = 300, noise: float = 0.05, factor: float = 0.5, seed: int = 
 
 
 def _labels(n: int, classes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """0, 1, ..., C-1, 0, 1, ...: the classes in turn, so that any prefix is balanced."""
+    """Return the classes in turn, 0, 1, ..., C-1, 0, 1, ..., so that any prefix is balanced."""
     return np.arange(count("n", n, classes), dtype=np.int64) % classes
 
 
@@ -156,5 +156,7 @@ def _noise(
     scale: float, shape: tuple[int, ...], seed: int, name: str = "noise"
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     if not 0 <= scale < np.inf:
-        raise ArgumentError(f"got {name}={scale!r}; expected a finite number of at least 0")
+        raise ArgumentError(
+            f"got {name}={scale!r}; expected a finite number of at least 0: pass e.g. {name}=0.1"
+        )
     return scale * normal(shape, RandomStream(seed).seed, NOISE_STREAM)

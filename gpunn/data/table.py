@@ -1,4 +1,4 @@
-"""Tables of the user's: CSV files and NPZ files as data sets in memory."""
+"""Load the user's CSV and NPZ files as data sets in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpunn.data.dataset import Dataset
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 from gpunn.examples import BATCH_ROWS
 
-MANY_CLASSES = 20  # more classes than this, most of them of one row, are asked about
+MANY_CLASSES = 20  # with more classes, most of them of one row, the user must name the task
 
 
 def load_csv(
@@ -24,23 +24,24 @@ def load_csv(
 ) -> Dataset:
     r"""Read a CSV file with a header; one column is the target, all others are features.
 
-    Every feature must be a number in every row: nothing is filled in or encoded in silence.
+    Every feature must be a number in every row. Missing values are not filled in, and text is not
+    encoded.
 
     Args:
         path: the file, in UTF-8.
-        target: name of the target column.
+        target: the name of the target column.
         task: "classification", "regression", or "auto": regression if the target has numbers with
             a fractional part, classification if it has whole numbers or text.
         delimiter: the character between two cells.
 
     Returns:
-        x (N, D) float32; y (N,) int64 class indices, the classes sorted (whole numbers by value),
-        or (N, 1) float32.
+        x (N, D) float32; y (N,) int64 class indices, with the classes sorted (whole numbers by
+        value), or (N, 1) float32.
 
     Raises:
-        DataError: no such file, or one that is empty, ragged, or has missing or foreign values;
-            the message names the line and the column.
-        UnknownNameError: an unknown target or task.
+        DataError: the file is missing or empty, a row has a wrong length, or a value is missing or
+            not a number; the message names the line and the column.
+        UnknownNameError: the target or the task is unknown.
 
     Example:
         >>> import tempfile
@@ -68,18 +69,18 @@ def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
     """Read an NPZ file with arrays `x` (or `X`) and `y`.
 
     Args:
-        path: the file. Arrays of Python objects are refused: loading them could run code.
+        path: the file. Arrays of Python objects are refused, because loading them could run code.
         task: "classification", "regression", or "auto": regression for floats, classification
             for integers, booleans and text.
 
     Returns:
-        x (N, D) float32, more than two dimensions flattened to two; y (N,) int64 class indices,
-        the classes sorted, or (N, K) float32.
+        x (N, D) float32, with more than two dimensions flattened to two; y (N,) int64 class
+        indices, with the classes sorted, or (N, K) float32.
 
     Raises:
-        DataError: no such file, a broken one, arrays that are missing or cannot be trained on.
-        ShapeError: x and y that do not fit each other.
-        UnknownNameError: an unknown task.
+        DataError: the file is missing or broken, or an array is missing or cannot be trained on.
+        ShapeError: x and y do not fit each other.
+        UnknownNameError: the task is unknown.
     """
     if task not in ("auto", *TASKS):
         raise UnknownNameError("task", task, ("auto", *TASKS))
@@ -95,7 +96,10 @@ def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
         y = y[:, 0]
     if task == "regression" or (task == "auto" and y.dtype.kind == "f"):
         if y.dtype.kind not in "fiub":
-            raise DTypeError(f"got y of dtype {y.dtype} in {path}; expected numbers to regress on")
+            raise DTypeError(
+                f"got y of dtype {y.dtype} in {path}; expected numbers for a regression: pass "
+                "task='classification' for classes"
+            )
         return Dataset(x, y.astype(np.float64), name=path.stem)
     if y.ndim != 1 or y.dtype.kind not in "iubU":
         error = ShapeError if y.ndim != 1 else DTypeError
@@ -109,7 +113,7 @@ def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
 def _targets(
     path: Path, name: str, cells: list[str], lines: array[int], task: str
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...] | None]:
-    """Targets and the names of their classes, None for regression."""
+    """Return the targets and the names of their classes, None for regression."""
     for line, cell in zip(lines, cells, strict=True):
         if not cell or cell.lower() == "nan":
             refuse(str(path), line, name, cell)
@@ -138,13 +142,13 @@ def _targets(
 
 
 def _number(cell: str) -> float:
-    if "_" in cell:  # Python reads 1_000 as a number, nobody else does
+    if "_" in cell:  # Python reads 1_000 as a number, but other programs do not
         raise ValueError(cell)
     return float(cell)
 
 
 def _whole(cells: list[str], numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whole numbers without rounding: identifiers may exceed the 53 bits of a float."""
+    """Return whole numbers without rounding, because identifiers may exceed 53 bits."""
     try:
         return np.array([int(cell) for cell in cells], np.int64)
     except (ValueError, OverflowError):
@@ -154,17 +158,17 @@ def _whole(cells: list[str], numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, A
 def _encoded(
     path: Path, name: str, values: np.ndarray[Any, Any], task: str
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
-    """Class indices and the sorted names of the classes."""
+    """Return the class indices and the sorted names of the classes."""
     classes, y = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
-            f"got the value {str(classes[0])!r} alone in the target {name!r} of {path}; expected "
-            "at least two classes"
+            f"got only the value {str(classes[0])!r} in the target {name!r} of {path}; expected at "
+            "least two classes: name another target"
         )
     if task == "auto" and len(classes) > max(MANY_CLASSES, len(values) // 2):
         raise DataError(
             f"got {len(classes)} different values in {len(values)} rows of the target {name!r} of "
             f"{path}; expected classes that repeat: pass task='regression' or "
-            "task='classification' to say what is meant, or name another target"
+            "task='classification' to name the task, or name another target"
         )
     return y, tuple(map(str, classes.tolist()))

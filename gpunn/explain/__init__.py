@@ -1,7 +1,7 @@
-"""The forward and the backward pass step by step, as on a board: name, formula and value.
+"""Show the forward and the backward pass step by step: names, formulas and values.
 
-Every formula is a Python expression, so what is printed can be checked by evaluating it; a bar
-above a name stands for an error signal, the derivative of the loss by that quantity (lecture 003).
+Every formula is a Python expression, so it can be checked by evaluating it. A bar above a name
+stands for an error signal, the derivative of the loss by that quantity (lecture 003).
 
 Example:
     >>> from gpunn.explain import function

@@ -1,8 +1,8 @@
-"""What operations compute and what their backward passes send back, as Python expressions.
+"""The formulas of operations and of their backward passes, as Python expressions.
 
-In a formula {0}, {1}, ... are the inputs' names, {y} is the result's and {g} that of its error
-signal. Names of functions are those of
-NumPy or of this library; `f_prime` is the derivative of an activation f.
+In a formula {0}, {1}, ... are the names of the inputs, {y} is the name of the result and {g} the
+name of its error signal. The functions are those of NumPy or of this library; `f_prime` is the
+derivative of an activation f.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpunn.typing import Shape
 
 
 class Formula(NamedTuple):
-    """The expression of a result, and for each input that of what it is sent back."""
+    """The expression of a result, and for each input the expression of its error signal."""
 
     forward: str
     backward: tuple[str, ...]
@@ -60,17 +60,17 @@ INDIVIDUAL = {
         "-sum(one_hot({1}) * log(softmax({0})), -1)", ("(softmax({0}) - one_hot({1}))",)
     ),
 }
-"""Losses: an individual loss, and its derivative by the prediction."""
+"""The formulas of losses: an individual loss, and its derivative by the prediction."""
 
 
 def formula(op: str, options: dict[str, Any], shapes: list[Shape], y: Shape) -> Formula:
-    """The formula of one call of an operation.
+    """Return the formula of one call of an operation.
 
     Args:
-        op: its name.
-        options: its keyword arguments.
-        shapes: of the inputs.
-        y: shape of the result; an input that was broadcast gets the sum of what comes back.
+        op: the name of the operation.
+        options: the keyword arguments of the call.
+        shapes: the shapes of the inputs.
+        y: the shape of the result. If an input was broadcast, its error signal is summed.
     """
     options = {name: value for name, value in options.items() if value is not None}
     if op in INDIVIDUAL:
@@ -105,7 +105,7 @@ def _linear(options: dict[str, Any], inputs: int) -> Formula:
 
 
 def _reduced(op: str, reduction: str, shape: Shape) -> Formula:
-    """The formula of a loss: that of an individual one, added up."""
+    """Return the formula of a loss: the sum or the mean of the individual losses."""
     value, (slope,) = INDIVIDUAL[op]
     losses = math.prod(shape[:-1] if op == "softmax_cross_entropy" else shape)
     if losses == 1 and op != "softmax_cross_entropy":
@@ -119,7 +119,7 @@ def _reduced(op: str, reduction: str, shape: Shape) -> Formula:
 
 
 def _general(op: str, options: dict[str, Any], inputs: int) -> Formula:
-    """The formula of an operation that has none in the tables: its name says it."""
+    """Return a formula for an operation without one in the tables, from its name."""
     given = "".join(f", {name}={_brief(value)}" for name, value in options.items())
     names = ", ".join(f"{{{i}}}" for i in range(inputs))
     if op in ACTIVATIONS:

@@ -1,4 +1,4 @@
-"""The quantities of a computation, and the views of them: text, a table, a graph."""
+"""The quantities of a computation, shown as text, as a table or as a graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MACRON = "\u0304"
 
 
 def barred(name: str) -> str:
-    """The name of an error signal: a bar above the first letter, as lecture 003 writes it."""
+    """Return the name of an error signal, with a bar above the first letter as in lecture 003."""
     return unicodedata.normalize("NFKC", name[:1] + MACRON + name[1:])
 
 
@@ -27,12 +27,12 @@ class Quantity:
     """One quantity of a computation.
 
     Attributes:
-        name: what it is called.
-        value: a host copy.
-        formula: the expression that it was computed by; empty for an input.
-        parents: the names of what it was computed from.
-        grad: dloss/dvalue, of value's shape; None where none arrived.
-        grad_formula: the expression of it, a sum over the consumers; empty where none arrived.
+        name: its name.
+        value: a host copy of its value.
+        formula: the expression that computed it; empty for an input.
+        parents: the names of the quantities that it was computed from.
+        grad: dloss/dvalue, in the shape of the value; None if no gradient arrived.
+        grad_formula: the expression of `grad`, a sum over the consumers; empty without a gradient.
         messages: consumer -> the part of `grad` that came from it.
     """
 
@@ -46,14 +46,14 @@ class Quantity:
 
     @property
     def shape(self) -> Shape:
-        """The value's shape."""
+        """The shape of the value."""
         return tuple(self.value.shape)
 
 
 class Steps(Mapping[str, Quantity]):
-    """Every quantity of one forward and backward pass, by name, in the order of the forward pass.
+    """All quantities of one forward and backward pass, by name, in the order of the forward pass.
 
-    Print it for the text; in a notebook it shows as a table.
+    `print` shows them as text, and a notebook shows them as a table.
     """
 
     def __init__(self, quantities: dict[str, Quantity], backward: list[str]) -> None:
@@ -74,7 +74,7 @@ class Steps(Mapping[str, Quantity]):
         return name in self._quantities
 
     def text(self) -> str:
-        """Two lists of `name = formula = value`: the forward pass, then the backward pass."""
+        """Return the forward pass and the backward pass as lists of names, formulas and values."""
         forward = [(q.name, q.formula, numbers(q.value)) for q in self.values()]
         signals = [self[name] for name in self._backward]
         backward = [(barred(q.name), q.grad_formula, numbers(q.grad)) for q in signals]
@@ -86,7 +86,7 @@ class Steps(Mapping[str, Quantity]):
         return f"<{type(self).__name__} of {', '.join(self)}>"
 
     def _repr_html_(self) -> str:
-        """A table: a row for each quantity; read the right half from the bottom up."""
+        """Return a table with a row for each quantity; the backward pass runs upwards."""
         head = ("quantity", "forward", "value", "backward", "error signal")
         rows = ["".join(f"<th>{title}</th>" for title in head)]
         for q in self.values():
@@ -101,7 +101,7 @@ class Steps(Mapping[str, Quantity]):
         return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
     def dot(self) -> str:
-        """The computation graph in Graphviz's language: values, error signals and shapes."""
+        """Return the computation graph for Graphviz, with values, error signals and shapes."""
         lines = ["digraph {", '  rankdir="LR"; node [shape="box", fontname="Helvetica"];']
         for q in self.values():
             label = [f"{q.name} {q.shape or ''}".rstrip(), numbers(q.value)]
@@ -114,7 +114,7 @@ class Steps(Mapping[str, Quantity]):
 
 
 def numbers(value: Values | None, digits: int = 4) -> str:
-    """The numbers of an array on one line, abbreviated where there are many."""
+    """Return the numbers of an array on one line, abbreviated if there are many."""
     array = np.asarray(value)
     text = np.array2string(
         array, precision=digits, suppress_small=True, threshold=12, edgeitems=2, separator=", "
@@ -132,7 +132,7 @@ def _lines(rows: list[tuple[str, str, str]]) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """How many columns a terminal takes for a text; a bar above a letter takes none."""
+    """Return the width of a text in columns of a terminal; a bar above a letter takes none."""
     return sum(not unicodedata.combining(letter) for letter in text)
 
 

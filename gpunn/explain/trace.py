@@ -1,4 +1,4 @@
-"""Runs a computation once, forward and backward, and writes down what it sees."""
+"""Run a computation once, forward and backward, and note its quantities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gpunn.typing import Array, DeviceLike
 
 @dataclass
 class _Call:
-    """One call of an operation, and what its backward pass was given and gave."""
+    """One call of an operation, with the input and the outputs of its backward pass."""
 
     op: str
     args: tuple[Any, ...]
@@ -68,21 +68,22 @@ def function(
     constants: tuple[str, ...] = (),
     **inputs: Any,
 ) -> Steps:
-    """The steps of a function of named inputs.
+    """Trace a function of named inputs.
 
     Args:
-        forward: takes tensors by name; returns the loss, or a mapping from names to tensors whose
-            last is the loss. What it computes between without naming it is called v1, v2, ...
-        device: where to compute; the default device for None.
-        constants: names of inputs that get no error signal. Integers never do.
+        forward: a function that takes tensors by name. It returns the loss, or a mapping from names
+            to tensors whose last value is the loss. Unnamed intermediate results are called v1,
+            v2, ...
+        device: the device to compute on; the default device for None.
+        constants: the names of inputs that get no error signal. Integers never get one.
         inputs: numbers or arrays; floats become float64.
 
     Returns:
-        Every quantity with its value, formula and error signal.
+        All quantities with their values, formulas and error signals.
 
     Raises:
-        ArgumentError: a name that is given twice, or a loss that depends on no input.
-        ShapeError: a loss that is not a single number.
+        ArgumentError: a name is used twice, or the loss depends on no input.
+        ShapeError: the loss is not a single number.
 
     Reference:
         Lecture 003, "computation graph" and the notation of error signals.
@@ -112,17 +113,18 @@ def network(
     loss: str | Callable[..., Tensor] = "half_squared_error",
     **options: Any,
 ) -> Steps:
-    """The steps of a network on one example or a few.
+    """Trace a network on one example or a few.
 
-    Names are those of the board: x, weights W1, b1, W2, ... in order, pre-activations z1, z2, ...,
-    activations h1, h2, ..., the output y, the target t, the loss L. The model is left alone.
+    The names are those of the lectures: the input x, the parameters W1, b1, W2, ..., the
+    pre-activations z1, z2, ..., the activations h1, h2, ..., the output y, the target t and the
+    loss L. The model is not changed.
 
     Args:
         model: the network; dropout is off, as in evaluation.
-        x: (N, D) examples of the model's dtype; (D,) stands for one.
-        y: their targets, t on the board.
+        x: (N, D) examples in the dtype of the model; (D,) stands for one example.
+        y: the targets, which the formulas call t.
         loss: a registered name or a function.
-        options: of the loss, for example `reduction="sum"`.
+        options: keyword arguments of the loss, for example `reduction="sum"`.
 
     Raises:
         ShapeError: x or y do not fit the model and the loss.
@@ -151,7 +153,7 @@ def network(
 
 
 def _parameters(model: Module) -> dict[str, Tensor]:
-    """The parameters as W1, b1, W2, b2, ... where they are weights and biases of layers."""
+    """Return the parameters by name; weights and biases are called W1, b1, W2, b2, ..."""
     found: dict[str, Tensor] = {}
     layer = 0
     for name, parameter in model.named_parameters():
@@ -176,15 +178,19 @@ def _board_names(trace: _Trace, y: Tensor) -> dict[str, Tensor]:
 
 
 def _finish(trace: _Trace, inputs: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> Steps:
-    """Run the backward pass and put names to what was seen."""
+    """Run the backward pass and name the quantities of the trace."""
     loss = list(named.values())[-1]
     if loss.size != 1:
         raise ShapeError(f"got a loss of shape {loss.shape}; expected one number: reduce it")
     if loss.node is None:
-        raise ArgumentError("got a loss that depends on no input; expected it to use a float")
+        raise ArgumentError(
+            "got a loss that depends on no input; expected one computed from a float: pass floats"
+        )
     clash = inputs.keys() & named.keys()
     if clash:
-        raise ArgumentError(f"got {sorted(clash)} as input and as result; expected other names")
+        raise ArgumentError(
+            f"got {sorted(clash)} as input and as result; expected different names: rename one"
+        )
     loss.backward()
     names = {id(value.data): name for name, value in (*inputs.items(), *named.items())}
     free = (f"v{i}" for i in range(1, len(trace.calls) + 1) if f"v{i}" not in names.values())
@@ -201,7 +207,7 @@ def _finish(trace: _Trace, inputs: Mapping[str, Tensor], named: Mapping[str, Ten
 
 
 def _backward_order(quantities: dict[str, Quantity]) -> list[str]:
-    """Results last to first, each followed by the inputs that have now got all their messages."""
+    """Return the order of the backward pass: each result, then the inputs complete after it."""
     order: list[str] = []
     for result in reversed([q for q in quantities.values() if q.formula]):
         if result.grad is None:
@@ -234,7 +240,7 @@ def _formula(call: _Call) -> Any:
 
 
 def _send(call: _Call, quantities: dict[str, Quantity], names: dict[int, str]) -> None:
-    """Write down what a call sent back to each of its inputs."""
+    """Note the gradients that a call sent back to its inputs."""
     name = names[id(call.result.data)]
     written = [_argument(arg, names) for arg in call.args]
     backward = _formula(call).backward
@@ -245,5 +251,5 @@ def _send(call: _Call, quantities: dict[str, Quantity], names: dict[int, str]) -
         text = backward[place].format(*written, y=name, g=barred(name))
         to.grad_formula += f" + {text}" if to.grad_formula else text
         to.messages[name] = to.messages[name] + part if name in to.messages else part
-        if not to.formula:  # an input: what arrives is what it gets
+        if not to.formula:  # the gradient of an input is the sum of its messages
             to.grad = part if to.grad is None else to.grad + part

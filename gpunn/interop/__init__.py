@@ -1,6 +1,6 @@
-"""Models for other libraries: PyTorch's names and layouts, and ONNX.
+"""Exchange models with other libraries: PyTorch's names and layouts, and ONNX.
 
-Arrays are shared without a copy by `gpunn.from_dlpack` and `Tensor.__dlpack__`.
+`gpunn.from_dlpack` and `Tensor.__dlpack__` share arrays without a copy.
 """
 
 from gpunn.interop.onnx import to_onnx

@@ -1,4 +1,4 @@
-"""Models as ONNX files, for runtimes that know nothing of gpunn."""
+"""Export models as ONNX files, for runtimes without gpunn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gpunn.storage.atomic import write_atomically
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FIRST_OPSET = 17  # the first that knows layer normalisation
-LARGEST_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
+FIRST_OPSET = 17  # the first with layer normalisation
+LARGEST_BYTES = 2**31 - 2**20  # a protobuf message must be smaller than 2 GiB
 
 
 def to_onnx(
@@ -30,31 +30,32 @@ def to_onnx(
     float16: bool = False,
     batch: str | int = "N",
 ) -> ModelProto:
-    """Export a model, as it computes in evaluation, to ONNX.
+    """Export a model to ONNX, as it computes in evaluation.
 
-    The graph's input is `input`, (N, D) floats. Its dtype is float32, and float16 for a model of
-    float16; the numbers of a float64 model are rounded to float32, which every runtime computes in.
+    The input of the graph is called `input`, (N, D) floats. Its dtype is float16 for a float16
+    model, and otherwise float32. The numbers of a float64 model are rounded to float32, because not
+    every runtime computes in float64.
 
     Args:
-        model: of gpunn's modules with registered activations.
-        path: where to write it, beside its place and then renamed; None to write nothing.
-        classes: names of the classes, for a classifier that gives `label`, (N,) names, and
-            `probabilities`, (N, C). Several outputs are scores for a softmax. A single output is
-            that of the second of two classes for a sigmoid, and is its label above 0. Outputs of a
-            softmax, or a single one of a sigmoid, are probabilities already. With None the graph's
-            one output is `output`, what `model.predict` gives.
-        opset: version of ONNX's operators, at least 17.
-        float16: compute in float16.
-        batch: name of the first axis, of any length; or a fixed length.
+        model: a model of gpunn's modules with registered activations.
+        path: the file, which is replaced as a whole; None to write nothing.
+        classes: the names of the classes. The graph then has two outputs: `label`, (N,) names, and
+            `probabilities`, (N, C). Several outputs of the model become probabilities by a softmax,
+            unless the model ends in one. A single output belongs to the second of two classes and
+            becomes a probability by a sigmoid, unless the model ends in one. With None, the graph
+            has one output, `output`, with the values of `model.predict`.
+        opset: the version of ONNX's operators, at least 17.
+        float16: whether to compute in float16.
+        batch: the name of the first axis, which then may have any length; or a fixed length.
 
     Returns:
-        The model, checked by `onnx.checker`.
+        The ONNX model, checked by `onnx.checker`.
 
     Raises:
         MissingExtraError: onnx is not installed.
-        ArgumentError: what ONNX has no operators for (a module or function of yours), numbers that
-            float16 does not hold, or an argument outside its range. Nothing is written.
-        ShapeError: layers that do not fit each other.
+        ArgumentError: ONNX has no operators for a module or function of yours, float16 does not
+            hold a number, or an argument is outside its range. In this case nothing is written.
+        ShapeError: the layers do not fit each other.
         OutputError: the file cannot be written.
     """
     try:
@@ -64,11 +65,18 @@ def to_onnx(
 
     newest = onnx.defs.onnx_opset_version()
     if isinstance(opset, bool) or not isinstance(opset, int) or not FIRST_OPSET <= opset <= newest:
-        raise ArgumentError(f"got opset={opset!r}; expected {FIRST_OPSET} to {newest}")
+        raise ArgumentError(
+            f"got opset={opset!r}; expected {FIRST_OPSET} to {newest}, which the installed onnx "
+            "knows: choose one of them"
+        )
     if not (isinstance(batch, str) and batch) and (type(batch) is not int or batch < 1):
-        raise ArgumentError(f'got batch={batch!r}; expected a name such as "N", or a length')
+        raise ArgumentError(
+            f'got batch={batch!r}; expected a name or a length of at least 1: pass e.g. "N"'
+        )
     if not isinstance(model, Module):
-        raise ArgumentError(f"got a {type(model).__name__} to export; expected a module")
+        raise ArgumentError(
+            f"got a {type(model).__name__} to export; expected a module: pass the model"
+        )
     draft = Draft(np.float16 if float16 or model.dtype == np.float16 else np.float32)
     y = whole(draft, model, INPUT)
     if classes is None:
@@ -96,18 +104,18 @@ def _names(classes: Sequence[str]) -> np.ndarray[Any, Any]:
     texts = all(isinstance(name, str) for name in names)
     if not texts or len(names) < 2 or len(set(names)) < len(names):
         raise ArgumentError(
-            f"got classes={classes!r}; expected two or more names, each once, as strings"
+            f"got classes={classes!r}; expected two or more different strings: pass their names"
         )
     return np.array(names, dtype=object)
 
 
 def _classified(draft: Draft, y: Value, names: np.ndarray[Any, Any]) -> tuple[Value, Value]:
-    """Label and probabilities of a model's outputs."""
+    """Add the label and the probabilities of a model's outputs to the graph."""
     outputs = draft.width_of(y)
     if outputs == UNKNOWN or len(names) != max(outputs, 2):
         raise ArgumentError(
             f"got {len(names)} classes for {outputs or 'an unknown number of'} outputs; expected a "
-            "name for each output, or two for a single one"
+            "name for each output, or two names for a single output: pass as many names"
         )
     if outputs > 1:
         number = draft.apply("ArgMax", y, place="label", axis=1, keepdims=0)
@@ -120,13 +128,13 @@ def _classified(draft: Draft, y: Value, names: np.ndarray[Any, Any]) -> tuple[Va
 
 
 def _of_two(draft: Draft, y: Value) -> tuple[Value, Value]:
-    """Class number and the two probabilities of a single output."""
+    """Add the class number and the two probabilities of a single output to the graph."""
     place = "probabilities"
     middle = 0.5 if draft.producer(y) == "Sigmoid" else 0.0
     if middle:
         first = draft.apply("Sub", draft.floats(1, "one"), y, place=place)
         both = draft.apply("Concat", first, y, place=place, axis=1)
-    else:  # sigmoid(z) is that of a softmax of (-z/2, z/2), where the small one keeps its digits
+    else:  # a softmax of (-z/2, z/2) has the same values; 1 - sigmoid(z) would lose small ones
         half = draft.apply("Mul", y, draft.floats(0.5, "half"), place=place)
         minus = draft.apply("Neg", half, place=place)
         scores = draft.apply("Concat", minus, half, place=place, axis=1)
@@ -141,7 +149,7 @@ def _of_two(draft: Draft, y: Value) -> tuple[Value, Value]:
 def _proto(
     draft: Draft, outputs: dict[str, tuple[Any, list[Any]]], opset: int, batch: str | int
 ) -> ModelProto:
-    """The draft in ONNX's own form, checked."""
+    """Convert the draft to an ONNX model and check it."""
     from onnx import checker, helper, numpy_helper
 
     size_bytes = sum(constant.nbytes for constant in draft.constants.values())

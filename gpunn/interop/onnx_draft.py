@@ -1,4 +1,4 @@
-"""A graph of ONNX operators while it is drawn up; needs no package."""
+"""A graph of ONNX operators that is being built. This module does not need the onnx package."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gpunn.errors import ArgumentError, ShapeError
 from gpunn.typing import Array, DType
 
 INPUT = "input"
-AS_INPUT, UNKNOWN = -1, 0  # widths that the layers so far do not tell
+AS_INPUT, UNKNOWN = -1, 0  # stand for widths that no layer has determined yet
 
 
 class Value(NamedTuple):
-    """What flows along an edge: (N, width) numbers."""
+    """The values along an edge of the graph: (N, width) numbers."""
 
     name: str
     width: int
@@ -30,13 +30,13 @@ class Operator(NamedTuple):
 
 
 class Draft:
-    """Operators and constants in the order in which they are computed.
+    """The operators and constants of a graph, in the order of computation.
 
     Args:
-        dtype: of all constants and values that are floats.
+        dtype: the dtype of all constants and values that are floats.
 
     Attributes:
-        input_width: D, as soon as a layer tells.
+        input_width: D, the width of the input; None until a layer determines it.
     """
 
     def __init__(self, dtype: DType) -> None:
@@ -55,7 +55,10 @@ class Draft:
         width: int | None = None,
         **attributes: Any,
     ) -> Value:
-        """What an operator makes of values and constants; as wide as the first one by default."""
+        """Add an operator on values and constants, and return its result.
+
+        The result is as wide as the first input by default.
+        """
         first = inputs[0]
         if width is None:
             width = first.width if isinstance(first, Value) else UNKNOWN
@@ -65,10 +68,12 @@ class Draft:
         return Value(output, width)
 
     def floats(self, numbers: Any, name: str, owner: Any = None) -> str:
-        """A constant in the graph's dtype; one for each owner, however often it is used.
+        """Add a constant in the dtype of the graph, and return its name.
+
+        The same owner gets the same constant each time.
 
         Raises:
-            ArgumentError: a number that the dtype does not hold.
+            ArgumentError: the dtype cannot hold a number.
         """
         if id(owner) in self._shared:
             return self._shared[id(owner)]
@@ -76,8 +81,8 @@ class Draft:
             rounded = np.asarray(numbers, self.dtype)
         if not np.isfinite(rounded).all():
             raise ArgumentError(
-                f"got {name} with a number that {self.dtype} does not hold; expected finite ones"
-                + (": export without float16" if self.dtype == np.float16 else "")
+                f"got {name} with a number that {self.dtype} does not hold; expected finite numbers"
+                f": {'export without float16' if self.dtype == np.float16 else 'check the weights'}"
             )
         name = self.constant(rounded, name)
         if owner is not None:
@@ -85,20 +90,20 @@ class Draft:
         return name
 
     def constant(self, array: Array, name: str) -> str:
-        """A constant as it is."""
+        """Add a constant in its own dtype, and return its name."""
         name = self._unique(name)
         self.constants[name] = np.asarray(array, order="C")
         return name
 
     def width_of(self, value: Value) -> int:
-        """How many columns a value has; `UNKNOWN` where no layer tells."""
+        """Return the number of columns of a value; `UNKNOWN` if no layer determines it."""
         return (self.input_width or UNKNOWN) if value.width == AS_INPUT else value.width
 
     def demand(self, value: Value, width: int, place: str) -> None:
-        """Note that a layer takes `width` columns.
+        """Note that a layer takes `width` columns, and check the width of the value.
 
         Raises:
-            ShapeError: the value has another number.
+            ShapeError: the value has another number of columns.
         """
         if value.width == AS_INPUT and self.input_width is None:
             self.input_width = width
@@ -110,11 +115,11 @@ class Draft:
             )
 
     def producer(self, value: Value) -> str:
-        """The kind of operator that a value comes from; "" for the input."""
+        """Return the kind of the operator that computes a value; "" for the input."""
         return next((o.kind for o in self.operators if o.output == value.name), "")
 
     def rename(self, value: Value, name: str) -> None:
-        """Give a value the name under which users of the model know it."""
+        """Rename a value to the name that users of the exported model see."""
         if value.name == INPUT:
             value = self.apply("Identity", value, place="")
         self.operators = [

@@ -1,4 +1,4 @@
-"""What each module and activation is in ONNX's operators, in evaluation."""
+"""Convert modules and activations to ONNX operators, as they compute in evaluation."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ from gpunn.ops.elementwise import Activation, opened
 
 
 def _one(kind: str, **attributes: Any) -> Callable[..., Value]:
-    """An activation that is one operator."""
+    """Return the conversion of an activation that is one ONNX operator."""
     return lambda draft, x, place: draft.apply(kind, x, place=place, **attributes)
 
 
 def _with_alpha(kind: str, activation: Activation) -> Callable[..., Value]:
-    """An activation that is one operator, whose only option is called alpha in ONNX."""
+    """Return the conversion of an activation that is one operator with the option alpha."""
 
     def draw(draft: Draft, x: Value, place: str, **chosen: float) -> Value:
         (alpha,) = {**activation.options, **chosen}.values()
@@ -60,7 +60,7 @@ def _with_alpha(kind: str, activation: Activation) -> Callable[..., Value]:
 
 
 def _gelu(draft: Draft, x: Value, place: str) -> Value:
-    """X * (1 + erf(x / sqrt(2))) / 2, in the order in which runtimes know it as one."""
+    """x * (1 + erf(x / sqrt(2))) / 2, in the order of operators that runtimes recognise."""
     scaled = draft.apply("Div", x, draft.floats(2**0.5, f"{place}.sqrt_2"), place=place)
     error = draft.apply("Erf", scaled, place=place)
     raised = draft.apply("Add", error, draft.floats(1, f"{place}.one"), place=place)
@@ -99,8 +99,8 @@ def _activated(draft: Draft, activation: str | Callable[..., Any], x: Value, pla
     function = getattr(function, "same_as", None) or function
     if function not in ACTIVATIONS:
         raise ArgumentError(
-            f"got the activation {activation!r} at {place}, a function of yours; expected a "
-            "registered one, whose formula is known in ONNX: use one of "
+            f"got the activation {activation!r} at {place}, which has no formula in ONNX; expected "
+            "a registered activation: use one of "
             f"{', '.join(sorted(known.__name__ for known in ACTIVATIONS))}"
         )
     return ACTIVATIONS[function](draft, x, place, **options)
@@ -142,8 +142,8 @@ def _standardize(draft: Draft, layer: Any, place: str, x: Value) -> Value:
         return draft.apply("Add", draft.apply("Mul", x, scale, place=place), mean, place=place)
     if not draft.constants[scale].all():
         raise ArgumentError(
-            f"got a scale at {place} that {draft.dtype} rounds to 0; expected larger ones: export "
-            "without float16"
+            f"got a scale at {place} that {draft.dtype} rounds to 0; expected larger scales: "
+            "export without float16"
         )
     return draft.apply("Div", draft.apply("Sub", x, mean, place=place), scale, place=place)
 
@@ -157,7 +157,7 @@ def _layer_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
 
 
 def _batch_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    """Not folded into one product and sum: a large mean would cost digits."""
+    """Subtract, multiply and add. One product and one sum would lose digits for a large mean."""
     draft.demand(x, layer.features, place)
     variance = layer.running_variance.numpy().astype(np.float64)
     factor = layer.gamma.numpy() / np.sqrt(variance + layer.eps)
@@ -185,7 +185,7 @@ def _sum(draft: Draft, layer: Any, place: str, *xs: Value) -> Value:
         if len(widths) > 1:
             raise ShapeError(
                 f"got {draft.width_of(total)} and {draft.width_of(x)} columns to add at {place}; "
-                "expected as many: check the sizes of the layers"
+                "expected the same number: check the sizes of the layers"
             )
         wide = x if draft.width_of(total) == 1 else total
         total = draft.apply("Add", total, x, place=place, width=wide.width)
@@ -225,26 +225,26 @@ LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     Concatenate.forward: _concatenate,
     Graph.forward: _graph,
 }
-"""What a module is in ONNX, by what it computes."""
+"""The conversions of modules, by their `forward` method."""
 
 
 def convert(draft: Draft, module: Module, place: str, *inputs: Value) -> Value:
-    """Add a module's operators to a draft.
+    """Add the operators of a module to a draft.
 
     Raises:
-        ArgumentError: a module or a function whose formula is not known in ONNX.
-        ShapeError: layers that do not fit each other.
+        ArgumentError: a module or a function has no formula in ONNX.
+        ShapeError: the layers do not fit each other.
     """
     forward = type(module).forward
     if forward not in LAYERS:
         raise ArgumentError(
-            f"got a {type(module).__name__} at {place or 'the top'}, a module of yours; expected "
-            "those of gpunn.nn, whose formulas are known in ONNX: build it of them, or export "
-            "the part of the model that is"
+            f"got a {type(module).__name__} at {place or 'the top'}, which has no formula in ONNX; "
+            "expected modules of gpunn.nn: build the model from them, or export the part that "
+            "consists of them"
         )
     return LAYERS[forward](draft, module, place, *inputs)
 
 
 def whole(draft: Draft, module: Module, name: str) -> Value:
-    """The output of a whole model for the graph's input."""
+    """Add the operators of a whole model to a draft, and return its output."""
     return convert(draft, module, "", Value(name, AS_INPUT))

@@ -1,4 +1,4 @@
-"""Weights under the names and in the layouts of PyTorch, which is not needed for it."""
+"""Convert weights to and from the names and layouts of PyTorch, without needing PyTorch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
 from gpunn.storage.state import listed
 
-COUNTER = "num_batches_tracked"  # PyTorch's batch norm has it; it changes no output
+COUNTER = "num_batches_tracked"  # a number in PyTorch's batch norm that changes no output
 
 
 class Place(NamedTuple):
-    """Where a tensor stands in a state of PyTorch's, and whether with its axes swapped."""
+    """The name of a tensor in PyTorch's state, and whether its axes are swapped there."""
 
     name: str
     tensor: Tensor
@@ -28,30 +28,30 @@ class Place(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape that PyTorch gives it."""
+        """The shape of the tensor in PyTorch."""
         return self.tensor.shape[::-1] if self.swapped else self.tensor.shape
 
 
 def to_torch_state_dict(model: Module) -> dict[str, np.ndarray[Any, Any]]:
-    """Host copies of the weights, as `state_dict()` of an equal `torch.nn.Sequential` names them.
+    """Return host copies of the weights, named as in the state of an equal `torch.nn.Sequential`.
 
-    An activation fused into a `Linear` is a module of its own there, so it takes a number, and so
-    does a dropout: the layers of `Sequential(Linear(4, 8, "relu"), Dropout(), Linear(8, 2))` are
-    PyTorch's modules 0, 2 and 3. `Linear.weight` is (D, H) here and (H, D) there.
+    In PyTorch, the activation of a `Linear` is a module of its own. It therefore takes a number, as
+    a dropout does. The layers of `Sequential(Linear(4, 8, "relu"), Dropout(), Linear(8, 2))` are
+    PyTorch's modules 0, 2 and 3. `Linear.weight` is (D, H) in gpunn and (H, D) in PyTorch.
 
-    PyTorch's `LeakyReLU` needs `negative_slope=0.1` to be the one here; all other modules agree
-    with their defaults, `GELU`, `BatchNorm1d` and `LayerNorm` included. An activation that PyTorch
-    has no module for takes a number too.
+    PyTorch's `LeakyReLU` needs `negative_slope=0.1` to compute the same. All other modules, `GELU`,
+    `BatchNorm1d` and `LayerNorm` included, compute the same with their defaults. An activation
+    without a module in PyTorch takes a number too.
 
     Args:
         model: a `Sequential` of linear layers, activations, dropout, batch and layer norm, also
-            nested; or one such layer, which counts as a `Sequential` of it.
+            nested; or one such layer, which is treated as a `Sequential` of one layer.
 
     Returns:
         name -> array, in PyTorch's order.
 
     Raises:
-        ArgumentError: a module for which `torch.nn.Sequential` has no counterpart.
+        ArgumentError: a module has no counterpart in `torch.nn.Sequential`.
 
     Example:
         >>> state = to_torch_state_dict(Sequential(Linear(3, 2, "relu"), Linear(2, 1)))
@@ -72,13 +72,13 @@ def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
 
     Args:
         model: as for `to_torch_state_dict`.
-        state: name -> what `numpy.asarray` takes, a tensor of PyTorch's on the CPU for one. The
-            values are converted to the model's dtype.
+        state: name -> any value that `numpy.asarray` takes, for example a PyTorch tensor on the
+            CPU. The values are converted to the dtype of the model.
 
     Raises:
-        ModelFileError: names are missing or left over, a shape differs, or a value is no array of
-            numbers. Nothing is set.
-        ArgumentError: a module for which `torch.nn.Sequential` has no counterpart.
+        ModelFileError: names are missing or left over, a shape differs, or a value is not an array
+            of numbers. In this case nothing is set.
+        ArgumentError: a module has no counterpart in `torch.nn.Sequential`.
 
     Example:
         >>> layer = Linear(2, 1)
@@ -92,10 +92,9 @@ def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
     if wanted != given:
         missing, unknown = wanted - given, given - wanted
         raise ModelFileError(
-            f"got a state of other names (missing: {listed(missing)}; unknown: "
-            f"{listed(unknown)}); expected those of an equal "
-            "torch.nn.Sequential: build the same layers, or rename; an activation and a dropout "
-            "take a number each"
+            f"got a state with other names (missing: {listed(missing)}; unknown: "
+            f"{listed(unknown)}); expected those of an equal torch.nn.Sequential: build the same "
+            "layers, or rename the arrays (activations and dropouts take a number each)"
         )
     values = {place.tensor: _value(place, state[place.name]) for place in places}
     model.load_state_dict({name: values[tensor] for name, tensor in model.state()})
@@ -104,11 +103,11 @@ def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
 def save_torch(model: Module, path: str | Path) -> None:
     """Write the weights with PyTorch's names, as a safetensors file.
 
-    There: `net.load_state_dict(safetensors.torch.load_file(path))`. The file holds no architecture;
-    `gpunn.save` writes one that does.
+    PyTorch reads it with `net.load_state_dict(safetensors.torch.load_file(path))`. The file does
+    not hold the architecture; `gpunn.save` writes a file that does.
 
     Raises:
-        ArgumentError: as `to_torch_state_dict`.
+        ArgumentError: as for `to_torch_state_dict`.
         OutputError: the file cannot be written.
     """
     write_atomically(Path(path), pack(to_torch_state_dict(model)))
@@ -117,20 +116,20 @@ def save_torch(model: Module, path: str | Path) -> None:
 def load_torch(model: Module, path: str | Path) -> None:
     """Set the weights from a safetensors file with PyTorch's names, in place.
 
-    There: `safetensors.torch.save_file(net.state_dict(), path)`. A `.pt` file is a pickle, which
-    may run any code, and is not read.
+    PyTorch writes it with `safetensors.torch.save_file(net.state_dict(), path)`. A `.pt` file is
+    refused, because it is a pickle, which may run any code.
 
     Raises:
-        ModelFileError: not a whole safetensors file, or as `load_torch_state_dict`.
-        ArgumentError: as `load_torch_state_dict`.
+        ModelFileError: the file is not a whole safetensors file, or as for `load_torch_state_dict`.
+        ArgumentError: as for `load_torch_state_dict`.
     """
     with open_arrays(Path(path)) as file:
         load_torch_state_dict(model, file)
 
 
 def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
-    """What was given for a place, in the layout that is used here."""
-    _check_shape(place, getattr(given, "shape", place.shape))  # before memory is taken
+    """Return the value that was given for a place, in gpunn's layout."""
+    _check_shape(place, getattr(given, "shape", place.shape))  # before allocating memory
     try:
         value = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -139,7 +138,9 @@ def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
             "expected an array on the host: use tensor.detach().cpu(), and .float() for bfloat16"
         ) from error
     if value.dtype.kind not in "fiu":
-        raise ModelFileError(f"got {place.name} of dtype {value.dtype}; expected real numbers")
+        raise ModelFileError(
+            f"got {place.name} of dtype {value.dtype}; expected real numbers: convert it"
+        )
     _check_shape(place, value.shape)
     return value.T if place.swapped else value
 
@@ -159,14 +160,14 @@ def _places(model: Module) -> Iterator[Place]:
 
 
 def _in_a_row(layers: list[Module], prefix: str) -> Iterator[Place]:
-    """The places of layers one after another, numbered as PyTorch numbers them."""
+    """Yield the places of a sequence of layers, numbered as in PyTorch."""
     number = 0
     for layer in layers:
-        forward = type(layer).forward  # a subclass that computes something else is another module
+        forward = type(layer).forward  # a subclass that overrides forward has no counterpart
         if forward not in COUNTERPARTS:
             raise ArgumentError(
-                f"got a {type(layer).__name__} at place {prefix}{number}; expected what "
-                "torch.nn.Sequential has a counterpart for (Linear, Activate, Dropout, BatchNorm, "
+                f"got a {type(layer).__name__} at place {prefix}{number}; expected a layer with a "
+                "counterpart in torch.nn.Sequential (Linear, Activate, Dropout, BatchNorm, "
                 "LayerNorm, Sequential): write model.state_dict() and name the arrays yourself"
             )
         yield from COUNTERPARTS[forward](layer, f"{prefix}{number}.")
@@ -207,4 +208,4 @@ COUNTERPARTS: dict[Callable[..., Any], Callable[[Any, str], Iterator[Place]]] = 
     Dropout.forward: _nothing,
     Sequential.forward: _nested,
 }
-"""What a module is to PyTorch, by what it computes."""
+"""The places of a module in PyTorch's state, by its `forward` method."""

@@ -1,7 +1,7 @@
-"""Models as JSON values and back. What comes back may be anyone's: nothing of it is believed.
+"""Convert models to JSON values and back. The JSON values are treated as untrusted.
 
-A module is {"module": its type, "config": its constructor's arguments}; one that stood before is
-{"same": its number, in order of completion}.
+A module becomes {"module": type, "config": arguments of the constructor}. A module that occurred
+before becomes {"same": number}; modules are numbered in the order of their completion.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MAX_MODULES = 2**12
 
 
 def describe(model: Module) -> Any:
-    """The JSON value of a model.
+    """Return the JSON value of a model.
 
     Raises:
-        ArgumentError: a module without `config()`, or too many; or a dict in one that would be
-            taken for a module.
+        ArgumentError: a module has no `config()`, there are too many modules, or a config holds a
+            dict that would be read as a module.
     """
     seen: dict[int, int] = {}
 
@@ -37,11 +37,13 @@ def describe(model: Module) -> Any:
             parts = {name: walk(part) for name, part in value.items()}
             if _number_of(parts) is not None or _type_of(parts) is not None:
                 raise ArgumentError(
-                    f"got a config with {shown(value)}; expected none that reads like a module in "
-                    "a file: use other names than same, or module and config"
+                    f"got a config with {shown(value)}; expected no dict that reads like a module "
+                    "in a file: use other names than same, or module and config"
                 )
             if not all(isinstance(name, str) for name in parts):
-                raise ArgumentError(f"got a config with {shown(value)}; expected texts as names")
+                raise ArgumentError(
+                    f"got a config with {shown(value)}; expected strings as names: convert them"
+                )
             return parts
         if isinstance(value, list | tuple):
             return [walk(part) for part in value]
@@ -57,10 +59,10 @@ def describe(model: Module) -> Any:
 
 
 def build(spec: Any) -> Module:
-    """The model of a JSON value, its weights not drawn.
+    """Build the model of a JSON value, without drawing its weights.
 
     Raises:
-        ModelFileError: it is no model; the message says which part is not.
+        ModelFileError: the value describes no model; the message names the wrong part.
     """
     with undrawn():
         model = _Building().part(spec)
@@ -73,32 +75,32 @@ def build(spec: Any) -> Module:
 
 
 def outline(spec: Any) -> Module:
-    """As `build`, on arrays that have a shape and a dtype and take no memory."""
+    """Build the model as `build` does, from arrays that have a shape and a dtype but no memory."""
     with device(Device("outline")):
         return build(spec)
 
 
 def check_described(model: Module, spec: Any) -> None:
-    """Be sure that a model says of itself what its file does.
+    """Check that the loaded model describes itself exactly as the file does.
 
-    Where a constructor takes more than its `config()` gives, or bends what it gets ("1" for 1), a
-    file must not use that. What a file leaves out is a default. A module of the user's is its
-    author's business.
+    A file must not use arguments that `config()` never gives, or values that a constructor
+    converts ("1" for 1). A config in a file may leave out defaults. The configs of modules that
+    users define are not compared.
 
     Raises:
-        ModelFileError: they differ.
+        ModelFileError: the descriptions differ.
     """
     _compare(describe(model), spec, "the model")
 
 
 class _Building:
-    """The modules that are complete, in order."""
+    """A builder of modules, which keeps the completed modules in order."""
 
     def __init__(self) -> None:
         self.built: list[Module] = []
 
     def part(self, spec: Any) -> Any:
-        """The value of a part of an architecture, its modules built."""
+        """Return the value of a part of an architecture, with its modules built."""
         if isinstance(spec, list):
             return [self.part(each) for each in spec]
         if not isinstance(spec, dict):
@@ -107,8 +109,8 @@ class _Building:
         if number is not None:
             if not 0 <= number < len(self.built):
                 raise ModelFileError(
-                    f"got a reference to module {shown(number)} where {len(self.built)} are "
-                    "complete; expected one of them: save the model again"
+                    f"got a reference to module {shown(number)} after {len(self.built)} complete "
+                    "modules; expected one of them: save the model again"
                 )
             return self.built[number]
         if name is None:
@@ -120,8 +122,8 @@ class _Building:
     def _module(self, name: str, config: dict[str, Any]) -> Module:
         if name not in MODULES:
             raise ModelFileError(
-                f"got a model with a {shown(name)}, which is not known here; expected one of "
-                f"{', '.join(sorted(MODULES))}: import the module that defines it first"
+                f"got a model with the unknown module {shown(name)}; expected one of "
+                f"{', '.join(sorted(MODULES))}: first import the Python module that defines it"
             )
         if "device" in config:
             raise ModelFileError(
@@ -137,32 +139,35 @@ class _Building:
             module = MODULES[name].from_config(**arguments)
         except MemoryError:
             raise
-        except Exception as error:  # whatever a constructor says of a file's numbers
+        except Exception as error:  # a constructor may raise anything for the values of a file
             why = f"{'' if isinstance(error, GpunnError) else type(error).__name__ + ': '}{error}"
             raise ModelFileError(
                 f"got a {name} with {shown(config)}, which cannot be built ({shortened(why)}); "
                 "expected what gpunn.save wrote: save the model again"
             ) from error
         if not isinstance(module, Module):
-            raise ModelFileError(f"got a {name} that builds a {type(module).__name__}")
+            raise ModelFileError(
+                f"got a {name} that builds a {type(module).__name__}; expected a module: let "
+                "from_config return one"
+            )
         return module
 
 
 def _number_of(spec: dict[str, Any]) -> int | None:
-    """The module that {"same": number} refers to; a node of that name is no number."""
+    """Return the number in {"same": number}; None if it is no integer, as for a node "same"."""
     number = spec["same"] if spec.keys() == {"same"} else None
     return number if type(number) is int else None
 
 
 def _type_of(spec: dict[str, Any]) -> str | None:
-    """The type of {"module": type, "config": ...}; nodes of those names are no text."""
+    """Return the type in {"module": type, "config": ...}; None if it is no string."""
     if spec.keys() != {"module", "config"} or not isinstance(spec["config"], dict):
         return None
     return spec["module"] if isinstance(spec["module"], str) else None
 
 
 def _compare(found: Any, spec: Any, where: str) -> None:
-    """Compare JSON values; a module's config may leave out what is a default."""
+    """Compare JSON values. The config of a module in `spec` may leave out defaults."""
     if isinstance(found, dict) and isinstance(spec, dict):
         name = _type_of(found)
         if name is not None and "." in name:

@@ -1,6 +1,6 @@
-"""Networks whose weights are written down, not learned: what networks can express.
+"""Networks with weights written by hand, which show what networks can express.
 
-Every function returns a `Sequential`; its weights can be trained on, like any others.
+Every function returns a `Sequential`. It can be trained further like any other network.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _net(
 
 
 def xor(dtype: DType = "float64", device: DeviceLike = None) -> Sequential:
-    """XOR of two bits by hard thresholds: h1 = x1 OR x2, h2 = x1 AND x2, y = h1 AND NOT h2.
+    """Build XOR from hard thresholds: h1 = x1 OR x2, h2 = x1 AND x2, y = h1 AND NOT h2.
 
     Reference:
         Lecture 003, "designing a network to classify XOR".
@@ -55,17 +55,17 @@ def boolean(
     dtype: DType = "float64",
     device: DeviceLike = None,
 ) -> Sequential:
-    """Any function of D bits, by 2**D hard-threshold units, one for each configuration.
+    """Build any function of D bits from 2**D hard-threshold units, one for each configuration.
 
     Unit c has weights +1 where its configuration has a 1 and -1 where it has a 0, so only that
-    configuration exceeds its threshold; the linear output adds the function's values.
+    configuration exceeds its threshold. The linear output adds the values of the function.
 
     Args:
-        function: of D bits; or its 2**D values, the first bit being the highest.
+        function: a function of D bits; or its 2**D values, the first bit being the highest.
         inputs: D, from 1 to 16.
 
     Raises:
-        ArgumentError: D outside its range, or another number of values than 2**D.
+        ArgumentError: D is outside its range, or the number of values is not 2**D.
 
     Reference:
         Lecture 003, "universality for binary inputs and targets".
@@ -81,7 +81,8 @@ def boolean(
     values = [function(*row) for row in bits.tolist()] if callable(function) else list(function)
     if len(values) != len(bits):
         raise ArgumentError(
-            f"got {len(values)} values of a function of {inputs} bits; expected {len(bits)}"
+            f"got {len(values)} values of a function of {inputs} bits; expected {len(bits)}: pass "
+            "one for each configuration"
         )
     hidden = ((2 * bits - 1).T, 0.5 - bits.sum(axis=1), "hard_threshold")
     return _net(hidden, (np.array(values, float)[:, None], [0], "identity"), dtype, device)
@@ -90,10 +91,12 @@ def boolean(
 def threshold_indicator(
     a: float, b: float, dtype: DType = "float64", device: DeviceLike = None
 ) -> Sequential:
-    """1 for a < x <= b and 0 elsewhere, by two hard thresholds: phi(x - a) - phi(x - b).
+    """Build the function 1 for a < x <= b, 0 elsewhere, as phi(x - a) - phi(x - b).
+
+    phi is the hard threshold.
 
     Raises:
-        ArgumentError: not a < b.
+        ArgumentError: a is not below b.
 
     Reference:
         Lecture 003, "expressive power", with [1, 2].
@@ -103,7 +106,7 @@ def threshold_indicator(
         array([0., 1., 0.])
     """
     if not a < b:
-        raise ArgumentError(f"got a={a!r}, b={b!r}; expected a < b")
+        raise ArgumentError(f"got a={a!r}, b={b!r}; expected a < b: exchange them")
     hidden = ([[1, 1]], [-a, -b], "hard_threshold")
     return _net(hidden, ([[1], [-1]], [0], "identity"), dtype, device)
 
@@ -116,16 +119,18 @@ def relu_bump(
     dtype: DType = "float64",
     device: DeviceLike = None,
 ) -> Sequential:
-    """A bump of four ReLUs: `height` on [a, b], 0 outside (a - eps, b + eps), linear between.
+    """Build a bump from four ReLUs: `height` on [a, b], with a linear ramp on either side.
+
+    The bump is 0 outside (a - eps, b + eps).
 
     Args:
-        a: where the bump's top begins.
-        b: where it ends, b >= a.
-        eps: width of each ramp, above 0.
-        height: of the top.
+        a: the point where the top begins.
+        b: the point where the top ends, b >= a.
+        eps: the width of each ramp, above 0.
+        height: the height of the top.
 
     Raises:
-        ArgumentError: not a <= b, or not eps > 0.
+        ArgumentError: a is above b, or eps is not above 0.
 
     Reference:
         Lecture 001, "neural networks as universal approximation".
@@ -143,13 +148,15 @@ def relu_bumps(
     dtype: DType = "float64",
     device: DeviceLike = None,
 ) -> Sequential:
-    """A sum of bumps (a, b, height) with ramps of width eps: four ReLUs each.
+    """Build a sum of bumps (a, b, height) with ramps of width eps, from four ReLUs each.
 
     Raises:
-        ArgumentError: no bumps, one with b < a, or not eps > 0.
+        ArgumentError: there are no bumps, one has b < a, or eps is not above 0.
     """
     if not bumps or any(a > b for a, b, _ in bumps) or not eps > 0:
-        raise ArgumentError(f"got bumps {bumps!r}, eps={eps!r}; expected a <= b and eps > 0")
+        raise ArgumentError(
+            f"got bumps {bumps!r}, eps={eps!r}; expected a <= b and eps > 0: pass [(a, b, height)]"
+        )
     kinks = np.array([(a - eps, a, b, b + eps) for a, b, _ in bumps]).ravel()
     slopes = np.array([np.array([1, -1, -1, 1]) * height / eps for *_, height in bumps]).ravel()
     hidden = (np.ones((1, len(kinks))), -kinks, "relu")
@@ -164,26 +171,28 @@ def approximation(
     dtype: DType = "float64",
     device: DeviceLike = None,
 ) -> Sequential:
-    """A continuous function on [low, high] as a sum of K bumps, each a K-th of the interval wide.
+    """Approximate a continuous function on [low, high] by a sum of K bumps.
 
-    Bump k has the function's value in the middle of its part of the interval. Between two tops the
-    ramps, a tenth of a part wide, cross over: they add up to a straight line from one to the next.
-    The error falls like 1 / K for a function with a bounded slope.
+    Each bump covers a K-th of the interval. Its height is the value of the function in the middle
+    of its part. The ramps are a tenth of a part wide; between two tops they add up to a straight
+    line. For a function with a bounded slope, the error falls like 1 / K.
 
     Args:
-        function: of an array of points.
-        low: the interval's lower end.
-        high: its upper end.
+        function: a function of an array of points.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
         bumps: K, at least 1; the network has 4 K hidden units.
 
     Raises:
-        ArgumentError: not low < high, or K below 1.
+        ArgumentError: low is not below high, or K is below 1.
 
     Reference:
         Lectures 001 and 003: f(x) = sum of K bumps.
     """
     if not low < high or bumps < 1:
-        raise ArgumentError(f"got [{low}, {high}], bumps={bumps}; expected low < high, K >= 1")
+        raise ArgumentError(
+            f"got [{low}, {high}], bumps={bumps}; expected low < high and bumps >= 1: check them"
+        )
     edges = np.linspace(low, high, bumps + 1)
     ramp = (high - low) / bumps / 10
     heights = np.asarray(function((edges[:-1] + edges[1:]) / 2), float)

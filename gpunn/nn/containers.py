@@ -1,4 +1,4 @@
-"""Networks made of modules: in a row, around a shortcut, or along any directed acyclic graph."""
+"""Networks made of modules: in sequence, around a shortcut, or along a directed acyclic graph."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def _as_module(layer: Module | str | Callable[..., Any]) -> Module:
 
 
 class Sequential(Module):
-    """Layers one after another. A string or a function stands for an activation.
+    """A sequence of layers. A string or a function stands for an activation.
 
-    A linear layer and the dropout behind it run as one operation while training.
+    In training, a linear layer and the dropout behind it run as one operation.
 
     Args:
         layers: modules, names of activations, or functions of a tensor.
@@ -39,7 +39,7 @@ class Sequential(Module):
         self.layers = [_as_module(layer) for layer in layers]
 
     def forward(self, x: Any) -> Tensor:
-        """The output of the last layer."""
+        """Return the output of the last layer."""
         layers = self.layers
         position = 0
         while position < len(layers):
@@ -54,7 +54,7 @@ class Sequential(Module):
         return x if isinstance(x, Tensor) else Tensor(x)
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The layers, named by their positions."""
+        """Yield the layers, named by their positions."""
         yield from ((str(position), layer) for position, layer in enumerate(self.layers))
 
     def __len__(self) -> int:
@@ -64,12 +64,12 @@ class Sequential(Module):
         return self.layers[index]
 
     def config(self) -> dict[str, Any]:
-        """The layers."""
+        """Return the layers."""
         return {"layers": list(self.layers)}
 
     @classmethod
     def from_config(cls, **config: Any) -> Sequential:
-        """The container of the layers of a `config()`."""
+        """Build the container from the layers of a `config()`."""
         return cls(*config["layers"])
 
 
@@ -80,11 +80,11 @@ class Residual(Module):
         self.inner = _as_module(inner)
 
     def forward(self, x: Any) -> Tensor:
-        """The sum of x and what the inner module makes of it."""
+        """Return the sum of x and the output of the inner module."""
         return add(self.inner(x), x)
 
     def config(self) -> dict[str, Any]:
-        """The inner module."""
+        """Return the inner module."""
         return {"inner": self.inner}
 
 
@@ -92,40 +92,40 @@ class Sum(Module):
     """The sum of several inputs."""
 
     def forward(self, *xs: Any) -> Tensor:
-        """x_1 + x_2 + ..."""
+        """Return x_1 + x_2 + ..."""
         y = xs[0]
         for x in xs[1:]:
             y = add(y, x)
         return y if isinstance(y, Tensor) else Tensor(y)
 
     def config(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return no arguments."""
         return {}
 
 
 class Concatenate(Module):
-    """Several inputs side by side, along the last axis."""
+    """The concatenation of several inputs along the last axis."""
 
     def forward(self, *xs: Any) -> Tensor:
-        """(N, D_1 + D_2 + ...)."""
+        """Return the inputs side by side, (N, D_1 + D_2 + ...)."""
         return concatenate(*xs, axis=-1)
 
     def config(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return no arguments."""
         return {}
 
 
 class Graph(Module):
-    """Modules along a directed acyclic graph.
+    """A directed acyclic graph of modules.
 
     Args:
         nodes: name -> (module, names of its inputs); a string or a function stands for an
-            activation, as in `Sequential`. The network's input is named "x"; every
-            other input must stand before the node that uses it, so the graph has no cycle.
-        output: the node whose output is the network's; the last one by default.
+            activation, as in `Sequential`. The input of the network is named "x". Every other
+            input must be an earlier node, so the graph has no cycle.
+        output: the node whose output is the output of the network; None for the last one.
 
     Raises:
-        ArgumentError: an input that no earlier node is named, or no node at all.
+        ArgumentError: an input is no earlier node, or there are no nodes.
 
     Example:
         >>> net = Graph({
@@ -150,23 +150,24 @@ class Graph(Module):
             if missing or not inputs or name in known:
                 raise ArgumentError(
                     f"got node {name!r} with inputs {list(inputs)}; expected a new name and inputs "
-                    f"among {sorted(known)}: put a node behind those it uses"
+                    f"among {sorted(known)}: put each node after its inputs"
                 )
             known.add(name)
         if not nodes or (output is not None and output not in known - {"x"}):
             raise ArgumentError(
-                f"got output {output!r} of {len(nodes)} nodes; expected one of {sorted(known)}"
+                f"got output {output!r} of {len(nodes)} nodes; expected one of {sorted(known)}: "
+                "name a node"
             )
         self.nodes = {name: _as_module(module) for name, (module, _) in nodes.items()}
         self.inputs = {name: list(inputs) for name, (_, inputs) in nodes.items()}
         self.output = output or next(reversed(self.nodes))
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The nodes, by name."""
+        """Yield the nodes, by name."""
         yield from self.nodes.items()
 
     def forward(self, x: Any) -> Tensor:
-        """The output node's output."""
+        """Return the output of the output node."""
         values = {"x": x}
         for name, module in self.nodes.items():
             values[name] = module(*(values[i] for i in self.inputs[name]))
@@ -174,11 +175,11 @@ class Graph(Module):
         return y
 
     def config(self) -> dict[str, Any]:
-        """Nodes, edges and the output."""
+        """Return the nodes, the edges and the output."""
         return {"nodes": self.nodes, "inputs": self.inputs, "output": self.output}
 
     @classmethod
     def from_config(cls, **config: Any) -> Graph:
-        """The graph of the nodes and edges of a `config()`."""
+        """Build the graph from the nodes and edges of a `config()`."""
         nodes = {name: (node, config["inputs"][name]) for name, node in config["nodes"].items()}
         return cls(nodes, config["output"])

@@ -1,4 +1,4 @@
-"""What goes wrong inside a network: dead units, gradients that vanish or explode."""
+"""Diagnostics of a network: dead units, and gradients that vanish or explode."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpunn.typing import Array
 
 
 class UnitReport(NamedTuple):
-    """What the units of a layer do over a set of examples.
+    """The behaviour of the units of a layer over a set of examples.
 
     Attributes:
-        dead: (H,) which units have an activation with derivative 0 at every example, so that no
-            gradient reaches their weights.
+        dead: (H,) booleans, True for units whose activation has the derivative 0 at every example,
+            so that no gradient reaches their weights.
         slope: (H,) mean of the absolute derivative over the examples; near 0 for a saturated unit.
     """
 
@@ -30,16 +30,16 @@ class UnitReport(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """The share of units that are dead."""
+        """The fraction of the units that are dead."""
         return float(self.dead.mean())
 
 
 def dead_units(model: Module, x: Array) -> dict[str, UnitReport]:
-    """Which units pass no gradient at any of the examples, layer by layer.
+    """Find the units that pass no gradient at any of the examples, layer by layer.
 
     Args:
-        model: the network; activations count where they belong to a linear layer or are a layer.
-        x: (N, D) examples on the model's device, of its dtype.
+        model: the network. Activations of linear layers and `Activate` layers are examined.
+        x: (N, D) examples on the device of the model, in its dtype.
 
     Returns:
         A report for each layer with an elementwise activation other than the identity, by the
@@ -75,10 +75,10 @@ def dead_units(model: Module, x: Array) -> dict[str, UnitReport]:
 
 
 def gradient_norms(model: Module) -> dict[str, float]:
-    """The Euclidean norm of each weight's gradient, from the first layer to the last.
+    """Return the Euclidean norm of the gradient of each weight, from the first layer to the last.
 
-    Norms that shrink by a factor from layer to layer towards the input are vanishing gradients;
-    norms that grow are exploding ones. Biases are left out.
+    If the norms shrink from layer to layer towards the input, the gradients vanish. If they grow,
+    the gradients explode. Biases are left out.
 
     Raises:
         GradientError: no backward pass has run.
@@ -106,13 +106,13 @@ def gradient_norms(model: Module) -> dict[str, float]:
 
 
 def collapse(model: Sequential) -> Linear:
-    """The one linear layer that a row of linear layers without activations amounts to.
+    """Combine a sequence of linear layers without activations into one linear layer.
 
-    W = W_1 W_2 ... and b = (b_1 W_2 + b_2) W_3 + ...: more linear layers express no more. (The
-    order is that of (D, H) weights; the lectures' columns have it reversed.)
+    W = W_1 W_2 ... and b = (b_1 W_2 + b_2) W_3 + ..., so several linear layers express no more than
+    one. (The order is that of (D, H) weights; it is reversed for the lectures' column vectors.)
 
     Raises:
-        ArgumentError: a layer that is not linear, or has an activation.
+        ArgumentError: a layer is not linear, or has an activation.
 
     Reference:
         Lectures 001 and 003; lecture 001 prints W1 W2, which should be W2 W1.
@@ -124,13 +124,15 @@ def collapse(model: Sequential) -> Linear:
     weight = bias = None
     for layer in model.layers:
         if not isinstance(layer, Linear) or get_activation(layer.activation) is not identity:
-            raise ArgumentError(f"got {layer!r} to collapse; expected linear layers only")
+            raise ArgumentError(
+                f"got {layer!r} to collapse; expected linear layers only: leave out activations"
+            )
         w = layer.weight.numpy().astype(np.float64)
         b = 0.0 if layer.bias is None else layer.bias.numpy().astype(np.float64)
         weight = w if weight is None else weight @ w
         bias = b if bias is None else bias @ w + b if np.ndim(bias) else b
     if weight is None:
-        raise ArgumentError("got no layers to collapse; expected at least one")
+        raise ArgumentError("got no layers to collapse; expected at least one: add a Linear layer")
     one = Linear(*weight.shape, dtype=model.dtype, device=model.device)
     one.load_state_dict({"weight": weight, "bias": np.zeros(weight.shape[1]) + bias})
     return one

@@ -26,7 +26,7 @@ class Dropout(Module):
         stream: the random stream; its three integers are the layer's whole random state.
 
     Raises:
-        ArgumentError: rate outside [0, 1).
+        ArgumentError: the rate is outside [0, 1).
 
     Gradient:
         gx = gy * keep / (1 - rate), from the same bits.
@@ -41,13 +41,13 @@ class Dropout(Module):
         self.stream = new_stream(seed)
 
     def forward(self, x: Any) -> Tensor:
-        """The thinned x in training, x itself in evaluation."""
+        """Return x with units dropped in training, x itself in evaluation."""
         if not (self.training and self.rate):
             return x if isinstance(x, Tensor) else Tensor(x)
         return dropout(x, rate=self.rate, draw=self.stream.draw())
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"rate": self.rate}
 
 
@@ -59,14 +59,14 @@ class VanillaDropout(Dropout):
         seed: 64-bit seed; the same seed gives the same masks on CPU and GPU.
 
     Raises:
-        ArgumentError: rate outside [0, 1).
+        ArgumentError: the rate is outside [0, 1).
 
     Reference:
         Hinton et al. (2012); lecture 001, "Vanilla Dropout".
     """
 
     def forward(self, x: Any) -> Tensor:
-        """The thinned x in training, the scaled x in evaluation."""
+        """Return x with units dropped in training, the scaled x in evaluation."""
         x = x if isinstance(x, Tensor) else Tensor(x)
         if not self.training:
             return multiply(x, 1.0 - Rate.of(self.rate).realised)

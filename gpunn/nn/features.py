@@ -21,17 +21,17 @@ from gpunn.typing import Array, DeviceLike, DType, Shape
 
 
 class QuadraticFeatures(Module):
-    """Products of features: (x, x x'), each product once.
+    """The features and their products, (x, x x'), each product once.
 
-    With `squares` the order is x_1 ... x_d, x_1 x_1, x_1 x_2, ..., x_d x_d: d + d (d + 1) / 2
-    features. Without, the products of different features only: for two features (x1, x2, x1 x2),
-    which makes XOR linearly separable.
+    With `squares`, the order is x_1 ... x_d, x_1 x_1, x_1 x_2, ..., x_d x_d, which makes
+    d + d (d + 1) / 2 features. Without `squares`, only different features are multiplied. For two
+    features this gives (x1, x2, x1 x2), which makes XOR linearly separable.
 
     Args:
-        squares: whether products of a feature with itself are among them.
+        squares: whether to include the square of each feature.
 
     Raises:
-        ShapeError: inputs that are not (N, D).
+        ShapeError: the inputs are not (N, D).
 
     Reference:
         Lecture 004, "polynomial expansion"; lecture 003, "nonlinear feature maps".
@@ -48,7 +48,7 @@ class QuadraticFeatures(Module):
         self.squares = bool(squares)
 
     def forward(self, x: Any) -> Tensor:
-        """(N, D) -> (N, D + number of products)."""
+        """Return the features and their products, (N, D + number of products)."""
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.ndim != 2:
             raise ShapeError(f"got x of shape {x.shape}; expected (N, D): reshape the examples")
@@ -59,30 +59,30 @@ class QuadraticFeatures(Module):
         return concatenate(x, *products) if products else x
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"squares": self.squares}
 
 
 class RandomFeatures(Module):
     """Features rho(w_j . x) with fixed random weights, w_j ~ N(0, deviation**2 I).
 
-    The lecture writes N(0, sigma I) and leaves open whether sigma is a variance; here the argument
+    The lecture writes N(0, sigma I) without saying whether sigma is a variance. Here the argument
     is the standard deviation.
 
     Args:
         in_features: D, the number of inputs.
         out_features: H, the number of features.
         activation: rho, a registered name or any function of a tensor.
-        deviation: standard deviation of the weights, above 0.
-        seed: of the weights; the same seed gives the same weights on every device.
-        dtype: of the weights.
-        device: where they live; the default device for None.
+        deviation: the standard deviation of the weights, above 0.
+        seed: the seed of the weights; the same seed gives the same weights on every device.
+        dtype: the dtype of the weights.
+        device: the device of the weights; the default device for None.
 
     Attributes:
-        weight: (D, H) buffer, which training leaves alone.
+        weight: (D, H) buffer, which training does not change.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Reference:
         Lecture 004, "random features expansion".
@@ -115,12 +115,12 @@ class RandomFeatures(Module):
         return self.deviation * normal(shape, *draw.key, draw.call)
 
     def forward(self, x: Any) -> Tensor:
-        """(N, D) -> (N, H)."""
+        """Return the random features, (N, H)."""
         y: Tensor = self._activation(linear(x, self.weight))
         return y
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "in_features": self.weight.shape[0],
             "out_features": self.weight.shape[1],
@@ -132,10 +132,10 @@ class RandomFeatures(Module):
 
 
 class DifferenceFeature(Module):
-    """The feature map [1; |x1 - x2|] of two features, in which a band becomes a half-line.
+    """The feature map [1; |x1 - x2|] of two features, which turns a band into a half-line.
 
     Raises:
-        ShapeError: inputs that are not (N, 2).
+        ShapeError: the inputs are not (N, 2).
 
     Reference:
         Lecture 002, "leveraging nonlinear transformations".
@@ -146,7 +146,7 @@ class DifferenceFeature(Module):
     """
 
     def forward(self, x: Any) -> Tensor:
-        """(N, 2) -> (N, 2)."""
+        """Return [1; |x1 - x2|] of each row, (N, 2)."""
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.ndim != 2 or x.shape[1] != 2:
             raise ShapeError(f"got x of shape {x.shape}; expected (N, 2): pass two features")
@@ -155,5 +155,5 @@ class DifferenceFeature(Module):
         return concatenate(one, gap)
 
     def config(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return no arguments."""
         return {}

@@ -1,4 +1,4 @@
-"""Predictions as repeated work, for batches of the same shape again and again."""
+"""Captured forward passes, for predictions on many batches of the same shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpunn.backends.capture import Captured, State
 from gpunn.fingerprint import Fingerprint
 from gpunn.typing import Array, Shape
 
-MAX_SHAPES = 4  # that are recorded, since each recording holds the activations of a batch
+MAX_SHAPES = 4  # the shapes that are recorded; each recording holds the activations of a batch
 
 
 class Model(Protocol):
@@ -19,20 +19,21 @@ class Model(Protocol):
 
     @property
     def backend(self) -> Backend:
-        """The backend of its device."""
+        """The backend of the model's device."""
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """The outputs."""
+        """Return the outputs."""
 
 
 class CapturedForward:
-    """Runs a model in evaluation mode: the first batch of a shape as usual, later ones repeated.
+    """A model in evaluation mode whose passes are recorded, one recording for each batch shape.
 
-    Weights that change in place are seen. When anything else that the model consists of changes,
-    its passes are recorded anew. The model is held weakly, because it holds this object.
+    The first batch of a shape runs as usual, and later ones replay the recording. A recording sees
+    weights that change in place. If anything else in the model changes, a new recording is made.
+    The model holds this object, which therefore holds the model by a weak reference.
 
     Args:
-        model: whose backend can capture.
+        model: a model whose backend can capture.
     """
 
     def __init__(self, model: Model) -> None:
@@ -40,9 +41,9 @@ class CapturedForward:
         self._shapes: dict[Shape, tuple[Captured, Array]] = {}
 
     def __call__(self, x: Array) -> Array:
-        """The outputs for a batch of the model's device and dtype.
+        """Return the outputs for a batch on the model's device, in its dtype.
 
-        The array is overwritten by the next call with this shape.
+        The next call with this shape overwrites the returned array.
         """
         model, shape = self._model(), tuple(x.shape)
         assert model is not None

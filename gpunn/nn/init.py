@@ -1,4 +1,4 @@
-"""Initial weights. Drawn on the host from counter-based bits, so every device starts the same."""
+"""Initial weights, drawn on the host from counter-based bits: the same numbers on every device."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from gpunn.ops.elementwise import trait
 from gpunn.typing import Array, DType, Shape
 
 Initializer = Callable[[Shape, Draw], "np.ndarray[Any, Any]"]
-"""Takes the shape (D, H) of a weight and a draw of random bits; returns float64 weights."""
+"""A function of the shape (D, H) of a weight and a draw of random bits; returns float64 weights."""
 
 _undrawn: ContextVar[bool] = ContextVar("gpunn_undrawn", default=False)
 
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Leave the weights of new layers 0 inside the block: a file is about to give them.
+    """Leave the weights of new layers 0 inside the block, because a file will give them.
 
-    Drawing takes several times the memory of the weights. No seed is used up.
+    This saves time and memory: drawing takes several times the memory of the weights. New layers
+    inside the block use up no seeds of `manual_seed`.
     """
     token = _undrawn.set(True)
     try:
@@ -37,7 +38,7 @@ def undrawn() -> Iterator[None]:
 
 
 def initial(initializer: Initializer, shape: Shape, draw: Draw, b: Backend, dtype: DType) -> Array:
-    """New weights on a device; zeros inside `undrawn`."""
+    """Return new weights on a device; zeros inside `undrawn`."""
     if _undrawn.get():
         return b.upload(np.broadcast_to(np.zeros((), dtype), shape))
     return b.upload(initializer(shape, draw).astype(dtype))
@@ -52,37 +53,37 @@ def _uniform(shape: Shape, draw: Draw, bound: float) -> np.ndarray[Any, Any]:
 
 
 def he_normal(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """Normal with variance 2 / D, for rectifiers (He et al. 2015)."""
+    """Return normal weights of variance 2 / D, for rectifiers (He et al. 2015)."""
     return _normal(shape, draw, sqrt(2.0 / shape[0]))
 
 
 def he_uniform(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """Uniform with variance 2 / D, for rectifiers (He et al. 2015)."""
+    """Return uniform weights of variance 2 / D, for rectifiers (He et al. 2015)."""
     return _uniform(shape, draw, sqrt(6.0 / shape[0]))
 
 
 def glorot_normal(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """Normal with variance 2 / (D + H), for tanh and sigmoid (Glorot and Bengio 2010)."""
+    """Return normal weights of variance 2 / (D + H), for tanh, sigmoid (Glorot, Bengio 2010)."""
     return _normal(shape, draw, sqrt(2.0 / sum(shape)))
 
 
 def glorot_uniform(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """Uniform with variance 2 / (D + H), for tanh and sigmoid (Glorot and Bengio 2010)."""
+    """Return uniform weights of variance 2 / (D + H), for tanh, sigmoid (Glorot, Bengio 2010)."""
     return _uniform(shape, draw, sqrt(6.0 / sum(shape)))
 
 
 def lecun_normal(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """Normal with variance 1 / D (LeCun et al. 1998)."""
+    """Return normal weights of variance 1 / D (LeCun et al. 1998)."""
     return _normal(shape, draw, sqrt(1.0 / shape[0]))
 
 
 def lecun_uniform(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """Uniform with variance 1 / D (LeCun et al. 1998)."""
+    """Return uniform weights of variance 1 / D (LeCun et al. 1998)."""
     return _uniform(shape, draw, sqrt(3.0 / shape[0]))
 
 
 def zeros(shape: Shape, draw: Draw) -> np.ndarray[Any, Any]:
-    """All zeros, for biases; hidden weights that start equal stay equal."""
+    """Return zeros, for biases. Hidden units that start with equal weights stay equal."""
     return np.zeros(shape)
 
 
@@ -103,13 +104,13 @@ GAINS: dict[str, Initializer] = {"he": he_normal, "glorot": glorot_uniform}
 
 
 def get_initializer(init: str | Initializer | None, activation: Callable[..., Any]) -> Initializer:
-    """The initialiser of a name; for None, the one that suits the activation.
+    """Return the initialiser of a name; for None, the one that suits the activation.
 
-    An activation says it by its attribute `gain`: "he" (rectifiers) or "glorot". Functions without
-    the attribute get Glorot's.
+    The attribute `gain` of an activation is "he" (rectifiers) or "glorot". A function without the
+    attribute gets Glorot's initialiser.
 
     Raises:
-        UnknownNameError: no such name; the message lists the known ones.
+        UnknownNameError: there is no such name; the message lists the known ones.
     """
     if init is None:
         return lookup("gain", trait(activation, "gain", "glorot"), GAINS)

@@ -26,13 +26,13 @@ FEEDBACK_STREAM = 2**62 + 4
 
 
 def described(activation: Any) -> Any:
-    """The JSON value that stands for an activation in a model file.
+    """Return the JSON value that stands for an activation in a model file.
 
     Returns:
         Its registered name; or {"name": name, option: number, ...} where options were chosen.
 
     Raises:
-        ArgumentError: a function that no name stands for.
+        ArgumentError: the function is not registered under a name.
     """
     if isinstance(activation, str | Mapping):
         return activation
@@ -41,8 +41,8 @@ def described(activation: Any) -> Any:
         if known is function:
             return {"name": name, **options} if options else name
     raise ArgumentError(
-        f"got the activation {activation!r}, a function of yours; expected a registered one to "
-        f"save: one of {', '.join(sorted(ACTIVATIONS))}"
+        f"got the activation {activation!r}, which has no registered name; expected one that a "
+        f"file can name: use one of {', '.join(sorted(ACTIVATIONS))}"
     )
 
 
@@ -52,22 +52,22 @@ class Linear(Module):
     Args:
         in_features: D, the number of inputs.
         out_features: H, the number of outputs.
-        activation: a registered name or any function of a tensor; `functools.partial` chooses
+        activation: a registered name or any function of a tensor; `functools.partial` sets
             options, for example `partial(gpunn.ops.leaky_relu, slope=0.3)`.
-        bias: whether there is a bias.
+        bias: whether the layer has a bias.
         init: a registered initialiser or a function; by default the one that suits the
             activation, He's for rectifiers and Glorot's for the rest.
-        seed: of the initial weights; by default the next of `gpunn.manual_seed`.
+        seed: the seed of the initial weights; by default the next one of `gpunn.manual_seed`.
         dtype: float16, float32 or float64.
-        device: where the parameters live; the default device for None.
+        device: the device of the parameters; the default device for None.
 
     Attributes:
-        weight: (D, H) parameter, as scikit-learn's `coefs_`.
+        weight: (D, H) parameter, like an entry of scikit-learn's `coefs_`.
         bias: (H,) parameter or None.
 
     Raises:
-        UnknownNameError: an unknown activation or initialiser.
-        ArgumentError: a size below 1, or a bias that is neither True nor False.
+        UnknownNameError: the activation or the initialiser is unknown.
+        ArgumentError: a size is below 1, or `bias` is neither True nor False.
 
     Gradient:
         See `gpunn.ops.linear`.
@@ -105,7 +105,7 @@ class Linear(Module):
             self.bias = Parameter(b.zeros(shape[1:], kind), regularize=False)
 
     def forward(self, x: Any, dropout: Dropout | None = None) -> Tensor:
-        """The output; `dropout` is a layer that follows, fused in while training."""
+        """Return the output, fused with the dropout layer that follows if one is given."""
         return self._run(x, dropout)
 
     def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
@@ -120,14 +120,14 @@ class Linear(Module):
 
     @property
     def W_col(self) -> Array:
-        """(H, D): a view of the weight as lectures 000, 001 and 003 write it, for column vectors.
+        """The (H, D) view of the weight for column vectors, as in lectures 000, 001 and 003.
 
-        Lecture 004 stores (D, H), as `weight` does: one row of the output is x @ weight + bias.
+        Lecture 004 uses (D, H), as `weight` does: one row of the output is x @ weight + bias.
         """
         return self.weight.data.T
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
@@ -140,23 +140,24 @@ class Linear(Module):
 class FeedbackLinear(Linear):
     """A linear layer that sends errors back through a fixed random matrix instead of its weights.
 
-    The forward pass is that of `Linear`. Feedback alignment: training turns the weights towards
-    the feedback matrix, so that the wrong error signal becomes a useful one.
+    The forward pass is that of `Linear`. Training turns the weights towards the feedback matrix,
+    so that the error signal becomes a useful one. This is called feedback alignment.
 
     Args:
         in_features: D, the number of inputs.
         out_features: H, the number of outputs.
-        activation: a registered name of an elementwise activation.
-        options: as of `Linear`.
+        activation: the registered name of an elementwise activation.
+        options: the other arguments of `Linear`.
 
     Attributes:
-        feedback: (D, H) buffer, drawn as the weights are, from a stream of its own.
+        feedback: (D, H) buffer, drawn like the weights, from a random stream of its own.
 
     Raises:
-        ArgumentError: an activation that is not elementwise.
+        ArgumentError: the activation is not elementwise.
 
     Gradient:
-        gx = gz feedback'; gweight and gbias as of `Linear`. So `gradcheck` of gx fails, and must.
+        gx = gz feedback'; gweight and gbias as in `Linear`. gx is not the gradient, so `gradcheck`
+        of gx fails.
 
     Reference:
         Lillicrap et al. (2016); Song, Xu and Lafferty (2021), arXiv 2106.06044; lecture 000.
@@ -187,11 +188,14 @@ class FeedbackLinear(Linear):
         self.feedback = Buffer(initial(initializer, w.shape, stream.draw(), w.backend, w.dtype))
 
     def forward(self, x: Any, dropout: Dropout | None = None) -> Tensor:
-        """The output of a `Linear` of the same weights."""
+        """Return the output, which is that of a `Linear` with the same weights."""
         return self._run(x, dropout, self.feedback.data)
 
     def alignment(self) -> float:
-        """The angle between feedback and weights in degrees: 90 for unrelated ones, 0 for equal."""
+        """Return the angle between feedback and weights, in degrees.
+
+        It is about 90 for unrelated matrices and 0 for equal ones.
+        """
         b, w = self.feedback.numpy().ravel(), self.weight.numpy().ravel()
         cosine = float(b @ w) / max(float(np.linalg.norm(b) * np.linalg.norm(w)), 1e-300)
         return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
@@ -204,7 +208,7 @@ class Activate(Module):
         activation: a registered name or any function of a tensor.
 
     Raises:
-        UnknownNameError: an unknown activation.
+        UnknownNameError: the activation is unknown.
     """
 
     def __init__(self, activation: str | Callable[..., Any]) -> None:
@@ -212,12 +216,12 @@ class Activate(Module):
         self._activation = get_activation(activation)
 
     def forward(self, x: Any) -> Tensor:
-        """The activation of x."""
+        """Return the activation of x."""
         y: Tensor = self._activation(x)
         return y
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"activation": described(self.activation)}
 
 
@@ -225,13 +229,14 @@ class Activate(Module):
 def unfused(
     model: Module, observer: Callable[[Module, Tensor, Tensor], None] | None = None
 ) -> Iterator[None]:
-    """Inside the block, activations of linear layers are operations of their own.
+    """Run the activations of linear layers as separate operations inside the block.
 
-    The numbers stay the same; what comes between, z = x @ weight + bias, can be seen.
+    The outputs stay the same, and the value before the activation, z = x @ weight + bias, can be
+    observed.
 
     Args:
-        model: its linear layers, and its activations that are layers.
-        observer: called with (layer, z, activation(z)) after every activation.
+        model: the model whose `Linear` and `Activate` layers are changed.
+        observer: a function that is called with (layer, z, activation(z)) after every activation.
     """
     layers = [m for m in model.modules() if isinstance(m, Linear | Activate)]
     fused = [layer._activation for layer in layers]

@@ -1,6 +1,6 @@
-"""Models as files: safetensors with the architecture as JSON in the header. No pickle is loaded.
+"""Model files: safetensors with the architecture as JSON in the header. No pickle is loaded.
 
-`docs/files.md` has the format, and what is promised of it.
+`docs/files.md` describes the format and its guarantees.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ FORMAT, VERSION = "gpunn", 1
 def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = None) -> None:
     """Write a model: its architecture, parameters, buffers and random streams.
 
-    The file is written beside its place, synced and renamed, so a crash leaves the old one whole.
+    The content is written to a temporary file beside `path`, synced and renamed. A crash therefore
+    leaves an old file whole.
 
     Args:
-        model: made of modules that define `config()`, as all of gpunn's do.
-        path: the file; by custom it ends in .safetensors.
-        info: anything JSON can hold, to find again with `read_info`.
+        model: a model whose modules define `config()`, as all modules of gpunn do.
+        path: the file; by custom its name ends in .safetensors.
+        info: values that JSON can hold, which `read_info` returns.
 
     Raises:
         OutputError: the file cannot be written.
-        ArgumentError: a module without `config()`; an info that JSON cannot hold; more than
-            `load` reads, which is 4 MiB of architecture and info, 4,096 modules, and containers
-            about 40 deep.
+        ArgumentError: a module has no `config()`, JSON cannot hold `info`, or the model exceeds
+            the limits of `load`: 4 MiB of architecture and info, 4,096 modules, and containers
+            nested about 40 deep.
     """
     if not isinstance(model, Module):
         raise ArgumentError(
@@ -56,21 +57,23 @@ def save(model: Module, path: str | Path, *, info: Mapping[str, Any] | None = No
 
 
 def load(path: str | Path, *, device: DeviceLike = None) -> Module:
-    """Read a model, in evaluation mode. One trained on a GPU loads on a machine without.
+    """Read a model and put it into evaluation mode.
 
-    The file may come from anyone. Its header is checked first: the names, shapes and dtypes of the
-    arrays against those of the architecture, whose outline takes no memory. Then memory is taken:
-    the model and its largest array at a time. A module of yours is built with the numbers of the
-    file, so its constructor should check them.
+    A model that was trained on a GPU can be loaded on a machine without one.
+
+    The file is treated as untrusted. First its header is checked: the names, shapes and dtypes of
+    the arrays must be those of the architecture. Only then is memory allocated, for the model and
+    for the largest array. The constructor of a module that you define is called with the values in
+    the file, so it should check them.
 
     Args:
         path: a file that `save` wrote.
-        device: where the model should live; the default device for None.
+        device: the device for the model; the default device for None.
 
     Raises:
-        ModelFileError: no such file, truncated, not one of gpunn's, of another version, or one
-            that does not hold what it promises.
-        OutOfMemoryError: the device has no room for it.
+        ModelFileError: the file is missing, truncated, not written by gpunn, of another version,
+            or inconsistent.
+        OutOfMemoryError: the device has no room for the model.
         DeviceUnavailableError: the device cannot be used.
     """
     there, path = resolve_device(device), Path(path)
@@ -91,10 +94,10 @@ def load(path: str | Path, *, device: DeviceLike = None) -> Module:
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
-    """What was passed as `info` when the model was saved; its arrays are not read.
+    """Return the `info` that was saved with a model, without reading the arrays.
 
     Raises:
-        ModelFileError: as `load`.
+        ModelFileError: as for `load`.
     """
     path = Path(path)
     with open_arrays(path) as file:
@@ -111,14 +114,14 @@ def _read(file: ArrayFile, path: Path) -> _Header:
     header = file.metadata
     if header.get("format") != FORMAT:
         raise ModelFileError(
-            f"got {path}, a safetensors file of something else; expected one that gpunn.save "
-            "wrote: build the model and use load_state_dict for foreign weights"
+            f"got {path}, a safetensors file that gpunn did not write; expected a file of "
+            "gpunn.save: build the model and use load_state_dict for foreign weights"
         )
     version = header.get("version")
     if version != str(VERSION):
         raise ModelFileError(
             f"got {path} of format version {shown(version)}; expected {str(VERSION)!r}: load it "
-            "with the gpunn that wrote it, or a newer one"
+            "with the version of gpunn that wrote it, or a newer one"
         )
     missing = set(_Header._fields) - header.keys()
     if missing:
@@ -130,7 +133,7 @@ def _read(file: ArrayFile, path: Path) -> _Header:
         try:
             part = from_json(header[name])
             if not isinstance(part, kind):
-                raise ValueError(f"{shown(part)} is no {kind.__name__}")
+                raise ValueError(f"{shown(part)} is not a {kind.__name__}")
         except ValueError as error:
             raise ModelFileError(
                 f"got {path}, whose {name} cannot be read ({error}); expected JSON that gpunn.save "
@@ -141,7 +144,7 @@ def _read(file: ArrayFile, path: Path) -> _Header:
 
 
 def _streams(numbers: list[Any], model: Module) -> list[RandomStream]:
-    """The random streams of a file, one for each of the model."""
+    """Return the random streams of a file, one for each of the model."""
     count = len(model.streams())
     if len(numbers) != count:
         raise ModelFileError(
@@ -152,13 +155,13 @@ def _streams(numbers: list[Any], model: Module) -> list[RandomStream]:
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Name the file in what is raised inside the block."""
+    """Name the file in the errors that are raised inside the block."""
     try:
         yield
     except MemoryError as error:
         raise OutOfMemoryError(
-            f"got {path}, for which there is no room ({error}); expected a model that fits the "
-            "device: load it on another one"
+            f"got {path}, which does not fit into memory ({error}); expected a model that fits the "
+            "device: load it on another device"
         ) from error
     except GpunnError as error:
         raise ModelFileError(f"in {path}: {shortened(error)}") from error

@@ -1,4 +1,4 @@
-"""What layers and networks have in common."""
+"""The base class of layers and networks, and its parameters and buffers."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Parameter(Tracked, Tensor):
         self.regularize = regularize
 
     def __fingerprint__(self) -> dict[str, Any]:
-        return {"data": Same(self.data)}  # repeated work sees what is written to it
+        return {"data": Same(self.data)}  # a recording sees values written to it
 
 
 class Buffer(Tracked, Tensor):
-    """A tensor that belongs to a module's state but is not trained."""
+    """A tensor that belongs to the state of a module but is not trained."""
 
     __slots__ = ()
 
@@ -53,10 +53,11 @@ class Buffer(Tracked, Tensor):
 
 
 class Module(Tracked):
-    """A function with parameters. A subclass assigns parameters and modules as attributes.
+    """A function with parameters: the base class of layers and networks.
 
-    It defines `forward`; and `config`, the arguments of its constructor, if `gpunn.save` should
-    be able to write it. The backward pass follows from the operations that `forward` calls.
+    A subclass assigns parameters and modules as attributes and defines `forward`. The backward pass
+    follows from the operations that `forward` calls. To be saved by `gpunn.save`, the subclass also
+    defines `config`, which returns the arguments of its constructor.
     """
 
     training = True
@@ -68,13 +69,13 @@ class Module(Tracked):
 
     @classmethod
     def type_name(cls) -> str:
-        """The name of this class in a model file: short for gpunn's own, else with its module."""
+        """Return the name of this class in a model file; user classes include their module."""
         own = cls.__module__.startswith("gpunn.")
         return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
 
     @classmethod
     def from_config(cls, **config: Any) -> Module:
-        """The module of a `config()`."""
+        """Build a module from the values of its `config()`."""
         return cls(**config)
 
     def forward(self, *inputs: Any) -> Tensor:
@@ -82,14 +83,17 @@ class Module(Tracked):
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this module again, as JSON values and modules."""
+        """Return the arguments of the constructor that rebuild this module.
+
+        They are JSON values and modules.
+        """
         raise ArgumentError(
             f"got a {type(self).__name__}, which defines no config(); expected one to save its "
             "architecture: define it, or write model.state_dict() with safetensors yourself"
         )
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """The output of `forward`."""
+        """Return the output of `forward`."""
         y = self.forward(*inputs)
         observer = observed.get()
         if observer is not None:
@@ -97,11 +101,11 @@ class Module(Tracked):
         return y
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or pickle keeps: everything but captured graphs."""
+        """Return the attributes that a copy or pickle keeps: all except captured graphs."""
         return {name: value for name, value in vars(self).items() if name != "_captured"}
 
     def __repr__(self) -> str:
-        """The constructor's arguments, and the modules inside, indented."""
+        """Return the type with its modules, indented, or with the arguments of its constructor."""
         inside = [f"({name}): {child!r}" for name, child in self.children()]
         if inside:
             text = "\n".join(inside).replace("\n", "\n  ")
@@ -112,14 +116,17 @@ class Module(Tracked):
             return f"{type(self).__name__}()"
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"
 
-    # what it consists of -------------------------------------------------------------------
+    # contents ------------------------------------------------------------------------------
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The modules that are attributes, or elements of lists and dicts that are."""
+        """Yield the modules that are attributes or stand in lists, tuples or dicts of attributes.
+
+        Each comes with its name.
+        """
         yield from self._members(Module)
 
     def _members(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
-        """Attributes of a kind, and elements of lists and dicts that are attributes."""
+        """Yield attributes of a kind, and elements of lists and dicts that are attributes."""
         for name, value in vars(self).items():
             if isinstance(value, kind):
                 yield name, value
@@ -132,7 +139,7 @@ class Module(Tracked):
             yield from ((f"{name}.{n}", part) for n, part in parts if isinstance(part, kind))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and every module inside it, once each, with dotted names."""
+        """Return an iterator over this module and all inside it, each once with a dotted name."""
         seen: set[int] = set()
 
         def walk(module: Module, name: str) -> Iterator[tuple[str, Module]]:
@@ -146,7 +153,7 @@ class Module(Tracked):
         return walk(self, prefix)
 
     def modules(self) -> Iterator[Module]:
-        """This module and every module inside it, once each."""
+        """Return an iterator over this module and all modules inside it, each once."""
         return (module for _, module in self.named_modules())
 
     def _tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
@@ -158,16 +165,16 @@ class Module(Tracked):
                     yield f"{prefix}.{name}" if prefix else name, value
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors: every parameter, then every buffer, once each."""
+        """Yield the names and tensors of all parameters, then of all buffers, each once."""
         yield from self._tensors(Parameter)
         yield from self._tensors(Buffer)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter once, with its dotted name."""
+        """Return an iterator over all parameters, each once with its dotted name."""
         return self._tensors(Parameter)
 
     def parameters(self) -> list[Parameter]:
-        """Every parameter once."""
+        """Return all parameters, each once."""
         return [parameter for _, parameter in self.named_parameters()]
 
     @property
@@ -192,19 +199,19 @@ class Module(Tracked):
     # state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Host copies of all parameters and buffers, by name."""
+        """Return host copies of all parameters and buffers, by name."""
         return {name: value.numpy() for name, value in self.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set all parameters and buffers, in place, one after another.
+        """Set all parameters and buffers in place, one after another.
 
         Args:
-            state: name -> host array of real numbers, or what NumPy makes one of and has a shape
-                and a dtype. The values are converted to the model's dtypes.
+            state: name -> host array of real numbers, or an object with a shape and a dtype that
+                NumPy can convert. The values are converted to the model's dtypes.
 
         Raises:
             ModelFileError: names are missing or left over, a shape differs, or a dtype is not one
-                of real numbers. Nothing is set.
+                of real numbers. In this case nothing is set.
         """
         tensors = dict(self.state())
         check_state(state, tensors, exact=False)
@@ -213,7 +220,7 @@ class Module(Tracked):
                 value.backend.write(value.data, np.asarray(state[name]))
 
     def streams(self) -> list[RandomStream]:
-        """The random streams of the modules inside, in order."""
+        """Return the random streams of the modules inside, in order."""
         return [
             value
             for module in self.modules()
@@ -222,10 +229,10 @@ class Module(Tracked):
         ]
 
     def to(self: Self, device: DeviceLike) -> Self:
-        """Move parameters and buffers to a device, in place; an optimizer is made after it.
+        """Move the parameters and buffers to a device, in place. Create optimizers afterwards.
 
         Raises:
-            DeviceUnavailableError: the device cannot be used; nothing is moved.
+            DeviceUnavailableError: the device cannot be used. In this case nothing is moved.
         """
         there = backend(device)
         for _, value in self.state():
@@ -238,18 +245,18 @@ class Module(Tracked):
     # modes and use -------------------------------------------------------------------------
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Put this module and those inside into training mode (or, for False, evaluation)."""
+        """Put this module and all inside it into training mode (for False: evaluation mode)."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self: Self) -> Self:
-        """Put this module and those inside into evaluation mode: dropout does nothing."""
+        """Put this module and all inside it into evaluation mode, in which dropout does nothing."""
         return self.train(False)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Evaluation mode without recording inside the block; modes are put back after it."""
+        """Use evaluation mode and no tape inside the block; restore the modes after it."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -260,19 +267,20 @@ class Module(Tracked):
                 module.training = mode
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Clear the gradients of all parameters."""
         for parameter in self.parameters():
             parameter.zero_grad()
 
     def predict(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
-        """The outputs for many examples, in evaluation mode: NumPy in, NumPy out; CuPy likewise.
+        """Compute the outputs for many examples, batch by batch, in evaluation mode.
 
-        Host data is moved to the model's device batch by batch, and the outputs back.
+        The outputs are NumPy arrays for host data and CuPy arrays for CuPy data. Host data is moved
+        to the model's device and the outputs are moved back.
 
         Args:
             x: (N, ...) numbers: an array, a tensor, a frame of pandas or Polars, a sparse matrix,
-                or what NumPy makes an array of.
-            batch_size: examples at a time.
+                or anything that NumPy can convert to an array.
+            batch_size: the number of examples in a batch.
 
         Returns:
             (N, ...) outputs, scores for a classifier.
@@ -280,17 +288,17 @@ class Module(Tracked):
         Raises:
             ShapeError: x has no axis of examples, or does not fit the model.
             DTypeError, DataError: x, or a column of it, does not hold numbers.
-            DeviceMismatchError: x lives on another GPU than the model.
+            DeviceMismatchError: x is on another GPU than the model.
         """
         return outputs(self, x, batch_size)
 
     def classify(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
-        """The class with the highest score for each example: (N,) integers.
+        """Return the class with the highest score for each example: (N,) integers.
 
         No softmax is needed for this (lecture 001).
 
         Raises:
-            ShapeError: outputs that are not (N, C) with at least two classes. What a single output
-                means depends on the loss: `Trainer.classify` knows.
+            ShapeError: the outputs are not (N, C) with at least two classes. The meaning of a
+                single output depends on the loss; use `Trainer.classify`.
         """
         return largest(outputs(self, x, batch_size))

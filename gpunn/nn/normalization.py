@@ -18,23 +18,23 @@ from gpunn.typing import DeviceLike, DType
 
 
 class Standardize(Module):
-    """Shift and scale each column by fixed numbers, y = (x - mean) / scale; not trained.
+    """A layer that shifts and scales each column by fixed numbers, y = (x - mean) / scale.
 
-    `Standardize.fit(x)` takes the numbers from data. As a network's first layer it lets the model
-    take data as they come. With `inverse`, y = x scale + mean: as the last layer it gives a
-    regression's outputs the unit of its targets.
+    `Standardize.fit(x)` computes the numbers from data; training does not change them. As the first
+    layer of a network, it lets the model take raw data. With `inverse`, y = x scale + mean: as the
+    last layer, it converts the outputs of a regression to the unit of the targets.
 
     Args:
         mean: (D,) numbers.
         scale: (D,) numbers other than 0.
-        inverse: undo the scaling.
+        inverse: whether to undo the scaling instead.
         dtype: float16, float32 or float64.
-        device: where the numbers live.
+        device: the device of the numbers; the default device for None.
 
     Raises:
-        ShapeError: mean and scale are not of one length.
-        DTypeError: they are not numbers.
-        ArgumentError: a scale of 0, or numbers that are not finite.
+        ShapeError: mean and scale have different lengths.
+        DTypeError: mean or scale does not hold numbers.
+        ArgumentError: a scale is 0, or a number is not finite.
     """
 
     def __init__(
@@ -48,9 +48,14 @@ class Standardize(Module):
     ) -> None:
         mean, scale = _numbers("mean", mean), _numbers("scale", scale)
         if mean.ndim != 1 or mean.shape != scale.shape:
-            raise ShapeError(f"got mean {mean.shape}, scale {scale.shape}; expected (D,) and (D,)")
+            raise ShapeError(
+                f"got mean {mean.shape}, scale {scale.shape}; expected (D,) and (D,): pass one of "
+                "each for every column"
+            )
         if not scale.all():
-            raise ArgumentError("got a scale of 0; expected others: use 1 for a constant column")
+            raise ArgumentError(
+                "got a scale of 0; expected numbers other than 0: use 1 for a constant column"
+            )
         b, kind = backend(device), float_dtype(dtype)
         self.inverse = flag("inverse", inverse)
         self.mean = Buffer(b.upload(mean.astype(kind)))
@@ -65,17 +70,18 @@ class Standardize(Module):
         dtype: DType = "float32",
         device: DeviceLike = None,
     ) -> Standardize:
-        """A layer that gives each column of `x` mean 0 and standard deviation 1.
+        """Build a layer that gives each column of `x` mean 0 and standard deviation 1.
 
         Args:
             x: (N, D) examples of the training data; or, with `inverse`, targets.
-            inverse: undo the scaling: outputs get the unit of the targets.
-            dtype: as of the class.
-            device: as of the class.
+            inverse: whether to undo the scaling instead, so that outputs get the unit of the
+                targets.
+            dtype: as for the class.
+            device: as for the class.
 
         Raises:
-            ShapeError: not (N, D).
-            DataError: no rows, NaN or infinity.
+            ShapeError: x is not (N, D).
+            DataError: x has no rows, or holds NaN or infinity.
 
         Example:
             >>> layer = Standardize.fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
@@ -85,14 +91,14 @@ class Standardize(Module):
         return cls(*column_scales(x), inverse=inverse, dtype=dtype, device=device)
 
     def forward(self, x: Any) -> Tensor:
-        """The shifted and scaled x, (N, D)."""
+        """Return the shifted and scaled x, (N, D)."""
         mean, scale = _as(x, self.mean), _as(x, self.scale)
         if self.inverse:
             return add(multiply(x, scale), mean)
         return divide(subtract(x, mean), scale)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "mean": self.mean.numpy().tolist(),
             "scale": self.scale.numpy().tolist(),
@@ -102,10 +108,12 @@ class Standardize(Module):
 
 
 def _numbers(name: str, values: Any) -> np.ndarray[Any, Any]:
-    """Values as float64; texts that look like numbers are none."""
+    """Return values as float64. Strings that look like numbers are refused."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiu" and array.size:
-        raise DTypeError(f"got {name} of dtype {array.dtype}; expected (D,) numbers")
+        raise DTypeError(
+            f"got {name} of dtype {array.dtype}; expected (D,) numbers: convert it with astype"
+        )
     if not np.isfinite(array).all():
         raise ArgumentError(
             f"got a {name} that is not finite; expected numbers: look for NaN and infinity in the "
@@ -115,23 +123,23 @@ def _numbers(name: str, values: Any) -> np.ndarray[Any, Any]:
 
 
 def _as(x: Any, numbers: Buffer) -> Tensor:
-    """Fixed numbers in the dtype that is computed in; training may narrow it."""
+    """Return fixed numbers in the dtype of x, which mixed precision may narrow."""
     if x.dtype == numbers.dtype:
         return numbers
     return Tensor(numbers.backend.cast(numbers.data, x.dtype), backend=numbers.backend)
 
 
 class LayerNorm(Module):
-    """Normalise each example over its features, then scale by gamma and shift by beta.
+    """A layer that normalises each example over its features, then scales by gamma and adds beta.
 
     Args:
         features: D, at least 1.
         eps: added to the variance, at least 0.
         dtype: float16, float32 or float64.
-        device: where the parameters live.
+        device: the device of the parameters; the default device for None.
 
     Raises:
-        ArgumentError: a number outside its range.
+        ArgumentError: a number is outside its range.
 
     Reference:
         Ba et al. (2016); see `gpunn.ops.layer_norm`.
@@ -151,26 +159,28 @@ class LayerNorm(Module):
         self.beta = Parameter(b.zeros((self.features,), kind), regularize=False)
 
     def forward(self, x: Any) -> Tensor:
-        """The normalised x, (N, D)."""
+        """Return the normalised x, (N, D)."""
         return layer_norm(x, self.gamma, self.beta, eps=self.eps)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"features": self.features, "eps": self.eps, "dtype": self.gamma.dtype.name}
 
 
 class BatchNorm(LayerNorm):
-    """Normalise each feature over the batch; in evaluation, by the running mean and variance.
+    """A layer that normalises each feature over the batch, then scales by gamma and adds beta.
+
+    In evaluation it uses the running mean and variance instead of those of the batch.
 
     Args:
         features: D, at least 1.
-        momentum: weight of a batch in the running values, 0 <= momentum <= 1.
+        momentum: the weight of a batch in the running values, 0 <= momentum <= 1.
         eps: added to the variance, at least 0.
         dtype: float16, float32 or float64.
-        device: where the parameters live.
+        device: the device of the parameters; the default device for None.
 
     Raises:
-        ArgumentError: a number outside its range.
+        ArgumentError: a number is outside its range.
 
     Reference:
         Ioffe and Szegedy (2015); see `gpunn.ops.batch_norm`.
@@ -187,12 +197,12 @@ class BatchNorm(LayerNorm):
     ) -> None:
         super().__init__(features, eps=eps, dtype=dtype, device=device)
         self.momentum = in_range("momentum", momentum, 0.0, np.nextafter(1.0, 2.0))
-        b, kind = self.gamma.backend, computed(self.gamma.dtype)  # a mean of few digits would stand
+        b, kind = self.gamma.backend, computed(self.gamma.dtype)  # float16 would round updates away
         self.running_mean = Buffer(b.zeros((self.features,), kind))
         self.running_variance = Buffer(b.full((self.features,), 1, kind))
 
     def forward(self, x: Any) -> Tensor:
-        """The normalised x, (N, D)."""
+        """Return the normalised x, (N, D)."""
         if not self.training:
             deviation = (_as(x, self.running_variance) + self.eps) ** 0.5
             normal: Tensor = (x - _as(x, self.running_mean)) / deviation
@@ -208,5 +218,5 @@ class BatchNorm(LayerNorm):
         )
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return super().config() | {"momentum": self.momentum}

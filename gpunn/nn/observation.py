@@ -1,4 +1,4 @@
-"""Look on while the modules of a network run."""
+"""Observe the outputs of the modules of a network."""
 
 from __future__ import annotations
 

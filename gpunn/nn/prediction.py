@@ -1,4 +1,4 @@
-"""The outputs of a model for many examples, batch by batch."""
+"""Compute the outputs of a model for many examples, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpunn.typing import Array
 
 
 def outputs(model: Any, x: Any, batch_size: int) -> Array:
-    """The outputs of a module, in evaluation mode; see `Module.predict`."""
+    """Return the outputs of a model in evaluation mode; see `Module.predict`."""
     x, batch_size = rows_of(x, "x"), count("batch_size", batch_size)
     sparse = is_sparse(x)
     here, b = backend("cpu") if sparse else backend_of(x), model.backend
@@ -45,7 +45,7 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
 
 
 def _forward(model: Any) -> Callable[[Array], Array]:
-    """What computes a batch: captured where the device can."""
+    """Return the function that computes a batch: captured passes if the device allows them."""
     b = model.backend
     if b.on_host or b.why_no_capture() or observed.get() is not None:
         return lambda x: model(Tensor(x)).data
@@ -56,10 +56,10 @@ def _forward(model: Any) -> Callable[[Array], Array]:
 
 
 def largest(scores: Array) -> Array:
-    """The class with the highest of (N, C) scores: (N,) integers.
+    """Return the class with the highest of (N, C) scores: (N,) integers.
 
     Raises:
-        ShapeError: no scores of at least two classes.
+        ShapeError: the scores are not (N, C) with at least two classes.
     """
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ShapeError(

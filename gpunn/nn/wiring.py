@@ -1,7 +1,7 @@
-"""Random wirings, and the networks wired so: random connections can work too.
+"""Random wirings, and networks that are wired like them.
 
-A wiring of n nodes is a list of edges (i, j) with i < j, so it has no cycle. Random graphs without
-directions get them from the order of the nodes, as in the paper.
+A wiring of n nodes is a list of edges (i, j) with i < j, so it has no cycle. The edges of an
+undirected random graph point from the lower node to the higher one, as in the paper.
 
 Reference:
     Xie, Kirillov, Girshick and He (2019), "Exploring randomly wired neural networks for image
@@ -32,20 +32,20 @@ def _probability(p: float) -> float:
 
 
 def _numbers(count: int, seed: int) -> Any:
-    """An iterator of uniform numbers in [0, 1), the same on every machine."""
+    """Return an iterator of uniform numbers in [0, 1), the same on every machine."""
     return iter(uniform((count,), RandomStream(seed).seed, WIRING_STREAM).tolist())
 
 
 def erdos_renyi(n: int, p: float, seed: int = 0) -> Edges:
-    """Every pair of nodes is joined with probability p.
+    """Join every pair of nodes with probability p.
 
     Args:
-        n: nodes, at least 1.
-        p: probability of an edge.
+        n: the number of nodes, at least 1.
+        p: the probability of an edge.
         seed: 64-bit seed.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Reference:
         Erdős and Rényi (1959); Gilbert (1959).
@@ -60,19 +60,19 @@ def erdos_renyi(n: int, p: float, seed: int = 0) -> Edges:
 
 
 def watts_strogatz(n: int, k: int, p: float, seed: int = 0) -> Edges:
-    """A ring in which each node is joined to its k nearest; an edge moves with probability p.
+    """Join each node of a ring to its k nearest nodes, and move each edge with probability p.
 
     Args:
-        n: nodes, more than k.
-        k: neighbours on the ring, even, at least 2.
-        p: probability that an edge gets another, uniformly chosen end.
+        n: the number of nodes, above k.
+        k: the number of neighbours on the ring, even, at least 2.
+        p: the probability that an edge gets another, uniformly chosen end.
         seed: 64-bit seed.
 
     Returns:
         n k / 2 edges.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Reference:
         Watts and Strogatz (1998), Nature 393.
@@ -97,18 +97,18 @@ def watts_strogatz(n: int, k: int, p: float, seed: int = 0) -> Edges:
 
 
 def barabasi_albert(n: int, m: int, seed: int = 0) -> Edges:
-    """Nodes come one after another; each joins m earlier ones, more likely those with many edges.
+    """Add nodes one by one, joining each to m earlier nodes, more likely to those with many edges.
 
     Args:
-        n: nodes, more than m.
-        m: edges of a new node, at least 1.
+        n: the number of nodes, above m.
+        m: the number of edges of a new node, at least 1.
         seed: 64-bit seed.
 
     Returns:
         m (n - m) edges.
 
     Raises:
-        ArgumentError: an argument outside its range.
+        ArgumentError: an argument is outside its range.
 
     Reference:
         Barabási and Albert (1999), Science 286.
@@ -121,13 +121,13 @@ def barabasi_albert(n: int, m: int, seed: int = 0) -> Edges:
     if m >= n:
         raise ArgumentError(f"got m={m} for {n} nodes; expected 1 <= m < n")
     edges: Edges = []
-    ends = list(range(m))  # a node stands here once for each of its edges
+    ends = list(range(m))  # later, a node is listed once for each of its edges
     numbers = _numbers(64 * n * m, seed)
     for node in range(m, n):
         chosen: set[int] = set()
         while len(chosen) < m:
             number = next(numbers, None)
-            if number is None:  # all but impossible: take the oldest that are left
+            if number is None:  # almost impossible: fall back to the oldest nodes
                 chosen.update(range(m))
                 break
             chosen.add(ends[int(number * len(ends))])
@@ -148,22 +148,22 @@ def wired(
     activation: str = "relu",
     **options: Any,
 ) -> Graph:
-    """A network with a layer of `width` units at each node of a wiring.
+    """Build a network with a layer of `width` units at each node of a wiring.
 
-    A node adds up what comes in over its edges and applies its layer. Nodes without an edge in
-    read the network's input, through a layer; nodes without an edge out are added up and read by
-    the output layer.
+    A node adds up the outputs that arrive over its edges and applies its layer. A node without
+    incoming edges applies its layer to the input of the network. The outputs of the nodes without
+    outgoing edges are added up and passed to the output layer.
 
     Args:
-        edges: (i, j) with i < j; nodes that no edge names do not exist.
-        in_features: D, of the network's input.
-        width: units of a node.
-        out_features: of the network's output.
-        activation: of the nodes; the output is linear.
+        edges: pairs (i, j) with i < j; only nodes with an edge exist.
+        in_features: D, the number of inputs of the network.
+        width: the number of units of a node.
+        out_features: the number of outputs of the network.
+        activation: the activation of the nodes; the output is linear.
         options: `dtype` and `device` of the layers.
 
     Raises:
-        ArgumentError: no edges, or an edge that does not go up.
+        ArgumentError: there are no edges, or an edge does not have i < j.
 
     Example:
         >>> net = wired([(0, 1), (0, 2), (1, 2)], in_features=4, width=8, out_features=3)

@@ -1,7 +1,7 @@
-"""Activations. Each is one declaration: its formula, its derivative, both in NumPy and in CUDA.
+"""The activations. Each is declared once: its formula and its derivative, in NumPy and in CUDA.
 
-Its string name, its fused kernels, its tests and its place in every layer follow from it; see
-`gpunn.ops.elementwise`.
+The string name, the fused kernels, the tests and the use in every layer follow from the
+declaration; see `gpunn.ops.elementwise`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ sigmoid = Activation(
 
 
 for _names in (ACTIVATIONS, OPS):
-    _names["logistic"] = sigmoid  # the name that scikit-learn has for it
+    _names["logistic"] = sigmoid  # scikit-learn's name for it
 logistic = sigmoid
 
 tanh = Activation(
@@ -76,7 +76,7 @@ tanh = Activation(
     grad_cuda="gx = gy * (T(1) - y * y);",
 )
 
-SMALL = 16_384  # elements; as many zeros stay in a core's L2
+SMALL = 16_384  # elements: so many zeros fit into a core's L2 cache
 
 
 @lru_cache(maxsize=16)
@@ -85,10 +85,10 @@ def _zeros(shape: Shape, dtype: Any) -> Array:
 
 
 def _zero(x: Array) -> Array:
-    """Zeros beside x: NumPy's maximum has a vector loop for arrays only.
+    """Return zeros to compare x with, because NumPy's maximum is vectorised only between arrays.
 
-    As many as x has elements, which is one loop (64 x 50 float32: 0.4 us), or a row, one for every
-    row (1.1 us).
+    A small x gets zeros of its own shape, so that one loop does the work. A large x gets a single
+    row of zeros, with which NumPy compares row after row.
     """
     return _zeros(x.shape if x.size <= SMALL else x.shape[-1:], x.dtype)
 
@@ -103,8 +103,8 @@ relu = Activation(
     """Rectified linear unit, y = max(x, 0). NaN stays NaN.
 
     Gradient:
-        gx = gy where y > 0, else 0. At x = 0 it is 0, as in lecture 000 and in scikit-learn and
-        PyTorch; lecture 002 prints 1 there: `relu_right` has that.
+        gx = gy where y > 0, else 0. At x = 0 the derivative is 0, as in lecture 000, scikit-learn
+        and PyTorch. Lecture 002 prints 1 there; `relu_right` follows it.
     """,
     gain="he",
     numpy=lambda x, y: np.maximum(x, _zero(x), out=y),
@@ -125,10 +125,10 @@ relu_right = Activation(
     "relu_right",
     """Rectified linear unit, y = max(x, 0), with its derivative from the right at 0.
 
-    Prefer `relu`, which keeps one array less. The two differ at x = 0 alone, -0.0 included.
+    Prefer `relu`, which keeps one array less. The two differ only at x = 0 (and x = -0.0).
 
     Gradient:
-        gx = gy where x >= 0, else 0, from x: at x = 0 it is gy, as lecture 002 prints it.
+        gx = gy where x >= 0, else 0, from x. At x = 0 it is gy, as lecture 002 prints it.
     """,
     saves="x",
     gain="he",
@@ -142,7 +142,7 @@ relu_right = Activation(
 
 def _leaky_relu_grad(gy: Array, y: Array, slope: float, gx: Array) -> None:
     np.greater(y, 0, out=gx)
-    np.maximum(gx, slope, out=gx)  # 1 or slope, which is below 1
+    np.maximum(gx, slope, out=gx)  # gives 1 or slope, because slope < 1
     np.multiply(gx, gy, out=gx)
 
 
@@ -190,7 +190,7 @@ elu = Activation(
 
     Args:
         x: (...) floats.
-        alpha: minus the limit far below 0, above 0.
+        alpha: above 0; y approaches -alpha for x far below 0.
 
     Gradient:
         gx = gy where y > 0, else gy * (y + alpha).
@@ -267,7 +267,7 @@ def _gelu_sigmoid_grad(gy: Array, x: Array, gx: Array) -> None:
 
 gelu_sigmoid = Activation(
     "gelu_sigmoid",
-    """The sigmoid approximation of GELU, y = x * sigmoid(1.702 x); off by at most 0.0204.
+    """The sigmoid approximation of GELU, y = x * sigmoid(1.702 x), with an error below 0.0204.
 
     Gradient:
         gx = gy * s * (1 + 1.702 x (1 - s)) with s = sigmoid(1.702 x), from x.
@@ -291,8 +291,8 @@ hard_threshold = Activation(
     """Hard threshold, y = 1 where x > 0, else 0.
 
     Gradient:
-        None: the derivative is 0 wherever it exists, so nothing before it can be trained by
-        gradients. An optimizer whose parameter gets no gradient raises `GradientError`.
+        None. The derivative is 0 wherever it exists, so gradients cannot train the layers before
+        it. An optimizer raises `GradientError` for a parameter without a gradient.
 
     Reference:
         Lectures 003 and 004.
@@ -341,16 +341,16 @@ SOFTMAX_GRAD = RowKernel("softmax_grad", _softmax_grad, _CUDA)
 
 @op
 def softmax(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """Softmax over the last axis, y_k = exp(x_k) / sum_j exp(x_j). Not elementwise.
+    """Return the softmax over the last axis, y_k = exp(x_k) / sum_j exp(x_j).
 
-    To train a classifier use `softmax_cross_entropy` on the logits; to predict, the argmax of the
-    logits is enough (lecture 001).
+    It is not elementwise. To train a classifier, use `softmax_cross_entropy` on the logits. To
+    predict a class, the argmax of the logits is enough (lecture 001).
 
     Gradient:
         gx = y * (gy - sum_k gy_k y_k).
 
     Numerics:
-        The row's maximum is taken off first, so no exponential overflows.
+        The row's maximum is subtracted first, so no exponential overflows.
     """
     y = b.empty_like(x)
     b.launch_matrix(SOFTMAX, x.shape, x.dtype, b.xp.ascontiguousarray(x), y)

@@ -1,4 +1,4 @@
-"""Arithmetic between tensors, arrays of the same device and numbers, with broadcasting."""
+"""Arithmetic with broadcasting, between tensors, arrays of the same device and numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _check(name: str, x: Any, y: Any) -> None:
     if len(dtypes) == 2 and dtypes[0] != dtypes[1]:
         raise DTypeError(
             f"got {dtypes[0]} and {dtypes[1]} in {name}; expected one dtype: convert one of them "
-            "with astype, nothing is promoted in silence"
+            "with astype; gpunn promotes no dtype by itself"
         )
     shapes = [tuple(getattr(value, "shape", ())) for value in (x, y)]
     try:
@@ -42,10 +42,10 @@ def _check(name: str, x: Any, y: Any) -> None:
 
 @op
 def add(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
-    """X + y.
+    """x + y, element by element.
 
     Gradient:
-        gx = gy_ = g, summed over broadcast axes.
+        g for x and for y, summed over broadcast axes.
     """
     _check("add", x, y)
 
@@ -60,10 +60,10 @@ def add(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
 @op
 def subtract(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
-    """X - y.
+    """x - y, element by element.
 
     Gradient:
-        g and -g, summed over broadcast axes.
+        g for x and -g for y, summed over broadcast axes.
     """
     _check("subtract", x, y)
 
@@ -78,10 +78,10 @@ def subtract(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
 @op
 def multiply(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
-    """X * y, element by element.
+    """x * y, element by element.
 
     Gradient:
-        g y and g x, summed over broadcast axes.
+        g y for x and g x for y, summed over broadcast axes.
     """
     _check("multiply", x, y)
 
@@ -96,10 +96,10 @@ def multiply(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
 @op
 def divide(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
-    """X / y.
+    """x / y, element by element.
 
     Gradient:
-        g / y and -g x / y**2, summed over broadcast axes.
+        g / y for x and -g x / y**2 for y, summed over broadcast axes.
     """
     _check("divide", x, y)
     quotient = b.xp.divide(x, y)
@@ -119,7 +119,7 @@ def divide(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
 
 @op
 def negative(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """-x.
+    """-x, element by element.
 
     Gradient:
         -gy.
@@ -129,7 +129,7 @@ def negative(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def power(b: Backend, x: Array, exponent: float) -> tuple[Array, Backward]:
-    """X ** exponent, for an exponent that is a number.
+    """x ** exponent, element by element; the exponent is a number.
 
     Gradient:
         gy * exponent * x ** (exponent - 1).
@@ -150,7 +150,7 @@ def power(b: Backend, x: Array, exponent: float) -> tuple[Array, Backward]:
 
 @op
 def exp(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """E ** x.
+    """e ** x, element by element.
 
     Gradient:
         gy * y.
@@ -161,7 +161,7 @@ def exp(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def log(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """The natural logarithm.
+    """Return the natural logarithm of each element.
 
     Gradient:
         gy / x.
@@ -171,7 +171,7 @@ def log(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def sin(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """The sine of an angle in radians.
+    """Return the sine of each element, an angle in radians.
 
     Gradient:
         gy * cos(x).
@@ -181,7 +181,7 @@ def sin(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def cos(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """The cosine of an angle in radians.
+    """Return the cosine of each element, an angle in radians.
 
     Gradient:
         -gy * sin(x).
@@ -191,7 +191,7 @@ def cos(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def sqrt(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """The square root.
+    """Return the square root of each element.
 
     Gradient:
         gy / (2 y).
@@ -202,7 +202,7 @@ def sqrt(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def abs_(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """The absolute value.
+    """|x|, element by element.
 
     Gradient:
         gy * sign(x), which is 0 at 0.
@@ -212,14 +212,14 @@ def abs_(b: Backend, x: Array) -> tuple[Array, Backward]:
 
 @op
 def matmul(b: Backend, x: Array, y: Array) -> tuple[Array, Backward]:
-    """The matrix product of (N, K) and (K, M).
+    """x @ y, the matrix product of (N, K) and (K, M).
 
     Gradient:
-        gx = g y', gy = x' g. (Lecture 000 prints A' in place of B' for A = B C.)
+        g y' for x and x' g for y. (Lecture 000 prints A' in place of B' for A = B C.)
     """
     if x.ndim != 2 or y.ndim != 2:
         raise ShapeError(
-            f"got shapes {x.shape} and {y.shape} in matmul; expected two 2-D arrays: reshape"
+            f"got shapes {x.shape} and {y.shape} in matmul; expected two 2-D arrays: reshape them"
         )
     if x.dtype != y.dtype:
         raise DTypeError(f"got {x.dtype} and {y.dtype} in matmul; expected one dtype: use astype")

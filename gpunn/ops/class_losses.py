@@ -1,4 +1,4 @@
-"""Losses of rows of scores, and how often scores are right. An individual loss is that of a row."""
+"""Losses of rows of scores, and the count of correct predictions. Each row has one loss."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
             "astype('int64'), or one-hot rows"
         )
-    if must_check(b):  # elsewhere the kernel answers with NaN, unread until asked
+    if must_check(b):  # on a GPU the kernel writes NaN instead, which costs no wait
         _check_range(name, labels, scores.shape[1])
 
 
@@ -46,7 +46,7 @@ def _check_range(name: str, labels: Array, classes: int) -> None:
     row = int(np.argmax((labels < 0) | (labels >= classes)))
     raise DataError(
         f"got label {int(labels[row])} in row {row} in {name}; expected 0 to {classes - 1}: "
-        "widen the last layer or mend the labels"
+        "widen the last layer or correct the labels"
     )
 
 
@@ -58,7 +58,7 @@ def _row_loss(
     how: Reduction,
     *numbers: float,
 ) -> tuple[Array, Array, Array]:
-    """Row losses, their reduced sum and their gradients for integer labels, in one launch."""
+    """Return the row losses, their reduced sum and their gradients, computed in one launch."""
     labels = b.xp.ascontiguousarray(b.cast(labels, np.int64))
     kind = computed(scores.dtype)
     losses, gradients = b.empty(scores.shape[:1], kind), b.empty(scores.shape, scores.dtype)
@@ -70,19 +70,19 @@ def _row_loss(
 
 
 def _finish(loss: Array, gradients: Array, total: Array, divisor: float, scale: float) -> None:
-    """What the NumPy bodies of row losses end with."""
+    """Scale the gradients and write the reduced sum of the losses."""
     if scale != 1:
         np.multiply(gradients, scale, out=gradients)
     total.fill(np.add.reduce(loss) / divisor)
 
 
-FEW_CLASSES = 128  # up to here NumPy folds columns faster than rows (64 x 10: 16 to 11 us)
+FEW_CLASSES = 128  # up to this number, NumPy reduces a (C, N) matrix faster than an (N, C) one
 
 
 def _or_nan(body: Callable[..., None]) -> Callable[..., None]:
-    """A NumPy body that answers NaN, as the kernel does, where a label is outside [0, C).
+    """Return a NumPy body that writes NaN, as the CUDA kernel does, if a label is outside [0, C).
 
-    An operation has looked at the labels before, but not one that is replayed.
+    An operation checks its labels before the body runs. A replayed recording does not.
     """
 
     def checked(scores: Array, labels: Array, *rest: Any) -> None:
@@ -97,7 +97,10 @@ def _or_nan(body: Callable[..., None]) -> Callable[..., None]:
 
 @lru_cache(maxsize=16)
 def _places(classes: int, step: int) -> Array:
-    """By label, where its row of a (C, N) matrix starts; outside of it for -C to -1 and C to 2C."""
+    """Return where the row of each label starts in a (C, N) matrix.
+
+    A label outside [0, C) leads outside the matrix or outside this array: NumPy raises IndexError.
+    """
     return np.concatenate([np.arange(classes) * step, np.full(classes, classes * step)])
 
 
@@ -117,7 +120,7 @@ def _softmax_rows(
     classes: int,
     count: int,
 ) -> None:
-    right: Any  # where the p_t are in `flat`
+    right: Any  # the positions of the p_t in `flat`
     if classes > FEW_CLASSES:
         flat = p = gz.T  # (C, N)
         right = _places(classes, 1)[labels], _numbers(count)
@@ -147,7 +150,7 @@ SOFTMAX_CROSS_ENTROPY = RowKernel(
 
 
 class ClassLoss(Loss):
-    """A loss of rows of scores and the number of the right class, or its one-hot row."""
+    """A loss of a row of scores and the number of the right class, or its one-hot row."""
 
     decides = "argmax"
 
@@ -155,7 +158,7 @@ class ClassLoss(Loss):
 def _softmax_cross_entropy(
     b: Backend, z: Array, t: Array, *, reduction: str = "mean"
 ) -> tuple[Array, Backward]:
-    """Softmax and cross-entropy of logits, -log p_t with p = softmax(z); a row loss.
+    """The cross-entropy of logits, -log p_t with p = softmax(z); one loss for each row.
 
     Args:
         z: (N, C) logits.
@@ -171,7 +174,7 @@ def _softmax_cross_entropy(
         gz = p - onehot(t). It is computed together with the loss and kept.
 
     Numerics:
-        log-sum-exp with the row's maximum taken off: finite for every finite logit.
+        The log-sum-exp subtracts the row's maximum first, so it is finite for finite logits.
 
     Reference:
         Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
@@ -194,7 +197,7 @@ def _softmax_cross_entropy(
 
 
 def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
-    """Row losses and gradients for targets that are rows of probabilities."""
+    """Return row losses and gradients for targets that are rows of probabilities."""
     t = as_prediction(b, "softmax_cross_entropy", z, t)
     xp = b.xp
     shifted = xp.subtract(z, xp.max(z, axis=1, keepdims=True))
@@ -243,23 +246,23 @@ softmax_cross_entropy = ClassLoss(_softmax_cross_entropy, "softmax_cross_entropy
 def _multiclass_hinge(
     b: Backend, s: Array, t: Array, *, margin: float = 1.0, reduction: str = "mean"
 ) -> tuple[Array, Backward]:
-    """Multiclass SVM hinge, sum over j != t of max(0, s_j - s_t + margin); a row loss.
+    """The multiclass SVM hinge loss, sum over j != t of max(0, s_j - s_t + margin), for each row.
 
     Args:
         s: (N, C) scores.
         t: (N,) integer labels 0 .. C - 1.
-        margin: by how much the right score should lead.
+        margin: the lead that the right score should have over every other.
         reduction: "mean" over the N rows, "sum" or "none".
 
     Raises:
-        ShapeError, DTypeError, DataError: as `softmax_cross_entropy`.
+        ShapeError, DTypeError, DataError: as for `softmax_cross_entropy`.
 
     Gradient:
-        gs_j = 1 where a wrong class violates the margin, gs_t = -(number of such classes); 0 at
-        the kink.
+        gs_j = 1 where a wrong class violates the margin, gs_t = -(number of such classes). At the
+        kink the gradient is 0.
 
     Reference:
-        Weston and Watkins (1999); lecture 001. (Its slide prints a plus for the minus.)
+        Weston and Watkins (1999); lecture 001. (The slide prints a plus for the minus.)
     """
     _check_labels(b, "multiclass_hinge", s, t)
     how = Reduction.of(reduction, len(s), s.dtype)
@@ -286,18 +289,21 @@ CORRECT = RowKernel("correct", _correct, _CUDA / "correct.cu")
 def correct(
     b: Backend, scores: Array, targets: Array, how: str, hits: Array | None = None
 ) -> Array:
-    """How many of N examples are classified right, a 0-d array of the device.
+    """Count the examples that are classified correctly.
 
-    An example with several yes-or-no outputs counts by the share of them that is right.
+    An example with several yes-or-no outputs counts as the fraction of them that is correct.
 
     Args:
         b: the backend of both arrays.
         scores: (N, C) for "argmax"; (N,) or (N, 1) for "sign" and "half".
-        targets: (N,) integers, or one-hot rows for "argmax"; for the others anything above the
-            middle (0 where targets are -1 and +1, else 1/2) is the positive class.
-        how: as of `decision`.
-        hits: a 0-d array to add the number to, which is then the result: int64 for "argmax", of
-            which a batch takes one launch; else float64. None for an array of its own.
+        targets: (N,) integers, or one-hot rows, for "argmax". For the others, targets above 1/2
+            are the positive class.
+        how: the decision rule, as `decision` returns it.
+        hits: a 0-d array to which the number is added: int64 for "argmax", else float64. None for
+            a new array.
+
+    Returns:
+        A 0-d array on the device; `hits` where it was given.
 
     Raises:
         DTypeError: `hits` is of another dtype.

@@ -1,10 +1,10 @@
-"""Dropout: each unit is zeroed with probability `rate`, by bits that are the same on every device.
+"""Dropout: zero each unit with probability `rate`. The random bits are the same on every device.
 
-A decision takes the fewest of 1, 8 or 16 bits in which its rate is exact; otherwise 16 bits, with
-the rate rounded to a multiple of 2**-16 and the scale computed from the rate so realised. Element i
-of the flattened array takes bits [i * width, (i + 1) * width) of the stream, lowest first, and is
-dropped when that number is below the threshold. What is kept between forward and backward is the
-packed words (1/32 of a float32 activation at rate 0.5), never a mask.
+A decision takes 1 or 8 bits if they represent the rate exactly. Otherwise it takes 16 bits: the
+rate is rounded to a multiple of 2**-16, and the scale is computed from the rounded rate. Element i
+of the flattened array takes bits [i * width, (i + 1) * width) of the stream, lowest first. It is
+dropped if that number is below the threshold. The forward pass keeps only the packed words for the
+backward pass (1/32 of the size of a float32 activation at rate 0.5), never a mask.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ KEEP = (
 
 
 class Rate(NamedTuple):
-    """A drop rate as bits realise it: dropped when a `width`-bit number is below `threshold`."""
+    """A drop rate in bits: an element is dropped if a `width`-bit number is below `threshold`."""
 
     width: int
     threshold: int
 
     @classmethod
     def of(cls, rate: float) -> Rate:
-        """The realisation of a rate.
+        """Return the width and threshold that realise a rate.
 
         Raises:
-            ArgumentError: rate outside [0, 1).
+            ArgumentError: the rate is outside [0, 1).
         """
         if not isinstance(rate, int | float | np.floating) or not 0.0 <= rate < 1.0:
             raise ArgumentError(
@@ -54,32 +54,32 @@ class Rate(NamedTuple):
 
     @property
     def realised(self) -> float:
-        """The probability of dropping."""
+        """The probability that an element is dropped."""
         return self.threshold / 2.0**self.width
 
     @property
     def scale(self) -> float:
-        """What survivors are multiplied by."""
+        """The factor for the elements that are kept."""
         return 1.0 / (1.0 - self.realised)
 
     def word_count(self, size: int) -> int:
-        """How many 64-bit words decide over `size` elements."""
+        """Return the number of 64-bit words that decide over `size` elements."""
         return -(-size * self.width // 64)
 
 
 @lru_cache(maxsize=16)
 def _factors_of_bytes(threshold: int, scale: float, dtype: Any) -> Array:
-    """(256, 8): the factors that the eight bits of every byte stand for, lowest bit first."""
+    """Return the (256, 8) factors for the eight bits of every byte, lowest bit first."""
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     return np.where(bits >= threshold, scale, 0.0).astype(dtype)
 
 
 def keep_factors(words: Array, width: int, threshold: int, scale: float, out: Array) -> None:
     """Write `scale` where the bits keep an element and 0 where they drop it (NumPy)."""
-    if width == 1 and out.size % 8 == 0:  # a table of bytes: no pass over single bits
+    if width == 1 and out.size % 8 == 0:  # looking up whole bytes saves a pass over single bits
         table = _factors_of_bytes(int(threshold), float(scale), out.dtype)
         numbers = words.view(np.uint8)[: out.size // 8]
-        index = scratch_like(numbers, np.intp)  # NumPy would make one at every call
+        index = scratch_like(numbers, np.intp)  # otherwise NumPy makes an index array at every call
         np.copyto(index, numbers)
         np.take(table, index, axis=0, out=out.reshape(-1, 8), mode="wrap")
         return
@@ -107,18 +107,18 @@ DROPOUT = Elementwise(
 
 
 def dropout_words(b: Backend, rate: Rate, size: int, draw: Draw) -> Array:
-    """The packed random words that decide over `size` elements."""
+    """Return the packed random words that decide over `size` elements."""
     return b.random_words(rate.word_count(size), draw)
 
 
 @op
 def dropout(b: Backend, x: Array, *, rate: float, draw: Draw) -> tuple[Array, Backward]:
-    """Inverted dropout: y = x * keep / (1 - rate).
+    """y = x * keep / (1 - rate), inverted dropout.
 
     Args:
         x: (...) floats.
         rate: probability that an element is zeroed, 0 <= rate < 1.
-        draw: which random bits to use; `RandomStream.draw()` gives the next.
+        draw: the random bits to use; `RandomStream.draw()` gives the next.
 
     Gradient:
         gx = gy * keep / (1 - rate), from the same bits.
@@ -137,12 +137,12 @@ def dropout(b: Backend, x: Array, *, rate: float, draw: Draw) -> tuple[Array, Ba
 
 @op
 def vanilla_dropout(b: Backend, x: Array, *, rate: float, draw: Draw) -> tuple[Array, Backward]:
-    """Dropout as first published: y = x * keep; evaluation multiplies by 1 - rate instead.
+    """y = x * keep, dropout as first published. In evaluation, multiply by 1 - rate instead.
 
     Args:
         x: (...) floats.
         rate: probability that an element is zeroed. (The lecture's p is 1 - rate.)
-        draw: which random bits to use.
+        draw: the random bits to use.
 
     Gradient:
         gx = gy * keep, from the same bits.

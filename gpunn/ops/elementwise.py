@@ -1,9 +1,10 @@
-"""Build an activation from its formula: the operation and its fused kernels.
+"""Build an activation from its formula and its derivative: the operation and its fused kernels.
 
-From a formula and its derivative follow the operation, the kernel fused with a bias, the one fused
-with bias and dropout, and the gradient fused with the upstream gradient and the dropout mask.
+The kernels are: the formula alone, the formula after adding a bias, the formula after adding a
+bias and before dropout, the gradient, and the gradient behind dropout.
 
-In a forward body `y` may be the same array as `x`. A gradient body never gets `gx` as an input.
+In a forward body, `y` may be the same array as `x`. In a gradient body, `gx` is never one of the
+inputs.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
 from gpunn.typing import Array
 
 ACTIVATIONS: dict[str, Op] = {}
-"""Every activation that can be named by a string."""
+"""The activations that a string can name."""
 
 GAINS = dict.fromkeys(("he", "glorot"))
-"""Names of the initial weights that suit an activation."""
+"""The kinds of initial weights that an activation can ask for."""
 
 
 class Option(NamedTuple):
@@ -42,16 +43,16 @@ class Option(NamedTuple):
 def chosen(
     name: str, options: Mapping[str, Option], given: Mapping[str, float]
 ) -> tuple[float, ...]:
-    """The numbers of a formula, in the order of its signature.
+    """Return the numbers of a formula, in the order of its signature.
 
     Args:
-        name: what messages call the formula.
-        options: those that it has.
-        given: those that a caller chose.
+        name: the name of the formula, for messages.
+        options: the numbers that the formula has.
+        given: the numbers that a caller chose.
 
     Raises:
-        UnknownNameError: no such option.
-        ArgumentError: a number outside its interval.
+        UnknownNameError: the formula has no such option.
+        ArgumentError: a number is outside its interval.
     """
     for option, number in given.items():
         _, low, high = lookup(f"option of {name}", option, options)
@@ -63,7 +64,7 @@ def chosen(
 
 
 def opened(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function inside of `functools.partial`, and the options that were given to it."""
+    """Return the function inside a `functools.partial`, and the options that were given to it."""
     options: dict[str, Any] = {}
     while isinstance(function, partial) and not function.args:
         options = {**function.keywords, **options}
@@ -72,16 +73,16 @@ def opened(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, 
 
 
 def trait(function: Callable[..., Any], name: str, default: Any) -> Any:
-    """An attribute of a function, or of the function inside of `functools.partial`."""
+    """Return an attribute of a function, or of the function inside a `functools.partial`."""
     return getattr(function, name, getattr(opened(function)[0], name, default))
 
 
 def configured(function: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
-    """The function with some of its options chosen.
+    """Return the function with the given options.
 
     Raises:
-        UnknownNameError: an option that a registered function does not have.
-        ArgumentError: a number outside its interval.
+        UnknownNameError: a registered function has no such option.
+        ArgumentError: a number is outside its interval.
     """
     if not options:
         return function
@@ -96,14 +97,16 @@ class Activation(Op):
     """An elementwise activation with its kernels.
 
     Attributes:
-        limits: the numbers in the formula that a caller may choose.
-        options: their defaults.
-        gain: which initial weights suit it: "he" for rectifiers, "glorot" for the rest.
-        saves: what the gradient is computed from: "y", "x", or "" when it is the identity.
-        kinks: where the derivative jumps.
+        limits: the numbers in the formula that a caller may choose, with their intervals.
+        options: the defaults of these numbers.
+        gain: the initial weights that suit it: "he" for rectifiers, "glorot" for the rest.
+        saves: the array that the gradient is computed from: "y", "x", or "" for the identity.
+        kinks: the points where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
-        epilogue: of `Backend.matmul_with`, which adds a bias and applies it; "" if there is none.
-        same_as: the activation that computes the same but for its roundings; exports use it.
+        epilogue: the epilogue of `Backend.matmul_with` that adds a bias and applies the
+            activation; "" if there is none.
+        same_as: the activation that computes the same except for rounding, which exports use in
+            its place; None if there is none.
     """
 
     def __init__(
@@ -224,17 +227,17 @@ def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
 def get_activation(
     activation: str | Mapping[str, Any] | Callable[..., Any], **options: float
 ) -> Callable[..., Any]:
-    """The activation of a registered name, or the function that was passed, with its options.
+    """Return the activation of a registered name, or the function that was passed.
 
     Args:
         activation: a registered name; a function of a tensor; or, as in a model file, a mapping
             of options with the name under "name".
-        options: numbers of its formula, for example `slope=0.3` of "leaky_relu". The result is a
-            `functools.partial` where there are some.
+        options: numbers of the formula, for example `slope=0.3` of "leaky_relu". With options, the
+            result is a `functools.partial`.
 
     Raises:
         UnknownNameError: no such name or option; the message lists the known ones.
-        ArgumentError: an option outside its interval.
+        ArgumentError: an option is outside its interval.
 
     Example:
         >>> get_activation("leaky_relu", slope=0.5)(np.array([-2.0, 2.0])).numpy()

@@ -1,8 +1,8 @@
-"""Build a loss from its formula: what all losses share, and the losses of pairs of numbers.
+"""The base of all losses, and elementwise losses built from their formulas.
 
-`reduction` is explicit: "mean" over the individual losses (the default), "sum", or "none". For an
-elementwise loss an individual loss is an element's, as in PyTorch and scikit-learn; for a row loss
-it is a row's. Targets get no gradient.
+The argument `reduction` is "mean" over the individual losses (the default), "sum" or "none". An
+elementwise loss has one individual loss for each element, as in PyTorch and scikit-learn. A row
+loss has one for each row. Targets get no gradient.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from gpunn.ops.elementwise import Option, chosen, configured, trait
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
-"""Every loss that can be named by a string."""
+"""The losses that a string can name."""
 
 TARGETS = (1,)
-"""Which argument of a loss the targets are."""
+"""The positions of the targets among the arguments of a loss."""
 
 REDUCTIONS = dict.fromkeys(("mean", "sum", "none"))
 
 DECISIONS = {rule: rule for rule in ("argmax", "sign", "half")}
-"""The ways in which outputs become classes."""
+"""The rules by which outputs become classes."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,14 +46,15 @@ SCALED = Elementwise(
 
 
 class Reduction(NamedTuple):
-    """What a loss does with individual losses and their gradients.
+    """The reduction of individual losses to one number, and the factors of their gradients.
 
     Attributes:
         name: "mean", "sum" or "none".
-        divisor: of the sum of the losses.
-        scale: what the kernel multiplies every gradient by, in one pass with computing it.
-        rest: what the backward pass multiplies it by: the scale of a mean in float16 and bfloat16,
-            where small gradients would be lost before a loss scale can lift them.
+        divisor: the divisor of the sum of the losses.
+        scale: the factor by which the kernel multiplies every gradient when it computes it.
+        rest: the factor by which the backward pass multiplies. In float16 and bfloat16 it is the
+            1 / count of a mean: applied in the kernel, it would round small gradients to 0 before
+            a loss scale can lift them.
     """
 
     name: str
@@ -63,11 +64,11 @@ class Reduction(NamedTuple):
 
     @classmethod
     def of(cls, name: str, losses: int, dtype: Any) -> Reduction:
-        """The reduction of that many losses.
+        """Return the reduction of a number of losses.
 
         Raises:
-            UnknownNameError: no such reduction.
-            DataError: no losses, which have no mean.
+            UnknownNameError: there is no such reduction.
+            DataError: there are no losses to reduce.
         """
         lookup("reduction", name, REDUCTIONS)
         if not losses and name != "none":
@@ -79,11 +80,11 @@ class Reduction(NamedTuple):
         )
 
     def of_losses(self, losses: Array, total: Array) -> Array:
-        """What the loss returns."""
+        """Return the value of the loss: the individual losses for "none", else their total."""
         return losses if self.name == "none" else total
 
     def gradient(self, b: Backend, gl: Array, gradients: Array) -> Array:
-        """The gradients times that of the reduced loss; as they are where that is 1."""
+        """Return the gradients times the gradient of the reduced loss (unchanged if it is 1)."""
         if gl is b.one(gl.dtype) and self.rest == 1.0:
             return gradients
         if self.name == "none" and gl.ndim < gradients.ndim:
@@ -92,7 +93,7 @@ class Reduction(NamedTuple):
 
 
 def no_target_gradient(name: str, needs: Any) -> None:
-    """Raise where a gradient of the targets is wanted."""
+    """Raise `GradientError` if the targets require a gradient."""
     if needs[1]:
         raise GradientError(
             f"got targets with requires_grad=True in {name}; expected constants: pass "
@@ -101,7 +102,7 @@ def no_target_gradient(name: str, needs: Any) -> None:
 
 
 class Domain(NamedTuple):
-    """Which numbers a loss is made for: in words, as a test, and what to do with others."""
+    """The numbers that a loss accepts: in words, as a test, and a remedy for other numbers."""
 
     words: str
     holds: Callable[[Array], Array]
@@ -125,16 +126,16 @@ PROBABILITIES = Domain(
 
 
 class Loss(Op):
-    """An operation that compares predictions with targets, under a name of its own.
+    """An operation that compares predictions with targets, registered under a name.
 
-    The attributes say what the outputs of a network mean that is trained with the loss. A function
-    of a user's can have the first two, see `decides`.
+    The attributes say what the outputs of a network trained with the loss mean. A user's own
+    function can have the first two; see `decides`.
 
     Attributes:
         decides: how outputs become classes: "argmax", "sign" or "half"; None for regression.
-        labels: what "sign" and "half" call the two classes, the negative one first.
-        pairs: whether there is a number as target for every number that is predicted.
-        limits: the numbers in the formula that a caller may choose.
+        labels: the two classes of "sign" and "half", the negative one first.
+        pairs: whether each predicted number has one number as its target.
+        limits: the numbers in the formula that a caller may choose, with their intervals.
     """
 
     any_float = TARGETS
@@ -155,7 +156,7 @@ _trusted: ContextVar[bool] = ContextVar("gpunn_trusted_targets", default=False)
 
 @contextmanager
 def targets_checked() -> Iterator[None]:
-    """Inside the block, losses do not check their targets: it was done when the data came in."""
+    """Skip the targets' checks of losses inside the block, because the data was checked before."""
     token = _trusted.set(True)
     try:
         yield
@@ -164,36 +165,39 @@ def targets_checked() -> Iterator[None]:
 
 
 def must_check(b: Backend) -> bool:
-    """Whether a loss checks its targets: where they can be read at once, and nobody has done it."""
+    """Return whether a loss must check its targets.
+
+    It must if they can be read without waiting for a device, unless `targets_checked` is open.
+    """
     return b.synchronous and not _trusted.get()
 
 
 def decision(loss: Callable[..., Any]) -> str | None:
-    """How the outputs that a loss is made for become classes.
+    """Return the rule by which the outputs of a network trained with a loss become classes.
 
     Returns:
-        "argmax": the largest of a row; "sign": whether a number is above 0; "half": above 1/2;
-        None where they are no classes.
+        "argmax" for the largest score of a row; "sign" for a number above 0; "half" for a number
+        above 1/2; None for a regression.
 
     Raises:
-        UnknownNameError: the loss says something else.
+        UnknownNameError: the loss names another rule.
     """
     rule: str | None = trait(loss, "decides", None)
     return rule if rule is None else lookup("decision rule", rule, DECISIONS)
 
 
 def decides(rule: str, labels: tuple[int, int] = (0, 1)) -> Callable[[Function], Function]:
-    """Say of a loss function of your own how outputs become classes.
+    """Mark a loss function of your own with the rule by which outputs become classes.
 
-    A `Trainer` then reports accuracy, predicts classes and checks the labels it is given.
+    A `Trainer` then reports accuracy, predicts classes and checks labels.
 
     Args:
-        rule: "argmax" for one score a class, "sign" or "half" for one number of two classes, which
-            is the positive one above 0 or above 1/2.
+        rule: "argmax" for one score per class. "sign" or "half" for two classes and one number,
+            which means the positive class above 0 or above 1/2.
         labels: the two classes of "sign" and "half", the negative one first.
 
     Raises:
-        UnknownNameError: another rule.
+        UnknownNameError: there is no such rule.
 
     Example:
         >>> import gpunn as gn
@@ -214,12 +218,12 @@ def decides(rule: str, labels: tuple[int, int] = (0, 1)) -> Callable[[Function],
 class ElementwiseLoss(Loss):
     """A loss of pairs (prediction p, target t), with its kernels.
 
-    Where numbers can be read without waiting for the device, every call checks that targets (and
-    predictions, for probabilities) are what the loss is made for; elsewhere `check_targets` does.
+    On the CPU, every call checks that the loss accepts the targets and the predictions. On a GPU,
+    a check would wait for the device: call `check_targets` once instead.
 
     Attributes:
-        targets: what targets are, in words, and the test of it; None for any numbers.
-        predictions: the same of predictions.
+        targets: the targets that the loss accepts; None for any numbers.
+        predictions: the predictions that the loss accepts; None for any numbers.
     """
 
     pairs = True
@@ -277,10 +281,10 @@ class ElementwiseLoss(Loss):
         super().__init__(vjp, name, home_of(numpy))
 
     def check_targets(self, t: Array) -> None:
-        """Raise unless the loss is made for these targets; waits for the device.
+        """Check that the loss accepts the targets. On a GPU this waits for the device.
 
         Raises:
-            DataError: a target of another kind.
+            DataError: the loss does not accept one of the targets.
         """
         _check_domain(f"targets in {self.name}", t, self.targets)
 
@@ -296,7 +300,7 @@ def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
 
 
 def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Callable[..., Any]:
-    """One NumPy body for the losses, their sum and their gradient."""
+    """Build one NumPy body that computes the losses, their sum and their gradients."""
 
     @at_home_of(value)
     def body(p: Array, t: Array, count: int, scale: float, *rest: Any) -> None:
@@ -315,7 +319,7 @@ def _divide_total(p: Array, t: Array, count: int, *rest: Any) -> None:
 
 
 def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
-    """The targets with the shape and dtype of the predictions; (N,) stands for (N, 1)."""
+    """Return the targets in the shape and dtype of the predictions; (N,) may stand for (N, 1)."""
     if t.shape != p.shape and (*t.shape, 1) == p.shape:
         t = t.reshape(p.shape)
     if t.shape != p.shape:
@@ -323,27 +327,27 @@ def as_prediction(b: Backend, name: str, p: Array, t: Any) -> Array:
             f"got predictions of shape {p.shape} and targets of shape {t.shape} in {name}; "
             "expected the same shape: reshape the targets"
         )
-    if t.dtype in (p.dtype, computed(p.dtype)):  # narrow predictions keep their wide targets
+    if t.dtype in (p.dtype, computed(p.dtype)):  # float16 predictions may keep float32 targets
         return t
     if np.dtype(t.dtype).kind == "f":
         raise DTypeError(
             f"got predictions of {p.dtype} and targets of {t.dtype} in {name}; expected one dtype: "
-            f"use astype({str(p.dtype)!r}), nothing is promoted in silence"
+            f"use astype({str(p.dtype)!r}); gpunn promotes no dtype by itself"
         )
     return b.cast(t, p.dtype)  # integers and booleans are exact
 
 
 def get_loss(loss: str | Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """The loss of a registered name, or the function that was passed, with its options.
+    """Return the loss of a registered name, or the function that was passed, with its options.
 
     Args:
         loss: a registered name, or a function of outputs and targets.
-        options: of the loss, for example `delta=2.0` of "huber". The result is a
-            `functools.partial` where there are some; it means the same as the loss itself.
+        options: numbers of the formula, for example `delta=2.0` of "huber". With options, the
+            result is a `functools.partial`, which trainers treat like the loss itself.
 
     Raises:
         UnknownNameError: no such name or option; the message lists the known ones.
-        ArgumentError: an option outside its interval.
+        ArgumentError: an option is outside its interval.
 
     Example:
         >>> float(get_loss("huber", delta=2.0)(np.array([[5.0]]), np.array([[0.0]])))

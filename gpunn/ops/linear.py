@@ -1,4 +1,4 @@
-"""The linear layer's operation, with what follows it fused in."""
+"""The operation of a linear layer, fused with its bias, activation and dropout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpunn.typing import Array
 
 
 class Dropped(NamedTuple):
-    """Dropout on the output of a linear layer: its rate and its bits."""
+    """Dropout on the output of a linear layer: its rate and its random bits."""
 
     rate: float
     draw: Draw
@@ -37,7 +37,8 @@ def _check(x: Array, w: Array, bias: Array | None) -> None:
         )
     if bias is not None and bias.shape != w.shape[1:]:
         raise ShapeError(
-            f"got bias of shape {bias.shape} and w of shape {w.shape}; expected {w.shape[1:]}"
+            f"got bias of shape {bias.shape} and w of shape {w.shape}; expected {w.shape[1:]}: "
+            "make it as wide as the output"
         )
 
 
@@ -45,13 +46,13 @@ def _checked_feedback(feedback: Array, w: Array) -> Array:
     if feedback.shape != w.shape or feedback.dtype != w.dtype:
         raise ShapeError(
             f"got feedback of shape {feedback.shape} and {feedback.dtype}; expected those of w, "
-            f"{w.shape} and {w.dtype}: make it as w is made"
+            f"{w.shape} and {w.dtype}: create it like w"
         )
     return feedback
 
 
 def _with_numbers(activation: Callable[..., Any]) -> tuple[Activation, tuple[float, ...]]:
-    """An elementwise activation, and the numbers of its formula."""
+    """Return an elementwise activation, and the numbers of its formula."""
     found, given = opened(activation)
     if not isinstance(found, Activation):
         raise ArgumentError(
@@ -72,28 +73,28 @@ def linear(
     dropout: Dropped | None = None,
     feedback: Array | None = None,
 ) -> tuple[Array, Backward]:
-    """Y = dropout(activation(x @ w + bias)), with everything after the product in one kernel.
+    """y = dropout(activation(x @ w + bias)), with everything after the product in one kernel.
 
     Args:
         x: (N, D), or (..., D).
         w: (D, H).
         bias: (H,) or None.
-        activation: an elementwise activation, or a `functools.partial` of one that chooses its
-            options.
-        dropout: rate and bits of inverted dropout on the result, None for none.
-        feedback: (D, H), the matrix that carries the error signal back in place of w, None for w
-            itself. With another matrix gx is no gradient but that of feedback alignment.
+        activation: an elementwise activation, or a `functools.partial` that sets its options.
+        dropout: the rate and the bits of inverted dropout on the result; None for no dropout.
+        feedback: (D, H), the matrix that carries the error signal back in place of w; None for w
+            itself. With another matrix, gx is the error signal of feedback alignment, not the
+            gradient.
 
     Returns:
         (N, H), or (..., H).
 
     Raises:
-        ShapeError: D or H do not fit; the message names both shapes.
+        ShapeError: the shapes do not fit; the message names both.
 
     Gradient:
         gz = gy * keep / (1 - rate) * activation'(z); gx = gz w', gw = x' gz, gbias = sum_n gz.
-        Kept: x, w (or `feedback`), and y or z, whichever the activation's derivative is computed
-        from.
+        Kept for the backward pass: x, w (or `feedback`), and either y or z, depending on the
+        activation's derivative.
 
     Reference:
         All five lectures; feedback alignment: Lillicrap et al. (2016), Nature Communications 7,
@@ -147,7 +148,7 @@ def linear(
 def _parameter_gradients(
     b: Backend, rows: Array, gz: Array, weight: Need, bias: Need
 ) -> tuple[Array | None, Array | None]:
-    """The gradients of weight and bias, by one product where the device can."""
+    """Return the gradients of weight and bias, computed by one product if the device can."""
     if b.fuses and weight and bias:
         sums = target(bias)
         sums = b.empty(gz.shape[1:], gz.dtype) if sums is None else sums

@@ -1,4 +1,4 @@
-"""Losses of single elements. Every one takes predictions and targets of the same shape."""
+"""The elementwise losses. Each takes predictions and targets of the same shape."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _twice_difference(p: Array, t: Array, gp: Array) -> None:
 
 squared_error = ElementwiseLoss(
     "squared_error",
-    """Squared error, (p - t)**2, without 1/2: lectures 001 and 002.
+    """Squared error without 1/2, (p - t)**2, as in lectures 001 and 002.
 
     Args:
         p: predictions.
@@ -52,7 +52,7 @@ squared_error = ElementwiseLoss(
 
 half_squared_error = ElementwiseLoss(
     "half_squared_error",
-    """Squared error with 1/2, (p - t)**2 / 2: lectures 000 and 003, and scikit-learn's.
+    """Squared error with 1/2, (p - t)**2 / 2, as in lectures 000 and 003 and in scikit-learn.
 
     Args:
         p: predictions.
@@ -100,7 +100,7 @@ binary_cross_entropy_with_logits = ElementwiseLoss(
         gp = s(p) - t.
 
     Numerics:
-        max(p, 0) - p t + log1p(exp(-|p|)): finite for every logit.
+        Computed as max(p, 0) - p t + log1p(exp(-|p|)), which is finite for every finite logit.
 
     Reference:
         Lectures 002 and 003.
@@ -152,7 +152,7 @@ binary_cross_entropy = ElementwiseLoss(
         gp = (p - t) / (p (1 - p)).
 
     Numerics:
-        p is kept half a machine epsilon away from 0 and 1.
+        p is clipped to stay half a machine epsilon away from 0 and 1.
     """,
     decides="half",
     numpy=_probability_loss,
@@ -186,7 +186,7 @@ perceptron = ElementwiseLoss(
     """,
     decides="sign",
     numpy=lambda p, t, loss: np.maximum(p * -t, 0, out=loss),
-    cuda="l = p * t >= T(0) ? T(0) : T(-(p * t));",  # NaN stays
+    cuda="l = p * t >= T(0) ? T(0) : T(-(p * t));",  # NaN stays NaN
     grad_numpy=_perceptron_slope,
     grad_cuda="gp = p * t < T(0) ? T(-t) : T(0);",
     targets=SIGNS,
@@ -215,7 +215,7 @@ hinge = ElementwiseLoss(
     """,
     decides="sign",
     numpy=lambda p, t, loss: np.maximum(1 - p * t, 0, out=loss),
-    cuda="l = p * t >= T(1) ? T(0) : T(T(1) - p * t);",  # NaN stays
+    cuda="l = p * t >= T(1) ? T(0) : T(T(1) - p * t);",  # NaN stays NaN
     grad_numpy=_hinge_slope,
     grad_cuda="gp = p * t < T(1) ? T(-t) : T(0);",
     targets=SIGNS,
@@ -234,7 +234,7 @@ def _direction(p: Array, t: Array, gp: Array) -> None:
 
 absolute_error = ElementwiseLoss(
     "absolute_error",
-    """Absolute error, |p - t|: the fit is a median.
+    """Absolute error, |p - t|; the best constant prediction is the median.
 
     Args:
         p: predictions.
@@ -242,7 +242,7 @@ absolute_error = ElementwiseLoss(
         reduction: "mean" over all elements, "sum" or "none".
 
     Gradient:
-        gp = sign(p - t), 0 at 0.
+        gp = sign(p - t), which is 0 at p = t.
     """,
     numpy=_distance,
     cuda="l = abs(p - t);",
@@ -270,7 +270,7 @@ huber = ElementwiseLoss(
         p: predictions.
         t: targets of the same shape, or (N,) for predictions (N, 1).
         reduction: "mean" over all elements, "sum" or "none".
-        delta: where the square ends, above 0.
+        delta: the distance at which the square ends, above 0.
 
     Gradient:
         gp = p - t, limited to [-delta, delta].
@@ -302,7 +302,7 @@ def _quantile_slope(p: Array, t: Array, quantile: float, gp: Array) -> None:
 
 quantile_error = ElementwiseLoss(
     "quantile_error",
-    """Pinball loss, q (t - p) where p < t, else (1 - q) (p - t): the fit is a quantile.
+    """Pinball loss, q (t - p) where p < t, else (1 - q) (p - t), to predict a quantile.
 
     Args:
         p: predictions.
@@ -311,7 +311,7 @@ quantile_error = ElementwiseLoss(
         quantile: q, 0 < q < 1; at 0.5 the loss is half the absolute error.
 
     Gradient:
-        gp = -q where p < t, 1 - q where p > t, 0 at 0.
+        gp = -q where p < t, 1 - q where p > t, 0 at p = t.
 
     Reference:
         Koenker and Bassett (1978).
@@ -339,7 +339,7 @@ def _poisson_slope(p: Array, t: Array, gp: Array) -> None:
 
 poisson_error = ElementwiseLoss(
     "poisson_error",
-    """Half the Poisson deviance of logarithms of rates, exp(p) - t p + t log t - t, for counts.
+    """Half the Poisson deviance, exp(p) - t p + t log t - t, for counts t and log rates p.
 
     Args:
         p: logarithms of the predicted rates.

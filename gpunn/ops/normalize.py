@@ -41,7 +41,7 @@ def _check_running(x: Array, *running: Array) -> None:
 
 
 def _scratch(out: Array, statistic: Array) -> Array:
-    """Where to compute what goes into `out`: there, unless the statistics are kept wider."""
+    """Return the array to compute in: `out`, or a wider one if the statistics are wider."""
     return out if out.dtype == statistic.dtype else np.empty(out.shape, statistic.dtype)
 
 
@@ -137,11 +137,11 @@ def layer_norm(
         eps: added to the variance.
 
     Gradient:
-        gx = (gn - mean(gn) - normal mean(gn normal)) / deviation with gn = gy gamma. Kept: x, and
-        each row's mean and inverse deviation.
+        gx = (gn - mean(gn) - normal mean(gn normal)) / deviation with gn = gy gamma. Kept for the
+        backward pass: x, and the mean and the inverse deviation of each row.
 
     Numerics:
-        Half types are computed in float32 and rounded once.
+        float16 and bfloat16 are computed in float32 and rounded once.
 
     Reference:
         Ba et al. (2016).
@@ -169,7 +169,7 @@ def layer_norm(
 
 
 def _column_sums(b: Backend, x: Array, needs: Any) -> list[Array]:
-    """Where the sums go that are the gradients of gamma and beta: the parameter's own, if wide."""
+    """Return the arrays for the gradients of gamma and beta: the parameters' own if wide enough."""
     found, wide = [], computed(x.dtype)
     for need in needs[1:]:
         own = target(need)
@@ -179,7 +179,7 @@ def _column_sums(b: Backend, x: Array, needs: Any) -> list[Array]:
 
 
 def _parameter_gradients(b: Backend, x: Array, sums: list[Array], needs: Any) -> list[Array]:
-    """The sums, in the dtype of a parameter that has no buffer for its gradient."""
+    """Return the sums; for a parameter without a gradient buffer, in the dtype of x."""
     pairs = zip(sums, needs[1:], strict=True)
     return [s if target(need) is not None else b.cast(s, x.dtype) for s, need in pairs]
 
@@ -257,23 +257,23 @@ def batch_norm(
 ) -> tuple[Array, Backward]:
     """Normalise every column over the batch, then y = normal * gamma + beta.
 
-    The running mean and the running (unbiased) variance move by `momentum` towards the batch's;
-    evaluation uses them in its place.
+    The running mean and the running (unbiased) variance move by `momentum` towards those of the
+    batch. Evaluation uses the running values instead of the batch's.
 
     Args:
         x: (N, D), N >= 2.
         gamma: (D,).
         beta: (D,).
-        running_mean: (D,), changed in place; float32 for x of fewer bits.
-        running_variance: (D,), likewise.
-        momentum: weight of this batch in the running values.
+        running_mean: (D,), changed in place; float32 if x is float16 or bfloat16.
+        running_variance: (D,), changed in place; the same dtype.
+        momentum: the weight of this batch in the running values.
         eps: added to the variance.
 
     Raises:
-        ShapeError: fewer than two rows have no variance.
+        ShapeError: the batch has fewer than two rows, or the shapes do not fit.
 
     Gradient:
-        As `layer_norm`, over the batch.
+        As for `layer_norm`, with means over the batch.
 
     Reference:
         Ioffe and Szegedy (2015).

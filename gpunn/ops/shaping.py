@@ -1,4 +1,4 @@
-"""Operations that move elements without changing them, and the bounds-checked gather of rows."""
+"""Operations that move elements without computing, and the gather of rows with checked bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpunn.typing import Array, DType
 
 @op
 def reshape(b: Backend, x: Array, shape: Any) -> tuple[Array, Backward]:
-    """The same elements in another shape; -1 stands for what is left.
+    """Return the same elements in another shape; one size may be -1, to be computed.
 
     Gradient:
         gy in the old shape.
@@ -36,14 +36,14 @@ def reshape(b: Backend, x: Array, shape: Any) -> tuple[Array, Backward]:
 
 @op
 def astype(b: Backend, x: Array, dtype: Any) -> tuple[Array, Backward]:
-    """The same numbers in another dtype.
+    """Return the same numbers in another dtype.
 
     Args:
         x: any array.
-        dtype: float16, bfloat16, float32 or float64; or an integer dtype, which ends the graph.
+        dtype: float16, bfloat16, float32 or float64; or an integer or boolean dtype.
 
     Gradient:
-        gy in the dtype of x; none through integers.
+        gy in the dtype of x. Integers and booleans pass no gradient.
     """
     kind = np.dtype(dtype)
     y = b.cast(x, kind)
@@ -54,35 +54,37 @@ def astype(b: Backend, x: Array, dtype: Any) -> tuple[Array, Backward]:
 
 @op
 def transpose(b: Backend, x: Array, axes: Any = None) -> tuple[Array, Backward]:
-    """The axes in another order; reversed for None.
+    """Return x with its axes in another order; in reversed order for None.
 
     Gradient:
-        gy with the axes put back.
+        gy with the axes in the old order.
     """
     if axes is not None:
         if sorted(a % max(x.ndim, 1) for a in axes) != list(range(x.ndim)):
-            raise ShapeError(f"got axes {tuple(axes)}; expected each of {x.ndim} axes once")
+            raise ShapeError(
+                f"got axes {tuple(axes)}; expected each of {x.ndim} axes once: name all of them"
+            )
         axes = tuple(a % x.ndim for a in axes)
     back = None if axes is None else tuple(int(a) for a in np.argsort(axes))
     return b.xp.transpose(x, axes), lambda gy, needs: (b.xp.transpose(gy, back), None)
 
 
 def _concatenate(b: Backend, *xs: Array, axis: int = -1) -> tuple[Array, Backward]:
-    """Several tensors one after another along an axis.
+    """Join tensors along an axis.
 
     Args:
-        xs: arrays whose shapes agree but for `axis`.
+        xs: arrays whose shapes agree except along `axis`.
         axis: the axis.
 
     Gradient:
-        Each gets its part of gy.
+        Each input gets its part of gy.
     """
     try:
         y = b.xp.concatenate(xs, axis=axis)
     except ValueError as error:
         raise ShapeError(
             f"got shapes {', '.join(str(x.shape) for x in xs)} to concatenate along axis {axis}; "
-            "expected the same shape but for that axis"
+            "expected the same shape except along that axis: reshape one of them"
         ) from error
     edges = np.cumsum([0, *(x.shape[axis] for x in xs)]).tolist()
 
@@ -110,10 +112,13 @@ def _gather_body(
 ) -> None:
     first = (int(tick) + ahead) * len(x_out)
     index = index[first : first + len(x_out)]
-    if index.size:  # the methods that are C from end to end: 0.8 us a batch of 32 rows, not 3.6
+    if index.size:  # argmin, item and take run in C alone, which matters for small batches
         low, high = index.item(index.argmin()), index.item(index.argmax())
         if low < 0 or high >= table_rows:
-            raise DataError(f"got row numbers from {low} to {high}; expected 0 to {table_rows - 1}")
+            raise DataError(
+                f"got row numbers from {low} to {high}; expected 0 to {table_rows - 1}: check the "
+                "indices"
+            )
     x.take(index, 0, x_out, "clip")
     if y_units:
         y.take(index, 0, y_out, "clip")
@@ -129,27 +134,28 @@ GATHER_ROWS = RowKernel(
 
 
 def gather_rows(b: Backend, table: Array, index: Array, out: Array | None = None) -> Array:
-    """Rows of a table by their numbers: y[n] = table[index[n]].
+    """Return rows of a table by their numbers: y[n] = table[index[n]].
 
     Args:
         b: the backend of both arrays.
         table: (R, ...) of any dtype, contiguous.
         index: (N,) int64.
-        out: (N, ...) of the table's dtype; new when None.
+        out: (N, ...) of the table's dtype; None for a new array.
 
     Returns:
         (N, ...).
 
     Raises:
-        DataError: on the CPU, a number outside [0, R). A GPU and a compiled recording, which
-            cannot raise inside a kernel, write NaN (-1 for integers) there, which the loss reports.
+        DataError: on the CPU, a number is outside [0, R). Kernels on a GPU and in a compiled
+            recording cannot raise: they write NaN (-1 for integers) to that row, and the loss
+            reports it.
     """
     gather = RowGather(b, (table,))
     return gather(index, b.zero(), 0, len(index), None if out is None else (out,))[0]
 
 
 class RowGather:
-    """Gathers rows of one or two tables by their numbers, in one launch.
+    """A gather of rows from one or two tables by their numbers, in one launch.
 
     Args:
         b: the backend of the tables.
@@ -176,14 +182,14 @@ class RowGather:
         rows: int,
         out: tuple[Array, ...] | None = None,
     ) -> tuple[Array, ...]:
-        """Rows number `index[(tick + ahead) * rows + n]` for n in range(rows).
+        """Return the rows with the numbers `index[(tick + ahead) * rows + n]`, n in range(rows).
 
         Args:
             index: int64 row numbers.
-            tick: 0-d int64 of the device.
-            ahead: added to it.
-            rows: how many.
-            out: (rows, ...) arrays, one for each table; new when None.
+            tick: a 0-d int64 array on the device.
+            ahead: the number to add to `tick`.
+            rows: the number of rows to gather.
+            out: (rows, ...) arrays, one for each table; None for new ones.
         """
         b = self.backend
         if out is None:
@@ -196,12 +202,12 @@ class RowGather:
 
 
 def _as_units(array: Array, dtype: DType) -> Array:
-    """A device array as the kernel copies it, in units; a host array as NumPy copies it."""
+    """Return a device array as rows of copy units for the kernel; a host array as it is."""
     return array if isinstance(array, np.ndarray) else array.reshape(len(array), -1).view(dtype)
 
 
 def _start(array: Array) -> int:
-    """The address of a device array, of which a kernel reads whole units only; 0 on the host."""
+    """Return the address of a device array, which limits the copy unit; 0 on the host."""
     return 0 if isinstance(array, np.ndarray) else int(array.data.ptr)
 
 
@@ -220,14 +226,17 @@ SCATTER_ROWS = RowKernel(
 
 
 def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Callable[..., Array]]:
-    """Parts of x by number, counted over its first axes; and how a gradient goes back."""
+    """Return parts of x by number, counted over its first axes, and the backward function."""
     rest = x.shape[axes:]
     count = math.prod(x.shape[:axes])
     table = b.xp.ascontiguousarray(x).reshape(count, math.prod(rest))
     index = b.xp.ascontiguousarray(b.cast(numbers, np.int64)).reshape(-1)
     shape = (*numbers.shape, *rest)
     if index.size and not count:
-        raise DataError(f"got an index into an array of shape {x.shape}, which has no rows")
+        raise DataError(
+            f"got an index into an array of shape {x.shape}; expected an array with rows: pass an "
+            "empty index for an empty array"
+        )
     filled = index.size and table.shape[1]
     y = gather_rows(b, table, index).reshape(shape) if filled else b.empty(shape, x.dtype)
 
@@ -244,18 +253,18 @@ def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Call
 
 @op
 def take(b: Backend, x: Array, index: Array) -> tuple[Array, Backward]:
-    """Rows of x by their numbers, y[n] = x[index[n]]; `x[index]` of a tensor is this.
+    """Return rows of x by their numbers, y[n] = x[index[n]]. `x[index]` of a tensor does the same.
 
     Args:
         x: (R, ...).
-        index: integers of any shape, from -R to R - 1; below 0 they count from the end.
+        index: integers of any shape, from -R to R - 1; negative numbers count from the end.
 
     Returns:
-        The shape of `index`, then that of a row.
+        An array with the shape of `index`, followed by the shape of a row.
 
     Raises:
-        DataError: on the CPU, a number out of range. On a GPU that row is NaN.
-        DTypeError: numbers that are not integers.
+        DataError: on the CPU, a number is out of range. On a GPU that row is NaN.
+        DTypeError: the numbers are not integers.
 
     Gradient:
         gx[r] = sum of gy[n] over all n with index[n] = r, in the order of n.
@@ -265,9 +274,12 @@ def take(b: Backend, x: Array, index: Array) -> tuple[Array, Backward]:
 
 
 def _row_numbers(b: Backend, x: Array, index: tuple[Array, ...]) -> Array:
-    """Numbers of parts of x, from one array of integers for each of its first axes."""
+    """Return the numbers of parts of x, from one array of integers for each of its first axes."""
     if len(index) > x.ndim:
-        raise ShapeError(f"got {len(index)} indices for an array of shape {x.shape}")
+        raise ShapeError(
+            f"got {len(index)} indices for an array of shape {x.shape}; expected at most "
+            f"{x.ndim}: leave some out"
+        )
     numbers, known = 0, True
     for part, size in zip(index, x.shape, strict=False):
         if np.dtype(part.dtype).kind not in "iu":
@@ -284,19 +296,19 @@ def _row_numbers(b: Backend, x: Array, index: tuple[Array, ...]) -> Array:
 
 @op
 def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
-    """A part of x, as NumPy indexes: integers, slices, None, Ellipsis, arrays, masks.
+    """Return a part of x, indexed as in NumPy: integers, slices, None, Ellipsis, arrays, masks.
 
     Args:
         x: any array.
-        index: what stands between the brackets. Arrays of integers may be of the host or of x's
-            device; masks, and arrays beside slices, are of the host.
+        index: the index between the brackets. Arrays of integers may be on the host or on the
+            device of x. Masks, and arrays combined with slices, must be on the host.
 
     Raises:
-        ArgumentError: a mask of a GPU, or an array of one beside slices.
-        DataError: on the CPU, a number out of range. On a GPU that part is NaN.
+        ArgumentError: a mask is on a GPU, or an array on a GPU is combined with slices.
+        DataError: on the CPU, a number is out of range. On a GPU that part is NaN.
 
     Gradient:
-        gy in that part, 0 elsewhere; what comes more than once gets the sum.
+        gy in that part, 0 elsewhere. An element that was taken several times gets the sum.
     """
     parts = index if isinstance(index, tuple) else (index,)
     parts = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
@@ -312,7 +324,7 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
             )
 
     if not any(part is Ellipsis for part in parts):
-        parts = (*parts, Ellipsis)  # NumPy then gives a view, also of one element
+        parts = (*parts, Ellipsis)  # with it NumPy returns a view even of one element
 
     def backward(gy: Array, needs: Any) -> tuple[Array, None]:
         gx = b.zeros(x.shape, x.dtype)
@@ -325,14 +337,14 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
 def _indexed(
     b: Backend, x: Array, parts: tuple[Any, ...], arrays: list[Array]
 ) -> tuple[Array, Backward]:
-    """A part of x by an index with arrays in it."""
+    """Return a part of x by an index with arrays in it."""
     integers = len(arrays) == len(parts) and all(a.dtype.kind in "iu" for a in arrays)
     if integers:
         own = tuple(a if backend_of(a) is b else b.upload(a) for a in arrays)
         y, back = _taken(b, x, _row_numbers(b, x, own), len(own))
     elif all(isinstance(a, np.ndarray) for a in arrays):
         try:
-            # a mask is read: work that does this is not repeated
+            # the mask is read on the host, so a recording cannot repeat this work
             known = [backend_of(p).download(p) if hasattr(p, "dtype") else p for p in parts]
             numbers = np.arange(x.size).reshape(x.shape)[tuple(known)]
         except IndexError as error:
@@ -340,7 +352,7 @@ def _indexed(
         y, back = _taken(b, x, b.upload(np.asarray(numbers)), x.ndim)
     else:
         raise ArgumentError(
-            f"got an index with a mask of {b.device}, or with an array of it beside slices; "
-            "expected arrays of integers alone: pass the index as a NumPy array"
+            f"got an index on {b.device} with a mask, or with an array beside slices; expected "
+            "only arrays of integers: pass the index as a NumPy array"
         )
     return y, lambda gy, needs: (back(gy), None)

@@ -1,6 +1,6 @@
-"""Pictures, drawn with matplotlib without a display: fit for a slide, for every kind of eyes.
+"""Draw pictures with matplotlib, without a display, in colours for all kinds of colour vision.
 
-Every function takes the `ax` that it should draw on, makes one where it gets none, and returns it.
+Every function draws on the axes `ax`, or on new axes if `ax` is None, and returns the axes.
 
 Example:
     >>> from gpunn import plot

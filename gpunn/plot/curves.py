@@ -1,4 +1,4 @@
-"""Curves: of a fit over its epochs, and of an activation with its derivative."""
+"""Draw curves: of a fit over its epochs, and of an activation with its derivative."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def learning_curve(
     history: History, ax: Any = None, *, quantity: str = "loss", title: str = ""
 ) -> Any:
-    """One quantity over the epochs, for the training and for the validation data.
+    """Draw one quantity over the epochs, for the training and for the validation data.
 
     Args:
-        history: of a fit.
-        ax: matplotlib axes; those of a new figure for None.
-        quantity: "loss", on a logarithmic axis, or "accuracy", in percent; "lr" and "seconds" too.
-        title: above the picture.
+        history: the history of a fit.
+        ax: matplotlib axes; None for the axes of a new figure.
+        quantity: "loss", on a logarithmic axis; "accuracy", in percent; "lr" or "seconds".
+        title: the title above the picture.
 
     Returns:
         The axes.
@@ -39,7 +39,7 @@ def learning_curve(
     if not any(names.values()):
         raise ArgumentError(
             f"got quantity={quantity!r}; expected one of {', '.join(sorted(history.curves))}: "
-            "for validation curves pass validation=... to fit"
+            "choose one of them, or pass validation=... to fit for validation curves"
         )
     ax = given(ax)
     marks = {"marker": "o" if history.epochs <= 10 else ""}
@@ -61,20 +61,20 @@ def learning_curve(
 
 
 def activation(name: str | Activation, ax: Any = None, *, low: float = -4, high: float = 4) -> Any:
-    """An elementwise activation and its derivative.
+    """Draw an elementwise activation and its derivative.
 
     Args:
         name: a registered name or an `Activation`.
-        ax: matplotlib axes; those of a new figure for None.
-        low: where the curve begins.
-        high: where it ends.
+        ax: matplotlib axes; None for the axes of a new figure.
+        low: the x at which the curve begins.
+        high: the x at which the curve ends.
 
     Returns:
         The axes.
 
     Raises:
-        UnknownNameError: no such activation.
-        ArgumentError: not an elementwise one, or not low < high.
+        UnknownNameError: there is no such activation.
+        ArgumentError: the activation is not elementwise, or low is not below high.
         MissingExtraError: matplotlib is not installed.
 
     Reference:
@@ -84,6 +84,7 @@ def activation(name: str | Activation, ax: Any = None, *, low: float = -4, high:
     if not isinstance(found, Activation) or not low < high:
         raise ArgumentError(
             f"got {name!r} from {low} to {high}; expected an elementwise activation and low < high"
+            ": choose others"
         )
     ax = given(ax)
     x = np.linspace(low, high, 1001)
@@ -96,7 +97,7 @@ def activation(name: str | Activation, ax: Any = None, *, low: float = -4, high:
         (y, PALETTE[0], "-", "value"),
         (slope, PALETTE[1], "--", "derivative"),
     ):
-        jumps = np.abs(np.diff(values)) > 0.05  # a kink or a step: no line across it
+        jumps = np.abs(np.diff(values)) > 0.05  # draw no line across a jump
         broken = np.insert(values, np.flatnonzero(jumps) + 1, np.nan)
         places = np.insert(x, np.flatnonzero(jumps) + 1, np.nan)
         ax.plot(places, broken, style, color=color, linewidth=2, label=label)
@@ -116,21 +117,21 @@ def series(
     scale: str = "linear",
     title: str = "",
 ) -> Any:
-    """Several curves, each with its own colour and line, told apart without colours too.
+    """Draw several curves, each in its own colour and line style.
 
     Args:
         curves: label -> (x, y).
-        ax: matplotlib axes; those of a new figure for None.
-        xlabel: with its unit.
-        ylabel: with its unit.
-        scale: of the y axis, "linear" or "log".
-        title: above the picture.
+        ax: matplotlib axes; None for the axes of a new figure.
+        xlabel: the label of the x axis, with its unit.
+        ylabel: the label of the y axis, with its unit.
+        scale: the scale of the y axis, "linear" or "log".
+        title: the title above the picture.
 
     Returns:
         The axes.
 
     Raises:
-        UnknownNameError: an unknown scale.
+        UnknownNameError: there is no such scale.
         MissingExtraError: matplotlib is not installed.
     """
     lookup("scale", scale, SCALES)

@@ -1,4 +1,4 @@
-"""The computation graph with values, error signals and shapes on it."""
+"""Draw the computation graph with values, error signals and shapes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gpunn.errors import OutputError
 from gpunn.explain import Quantity, Steps
 from gpunn.plot.style import SIGNAL, VALUE, figure, save
 
-COLUMN, LINE = 2.1, 0.17  # inches: from one column to the next, and of a line of text
-BOX = 1.5  # inches, the width of a box
+COLUMN, LINE = 2.1, 0.17  # the distance between columns and the height of a line, in inches
+BOX = 1.5  # the width of a box, in inches
 
 
 def computation_graph(
@@ -28,18 +28,18 @@ def computation_graph(
     shapes: bool = True,
     title: str = "",
 ) -> Any:
-    """The graph of a computation, from the inputs on the left to the loss on the right.
+    """Draw the graph of a computation, from the inputs on the left to the loss on the right.
 
-    Boxes hold the name, in blue the value and in orange the error signal. Where a quantity fans
-    out, each edge has the part of the error signal that comes back along it.
+    Each box holds the name, the value in blue and the error signal in orange. If a quantity has
+    several consumers, each edge shows the part of the error signal that comes back along it.
 
     Args:
-        steps: what `gpunn.explain` gave.
-        ax: matplotlib axes; for None those of a new figure of a size that fits.
-        values: whether values are written.
-        gradients: whether error signals are written.
-        shapes: whether shapes of arrays are written.
-        title: above the picture.
+        steps: the result of `gpunn.explain.function` or `gpunn.explain.network`.
+        ax: matplotlib axes; None for the axes of a new figure of a fitting size.
+        values: whether to write values.
+        gradients: whether to write error signals.
+        shapes: whether to write the shapes of arrays.
+        title: the title above the picture.
 
     Returns:
         The axes.
@@ -73,14 +73,14 @@ def computation_graph(
 
 
 def computation_graph_svg(steps: Steps, path: str | Path) -> str:
-    """Write the graph as SVG: by Graphviz where its `dot` is installed, else by matplotlib.
+    """Write the graph as SVG, by Graphviz if its program `dot` is installed, else by matplotlib.
 
     Args:
-        steps: what `gpunn.explain` gave.
-        path: of the file.
+        steps: the result of `gpunn.explain.function` or `gpunn.explain.network`.
+        path: the file.
 
     Returns:
-        Who drew it, "graphviz" or "matplotlib".
+        The name of the program that drew it, "graphviz" or "matplotlib".
 
     Raises:
         OutputError: the file cannot be written, or `dot` failed.
@@ -95,31 +95,37 @@ def computation_graph_svg(steps: Steps, path: str | Path) -> str:
         [program, "-Tsvg"], input=steps.dot().encode(), capture_output=True, check=False
     )
     if done.returncode:
-        raise OutputError(f"got an error of {program}: {done.stderr.decode(errors='replace')}")
+        raise OutputError(
+            f"got an error of {program}: {done.stderr.decode(errors='replace')}; expected a "
+            "picture: check the installation of Graphviz"
+        )
     try:
         Path(path).write_bytes(done.stdout)
     except OSError as error:
-        raise OutputError(f"got {path} for the picture; it cannot be written: {error}") from error
+        raise OutputError(
+            f"got {path} for the picture, which cannot be written ({error}); expected a writable "
+            "place: choose another one"
+        ) from error
     return "graphviz"
 
 
 def _to_scale(ax: Any, width: float, height: float) -> None:
-    """Limits in which a unit is an inch, or less where the axes are too small for that."""
+    """Set the limits of the axes so that a unit is an inch, or less if the axes are too small."""
     place, inches = ax.get_position(), ax.figure.get_size_inches()
-    x, y = (width - COLUMN) / 2, height / 2  # the middle of the columns; of the rows, below
+    x, y = (width - COLUMN) / 2, height / 2  # the middle of the columns and of the rows
     wide, high = max(width, place.width * inches[0]), max(height, place.height * inches[1])
     ax.set_xlim(x - wide / 2, x + wide / 2)
     ax.set_ylim(y + high / 2, y - high / 2)
 
 
 def _layout(steps: Steps) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Columns of names, top to bottom, and the path of each edge; long edges have way-points."""
+    """Return columns of names, top to bottom, and the path of each edge with its way-points."""
     depth: dict[str, int] = {}
     for q in steps.values():
         depth[q.name] = 1 + max((depth[p] for p in q.parents), default=-1) if q.formula else 0
     edges = [(p, q.name) for q in steps.values() for p in dict.fromkeys(q.parents)]
     for q in steps.values():
-        if not q.formula:  # an input stands right before where it is used first
+        if not q.formula:  # place an input in the column before its first use
             depth[q.name] = min((depth[c] for p, c in edges if p == q.name), default=1) - 1
     columns: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
     for name, column in depth.items():
@@ -136,9 +142,9 @@ def _layout(steps: Steps) -> tuple[list[list[Any]], list[list[Any]]]:
 
 
 def _untangle(columns: list[list[Any]], paths: list[list[Any]]) -> None:
-    """Order each column by the middle of its neighbours, back and forth, so that edges cross less.
+    """Order each column by the mean position of its neighbours, so that fewer edges cross.
 
-    Sugiyama, Tagawa and Toda (1981).
+    The sweeps go back and forth, as in Sugiyama, Tagawa and Toda (1981).
     """
     pairs = [pair for path in paths for pair in pairwise(path)]
     for sweep in range(12):
@@ -158,13 +164,13 @@ def _untangle(columns: list[list[Any]], paths: list[list[Any]]) -> None:
 
 
 def _rank(name: Any, columns: list[list[Any]]) -> float:
-    """How far a name is from the middle of its column."""
+    """Return the distance of a name from the middle of its column."""
     column = next(column for column in columns if name in column)
     return column.index(name) - (len(column) - 1) / 2
 
 
 def mathematical(name: str, bar: bool = False) -> str:
-    """A name as mathematics: z1 as z with an index, with a bar for its error signal."""
+    """Return a name in mathematical notation: z1 with an index, an error signal with a bar."""
     match = re.fullmatch(r"([A-Za-z]+)(\d+)?", name)
     if match is None:
         return name
@@ -183,7 +189,7 @@ def _short(value: Any) -> str:
 
 
 def _lines(q: Quantity, values: bool, gradients: bool, shapes: bool) -> list[tuple[str, str]]:
-    """The lines of a box with their colours."""
+    """Return the lines of text of a box with their colours."""
     lines = [(mathematical(q.name) + (f"  {q.shape}" if shapes and q.shape else ""), "black")]
     if values:
         lines.append((_short(q.value), VALUE))

@@ -1,4 +1,4 @@
-"""What is inside a network, and what it mixes up."""
+"""Draw the weights, gradients and units of a network, and the errors of a classifier."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from gpunn.plot.style import PALETTE, given, tidy
 def filters(
     weight: Any, shape: tuple[int, int], ax: Any = None, *, columns: int = 10, title: str = ""
 ) -> Any:
-    """The weights into each unit of a first layer as images, side by side.
+    """Draw the weights into each unit of a first layer as images, side by side.
 
-    Orange is negative, purple positive, white 0; every image has the same scale.
+    Negative weights are orange, positive ones purple, and 0 is white. All images have the same
+    scale.
 
     Args:
         weight: (D, H) array or tensor, or a layer that has such a `weight`.
         shape: (height, width) of the inputs, height * width = D.
-        ax: matplotlib axes; those of a new figure for None.
-        columns: images in a row.
-        title: above the picture.
+        ax: matplotlib axes; None for the axes of a new figure.
+        columns: the number of images in a row.
+        title: the title above the picture.
 
     Returns:
         The axes.
@@ -35,15 +36,15 @@ def filters(
         MissingExtraError: matplotlib is not installed.
 
     Reference:
-        Lecture 004, "first-layer filters". Its picture shows AlexNet's, whose weights do not ship
-        with this library.
+        Lecture 004, "first-layer filters". Its picture shows the filters of AlexNet, whose weights
+        do not come with this library.
     """
     weight = getattr(weight, "weight", weight)
     pixels = weight.numpy() if hasattr(weight, "numpy") else np.asarray(weight)
     if pixels.ndim != 2 or pixels.shape[0] != shape[0] * shape[1]:
         raise ShapeError(
             f"got weights of shape {pixels.shape} for images of {shape}; expected "
-            f"({shape[0] * shape[1]}, H): pass the first layer's"
+            f"({shape[0] * shape[1]}, H): pass the weights of the first layer"
         )
     ax, count = given(ax), pixels.shape[1]
     columns = min(columns, count)
@@ -63,31 +64,33 @@ def filters(
 def confusion_matrix(
     labels: Any, predicted: Any, ax: Any = None, *, names: Sequence[str] = (), title: str = ""
 ) -> Any:
-    """How many examples of each class (rows) were given each class (columns).
+    """Draw the numbers of examples of each true class (rows) by their predicted class (columns).
 
     Args:
         labels: (N,) true classes, integers from 0.
-        predicted: (N,) classes that a model gave.
-        ax: matplotlib axes; those of a new figure for None.
-        names: of the classes; their numbers without.
-        title: above the picture.
+        predicted: (N,) predicted classes.
+        ax: matplotlib axes; None for the axes of a new figure.
+        names: the names of the classes; empty to show their numbers.
+        title: the title above the picture.
 
     Returns:
         The axes.
 
     Raises:
-        ShapeError: the two have different shapes, or more than one axis.
-        ArgumentError: negative classes, or none.
+        ShapeError: the arrays have different shapes, or more than one axis.
+        ArgumentError: there are no examples, or a class is negative.
         MissingExtraError: matplotlib is not installed.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape or labels.ndim != 1:
         raise ShapeError(
             f"got labels of shape {labels.shape} and predictions of shape {predicted.shape}; "
-            "expected (N,) both: pass class numbers, as model.classify gives"
+            "expected (N,) for both: pass class numbers, as model.classify returns"
         )
     if not labels.size or min(labels.min(), predicted.min()) < 0:
-        raise ArgumentError("got no examples or negative classes; expected classes from 0")
+        raise ArgumentError(
+            "got no examples or negative classes; expected classes from 0: number them from 0"
+        )
     classes = max(int(labels.max()), int(predicted.max())) + 1
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
@@ -108,13 +111,15 @@ def confusion_matrix(
 def gradient_norms(
     model: Module | Mapping[str, float], ax: Any = None, *, label: str = "", title: str = ""
 ) -> Any:
-    """The norm of each layer's weight gradient on a logarithmic axis. Call again to compare.
+    """Draw the norm of the weight gradient of each layer on a logarithmic axis.
+
+    To compare models, call the function again with the same axes.
 
     Args:
-        model: a model after a backward pass, or what `gpunn.nn.gradient_norms` gave.
-        ax: matplotlib axes; those of a new figure for None.
-        label: of the curve; each call takes the next colour.
-        title: above the picture.
+        model: a model after a backward pass, or the result of `gpunn.nn.gradient_norms`.
+        ax: matplotlib axes; None for the axes of a new figure.
+        label: the label of the curve; each call takes the next colour.
+        title: the title above the picture.
 
     Returns:
         The axes.
@@ -139,25 +144,28 @@ def gradient_norms(
 
 
 def dead_units(reports: Mapping[str, UnitReport], ax: Any = None, *, title: str = "") -> Any:
-    """The share of dead units of each layer, and the mean slope of its activations.
+    """Draw the fraction of dead units of each layer, and the mean slope of its activations.
 
     Args:
-        reports: what `gpunn.nn.dead_units` gave.
-        ax: matplotlib axes; those of a new figure for None.
-        title: above the picture.
+        reports: the result of `gpunn.nn.dead_units`.
+        ax: matplotlib axes; None for the axes of a new figure.
+        title: the title above the picture.
 
     Returns:
         The axes.
 
     Raises:
-        ArgumentError: no layers with activations.
+        ArgumentError: there are no layers with activations.
         MissingExtraError: matplotlib is not installed.
 
     Reference:
         Lectures 002 and 003.
     """
     if not reports:
-        raise ArgumentError("got no reports; expected at least one layer with an activation")
+        raise ArgumentError(
+            "got no reports; expected at least one layer with an activation: pass the result of "
+            "gpunn.nn.dead_units"
+        )
     ax, places = given(ax), np.arange(len(reports))
     dead = [100 * report.fraction for report in reports.values()]
     slopes = [100 * float(report.slope.mean()) for report in reports.values()]

@@ -1,4 +1,4 @@
-"""What a classifier says of every point of the plane."""
+"""Draw the regions of the plane that a classifier assigns to its classes."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ def decision_regions(
     resolution: int = 200,
     title: str = "",
 ) -> Any:
-    """The regions that a classifier of two features assigns to its classes, and the examples.
+    """Draw the regions that a classifier of two features assigns to its classes, and the examples.
 
     Args:
-        classifier: a model (its highest score decides, or whether its one output is above 0), or
-            anything with `predict`, or a function of (N, 2) that gives (N,) classes.
+        classifier: a model, an object with a method `predict`, or a function that maps (N, 2)
+            points to (N,) classes. A model chooses the class with the highest score, or, with a
+            single output, class 1 if the output is above 0.
         x: (N, 2) examples.
         y: (N,) integer classes.
-        ax: matplotlib axes; those of a new figure for None.
-        names: of the classes, for the legend; none without.
-        resolution: points along each axis.
-        title: above the picture.
+        ax: matplotlib axes; None for the axes of a new figure.
+        names: the names of the classes for the legend; empty for no legend.
+        resolution: the number of points along each axis.
+        title: the title above the picture.
 
     Returns:
         The axes.
 
     Raises:
-        ShapeError: x is not (N, 2) or y not (N,).
-        ArgumentError: more classes than there are colours.
+        ShapeError: x is not (N, 2), or y is not (N,).
+        ArgumentError: there are more classes than colours.
         MissingExtraError: matplotlib is not installed.
 
     Reference:
@@ -60,7 +61,9 @@ def decision_regions(
     regions = classes_of(classifier, grid).reshape(resolution, resolution)
     known = np.unique(np.concatenate([y, regions.ravel()]))
     if len(known) > len(PALETTE):
-        raise ArgumentError(f"got {len(known)} classes; expected at most {len(PALETTE)} to draw")
+        raise ArgumentError(
+            f"got {len(known)} classes; expected at most {len(PALETTE)} to draw: leave some out"
+        )
     ax = given(ax)
     ranks = np.searchsorted(known, regions)
     edges = np.arange(len(known) + 1) - 0.5
@@ -80,7 +83,7 @@ def decision_regions(
 
 
 def classes_of(classifier: Any, points: Any) -> np.ndarray[Any, Any]:
-    """The class of each of (N, 2) points, as `decision_regions` understands a classifier."""
+    """Return the (N,) classes that a classifier, as in `decision_regions`, gives (N, 2) points."""
     if isinstance(classifier, Module):
         scores = classifier.predict(points)
         scores = scores.reshape(len(points), -1)

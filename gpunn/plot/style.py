@@ -1,4 +1,4 @@
-"""What all pictures share: figures without a display, colours that everyone can tell apart."""
+"""The style of all pictures: figures without a display, and colours for all kinds of vision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from gpunn.errors import MissingExtraError, OutputError
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
-"""Okabe and Ito's colours (2008), which are told apart with any common colour blindness."""
+"""The colours of Okabe and Ito (2008), which remain distinct with common colour blindness."""
 
 MARKERS = "osD^vPX*"
 TRAINING, VALIDATION = PALETTE[0], PALETTE[1]
@@ -18,14 +18,14 @@ VALUE, SIGNAL = PALETTE[0], PALETTE[1]
 def figure(
     rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.8, title: str = ""
 ) -> tuple[Any, Any]:
-    """A figure that needs no display, and its axes.
+    """Create a figure that needs no display, and its axes.
 
     Args:
-        rows: of axes.
-        columns: of axes.
-        width: of each of the axes, in inches.
-        height: of each of the axes, in inches.
-        title: above the figure.
+        rows: the number of rows of axes.
+        columns: the number of columns of axes.
+        width: the width of each axes, in inches.
+        height: the height of each axes, in inches.
+        title: the title above the figure.
 
     Returns:
         The matplotlib `Figure`, and its `Axes`: one, or a list of them row by row.
@@ -46,12 +46,12 @@ def figure(
 
 
 def save(figure: Any, path: str | Path, *, dpi: int = 150) -> None:
-    """Write a figure into a file.
+    """Write a figure to a file.
 
     Args:
         figure: a matplotlib `Figure`.
-        path: its ending chooses the format (.png, .pdf, .svg).
-        dpi: pixels per inch.
+        path: the file; its suffix chooses the format (.png, .pdf, .svg).
+        dpi: the resolution in pixels per inch.
 
     Raises:
         OutputError: the file cannot be written.
@@ -59,16 +59,19 @@ def save(figure: Any, path: str | Path, *, dpi: int = 150) -> None:
     try:
         figure.savefig(path, dpi=dpi)
     except OSError as error:
-        raise OutputError(f"got {path} for the picture; it cannot be written: {error}") from error
+        raise OutputError(
+            f"got {path} for the picture, which cannot be written ({error}); expected a writable "
+            "place: choose another one"
+        ) from error
 
 
 def given(ax: Any) -> Any:
-    """The axes that a function was given, or those of a new figure."""
+    """Return the given axes, or those of a new figure for None."""
     return figure()[1] if ax is None else ax
 
 
 def tidy(ax: Any, **labels: str) -> Any:
-    """Labels, a faint grid, and no frame on the top and on the right."""
+    """Set the labels, add a faint grid, and remove the frame at the top and on the right."""
     ax.set(**labels)
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)

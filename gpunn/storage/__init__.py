@@ -1,1 +1,1 @@
-"""Files: named arrays (safetensors), and writing that leaves no half-written file."""
+"""Files of named arrays (safetensors), and writes that never leave a half-written file."""

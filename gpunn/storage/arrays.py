@@ -1,7 +1,7 @@
-"""Files of named arrays, in the format safetensors; `docs/files.md` has it byte by byte.
+"""Files of named arrays in the safetensors format, which `docs/files.md` describes byte by byte.
 
-Arrays are read one by one, when they are asked for. No pickle, no eval, no memory map: a file that
-shrinks while it is read is an error, not a signal.
+Each array is read when it is asked for. Reading uses no pickle, no eval and no memory map. If a
+file shrinks while it is read, reading raises an error; with a memory map it would end the process.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class StoredArray:
             array = np.empty(self.shape, self.dtype)
         except MemoryError as error:
             raise OutOfMemoryError(
-                f"got {self._path} with an array of {self.dtype} {self.shape}, for which there is "
-                "no room; expected one that fits: use a machine with more memory"
+                f"got {self._path} with an array of {self.dtype} {self.shape}, which does not fit "
+                "into memory; expected one that fits: use a machine with more memory"
             ) from error
         content = array.reshape(-1).view(np.uint8).data
         self._file.seek(self._start)
@@ -52,15 +52,15 @@ class StoredArray:
                 raise _not_whole(self._path, "it became shorter while it was read")
             content = content[count:]
         if self.dtype == bool and (array.view(np.uint8) > 1).any():
-            raise _not_whole(self._path, "it has truth values other than 0 and 1")
+            raise _not_whole(self._path, "it has booleans other than 0 and 1")
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
 class ArrayFile(dict[str, StoredArray]):
-    """Name -> array of an open safetensors file; nothing but the header has been read.
+    """The arrays of an open safetensors file by name, of which only the header has been read.
 
     Attributes:
-        metadata: the texts in the header.
+        metadata: the strings in the header, by name.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ArrayFile(dict[str, StoredArray]):
         self._file, self.metadata = file, metadata
 
     def sha256(self) -> str:
-        """The checksum of the whole file."""
+        """Return the SHA-256 checksum of the whole file, in hexadecimal."""
         checksum = hashlib.sha256()
         self._file.seek(0)
         while part := self._file.read(2**16):
@@ -80,10 +80,10 @@ class ArrayFile(dict[str, StoredArray]):
 
 @contextmanager
 def open_arrays(path: Path, limits: Limits = MODEL, *, follow: bool = True) -> Iterator[ArrayFile]:
-    """A safetensors file whose header holds what it promises.
+    """Open a safetensors file inside the block, after checking its header.
 
     Raises:
-        ModelFileError: it cannot be read, or is not whole.
+        ModelFileError: the file cannot be read, or is not whole.
     """
     with opened(path, follow=follow) as (file, length):
         try:
@@ -99,8 +99,8 @@ def open_arrays(path: Path, limits: Limits = MODEL, *, follow: bool = True) -> I
 
 def _not_whole(path: Path, why: object) -> ModelFileError:
     return ModelFileError(
-        f"got {path}, which cannot be read ({why}); expected a whole file of safetensors: check "
-        "the path, or copy the file again"
+        f"got {path}, which cannot be read ({why}); expected a whole safetensors file: check the "
+        "path, or copy the file again"
     )
 
 
@@ -109,18 +109,18 @@ def pack(
     metadata: Mapping[str, str] | None = None,
     limits: Limits = MODEL,
 ) -> bytes:
-    """The content of a safetensors file.
+    """Return the content of a safetensors file.
 
-    Arrays of large elements come first, so every array starts at a multiple of its element's size.
+    Arrays with large elements come first, so every array starts at a multiple of its item size.
 
     Args:
         tensors: the arrays by name.
-        metadata: texts for the header.
-        limits: what is read again.
+        metadata: strings for the header, by name.
+        limits: the limits with which the file will be read.
 
     Raises:
-        ArgumentError: a dtype that the format does not have; a header that is longer, or has more
-            arrays, than what is read again.
+        ArgumentError: the format does not have the dtype of an array, or the header exceeds the
+            limits.
     """
     arrays = {name: _plain(name, array) for name, array in tensors.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -135,19 +135,19 @@ def pack(
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         if len(text) > limits.header_bytes:
-            raise ValueError(f"{len(text)} bytes, over {limits.header_bytes}")
+            raise ValueError(f"{len(text)} bytes, more than {limits.header_bytes}")
         from_json(text, limits)
     except ValueError as error:
         raise ArgumentError(
-            f"got a header to write that would not be read again ({error}); expected a shorter "
-            "one: leave something out of info, or join layers"
+            f"got a header that could not be read again ({error}); expected a shorter one: leave "
+            "something out of info, or join layers"
         ) from error
     contents = [arrays[name].reshape(-1).view(np.uint8).data for name in order]
     return b"".join([len(text).to_bytes(8, "little"), text, *contents])
 
 
 def _plain(name: str, array: Any) -> np.ndarray[Any, Any]:
-    """The array as its bytes are written: in C order, little-endian."""
+    """Return the array in C order and little-endian, as it is written."""
     found = np.asarray(array)
     dtype = found.dtype.newbyteorder("<")
     if dtype not in CODES:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Write a file as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gpunn.errors import GpunnError, OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file whose content takes the place of `path` when the block ends, and not before.
+    """Open a new file that replaces `path` when the block ends without an error.
 
-    It is written beside its place, synced and renamed, so at any moment either the old or the new
-    content is whole, and a block that raises leaves nothing behind. A link stays a link: its target
-    is replaced. What is no regular file (a pipe, /dev/null) is written to as it is.
+    The new file is written beside `path`, synced and renamed. At any moment either the old or the
+    new content is whole, and a block that raises leaves nothing behind. If `path` is a link, its
+    target is replaced. If it is not a regular file (a pipe, /dev/null), it is written directly.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -38,22 +38,22 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.replace(beside, target)
             _sync_folder(target.parent)
         finally:
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # an error here must not hide the first one
                 beside.unlink(missing_ok=True)
     except GpunnError:
         raise
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(
-            f"got {path} to write, and it cannot be written in {target.parent} ({reason}); expected"
-            " a folder that can be written and has room: make room, or choose another place"
+            f"got {path}, which cannot be written in {target.parent} ({reason}); expected a "
+            "writable folder with room: make room, or choose another place"
         ) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make names in a folder survive a crash of the machine, where the system can."""
+    """Sync the names in a folder to disk, if the system supports it."""
     if os.name == "posix":
-        with suppress(OSError):  # a folder that must not be read, or a file system that cannot
+        with suppress(OSError):  # the folder is unreadable, or the file system cannot
             handle = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(handle)
@@ -65,7 +65,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at any moment either the old or the new content is whole.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with replacing(path) as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""The folder for what can be made again: downloads and compiled kernels."""
+"""The cache folder, for downloads and compiled kernels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: the rule of `pooch.os_cache`, which need not be installed.
+    """Return the user's cache folder, by the rule of `pooch.os_cache` but without needing pooch.
 
     Raises:
-        OSError: this user has no home.
+        OSError: this user has no home folder.
     """
     try:
         if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Checks that named arrays are those of a model or an optimizer."""
+"""Check that named arrays are those of a model or an optimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpunn.storage.untrusted.bounded_json import shown
 
 
 def listed(names: Collection[str]) -> str:
-    """Names in a message: the first ten, in order, and how many there are more."""
+    """Return names for a message: the first ten in order, and the number of the others."""
     few = [
         name if len(name) < 60 and name.isprintable() else shown(name)
         for name in sorted(names)[:10]
@@ -22,13 +22,13 @@ def listed(names: Collection[str]) -> str:
 def check_state(
     found: Mapping[str, Any], expected: Mapping[str, Any], *, what: str = "a state", exact: bool
 ) -> None:
-    """Be sure that arrays are those of a model or an optimizer, before any of them is read.
+    """Check that arrays are those of a model or an optimizer, before any of them is read.
 
     Args:
-        found: name -> array, or what has a shape and a dtype.
-        expected: likewise.
-        what: for the message.
-        exact: whether the dtypes must be the same; else real numbers do.
+        found: name -> array, or another object with a shape and a dtype.
+        expected: the same for the model or the optimizer.
+        what: the name of `found` in messages.
+        exact: whether the dtypes must be the same; otherwise all real numbers are accepted.
 
     Raises:
         ModelFileError: names are missing or left over; a shape or a dtype differs.
@@ -36,8 +36,8 @@ def check_state(
     if found.keys() != expected.keys():
         missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
         raise ModelFileError(
-            f"got {what} of other names (missing: {listed(missing)}; unknown: {listed(unknown)}); "
-            "expected those of this model: build the model that was saved"
+            f"got {what} with other names (missing: {listed(missing)}; unknown: {listed(unknown)})"
+            "; expected those of this model: build the model that was saved"
         )
     for name, value in expected.items():
         shape, dtype = getattr(found[name], "shape", None), getattr(found[name], "dtype", None)

@@ -255,7 +255,7 @@ def test_a_wide_model_of_other_words_is_refused(folder):
         {"delimiter": 7},
     ):
         gn.save(net, folder / "odd.safetensors", info=info)
-        with pytest.raises(gn.errors.ModelFileError, match=r"names 2 classes|foreign words"):
+        with pytest.raises(gn.errors.ModelFileError, match=r"names 2 classes|unexpected values"):
             predict(folder, "data.csv", model="odd.safetensors")
         assert not (folder / "out.csv").exists()
 

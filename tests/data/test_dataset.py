@@ -80,7 +80,7 @@ def test_split_keeps_every_row_and_stratifies_in_proportion(sizes, share, seed):
     count = min(max(1, round(n * share)), n - 1)
     for stratify in (False, True):
         if stratify and min(count, n - count) < len(sizes):
-            with pytest.raises(DataError, match="either side"):
+            with pytest.raises(DataError, match="in each part"):
                 data.split(share, seed=seed, stratify=True)
             return
         train, held_out = data.split(share, seed=seed, stratify=stratify)

@@ -362,7 +362,7 @@ def test_packings_that_numpy_does_not_write_are_refused(tmp_path):
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
             archive.writestr("x.npy", file.getvalue())
-        with pytest.raises(DataError, match="packed with method"):
+        with pytest.raises(DataError, match="compressed by method"):
             load_features(tmp_path / "a.npz")
 
 

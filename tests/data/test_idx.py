@@ -100,7 +100,7 @@ def test_gzip_with_a_flipped_bit(path):
 )
 def test_wrong_magic(path, magic):
     path.write_bytes(bytes.fromhex(magic) + CONTENT[4:])
-    with pytest.raises(DataError, match="no IDX file"):
+    with pytest.raises(DataError, match="not an IDX file"):
         read_idx(path)
 
 

@@ -291,8 +291,8 @@ def test_what_has_no_operators_is_named(layer, words, tmp_path):
         ({"batch": 0}, "got batch=0"),
         ({"batch": ""}, "got batch=''"),
         ({"classes": ["a", "b"]}, "got 2 classes for 3 outputs"),
-        ({"classes": ["a", "b", "b"]}, "each once"),
-        ({"classes": [0, 1, 2]}, "as strings"),
+        ({"classes": ["a", "b", "b"]}, "different strings"),
+        ({"classes": [0, 1, 2]}, "different strings"),
         ({"classes": "abc"}, "got classes='abc'"),
     ],
 )

@@ -109,7 +109,7 @@ def test_files(tmp_path, rng):
 
 def test_a_file_that_is_none_of_safetensors(tmp_path):
     (tmp_path / "net.pt").write_bytes(b"PK\x03\x04 a pickle")
-    with pytest.raises(ModelFileError, match="whole file of safetensors"):
+    with pytest.raises(ModelFileError, match="whole safetensors file"):
         load_torch(small(), tmp_path / "net.pt")
 
 

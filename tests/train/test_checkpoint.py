@@ -71,14 +71,14 @@ def test_a_truncated_file(saved):
     whole = saved.read_bytes()
     for length in (0, 1, 7, 8, 50, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        with pytest.raises(ModelFileError, match="whole file"):
+        with pytest.raises(ModelFileError, match="whole safetensors file"):
             gn.load(saved)
 
 
 def test_files_that_are_not_ours(tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     save_file({"w": np.ones(3)}, foreign)
-    with pytest.raises(ModelFileError, match="something else"):
+    with pytest.raises(ModelFileError, match="did not write"):
         gn.load(foreign)
     with pytest.raises(ModelFileError, match="check the path"):
         gn.load(tmp_path / "missing.safetensors")
@@ -103,7 +103,7 @@ def rewrite(path, **changes):
         ({"architecture": "{"}, "whose architecture cannot be read"),
         ({"architecture": '{"module": "Teapot", "config": {}}'}, "Teapot.*Linear"),
         ({"architecture": '{"module": "Linear", "config": {"in_features": 3}}'}, "cannot be built"),
-        ({"architecture": json.dumps(OTHER)}, "of other names"),
+        ({"architecture": json.dumps(OTHER)}, "with other names"),
     ],
 )
 def test_headers_that_do_not_fit(saved, changes, words):
@@ -129,7 +129,7 @@ def test_an_unwritable_place_leaves_the_old_file_whole(saved, tmp_path, monkeypa
 
 def test_a_function_of_the_users_cannot_be_saved(tmp_path):
     net = nn.Linear(2, 2, activation=lambda z: z * 2.0)
-    with pytest.raises(ArgumentError, match="a function of yours"):
+    with pytest.raises(ArgumentError, match="no registered name"):
         gn.save(net, tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,6 @@
-// Batch normalisation of x (N, D): normal = (x - mean) * inverse with each column's mean and
-// inverse deviation, which are kept for the backward; y = normal * gamma + beta. The running mean
-// and the running (unbiased) variance move by momentum towards the batch's.
+// Batch normalisation of x (N, D): normal = (x - mean) * inverse, y = normal * gamma + beta. The
+// mean and the inverse deviation of each column are kept for the backward pass. The running mean
+// and the running (unbiased) variance move by `momentum` towards those of the batch.
 
 extern "C" __global__ void __launch_bounds__(512) batch_norm(
     const S* x, const S* gamma, const S* beta, S* y, T* mean, T* inverse, T* running_mean,
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(512) batch_norm(
     }
     store(tile, y + (size_t)n * columns, columns, v);
   });
-  if (tile.row != 0) return;  // one thread keeps what a column has
+  if (tile.row != 0) return;  // one thread per column writes the statistics
   for (int j = 0; j < PACK; ++j) {
     const int k = tile.first + place(tile, j);
     if (k < columns) {

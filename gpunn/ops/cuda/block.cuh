@@ -1,12 +1,14 @@
-// What the row kernels share. S is the type that arrays are stored in, T the one computed in. Every
-// sum is taken in an order that the launch's shape alone decides: the same bits each time.
+// Common code of the row kernels. Arrays are stored in type S, and computations are done in type T.
+// The shape of the launch alone decides the order of every sum, so the bits are the same each time.
 
 // rows --------------------------------------------------------------------------------------------
 
-struct Row { int at, lane, lanes; };  // a row, and which of the threads that work on it this one is
+// The number of a row, and the position of this thread among the `lanes` threads that work on it.
+struct Row { int at, lane, lanes; };
 
-// A row of WARP_COLUMNS or fewer belongs to a warp, a longer one to the block. The last block's
-// last warps may have no row; they may leave before a fold, which is the warp's own then.
+// A row of at most WARP_COLUMNS elements belongs to a warp, a longer one to the whole block. In the
+// last block some warps may have no row. They may return before a fold, because each warp then
+// folds its own row.
 __device__ inline Row this_row(int columns) {
   const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   if (columns > WARP_COLUMNS) return {(int)blockIdx.x, (int)threadIdx.x, (int)blockDim.x};
@@ -20,7 +22,7 @@ struct Sum {
 
 struct Max {
   static __device__ inline T none() { return log((T)0); }  // -infinity
-  static __device__ inline T both(T a, T b) { return b > a || b != b ? b : a; }  // NaN stays
+  static __device__ inline T both(T a, T b) { return b > a || b != b ? b : a; }  // keeps NaN
 };
 
 template <class Fold>
@@ -29,9 +31,10 @@ __device__ inline T warp_fold(T v) {
   return v;
 }
 
-constexpr int ROW_PARTS = 33;  // one of each warp, and the whole
+constexpr int ROW_PARTS = 33;  // one part for each warp, and one for the whole row
 
-// Of all lanes of the row, given to all of them; part has room for ROW_PARTS.
+// Folds the values of all lanes of a row and returns the result to each of them. `part` has room
+// for ROW_PARTS values.
 template <class Fold>
 __device__ inline T row_fold(T v, const Row& row, T* part) {
   v = warp_fold<Fold>(v);
@@ -47,9 +50,9 @@ __device__ inline T row_fold(T v, const Row& row, T* part) {
   return part[32];
 }
 
-// A row in registers. A thread holds up to HELD of its elements, in packs of 16 bytes: packed, the
-// elements of a pack are neighbours and one load; else they are a row's lanes apart. What a longer
-// row has besides is read again each time.
+// A row in registers. Each thread holds up to HELD of its elements, in packs of 16 bytes. If the
+// row is packed, the elements of a pack are neighbours and take one load. Otherwise they are
+// `row.lanes` elements apart. The elements that do not fit are read again in each pass.
 constexpr int PACK = 16 / sizeof(S);
 struct alignas(16) Pack { S v[PACK]; };
 struct Columns { T v[PACK]; };
@@ -57,13 +60,13 @@ struct Held { const S* x; int columns; Row row; bool packed; Columns pack[HELD /
 
 __device__ inline bool aligned(const void* p) { return (size_t)p % 16 == 0; }
 
-// Where element j of the lane's pack p is, of those that begin at `base`.
+// Returns the position in the row of element j of the lane's pack p, counting packs from `base`.
 __device__ inline int place(const Held& h, int base, int p, int j) {
   return h.packed ? base + (p * h.row.lanes + h.row.lane) * PACK + j
                   : base + (p * PACK + j) * h.row.lanes + h.row.lane;
 }
 
-// What an array as long as the row has there; past its end, what its last ones are.
+// Loads pack p of an array as long as the row. Past the end it loads the last elements again.
 __device__ inline Columns pack_at(const S* x, const Held& h, int base, int p) {
   Columns c;
   if (h.packed) {
@@ -75,7 +78,8 @@ __device__ inline Columns pack_at(const S* x, const Held& h, int base, int p) {
   return c;
 }
 
-// `vectors`: whether all arrays that meet the row's elements start at multiples of 16 bytes.
+// Loads a row into registers. `vectors` says whether all arrays that are combined with the row
+// start at multiples of 16 bytes.
 __device__ inline Held hold(const Row& row, const S* x, int columns, bool vectors) {
   Held h;
   h.x = x, h.columns = columns, h.row = row, h.packed = vectors && columns % PACK == 0;
@@ -108,7 +112,8 @@ __device__ inline void each_of(
   }
 }
 
-// Calls use(v, w..., k) with each of the lane's elements, those of other arrays, and their place.
+// Calls use(v, w..., k) for each of the lane's elements v, with the elements w of the other arrays
+// at the same position k.
 template <class Use, class... Others>
 __device__ inline void each(const Held& h, Use use, const Others*... others) {
   each_pack(h, [&](const Columns& c, int base, int p) {
@@ -133,7 +138,7 @@ __device__ inline void store_of(
   }
 }
 
-// y[k] = use(v, w..., k).
+// Stores y[k] = use(v, w..., k) for each of the lane's elements.
 template <class Use, class... Others>
 __device__ inline void store_each(const Held& h, S* y, Use use, const Others*... others) {
   each_pack(h, [&](const Columns& c, int base, int p) {
@@ -141,9 +146,10 @@ __device__ inline void store_each(const Held& h, S* y, Use use, const Others*...
   });
 }
 
-// Writes the losses of the block's rows, of which the first lane of each row has its own; and, in
-// the block that arrives last, total = sum_n loss[n] / divisor. Every thread calls it. One thread
-// writes all losses of a block: its fence is then before its ticket for each of them.
+// Writes the losses of the block's rows. The block that arrives last also writes
+// total = sum_n loss[n] / divisor. Every thread must call this function; the first lane of each row
+// passes the loss of its row as `own`. One thread writes all losses of a block, so that a single
+// fence before its ticket makes all of them visible.
 static __device__ void add_up(
     T own, const Row& row, T* loss, int rows, T* total, T divisor, T* part, unsigned int* ticket) {
   __shared__ bool last;
@@ -160,7 +166,7 @@ static __device__ void add_up(
   __threadfence();
   T sum = 0;
   for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {
-    T v[8];  // 8 loads on their way at a time: one would wait for each
+    T v[8];  // 8 loads are in flight together, which hides their latency
     for (int j = 0; j < 8; ++j) {
       v[j] = ((const volatile T*)loss)[min(n + j * (int)blockDim.x, rows - 1)];
     }
@@ -176,9 +182,10 @@ static __device__ void add_up(
 // columns -----------------------------------------------------------------------------------------
 
 constexpr int WIDTH = TILE_LANES * PACK;    // columns of a block
-constexpr int TILE_PARTS = 33 * WIDTH;      // the whole, and one of each warp
-// TILE_LANES lanes lie side by side, and the rows are dealt to the others. Packed: a lane's columns
-// are neighbours and one load of 16 bytes; else they are TILE_LANES apart, so that lanes are.
+constexpr int TILE_PARTS = 33 * WIDTH;      // the total, and one part for each warp
+// A tile of columns. TILE_LANES threads side by side read one row, and each such group takes every
+// `step`-th row. If the tile is packed, a lane's columns are neighbours and take one load of 16
+// bytes. Otherwise they are TILE_LANES apart, so that neighbouring lanes read neighbouring columns.
 struct Tile { int first, lane, row, step; bool packed; };
 
 __device__ inline Tile this_tile(int columns, bool vectors) {
@@ -187,7 +194,7 @@ __device__ inline Tile this_tile(int columns, bool vectors) {
           (int)blockDim.x / TILE_LANES, vectors && columns % PACK == 0};
 }
 
-// The blocks of a tile deal its rows out in shares of neighbours: which share this block's is.
+// The rows of this block, when several blocks divide the rows of a tile into consecutive shares.
 struct Share { int at, first, rows; };
 
 __device__ inline Share this_share(int columns, int rows) {
@@ -197,12 +204,12 @@ __device__ inline Share this_share(int columns, int rows) {
   return {at, first, min(most, rows - first)};
 }
 
-// Where the lane's column j is within the tile.
+// Returns the position of the lane's column j within the tile.
 __device__ inline int place(const Tile& tile, int j) {
   return tile.packed ? tile.lane * PACK + j : j * TILE_LANES + tile.lane;
 }
 
-// A row's columns; past the last one, which is nobody's, what the last ones hold.
+// Loads the lane's columns of a row. Past the last column it loads the last columns again.
 __device__ inline Columns load(const Tile& tile, const S* row, int columns) {
   Columns c;
   if (tile.packed) {
@@ -214,7 +221,7 @@ __device__ inline Columns load(const Tile& tile, const S* row, int columns) {
   return c;
 }
 
-// What an array (columns,) of type V holds for them.
+// Loads the elements of an array (columns,) of type V for the lane's columns.
 template <class V>
 __device__ inline Columns load_each(const Tile& tile, const V* array, int columns) {
   Columns c;
@@ -236,7 +243,7 @@ __device__ inline void store(const Tile& tile, S* row, int columns, const Column
   }
 }
 
-// How many rows a thread asks for before it uses the first: one at a time would wait for each.
+// The number of rows that a thread loads before it uses the first, which hides the latency.
 constexpr int AHEAD = PACK > 4 ? 2 : 4;
 
 // Calls use(v, n) with the lane's columns of every row n of x that this thread works on.
@@ -268,7 +275,8 @@ __device__ inline void each_pair(const Tile& tile, const S* x, const S* z, int c
   }
 }
 
-// The sums over the block's rows: part[k], room for TILE_PARTS, is that of the tile's column k.
+// Adds up c over the block's rows. part[k] becomes the sum of column k of the tile; `part` has room
+// for TILE_PARTS values.
 __device__ inline void tile_sum(const Tile& tile, const Columns& c, T* part) {
   const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5;
   for (int j = 0; j < PACK; ++j) {
@@ -285,14 +293,14 @@ __device__ inline void tile_sum(const Tile& tile, const Columns& c, T* part) {
   __syncthreads();
 }
 
-// The lane's share of what tile_sum left.
+// Returns the sums of the lane's columns after tile_sum.
 __device__ inline Columns summed(const Tile& tile, const T* part) {
   Columns c;
   for (int j = 0; j < PACK; ++j) c.v[j] = part[place(tile, j)];
   return c;
 }
 
-// Writes to a (columns,) array what tile_sum left.
+// Writes the sums of tile_sum to an array (columns,).
 template <class V>
 __device__ inline void store_sums(const Tile& tile, V* array, int columns, const T* part) {
   for (int k = threadIdx.x; k < WIDTH; k += blockDim.x) {

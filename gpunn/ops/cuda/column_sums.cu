@@ -1,5 +1,5 @@
-// The sums of the columns of x (N, H), added up in T: out[h] = sum_n x[n, h]. With more blocks than
-// tiles each share of the rows has a row of sums: out (shares, H).
+// The sums of the columns of x (N, H), added up in T: out[h] = sum_n x[n, h]. If there are more
+// blocks than tiles, each share of the rows writes its own row of sums: out is (shares, H).
 
 template <class R>
 __device__ inline void sum_columns(const S* x, R* out, int columns, int rows, T* part) {
@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(512) column_sums(
   sum_columns(x, out, columns, rows, part);
 }
 
-// Not rounded to S at the end: for a gradient that is kept wider than what it is computed from.
+// Does not round the sums to S, for a gradient that is kept in a wider type than its input.
 extern "C" __global__ void __launch_bounds__(512) column_sums_wide(
     const S* x, T* out, int columns, int rows) {
   __shared__ T part[TILE_PARTS];

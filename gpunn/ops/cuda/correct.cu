@@ -1,5 +1,6 @@
-// How many rows of scores (N, C) have their first largest score at the label, added to hits. As in
-// NumPy a NaN is larger than any number. Integers are counted: the order of atomics is no matter.
+// Adds to `hits` the number of rows of scores (N, C) whose first largest score is at the label. As
+// in NumPy, NaN is larger than any number. The count is an integer, so the order of the atomic
+// additions does not change it.
 
 extern "C" __global__ void correct(const S* scores, const long long* labels,
                                    unsigned long long* hits, int classes, int rows) {
@@ -11,7 +12,7 @@ extern "C" __global__ void correct(const S* scores, const long long* labels,
   const bool known = label >= 0 && label < classes;
   const T own = known ? (T)scores[start + label] : (T)0;
 
-  T ahead = 0;  // how many classes are chosen before the label's
+  T ahead = 0;  // the number of classes that would be chosen before the label
   for (int k = row.lane; k < classes; k += row.lanes) {
     const T v = (T)scores[start + k];
     const bool before = k < label ? !(v < own) : !(v <= own);

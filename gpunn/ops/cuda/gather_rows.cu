@@ -1,6 +1,7 @@
-// One block per row n: copies row index[first + n] of a table x, and of a table y, where first is
-// rows * (*tick + ahead). S is a unit of bytes, whatever the tables hold; a row number outside
-// [0, table_rows) fills with ones, which is NaN in every float type and -1 in every integer type.
+// Copies rows of a table x and of a table y, one block for each row n: it copies the row with the
+// number index[first + n], where first = rows * (*tick + ahead). S is an unsigned integer used as a
+// unit of copying, whatever the tables hold. If a row number is outside [0, table_rows), all bits
+// are set, which is NaN in every float type and -1 in every signed integer type.
 
 extern "C" __global__ void gather_rows(
     const S* x, int x_units, const S* y, int y_units, const long long* index, long long table_rows,

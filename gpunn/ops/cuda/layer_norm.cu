@@ -1,5 +1,5 @@
-// Layer normalisation of x (N, D): normal = (x - mean) * inverse with each row's mean and inverse
-// deviation, which are kept for the backward; y = normal * gamma + beta.
+// Layer normalisation of x (N, D): normal = (x - mean) * inverse, y = normal * gamma + beta. The
+// mean and the inverse deviation of each row are kept for the backward pass.
 
 extern "C" __global__ void layer_norm(const S* x, const S* gamma, const S* beta, S* y, T* mean,
                                       T* inverse, double eps, int columns, int rows) {
@@ -14,7 +14,7 @@ extern "C" __global__ void layer_norm(const S* x, const S* gamma, const S* beta,
   each(held, [&](T v, int) { sum += v; });
   const T middle = row_fold<Sum>(sum, row, part) / (T)columns;
 
-  T squares = 0;  // of what is centred: a large mean takes no digits from the variance
+  T squares = 0;  // centred first, so that a large mean costs the variance no digits
   each(held, [&](T v, int) { squares += (v - middle) * (v - middle); });
   const T variance = row_fold<Sum>(squares, row, part) / (T)columns;
 
@@ -28,7 +28,7 @@ extern "C" __global__ void layer_norm(const S* x, const S* gamma, const S* beta,
   }
 }
 
-// gx = (gn - mean(gn) - normal mean(gn normal)) * inverse with gn = gy gamma, the means over a row.
+// gx = (gn - mean(gn) - normal mean(gn normal)) * inverse with gn = gy gamma and means over a row.
 extern "C" __global__ void layer_norm_grad(const S* gy, const S* x, const S* gamma, const T* mean,
                                            const T* inverse, S* gx, int columns, int rows) {
   __shared__ T part[ROW_PARTS];
@@ -52,7 +52,7 @@ extern "C" __global__ void layer_norm_grad(const S* gy, const S* x, const S* gam
   }, x + start, gamma);
 }
 
-// ggamma = sum_n gy normal, gbeta = sum_n gy, over the rows of each share apart.
+// ggamma = sum_n gy normal, gbeta = sum_n gy, separately for each share of the rows.
 extern "C" __global__ void __launch_bounds__(512) layer_norm_grad_columns(
     const S* gy, const S* x, const T* mean, const T* inverse, T* ggamma, T* gbeta, int columns,
     int rows) {

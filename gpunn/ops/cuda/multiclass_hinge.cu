@@ -1,6 +1,7 @@
-// Of each row n of scores s (N, C): loss[n] = sum over k != t of max(0, s_k - s_t + margin), and,
-// in the same pass, its gradient gs: scale where a wrong class violates the margin, at t minus
-// scale times their number. total = sum_n loss[n] / divisor. A label outside [0, C) gives NaN.
+// The multiclass hinge loss of each row n of scores s (N, C), and its gradient in the same pass:
+// loss[n] = sum over k != t of max(0, s_k - s_t + margin); gs[n, k] = scale where a wrong class k
+// violates the margin, gs[n, t] = -scale * (number of such classes). total = sum_n loss[n] /
+// divisor. A label outside [0, C) gives NaN.
 
 extern "C" __global__ void multiclass_hinge(
     const S* s, const long long* labels, T* loss, S* gs, T* total, double margin, double divisor,

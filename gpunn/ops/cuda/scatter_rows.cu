@@ -1,5 +1,5 @@
-// Adds each row n of gy (N, H) to row index[n] of gx (R, H). A column belongs to one thread, which
-// goes through the rows in order: a row that comes twice has the same bits every time.
+// Adds each row n of gy (N, H) to row index[n] of gx (R, H). Each column belongs to one thread,
+// which adds the rows in order, so the sums have the same bits every time.
 
 extern "C" __global__ void __launch_bounds__(512) scatter_rows(
     const S* gy, const long long* index, S* gx, int table_rows, int columns, int rows) {

@@ -1,4 +1,5 @@
-// Softmax of each row of x: y_k = exp(x_k) / sum_j exp(x_j), the row's maximum taken off first.
+// Softmax of each row of x: y_k = exp(x_k) / sum_j exp(x_j). The maximum of the row is subtracted
+// first.
 
 extern "C" __global__ void softmax(const S* x, S* y, int columns, int rows) {
   __shared__ T part[ROW_PARTS];

@@ -1,6 +1,6 @@
-// Of each row n of logits z (N, C): loss[n] = log sum_k exp(z_k) - z_t, and, in the same pass, its
-// gradient gz[n, k] = (p_k - (k == t)) * scale. total = sum_n loss[n] / divisor. A label outside
-// [0, C) gives NaN.
+// The cross-entropy of each row n of logits z (N, C), and its gradient in the same pass:
+// loss[n] = log sum_k exp(z_k) - z_t, gz[n, k] = (p_k - (k == t)) * scale.
+// total = sum_n loss[n] / divisor. A label outside [0, C) gives NaN.
 
 extern "C" __global__ void softmax_cross_entropy(
     const S* z, const long long* labels, T* loss, S* gz, T* total, double divisor, double scale,

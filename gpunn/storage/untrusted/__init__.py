@@ -1,1 +1,1 @@
-"""The defences against files that anyone may have written; see docs/untrusted_files.md."""
+"""The reading of untrusted files, within limits; see docs/untrusted_files.md."""

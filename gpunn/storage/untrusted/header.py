@@ -1,4 +1,4 @@
-"""The header of a safetensors file, checked before an array takes memory."""
+"""Read the header of a safetensors file and check it before memory for arrays is allocated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpunn.storage.untrusted.bounded_json import Limits, from_json, shown
 from gpunn.typing import Shape
 
 MAX_AXES = 32
-MAX_BYTES = 2**62  # of one array, so that no product of its sizes overflows
+MAX_BYTES = 2**62  # the largest array, so that no product of its sizes overflows
 DTYPES = {
     **{name: np.dtype(f"<{name.lower()[0]}{int(name[1:]) // 8}") for name in ("F16", "F32", "F64")},
     **{f"{k}{n}": np.dtype(f"<{k.lower()}{n // 8}") for k in "IU" for n in (8, 16, 32, 64)},
@@ -21,13 +21,13 @@ DTYPES = {
 
 
 class Place(NamedTuple):
-    """Where an array stands in a file.
+    """The place of an array in a file.
 
     Attributes:
-        shape: its shape.
-        dtype: its dtype.
-        start: its first byte, counted from the end of the header.
-        end: the byte behind its last one.
+        shape: the shape of the array.
+        dtype: the dtype of the array.
+        start: the position of its first byte, counted from the end of the header.
+        end: the position behind its last byte.
     """
 
     shape: Shape
@@ -44,13 +44,13 @@ def read_header(
     Args:
         file: the file, at its start.
         length: its length in bytes.
-        limits: of the header.
+        limits: the limits of the header.
 
     Returns:
         The metadata, the place of each array, and the length of the header in bytes.
 
     Raises:
-        ValueError: the file is not a whole file of safetensors; the message says why.
+        ValueError: the file is not a whole safetensors file; the message says why.
     """
     start = file.read(8)
     if len(start) < 8:
@@ -59,11 +59,11 @@ def read_header(
     if size > length - 8 and (
         start[:4] == b"PK\x03\x04" or (start[0] == 0x80 and 2 <= start[1] <= 5)
     ):
-        raise ValueError("it looks like a pickle or a .pt file, which may hold any code")
+        raise ValueError("it looks like a pickle or a .pt file, which may contain code")
     if size > length - 8:
-        raise ValueError(f"its header should have {size} bytes, and {length - 8} are there")
+        raise ValueError(f"its header should have {size} bytes, but only {length - 8} are there")
     if size > limits.header_bytes:
-        raise ValueError(f"its header has {size} bytes, over {limits.header_bytes}")
+        raise ValueError(f"its header has {size} bytes, more than {limits.header_bytes}")
     text = file.read(size)
     if len(text) < size:
         raise ValueError("it became shorter while it was read")
@@ -76,21 +76,21 @@ def read_header(
     end = 0
     for name, place in sorted(places.items(), key=lambda p: p[1][2:]):
         if place.start != end:
-            raise ValueError(f"the bytes of {shown(name)} overlap others, or leave a gap")
+            raise ValueError(f"the bytes of {shown(name)} overlap other arrays or leave a gap")
         end = place.end
     if 8 + size + end != length:
-        raise ValueError(f"its arrays should end at byte {8 + size + end}, and it ends at {length}")
+        raise ValueError(f"its arrays should end at byte {8 + size + end}, but it ends at {length}")
     return metadata, places, 8 + size
 
 
 def _texts(metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise ValueError(f"its metadata are {shown(metadata)}, not texts by name")
+        raise ValueError(f"its metadata are {shown(metadata)}, not strings by name")
     return metadata
 
 
 def _place(name: str, entry: Any) -> Place:
-    """The place of an array, from its entry in the header."""
+    """Read the place of an array from its entry in the header."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{shown(name)} has {shown(entry)}, not a dtype, a shape and offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -104,5 +104,5 @@ def _place(name: str, entry: Any) -> Place:
     if len(offsets) != 2 or prod(shape) * dtype.itemsize != offsets[1] - offsets[0]:
         raise ValueError(f"{shown(name)} has {code}, {shown(shape)} in bytes {shown(offsets)}")
     if prod(max(n, 1) for n in shape) * dtype.itemsize > MAX_BYTES:
-        raise ValueError(f"{shown(name)} has shape {shown(shape)}, which is beyond any machine")
+        raise ValueError(f"{shown(name)} has shape {shown(shape)}, which is too large")
     return Place(tuple(shape), dtype, offsets[0], offsets[1])

@@ -1,4 +1,4 @@
-"""Opening a regular file, and nothing else."""
+"""Open regular files, and refuse all others."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from gpunn.errors import ModelFileError
 
 @contextmanager
 def opened(path: Path, *, follow: bool = True) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file to read from, and its length in bytes.
+    """Open a regular file for reading inside the block; gives the file and its length in bytes.
 
     Args:
         path: the file.
         follow: whether it may be a symbolic link.
 
     Raises:
-        ModelFileError: no such file, or a folder, a device, a pipe: nothing is waited for.
+        ModelFileError: there is no such file, or it is a folder, a device or a pipe. A pipe without
+            a writer does not block.
     """
     flags = (
         os.O_RDONLY
-        | getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer opens at once
+        | getattr(os, "O_NONBLOCK", 0)  # otherwise opening a pipe waits for a writer
         | getattr(os, "O_NOCTTY", 0)
         | getattr(os, "O_BINARY", 0)
         | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
