@@ -1,7 +1,7 @@
-"""The machines: devices, array buffers, kernels and random bits. Imported as `gpunn.backends`.
+"""Devices, array buffers, kernels and random bits. Imported as `gpunn.backends`.
 
-Nothing here knows a formula of a neural network; formulas live in `gpunn.ops` and `gpunn.optim`,
-each with a NumPy body and a CUDA body, and reach a machine through `Backend.launch`.
+No module here contains a formula of a neural network. The formulas live in `gpunn.ops` and
+`gpunn.optim`, each with a NumPy body and a CUDA body. `Backend.launch` runs them on a device.
 """
 
 from gpunn.backends.base import Backend

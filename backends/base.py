@@ -1,4 +1,4 @@
-"""What differs between machines, and nothing else."""
+"""The interface that every kind of device implements."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from gpunn.typing import Array, DType, Shape
 
 
 class Graph(Protocol):
-    """Recorded work.
+    """Work that was recorded and can be repeated.
 
     Attributes:
         done: whether the work was also done while it was recorded.
-        refused: why launching it does not repeat the work; empty if nothing speaks against it.
+        refused: the reason why a launch does not repeat the work; empty if a launch repeats it.
     """
 
     done: bool
     refused: str
 
     def launch(self, times: int = 1) -> None:
-        """Do it, several times one after another, inside `Backend.own_stream`."""
+        """Repeat the recorded work `times` times in a row; called inside `Backend.own_stream`."""
 
 
 class Backend(Memory):
-    """One device: its memory, and the work that is done in it.
+    """One device: its memory, and the work that is done on it.
 
     Attributes:
-        tf32: whether products of float32 may round their operands to 10 bits; off unless asked.
-        fuses: whether `matmul_with` is worth a call.
+        tf32: whether float32 products may round their operands to a mantissa of 10 bits; off by
+            default.
+        fuses: whether `matmul_with` has fused products on this device.
         synchronous: whether a number can be read without waiting for the device.
-        on_host: whether arrays of this device are NumPy's.
+        on_host: whether arrays of this device are NumPy arrays.
     """
 
     kind: ClassVar[str]
@@ -57,7 +58,7 @@ class Backend(Memory):
 
     @property
     def tf32(self) -> bool:
-        """Whether products of float32 may round their operands, in this thread."""
+        """Whether float32 products in this thread may round their operands."""
         return getattr(self._thread, "tf32", self._tf32)
 
     @tf32.setter
@@ -66,7 +67,7 @@ class Backend(Memory):
 
     @contextmanager
     def rounding(self, tf32: bool) -> Iterator[None]:
-        """Set `tf32` inside the block, for this thread alone."""
+        """Set `tf32` inside the block, for this thread only."""
         before = vars(self._thread).copy()
         self._thread.tf32 = tf32
         try:
@@ -81,18 +82,18 @@ class Backend(Memory):
     @classmethod
     @abstractmethod
     def diagnose(cls) -> Diagnosis:
-        """Whether devices of this kind can be used, and if not, why."""
+        """Check whether devices of this kind can be used, and if not, find the cause."""
 
     @abstractmethod
     def describe(self) -> str:
-        """The device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
+        """Describe the device in words: "CPU (NumPy 2.4.1)", "NVIDIA H200 (CuPy 14.2.0)"."""
 
     def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
-        """Compute arrays with NumPy on the host; on other devices this waits and copies.
+        """Compute arrays with NumPy on the host. On a GPU this waits and copies.
 
         Args:
             function: takes NumPy arrays and returns a tuple of NumPy arrays or numbers.
-            args: arrays of this device, or anything else, which is passed on as it is.
+            args: arrays of this device. Anything else is passed to `function` unchanged.
         """
         known = [self.download(a) if self.device_of(a) is not None else a for a in args]
         return tuple(self.upload(np.asarray(made)) for made in function(*known))
@@ -106,8 +107,9 @@ class Backend(Memory):
         Args:
             kernel: the kernel.
             inputs: arrays of this device, or Python scalars.
-            out: the output array, or a tuple of them; made anew, with the shape that the inputs
-                broadcast to, when it is None. It may be an input, but not overlap one otherwise.
+            out: the output array, or a tuple of them. If it is None, new arrays are made with the
+                shape that the inputs broadcast to. An output may be one of the inputs, but it
+                must not overlap an input in part.
 
         Returns:
             The output, or the tuple of outputs.
@@ -123,25 +125,26 @@ class Backend(Memory):
         threads: int | None = None,
         columns: int | None = None,
     ) -> None:
-        """Run a row kernel on arguments that include its outputs.
+        """Run a row kernel.
 
         Args:
             kernel: the kernel.
-            blocks: how many blocks of threads.
-            dtype: what the kernel's arrays are stored in.
-            args: contiguous arrays of this device, or Python scalars.
-            threads: of a block, a multiple of 32 and at most 1024; None for the kernel's own.
-            columns: of a row, if short rows may have a text of their own.
+            blocks: the number of thread blocks.
+            dtype: the dtype of the kernel's arrays.
+            args: the inputs and outputs: contiguous arrays of this device, or Python scalars.
+            threads: the threads per block, a multiple of 32, at most 1024; None for the kernel's
+                default.
+            columns: the length of a row, if the kernel may be compiled specially for short rows.
         """
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
-        """Run a row kernel on (..., columns) arrays; its last two arguments follow from the shape.
+        """Run a row kernel on a matrix and pass it the numbers of columns and rows as well.
 
         Args:
             kernel: the kernel.
-            shape: of the matrix; all axes but the last are rows.
-            dtype: what the kernel's arrays are stored in.
-            args: contiguous arrays of this device, or Python scalars.
+            shape: (..., columns); all axes but the last together are the rows.
+            dtype: the dtype of the kernel's arrays.
+            args: the other arguments: contiguous arrays of this device, or Python scalars.
         """
         columns = shape[-1]
         rows = math.prod(shape[:-1])
@@ -151,26 +154,29 @@ class Backend(Memory):
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The matrix product of two 2-D arrays (or views of them)."""
+        """Return the matrix product of two 2-D arrays (or views of them)."""
 
     def matmul_with(
         self, epilogue: str, a: Array, b: Array, bias: Array, out: Array | None = None
     ) -> Array | None:
-        """A matrix product with something fused in, or None where this device has no such thing.
+        """Compute a matrix product and an epilogue in one kernel.
 
         Args:
-            epilogue: "bias" for a @ b + bias; "relu_bias" for the ReLU of that; "bias_grad" for
-                a @ b where `bias` becomes the sums of the columns of `b`.
+            epilogue: "bias" for a @ b + bias; "relu_bias" for relu(a @ b + bias); "bias_grad" for
+                a @ b, where the sums of the columns of `b` are written to `bias`.
             a: (M, K).
             b: (K, N).
             bias: (N,).
             out: (M, N).
+
+        Returns:
+            The product, or None if this device has no such kernel.
         """
         return None
 
     @abstractmethod
     def random_words(self, count: int, draw: Draw) -> Array:
-        """`count` 64-bit words of the counter-based stream; see `gpunn.backends.random`."""
+        """Return `count` 64-bit random words of a draw; see `gpunn.backends.random`."""
 
     @abstractmethod
     def synchronize(self) -> None:
@@ -179,17 +185,17 @@ class Backend(Memory):
     # captured work ---------------------------------------------------------------------------
 
     def why_no_capture(self) -> str:
-        """Why work cannot be captured as a graph here; empty when it can."""
+        """Return the reason why work cannot be captured on this device; empty if it can be."""
         return f"{self.device} has no graphs"
 
     def own_stream(self) -> AbstractContextManager[None]:
-        """Do the work of the block on a stream that can be captured, in order with all other."""
+        """Run the block's work on a stream that can be captured, in order with all other work."""
         return nullcontext()
 
     def record(self, work: Callable[[], Any]) -> Graph:
-        """Record what `work` launches; called inside `own_stream`.
+        """Record the kernels that `work` launches; called inside `own_stream`.
 
-        On the CPU the work is also done; see `Graph.done`.
+        On the CPU, the work is also done while it is recorded; see `Graph.done`.
 
         Raises:
             CaptureError: the work cannot be captured; the message says why.
@@ -197,7 +203,11 @@ class Backend(Memory):
         raise CaptureError(f"got work to capture; {self.why_no_capture()}: pass capture=False")
 
     def _outputs(self, kernel: Elementwise, inputs: Sequence[Any]) -> tuple[Array, ...]:
-        """New output arrays for a launch: broadcast shape, dtype of the first array of letter T."""
+        """Make the output arrays of a launch.
+
+        An output has the shape that the inputs broadcast to. Its dtype is its own, or that of the
+        first input array whose type has the same letter.
+        """
         shape: Shape = ()
         letters: dict[str, DType] = {}
         for param, value in zip(kernel.inputs, inputs, strict=True):
@@ -215,7 +225,7 @@ class Backend(Memory):
 
 
 def check_product(a: Array, b: Array) -> None:
-    """Check that two arrays have a matrix product.
+    """Check that two arrays can be multiplied as matrices.
 
     Raises:
         ShapeError: the inner sizes differ.
@@ -228,7 +238,7 @@ def check_product(a: Array, b: Array) -> None:
 
 
 def not_capturable(error: BaseException) -> CaptureError:
-    """The error for work that raised while it was captured."""
+    """Return the error for work that raised while it was captured."""
     return CaptureError(
         f"got a step that cannot be captured ({type(error).__name__}: {error}); expected "
         "one without copies to the host: pass capture=False"

@@ -1,12 +1,12 @@
-"""Work that is done again and again: first as usual, then recorded, then repeated.
+"""Capture of repeated work: the first step runs as usual, the second is recorded, then repeated.
 
-A recording repeats the same calls on the same addresses, so everything that changes from one step
-to the next lives in arrays of the device: the number of the step, the learning rate, and how often
-each random stream was drawn from. `Captured` owns those counts and keeps the host's in step.
+A recording repeats the same calls on the same addresses. Everything that changes from step to step
+therefore lives in arrays of the device: the number of the step, the learning rate, and the number
+of draws from each random stream. `Captured` owns these counts and keeps the host's counts equal.
 
-On the CPU a recording is an ordinary step, and the first repetition is compared with another
-ordinary step, bit for bit. On a GPU a capture executes nothing. On both, work that changes what it
-is made of (a module that counts its calls) is refused.
+On the CPU, recording a step also does the step. The first repetition is compared bit for bit with
+an ordinary step. On a GPU, a capture executes nothing. On both, `Captured` refuses work that
+changes its own parts, such as a module that counts its calls.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
 from gpunn.typing import Array
 
-LAUNCH_S, MOST_LAUNCHES = 0.002, 64  # of repetitions at once, so that a signal is soon heard
-TRIES = 2  # steps that may change what they are made of, such as a module that fills a cache
+# Several repetitions are launched at once if that takes less than LAUNCH_S seconds. Both limits are
+# low, so that Python can handle a signal soon.
+LAUNCH_S, MOST_LAUNCHES = 0.002, 64
+# Work is refused when so many of its steps changed its parts. One change is allowed, because a
+# module may fill a cache in its first step.
+TRIES = 2
 
 RATE = Elementwise(
     "rate",
@@ -47,34 +51,34 @@ ADVANCE = Elementwise(
 
 
 class State(enum.Enum):
-    """How far captured work has come."""
+    """The state of captured work."""
 
-    COLD = enum.auto()  # never done: doing it compiles what it needs
+    COLD = enum.auto()  # never done; the first step compiles the kernels
     WARM = enum.auto()  # done once as usual
-    RECORDED = enum.auto()  # not yet compared with ordinary work
-    PROVED = enum.auto()
-    REFUSED = enum.auto()  # done as usual from now on
+    RECORDED = enum.auto()  # recorded, but not yet compared with an ordinary step
+    PROVED = enum.auto()  # the recording may be repeated
+    REFUSED = enum.auto()  # every further step is done as usual
 
 
 class Captured:
-    """Repeats work. Its methods are called inside `Backend.own_stream`.
+    """Work that is recorded and repeated. Call the methods inside `Backend.own_stream`.
 
     Args:
         b: the backend.
-        work: `work(tick, k)` does step number `tick + k`, where `tick` is a 0-d array of the
-            device, and returns an array of the device.
-        parts: makes a fingerprint of everything that decides what the work does.
-            The random streams in it are those that the work draws from.
-        changes: gives the arrays that the work changes, for the comparison on the CPU.
-        steps: of one recording.
-        required: whether it is an error that the work cannot be repeated. Otherwise it is done as
-            usual, with one line in the log.
-        what: what the log calls the work.
+        work: a function. `work(tick, k)` does step number `tick + k`, where `tick` is a 0-d array
+            of the device, and returns an array of the device.
+        parts: makes a fingerprint of everything that the work depends on. The random streams in
+            it are those that the work draws from.
+        changes: returns the arrays that the work changes, for the comparison on the CPU.
+        steps: the number of steps in one recording.
+        required: whether to raise an error if the work cannot be repeated. Otherwise the work is
+            done as usual, and the log gets one line.
+        what: the description of the work in the log.
 
     Attributes:
-        state: how far it has come.
-        repeated: steps that were repetitions.
-        result: what the last step returned. A repetition writes to the same array again.
+        state: the state of the capture.
+        repeated: the number of steps that were repetitions.
+        result: the result of the last step. A repetition overwrites the same array.
     """
 
     def __init__(
@@ -99,14 +103,14 @@ class Captured:
         self._restless, self._times = 0, 1
         self._count(())
 
-    # what the caller does ------------------------------------------------------------------------
+    # called from outside -------------------------------------------------------------------------
 
     def look(self, *, often: bool = False) -> None:
         """Forget the recording if anything that it depends on has changed.
 
         Args:
-            often: whether this is asked before every step. Work with parts that nobody can look at
-                is refused then; else it is recorded anew each time.
+            often: whether the caller looks before every step. Work with a part whose changes
+                cannot be seen is then refused; otherwise it is recorded again after each look.
         """
         known = self._known
         if self.state is State.REFUSED:
@@ -117,13 +121,13 @@ class Captured:
         if now.restless:
             self._refuse(f"{now.restless} is an iterator, which changes when it is read")
         elif now.opaque and often:
-            self._refuse(f"nobody can see whether {now.opaque} changes")
+            self._refuse(f"gpunn cannot see whether {now.opaque} changes")
         elif known is not None and (now.opaque or now.difference(known)):
             self.forget()
         self._know(now)
 
     def forget(self, state: State = State.COLD) -> None:
-        """Begin anew: what was recorded is no longer what is to be done."""
+        """Drop the recording, because the work has changed, and go back to `state`."""
         if self.state is not State.REFUSED:
             self.state, self._graph, self._results = state, None, []
 
@@ -131,11 +135,11 @@ class Captured:
         """Do at least one step and at most `limit`.
 
         Args:
-            tick: the number of the first step; -1 where the work has no use for it.
-            limit: at least `steps` once the work is proved.
+            tick: the number of the first step; -1 if the work does not use it.
+            limit: the most steps to do; at least `steps` when the state is PROVED.
 
         Returns:
-            How many were done.
+            The number of steps that were done.
         """
         if self.state is State.PROVED:
             return self._repeat(tick, limit)
@@ -152,9 +156,9 @@ class Captured:
         return 1
 
     def again(self) -> bool:
-        """Repeat a step that is proved and has not changed; whether it was done.
+        """Repeat one step if the recording is proved and nothing changed; return whether it did.
 
-        This is the shortest way to one step, for work that has no use for its number.
+        This is the fastest way to do a step, for work that does not use the step's number.
         """
         known, graph = self._known, self._graph
         if self.state is not State.PROVED or known is None or graph is None:
@@ -172,20 +176,21 @@ class Captured:
         return True
 
     def take_back(self, steps: int) -> None:
-        """Put the streams back by so many steps. Arrays stay as they are."""
+        """Set the random streams back by a number of steps. Arrays keep their content."""
         for stream, drawn in zip(self.streams, self._drawn, strict=True):
             stream.call -= steps * drawn // self.steps
 
     # the states ----------------------------------------------------------------------------------
 
     def _do(self, tick: int) -> None:
-        """Do a step as usual."""
+        """Do one step as usual."""
         self._place(tick)
         with self._counting():
             self.result = self._work(self._tick, 0)
-        self._at = -2  # the streams were drawn from, and the device has not counted
+        self._at = -2  # the host has counted the draws, and the device has not
 
     def _record(self, tick: int, limit: int) -> int:
+        """Record the work. Do at least one step, and return the number of steps done."""
         b = self.backend
         self._place(tick)
         starts = [stream.call for stream in self.streams]
@@ -199,7 +204,7 @@ class Captured:
             return results
 
         b.write(self._increments, np.zeros(len(self._increments), np.int64))
-        b.launch(ADVANCE, self._increments, out=self._counters)  # loads it: not in a capture
+        b.launch(ADVANCE, self._increments, out=self._counters)  # a capture cannot load a kernel
         graph: Graph | None = None
 
         def record() -> None:
@@ -234,7 +239,7 @@ class Captured:
         return self._repeat(tick, limit)
 
     def _prove(self, tick: int) -> None:
-        """Repeat the step beside an ordinary one, which must have the same bits."""
+        """Do an ordinary step, repeat the same step, and compare the results bit for bit."""
         graph, recorded = self._graph, self._results[-1]
         arrays = [] if self._known is None else self._changes(self._known)
         before, calls = [a.copy() for a in arrays], [stream.call for stream in self.streams]
@@ -258,15 +263,12 @@ class Captured:
         self._set_back(drawn)
         self.result = ordinary
         self._refuse(
-            "got a step that computes something without kernels; expected the same bits from its "
-            "recording: pass capture=False"
+            "got a recording whose results differ from those of an ordinary step; expected the "
+            "same bits, which needs every computation to be a kernel: pass capture=False"
         )
 
     def _repeat(self, tick: int, limit: int) -> int:
-        """Launch the recording.
-
-        Where a launch ends with the work, several make one, so that Python is no part of the time.
-        """
+        """Launch the recording; on a synchronous device, several short repetitions at once."""
         graph = self._graph
         assert graph is not None
         self._place(tick)
@@ -286,11 +288,11 @@ class Captured:
     # what a step must not change -----------------------------------------------------------------
 
     def _watched(self, step: Callable[[], None]) -> bool:
-        """Do a step; whether it left what it is made of as it was. If not, it may be refused."""
+        """Do a step; return whether it changed no part that it depends on, or refuse the work."""
         before = _ambient()
         step()
         known = self._known
-        changed = "Python's or NumPy's own random numbers" if _ambient() != before else ""
+        changed = "Python's or NumPy's global random generator" if _ambient() != before else ""
         if not changed and (known is None or not known.unchanged()):
             now = self._parts()
             changed = "" if known is None else now.difference(known)
@@ -300,7 +302,7 @@ class Captured:
         self._restless += 1
         self.forget()
         if self._restless == TRIES:
-            self._refuse(f"got a step that changes {changed}, which decides what later steps do")
+            self._refuse(f"a step changes {changed}, on which later steps depend")
         return False
 
     def _refuse(self, why: str) -> None:
@@ -317,24 +319,24 @@ class Captured:
             self.forget()
             self._count(streams)
 
-    # counts on the device, and the host's --------------------------------------------------------
+    # the counts on the device and on the host ----------------------------------------------------
 
     def _count(self, streams: tuple[RandomStream, ...]) -> None:
-        """Make counters for the number of the step and for the draws of each stream."""
+        """Make the counters of the step and of the draws from each stream."""
         b = self.backend
         self.streams = streams
         self._counters = b.zeros((1 + len(streams),), np.int64)
         self._increments = b.zeros(self._counters.shape, np.int64)
         self._tick = self._counter(0)
-        self._at, self._calls = -1, [0] * len(streams)  # what the device's counters hold
+        self._at, self._calls = -1, [0] * len(streams)  # the content of the device's counters
         self._drawn = self._calls
 
     def _counter(self, k: int) -> Array:
-        """One of the counters as a 0-d array, which NumPy's indexing would copy."""
+        """Return a view of one counter as a 0-d array; NumPy's integer indexing would copy it."""
         return self._counters[k : k + 1].reshape(())
 
     def _place(self, tick: int) -> None:
-        """Let the device count from this step, with the streams as they are now."""
+        """Set the device's counters to this step and to the host's counts of draws."""
         calls = [stream.call for stream in self.streams] if self.streams else self._calls
         if (tick == self._at or (tick == -1 and self._at > -2)) and calls == self._calls:
             return
@@ -356,7 +358,7 @@ class Captured:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Let the streams be drawn from by the device's counts."""
+        """Make draws inside the block use the device's counters."""
         for k, stream in enumerate(self.streams):
             stream.counter = Counter(self._counter(k + 1), stream.call)
         try:
@@ -374,6 +376,6 @@ def _cannot(why: str) -> str:
 
 
 def _ambient() -> Any:
-    """The states of the random generators that Python and NumPy keep for everybody."""
-    state: Any = np.random.get_state()  # noqa: NPY002  (the one that others may draw from)
+    """Return the states of the global random generators of Python and NumPy."""
+    state: Any = np.random.get_state()  # noqa: NPY002  (the global generator is meant)
     return random.getstate(), state[1].tobytes(), state[2:]

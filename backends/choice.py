@@ -1,8 +1,8 @@
-"""Which device is meant, and why.
+"""The choice of a device, and the reason for it.
 
 Precedence: an argument, then `with gpunn.device(...)`, then `gpunn.set_default_device`, then the
-environment variable `GPUNN_DEVICE`, then the CPU. Only "auto" may choose; a device that was asked
-for by name and cannot be used raises `DeviceUnavailableError`, and nothing falls back in silence.
+environment variable `GPUNN_DEVICE`, then the CPU. Only "auto" chooses between devices. A device
+that is named and cannot be used raises `DeviceUnavailableError`; gpunn never falls back to another.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _default: list[str] = []
 
 
 class Choice(NamedTuple):
-    """A device, and the sentence that says why it was taken."""
+    """A device, and the reason why it was chosen."""
 
     device: Device
     why: str
 
 
 def parse(name: str, source: str = "") -> Device:
-    """The device of a name: "cpu", "cuda" (= "cuda:0"), "cuda:1".
+    """Return the device of a name: "cpu", "cuda" (= "cuda:0"), "cuda:1".
 
     Args:
         name: the name.
-        source: where it was found, for the message.
+        source: the setting that contains the name, for the error message.
 
     Raises:
-        UnknownNameError: not of that form, or a kind that no backend is registered for.
-        ArgumentError: an index on the CPU.
+        UnknownNameError: the name is not of that form, or no backend is registered for its kind.
+        ArgumentError: the name is a CPU with an index other than 0.
     """
     match = _NAME.fullmatch(name.strip().lower())
     if match is None or match["kind"] not in registry.kinds():
@@ -54,13 +54,13 @@ def parse(name: str, source: str = "") -> Device:
 
 
 def choose_device(spec: DeviceLike = None) -> Choice:
-    """Resolve a device and say why it is the one.
+    """Choose a device and say why it was chosen.
 
     Args:
-        spec: a `Device`, its name, "auto", or None for the default by precedence.
+        spec: a `Device`, its name, "auto", or None for the default device.
 
     Raises:
-        DeviceUnavailableError: a device asked for by name cannot be used; the message says why.
+        DeviceUnavailableError: the named device cannot be used; the message says why.
     """
     if isinstance(spec, Device):
         registry.backend_for(spec)
@@ -83,17 +83,21 @@ def choose_device(spec: DeviceLike = None) -> Choice:
 
 
 def resolve_device(spec: DeviceLike = None) -> Device:
-    """The device that `spec` means; see `choose_device`."""
+    """Return the device that `spec` stands for; see `choose_device`."""
     return choose_device(spec).device
 
 
 def default_device() -> Device:
-    """The device that is used where none is named."""
+    """Return the device that is used if none is named."""
     return resolve_device(None)
 
 
 def backend(spec: DeviceLike = None) -> Backend:
-    """The backend of a device named as in `gpunn.device`; None means the default device."""
+    """Return the backend of a device.
+
+    Args:
+        spec: a `Device`, its name, "auto", or None for the default device.
+    """
     return registry.backend_for(resolve_device(spec))
 
 
@@ -116,10 +120,10 @@ def device(spec: Device | str) -> Iterator[Device]:
 
 
 def set_default_device(spec: Device | str | None) -> None:
-    """Make `spec` the default of the whole process; None takes the setting back.
+    """Make `spec` the default device of the whole process; None undoes the setting.
 
     Raises:
-        DeviceUnavailableError: it cannot be used.
+        DeviceUnavailableError: the device cannot be used.
     """
     name = None if spec is None else str(resolve_device(spec))
     _default[:] = [] if name is None else [name]

@@ -1,4 +1,4 @@
-"""A device: the kind of machine, and which one of them."""
+"""A device: its kind and its index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device:
-    """A machine that arrays live on: `Device("cpu")`, `Device("cuda", 1)`."""
+    """A device that holds arrays: `Device("cpu")`, `Device("cuda", 1)`."""
 
     kind: str
     index: int = 0

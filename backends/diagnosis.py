@@ -1,4 +1,4 @@
-"""Why a kind of device can or cannot be used: a ladder of checks, each tried if the last holds."""
+"""The checks whether a kind of device can be used, in order, up to the first that fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 
 class Rung(NamedTuple):
-    """One check: what was tried, whether it held, what was seen, and what would mend it."""
+    """One check.
+
+    Attributes:
+        name: what was checked.
+        ok: whether the check passed.
+        detail: what the check found: the cause of a failure, or a version or a name.
+        remedy: what the user can do about a failure; empty if there is nothing.
+    """
 
     name: str
     ok: bool
@@ -17,7 +24,7 @@ class Rung(NamedTuple):
 
 
 class RungError(Exception):
-    """Raised by a check that does not hold; never leaves this module's `climb`."""
+    """The failure of a check. `climb` catches it."""
 
     def __init__(self, detail: str, remedy: str) -> None:
         super().__init__(detail)
@@ -26,9 +33,11 @@ class RungError(Exception):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The rungs that were tried; usable when all of them hold.
+    """The results of the checks of one kind of device.
 
-    `untried` names the checks above the one that failed.
+    Attributes:
+        rungs: the checks that were tried, in order.
+        untried: the names of the checks that come after a failed one.
     """
 
     rungs: tuple[Rung, ...]
@@ -36,22 +45,22 @@ class Diagnosis:
 
     @property
     def usable(self) -> bool:
-        """Whether every rung holds."""
+        """Whether every check passed."""
         return all(rung.ok for rung in self.rungs)
 
     @property
     def reason(self) -> str:
-        """What the last rung that was tried saw: the cause of a failure, or the device's name."""
+        """The finding of the last check that was tried: the cause of a failure, or the device."""
         return self.rungs[-1].detail
 
     @property
     def remedy(self) -> str:
-        """What would mend the failure, empty when there is none."""
+        """What the user can do about the failure; empty if nothing failed."""
         return self.rungs[-1].remedy
 
 
 def climb(checks: Iterable[tuple[str, Callable[[], str]]]) -> Diagnosis:
-    """Run named checks in order and stop at the first that fails; no exception leaves."""
+    """Run named checks in order and stop at the first that fails. Every exception is a failure."""
     checks = tuple(checks)
     rungs: list[Rung] = []
     for position, (name, check) in enumerate(checks):

@@ -16,11 +16,11 @@ PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
 def precision_dtype(precision: str) -> np.dtype[Any]:
-    """The dtype that a network computes in under a precision of training.
+    """Return the dtype that a network computes in when it is trained with a precision.
 
     Raises:
-        UnknownNameError: no such precision.
-        MissingExtraError: bfloat16 without the package that defines its dtype.
+        UnknownNameError: there is no such precision.
+        MissingExtraError: `precision` is "bfloat16" and the package `ml_dtypes` is missing.
     """
     lookup("precision", precision, dict.fromkeys(PRECISIONS))
     if precision == "float16":
@@ -36,13 +36,13 @@ def precision_dtype(precision: str) -> np.dtype[Any]:
 
 
 def float_dtype(dtype: DType) -> np.dtype[Any]:
-    """The dtype as NumPy's, if gpunn computes in it.
+    """Check that gpunn computes in a dtype, and return it as a NumPy dtype.
 
     Raises:
-        DTypeError: it is not float16, float32 or float64.
+        DTypeError: the dtype is not float16, float32 or float64.
     """
     found: np.dtype[Any] | None = None
-    # NumPy parses other texts with literal_eval, and a text may come from a file
+    # NumPy parses any other text with literal_eval, and the text may come from an untrusted file.
     if not isinstance(dtype, str) or dtype.lstrip("<>=|").isidentifier():
         with suppress(TypeError, ValueError):
             found = np.dtype(dtype)

@@ -1,7 +1,7 @@
 """Kernels: one name and one signature, with a NumPy body and a CUDA body side by side.
 
-The NumPy body is the specification. It is called with the inputs and then the outputs, and writes
-into the outputs it is given. The CUDA body is the optimisation; both use the same variable names.
+The NumPy body is the specification. It takes the inputs and then the outputs, and writes to the
+outputs. The CUDA body computes the same on a GPU. Both bodies use the same variable names.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ KERNELS: dict[str, Elementwise | RowKernel] = {}
 """Every kernel that the imported modules declare, by name."""
 
 WARP_COLUMNS = 1024
-"""The longest row that one warp works on; a longer one has a whole block of threads."""
+"""The longest row that one warp works on. A whole block of threads works on a longer row."""
 TILE_LANES = 8
-"""Lanes side by side along the columns of a tile, 16 bytes each: together a line of the cache."""
+"""Threads side by side along a tile's columns. At 16 bytes each they read one cache line."""
 TALL_ROWS, TALL_THREADS = 256, 512
-"""From how many rows on a tile of columns has the larger block, and the threads of that."""
+"""Tiles with at least TALL_ROWS rows get TALL_THREADS threads."""
 
 SHARED_BLOCKS, SHARED_ROWS = 512, 512
-"""Blocks that sums of columns are dealt to at most, and rows of a share at least."""
+"""Sums of columns use at most SHARED_BLOCKS blocks, with at least SHARED_ROWS rows each."""
 
 CTYPES = {
     "bool": "bool",
@@ -54,10 +54,11 @@ class Param(NamedTuple):
     """One parameter of a kernel.
 
     Attributes:
-        type: T, the dtype of the arrays, or a dtype's name.
-        name: as both bodies use it.
-        role: "each", an element a time; "raw", indexed by the body itself; "sum", an output to
-            which every element adds; "one", an output with one element that `once` sets.
+        type: "T", the dtype of the arrays, or the name of a dtype.
+        name: the name of the variable in both bodies.
+        role: "each", the body handles one element at a time; "raw", the body indexes the array
+            itself; "sum", an output to which every element adds; "one", an output with one
+            element that `once` sets.
     """
 
     type: str
@@ -80,19 +81,19 @@ class Elementwise:
     """A formula that is applied to every element.
 
     Args:
-        name: unique name; also the CUDA kernel's.
-        signature: "gy, y, T rate -> gx, sum total". A parameter without a type has letter T, the
-            dtype of the arrays; see `Param` for the roles. An output may be read before it is
-            written, and then must be passed to `Backend.launch` as `out`.
-        numpy: the body for NumPy arrays; it writes its outputs, and adds to those that are sums.
-        cuda: the body for CUDA, in which each name is one element and `i` the flat index. It
-            computes in T: float, for float64 arrays double, whatever they are stored in; S is what
-            the first of them is stored in.
+        name: the unique name, also of the CUDA kernel.
+        signature: for example "gy, y, T rate -> gx, sum total". A parameter without a type has the
+            type T, the dtype of the arrays; see `Param` for the roles. If a body reads an output
+            before it writes it, pass the output to `Backend.launch` as `out`.
+        numpy: the body for NumPy arrays. It writes to its outputs, and adds to those that are sums.
+        cuda: the body for CUDA. Each name in it is one element, and `i` is the flat index. It
+            computes in the type T: double for float64 arrays, float for other floats. S is the
+            type that the first array of type T is stored in.
         preamble: CUDA functions that the body calls.
-        once: what is done after all elements, by one thread, with the finished sums.
+        once: CUDA code that one thread runs after all elements, with the finished sums.
         numpy_once: the same for NumPy, called with all inputs and outputs.
-        chunkable: whether the NumPy body may be called on slices of axis 0, one after another;
-            never where a parameter is `raw`.
+        chunkable: whether the NumPy body may be called on slices of axis 0, one after another.
+            False if a parameter is `raw`.
     """
 
     name: str
@@ -108,7 +109,7 @@ class Elementwise:
     sums: tuple[Param, ...] = field(init=False)
 
     def __fingerprint__(self) -> None:
-        """A kernel never changes."""
+        """Return None, because a kernel never changes."""
 
     def __post_init__(self) -> None:
         left, right = self.signature.split("->")
@@ -122,20 +123,21 @@ class Elementwise:
 
 @dataclass(frozen=True, eq=False)
 class RowKernel:
-    """A kernel in which blocks of threads share out the rows of a matrix, from a `.cu` file.
+    """A kernel from a `.cu` file, in which blocks of threads divide the rows of a matrix.
 
     Its last two parameters are the number of columns and the number of rows.
 
     Args:
-        name: unique name; an `extern "C"` function of the file.
+        name: the unique name, an `extern "C"` function of the file.
         numpy: the body for NumPy arrays, called with the same arguments in the same order.
-        cuda_file: the `.cu` file; `S` is the type that its arrays are stored in and `T` the type
-            that it computes in: double for float64, else float. The `block.cuh` beside it is put
-            before its text.
-        threads: threads of a block.
+        cuda_file: the `.cu` file. `S` is the type that its arrays are stored in. `T` is the type
+            that it computes in: double for float64, else float. The text of the `block.cuh` in
+            the same folder is put before it.
+        threads: the threads per block.
         dtypes: the dtypes that S may be.
-        ticket: whether the CUDA function takes, as its last argument, an `unsigned int*` that is
-            0 and that it leaves 0: by it the block that arrives last knows itself.
+        ticket: whether the last argument of the CUDA function is an `unsigned int*`. It points to
+            a 0, and the function sets it back to 0. Blocks count with it, so that the last block
+            knows that it is the last.
         by_columns: whether a block works on a tile of columns, over all rows.
     """
 
@@ -148,19 +150,29 @@ class RowKernel:
     ticket: bool = False
 
     def __fingerprint__(self) -> None:
-        """A kernel never changes."""
+        """Return None, because a kernel never changes."""
 
     def __post_init__(self) -> None:
         _declare(self)
 
     def held(self, item_bytes: int, columns: int | None) -> int:
-        """How many elements of a row of that length, None for any, a thread keeps in registers."""
+        """Return the number of elements of a row that one thread keeps in registers.
+
+        Args:
+            item_bytes: the bytes of one element.
+            columns: the length of a row; None if rows may have any length.
+        """
         few = 16 // item_bytes
         short = columns is not None and columns <= 32 * few and not self.by_columns
         return few if short else WARP_COLUMNS // 32
 
     def source(self, dtype: str, held: int = WARP_COLUMNS // 32) -> str:
-        """The complete CUDA text for one dtype, and elements of a row that a thread holds."""
+        """Return the complete CUDA source.
+
+        Args:
+            dtype: the name of the dtype that the arrays are stored in.
+            held: the number of elements of a row that one thread keeps in registers.
+        """
         compute = "double" if dtype == "float64" else "float"
         shared = self.cuda_file.with_name("block.cuh").read_text(encoding="utf-8")
         return (
@@ -172,7 +184,13 @@ class RowKernel:
         )
 
     def geometry(self, item_bytes: int, rows: int, columns: int) -> tuple[int, int]:
-        """How many blocks, and of how many threads, work on a matrix of such elements."""
+        """Return the number of blocks and the threads per block for a matrix.
+
+        Args:
+            item_bytes: the bytes of one element.
+            rows: the rows of the matrix.
+            columns: the columns of the matrix.
+        """
         if self.by_columns:
             width = TILE_LANES * 16 // item_bytes
             return -(-columns // width), TALL_THREADS if rows >= TALL_ROWS else self.threads
@@ -182,10 +200,10 @@ class RowKernel:
 
 
 def shares(item_bytes: int, rows: int, columns: int) -> int:
-    """Into how many shares the rows of a narrow, tall matrix are dealt for sums of its columns.
+    """Return the number of shares that the rows of a matrix are divided into for column sums.
 
-    Its tiles alone are too few to keep a GPU busy. The shape decides, so the bits of a sum are the
-    same on every card.
+    A narrow, tall matrix has too few tiles to keep a GPU busy. The number depends only on the
+    shape and the size of an element, so a sum has the same bits on every GPU.
     """
     tiles = -(-columns * item_bytes // (TILE_LANES * 16))
     return max(1, min(SHARED_BLOCKS // tiles, rows // SHARED_ROWS))
@@ -195,7 +213,11 @@ _SINGLE, _DOUBLE = np.dtype("float32"), np.dtype("float64")
 
 
 def computed(dtype: DType) -> np.dtype[Any]:
-    """The dtype that kernels compute in for arrays of another, and keep losses and sums in."""
+    """Return the dtype that kernels compute in, and store losses and sums in.
+
+    Args:
+        dtype: the dtype of the arrays.
+    """
     return _DOUBLE if dtype == _DOUBLE else _SINGLE
 
 

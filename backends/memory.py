@@ -1,4 +1,4 @@
-"""The arrays of a device: how they are made, filled, copied and given back."""
+"""The interface to the memory of a device: make, fill, copy and free arrays."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Memory(ABC):
 
     Attributes:
         device: the device.
-        scope: makes this device current in a `with` block; None where it always is.
-        xp: the functions of `numpy` or `cupy`. Operations call `b.xp.multiply(x, y)` rather than
-            write `x * y`, so that recorded work can be done again.
+        scope: a context manager that makes this device current; None if it always is.
+        xp: the functions of `numpy` or `cupy`. Operations call `b.xp.multiply(x, y)` instead of
+            `x * y`, so that a recording contains the call.
     """
 
     xp: Any
@@ -37,53 +37,56 @@ class Memory(ABC):
     @classmethod
     @abstractmethod
     def device_of(cls, array: Any) -> Device | None:
-        """The device of an array of this backend; None for anything else."""
+        """Return the device of an array of this backend; None for anything else."""
 
     def current(self) -> AbstractContextManager[Any]:
-        """A block in which array functions run on this device, whichever was current before."""
+        """Make this device the current one inside the block."""
         return nullcontext() if self.scope is None else self.scope
 
     @abstractmethod
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array with undefined content, from buffers that are used again."""
+        """Return an array with undefined content, from memory that may have been used before."""
 
     @abstractmethod
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of a host array on this device."""
+        """Copy a host array to this device."""
 
     @abstractmethod
     def download(self, array: Array) -> np.ndarray[Any, Any]:
-        """A host array with an array's content; waits for the device."""
+        """Copy an array to the host. This waits for the device."""
 
     @abstractmethod
     def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
-        """Copy a host array of the same shape into one of this device, and convert its dtype."""
+        """Copy a host array into an array of this device that has the same shape.
+
+        The dtype of the content is converted to that of the array.
+        """
 
     def zeros(self, shape: Shape, dtype: DType) -> Array:
-        """An array of zeros."""
+        """Return an array of zeros."""
         return self.full(shape, 0, dtype)
 
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
-        """An array filled with one value."""
+        """Return an array filled with one value."""
         array = self.empty(shape, dtype)
         with self.current():
             array.fill(value)
         return array
 
     def add_to(self, total: Array, part: Array) -> None:
-        """Add a part to a sum, in place."""
+        """Add `part` to `total`, in place."""
         total += part
 
     def copy_to(self, to: Array, array: Array) -> None:
-        """Copy an array over another."""
+        """Copy the content of `array` into `to`."""
         to[...] = array
 
     def empty_like(self, array: Array) -> Array:
-        """An array with undefined content and the shape and dtype of another."""
+        """Return an array with undefined content and the shape and dtype of another."""
         return self.empty(array.shape, array.dtype)
 
     def cast(self, array: Array, dtype: DType) -> Array:
-        """An array in a dtype: itself if it has that dtype, else a converted copy."""
+        """Return the array itself if it has that dtype, else a converted copy."""
         if array.dtype == dtype:
             return array
         found = self.empty(array.shape, dtype)
@@ -91,14 +94,17 @@ class Memory(ABC):
         return found
 
     def zero(self) -> Array:
-        """The integer 0 as a 0-d array, always the same one."""
+        """Return the integer 0 as a 0-d array. Every call returns the same array."""
         if "zero" not in self._constants:
             self._constants["zero"] = self.zeros((), np.int64)
         return self._constants["zero"]
 
     def one(self, dtype: DType) -> Array:
-        """The number 1 as a 0-d array, always the same one: the gradient of a loss by itself."""
-        found = self._ones.get(dtype)  # a dtype's name costs more than the rest of this
+        """Return the number 1 as a 0-d array: the gradient of a loss with respect to itself.
+
+        Every call with the same dtype returns the same array.
+        """
+        found = self._ones.get(dtype)  # faster than to look up the name of the dtype
         if found is None:
             kind = np.dtype(dtype)
             found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
@@ -106,21 +112,21 @@ class Memory(ABC):
 
     @abstractmethod
     def memory_bytes(self) -> int:
-        """Bytes that buffers of this backend occupy, in use or kept for use."""
+        """Return the bytes that the buffers of this backend occupy, in use or idle."""
 
     @abstractmethod
     def free_memory(self) -> None:
-        """Give back every buffer that nobody uses."""
+        """Free every buffer that is not in use."""
 
     def free_bytes(self) -> int:
-        """Bytes that new arrays may take."""
+        """Return the bytes that new arrays may take."""
         return sys.maxsize
 
     def limit_memory(self, limit_bytes: int | None) -> None:
-        """Let arrays take at most so many bytes together; None for no limit.
+        """Limit the bytes that all arrays together may take; None for no limit.
 
         Raises:
-            ArgumentError: this device has no such limit.
+            ArgumentError: the memory of this device cannot be limited.
         """
         if limit_bytes is not None:
             raise ArgumentError(
@@ -129,12 +135,15 @@ class Memory(ABC):
             )
 
     def memory_limit(self) -> int | None:
-        """The limit that was set; None for none."""
+        """Return the limit in bytes; None if there is none."""
         return None
 
     @contextmanager
     def limited_memory(self, limit_bytes: int | None) -> Iterator[None]:
-        """Set a limit inside the block and put the one before back; None leaves it alone."""
+        """Set a limit inside the block and restore the earlier one after it.
+
+        None leaves the earlier limit in place.
+        """
         if limit_bytes is None:
             yield
             return
@@ -144,5 +153,14 @@ class Memory(ABC):
             yield
 
     def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
-        """Buffers through which batches of such (shape, dtype) come from the host."""
-        raise ArgumentError(f"got data to stream to {self.device}, where host arrays are at home")
+        """Make the buffers that batches from the host are copied into.
+
+        Args:
+            kinds: the shape and dtype of each array of a batch.
+
+        Raises:
+            ArgumentError: arrays of this device are host arrays.
+        """
+        raise ArgumentError(
+            f"got data to stream to {self.device}; expected a GPU: use the host arrays directly"
+        )

@@ -41,15 +41,21 @@ __device__ inline unsigned long long philox4x64(
 
 
 def words(count: int, key: tuple[int, int], call: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """`count` 64-bit words of the stream `key` = (seed, stream), from its start at `call`."""
+    """Return the first `count` 64-bit words of draw number `call` of the stream.
+
+    Args:
+        count: the number of words.
+        key: (seed, stream).
+        call: the number of the draw.
+    """
     return _philox(key, call).random_raw(count)
 
 
-_own = threading.local()  # .philox, .state: of this thread
+_own = threading.local()  # this thread's generator and its state
 
 
 def _philox(key: tuple[int, int], call: int) -> np.random.Philox:
-    """This thread's generator at the start of a draw: to make one takes 6 us, to set it 1."""
+    """Set this thread's generator to the start of a draw. Making a new one would be slower."""
     if not hasattr(_own, "philox"):
         _own.philox = np.random.Philox(key=0, counter=0)
         _own.state = _own.philox.state
@@ -63,7 +69,7 @@ def _philox(key: tuple[int, int], call: int) -> np.random.Philox:
 
 def _words_body(seed: int, stream: int, call: int, ahead: int, out: Array) -> None:
     generator = _philox((seed, stream), int(call) + int(ahead))
-    for start in range(0, out.size, 512):  # NumPy has no way to draw into an array: 4 KiB at most
+    for start in range(0, out.size, 512):  # NumPy cannot draw into an array; copy 4 KiB at a time
         part = out[start : start + 512]
         part[...] = generator.random_raw(part.size)
 
@@ -83,12 +89,12 @@ RANDOM_WORDS = Elementwise(
 
 
 class Draw(NamedTuple):
-    """One use of a stream: enough to compute its bits again.
+    """One draw from a stream. It determines the bits, so they can be computed again.
 
     Attributes:
-        key: seed and stream.
-        call: number of the draw; a 0-d array of the device where a captured step counts there.
-        ahead: added to it.
+        key: (seed, stream).
+        call: the number of the draw, or in a captured step the device's counter, a 0-d array.
+        ahead: a number that is added to `call`.
     """
 
     key: tuple[int, int]
@@ -97,7 +103,12 @@ class Draw(NamedTuple):
 
 
 class Counter(NamedTuple):
-    """Where a device counts the draws of a stream, and what it holds when a graph starts."""
+    """A device's counter of the draws from a stream.
+
+    Attributes:
+        call: the counter, a 0-d array of the device.
+        start: the content of the counter when the captured work starts.
+    """
 
     call: Array
     start: int
@@ -105,16 +116,16 @@ class Counter(NamedTuple):
 
 @dataclass
 class RandomStream(Tracked):
-    """A stream of random bits whose whole state is three integers.
+    """A stream of random bits. Three integers are its whole state.
 
     Args:
-        seed: 64-bit seed.
-        stream: 64-bit number of the stream; two streams of one seed are independent.
-        call: how many draws were taken; goes into a checkpoint.
-        chosen: whether a user named the seed, so that a Trainer leaves it alone.
+        seed: a 64-bit seed.
+        stream: the 64-bit number of the stream. Streams of the same seed are independent.
+        call: the number of draws so far; saved in checkpoints.
+        chosen: whether the user chose the seed. A Trainer does not change such a seed.
 
     Attributes:
-        counter: while a step is captured, where the device counts this stream's draws.
+        counter: the device's counter of this stream's draws while a step is captured, else None.
     """
 
     seed: int
@@ -131,7 +142,7 @@ class RandomStream(Tracked):
                 )
             if not 0 <= value < 2**64:
                 raise ArgumentError(f"got {name}={value}; expected 0 <= {name} < 2**64")
-            setattr(self, name, int(value))  # a NumPy integer would not go into a file
+            setattr(self, name, int(value))  # a NumPy integer cannot be saved as JSON
 
         if not isinstance(self.chosen, bool):
             raise ArgumentError(f"got chosen={self.chosen!r}; expected True or False")
@@ -139,10 +150,10 @@ class RandomStream(Tracked):
 
     @classmethod
     def of(cls, numbers: Any) -> RandomStream:
-        """The stream that `dataclasses.asdict` gave.
+        """Make a stream from the dict that `dataclasses.asdict` made of it.
 
         Raises:
-            ArgumentError: other names, or a number outside its range.
+            ArgumentError: the dict has other keys, or a number is outside its range.
         """
         names = {"seed", "stream", "call", "chosen"}
         if not isinstance(numbers, dict) or numbers.keys() != names:
@@ -152,7 +163,7 @@ class RandomStream(Tracked):
         return cls(**numbers)
 
     def draw(self) -> Draw:
-        """The next draw."""
+        """Take the next draw."""
         key, counter = (self.seed, self.stream), self.counter
         if counter is None:
             taken = Draw(key, self.call)
@@ -162,11 +173,11 @@ class RandomStream(Tracked):
         return taken
 
 
-SHUFFLE_STREAM = 2**63  # of the order of rows; layers count from 1
+SHUFFLE_STREAM = 2**63  # the first stream for orders of rows; the streams of layers start at 1
 
 
 class _Seeds:
-    """Where seeds come from when none is named: the operating system, or `manual_seed`."""
+    """The source of seeds if none is given: the operating system, or `manual_seed`."""
 
     def __init__(self) -> None:
         self.seed: int | None = None
@@ -174,14 +185,14 @@ class _Seeds:
         self.orders = 0
 
     def next(self) -> RandomStream:
-        """A stream that no layer has."""
+        """Return a stream that no other layer uses."""
         if self.seed is None:
             return RandomStream(int.from_bytes(os.urandom(8), "little"))
         self.stream += 1
         return RandomStream(self.seed, self.stream)
 
     def next_order(self) -> RandomStream:
-        """A stream for the order of rows, which no other order has."""
+        """Return a stream for an order of rows that no other order uses."""
         seed = int.from_bytes(os.urandom(8), "little") if self.seed is None else self.seed
         self.orders += 1
         return RandomStream(seed, SHUFFLE_STREAM + self.orders - 1)
@@ -191,21 +202,22 @@ _SEEDS = _Seeds()
 
 
 def manual_seed(seed: int) -> None:
-    """Make every layer that is created from now on draw from `seed`, in order of creation.
+    """Derive the random streams of everything that is created after this call from `seed`.
 
-    So do the orders of `gpunn.data.batches`, which are counted by themselves.
+    Layers get their streams in the order of their creation. The orders of rows that
+    `gpunn.data.batches` shuffles are counted separately.
 
     The same seed gives the same initial weights and dropout masks on CPU and GPU.
 
     Raises:
-        ArgumentError: not an integer in [0, 2**64).
+        ArgumentError: `seed` is not an integer in [0, 2**64).
     """
     _SEEDS.seed, _SEEDS.stream, _SEEDS.orders = RandomStream(seed).seed, 0, 0
 
 
 @contextmanager
 def seeds_kept() -> Iterator[None]:
-    """Leave `manual_seed`'s order to other layers than those that are created inside the block."""
+    """Let the layers that are created inside the block use up no streams of `manual_seed`."""
     stream = _SEEDS.stream
     try:
         yield
@@ -214,23 +226,26 @@ def seeds_kept() -> Iterator[None]:
 
 
 def new_stream(seed: int | None = None) -> RandomStream:
-    """A stream of `seed`, or the next one of `manual_seed`, or one that nobody used before."""
+    """Return a stream of `seed`; for None, the next one of `manual_seed` or one with a new seed."""
     return _SEEDS.next() if seed is None else RandomStream(seed, chosen=True)
 
 
 def order_stream(seed: int | None = None) -> RandomStream:
-    """The stream of an order of rows; for None, another one at every call, as `new_stream`."""
+    """Return the stream of an order of rows; for None, a different one at every call."""
     return _SEEDS.next_order() if seed is None else RandomStream(seed, SHUFFLE_STREAM)
 
 
 def uniform(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:
-    """Float64 host array, uniform in [0, 1): the upper 53 bits of one word each."""
+    """Return a float64 host array, uniform in [0, 1). A number is the upper 53 bits of one word."""
     bits = words(prod(shape), (seed, stream), call)
     return ((bits >> np.uint64(11)) * 2.0**-53).reshape(shape)
 
 
 def normal(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:
-    """Float64 host array of standard normal numbers, by Box and Muller's transform (1958)."""
+    """Return a float64 host array of standard normal numbers.
+
+    Reference: Box and Muller (1958), "A note on the generation of random normal deviates".
+    """
     u = uniform((2, (prod(shape) + 1) // 2), seed, stream, call)
     radius = np.sqrt(-2.0 * np.log1p(-u[0]))  # 1 - u is in (0, 1]: no log of zero
     angle = 2.0 * np.pi * u[1]
@@ -239,5 +254,5 @@ def normal(shape: Shape, seed: int, stream: int = 0, call: int = 0) -> np.ndarra
 
 
 def permutation(n: int, seed: int, stream: int = 0, call: int = 0) -> np.ndarray[Any, Any]:
-    """Int64 host array, a permutation of range(n): the order that sorts n words."""
+    """Return a permutation of range(n) as an int64 host array: the order that sorts n words."""
     return np.argsort(words(n, (seed, stream), call), kind="stable")

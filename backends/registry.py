@@ -1,7 +1,7 @@
-"""Which backend serves which kind of device. The only place where a kind is looked up.
+"""The backend of each kind of device. Only this module looks up a kind.
 
 The registry imports the backends, and no backend imports the registry. The module of a kind is
-imported when a device of that kind is asked for, so a session on the CPU never loads the CUDA
+imported when a device of that kind is first used, so a session on the CPU never loads the CUDA
 backend.
 """
 
@@ -45,7 +45,7 @@ class _Kind(NamedTuple):
     """A kind of device.
 
     Attributes:
-        load: returns the class of its backend.
+        load: returns the backend class.
         home: the module that must have been imported before an array of this kind can exist.
     """
 
@@ -62,33 +62,33 @@ _kinds: dict[str, _Kind] = {
 
 
 def register_backend(kind: str, load: Callable[[], type[Backend]], home: str = "numpy") -> None:
-    """Serve devices of a kind with a class of backend.
+    """Register the backend class for a kind of device.
 
     Args:
         kind: the name of the kind.
         load: returns the class; called on first use.
-        home: the module that defines the arrays of this kind. While it is not imported, no array
-            can be of this kind, and `load` is not called to find out.
+        home: the module that defines the arrays of this kind. Until it is imported, no array can
+            be of this kind, and `load` is not called to check an array.
     """
     _kinds[kind] = _Kind(load, home)
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of device that can be named: all but the outline, which computes nothing."""
+    """Return the kinds of device that a user can name: all but "outline", which cannot compute."""
     return tuple(kind for kind in _kinds if kind != "outline")
 
 
 @cache
 def diagnose(kind: str) -> Diagnosis:
-    """Whether devices of `kind` can be used, found out once per process."""
+    """Check whether devices of `kind` can be used; done once per process."""
     return _kinds[kind].load().diagnose()
 
 
-_making = threading.Lock()  # two threads that ask first must not get two backends
+_making = threading.Lock()  # two threads that ask at once must not make two backends
 
 
 def backend_for(device: Device) -> Backend:
-    """The one backend object of a device.
+    """Return the backend of a device. There is only one per device.
 
     Raises:
         DeviceUnavailableError: the device cannot be used; the message says why and what to do.
@@ -103,10 +103,10 @@ def backend_for(device: Device) -> Backend:
 
 
 def backend_of(array: Array) -> Backend:
-    """The backend of the device that an array lives on.
+    """Return the backend of the device that an array lives on.
 
     Raises:
-        DTypeError: it is no array of any device.
+        DTypeError: it is not an array of any device.
     """
     if type(array) is np.ndarray:
         return _cpu()
@@ -119,10 +119,10 @@ def backend_of(array: Array) -> Backend:
 
 
 def as_array(data: Any) -> Array:
-    """`data` itself if it is an array of some device, else what NumPy makes of it.
+    """Return `data` itself if it is an array of some device, else convert it to a NumPy array.
 
     Raises:
-        DTypeError: it holds something else than numbers, or rows of several lengths.
+        DTypeError: it contains something other than numbers, or rows of different lengths.
     """
     if type(data) is np.ndarray or _device_of(data) is not None:
         return data
@@ -130,7 +130,8 @@ def as_array(data: Any) -> Array:
         found = np.asarray(data)
     except ValueError as error:
         raise DTypeError(
-            f"got data that is no array ({error}); expected rows of one length: pad or cut them"
+            f"got data that is not an array ({error}); expected rows of the same length: pad or "
+            "cut them"
         ) from error
     if found.dtype.kind in "USO":
         raise DTypeError(
@@ -140,8 +141,8 @@ def as_array(data: Any) -> Array:
 
 
 def _device_of(array: Any) -> Device | None:
-    """The device of an array; None for anything else."""
-    for load, home in reversed(_kinds.values()):  # the CPU last: others may subclass its arrays
+    """Return the device of an array; None for anything else."""
+    for load, home in reversed(_kinds.values()):  # the CPU last: "outline" subclasses its arrays
         if home in sys.modules:
             device = load().device_of(array)
             if device is not None:
@@ -163,7 +164,7 @@ def _make(device: Device) -> Backend:
 
 
 def _again(backend: Backend) -> tuple[Any, ...]:
-    """There is one backend for a device: a copy of it is itself."""
+    """Pickle a backend as its device, so that a copy of a backend is the same object."""
     return backend_for, (backend.device,)
 
 

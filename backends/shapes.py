@@ -1,4 +1,4 @@
-"""Arrays that have a shape and a dtype and take no memory: what a model would be, before it is."""
+"""Arrays that have a shape and a dtype but take no memory. They show the sizes of a model."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from gpunn.typing import Array, DType, Shape
 
 
 class Outline(np.ndarray[Any, Any]):
-    """An array all of whose elements are one number in memory."""
+    """An array whose elements all share one number in memory."""
 
 
 class OutlineBackend(NumpyBackend):
-    """Gives outlines of arrays. Models are built on it to compare their sizes with a file's.
+    """A backend that makes outlines of arrays.
 
-    It computes nothing, so no name stands for it in `gpunn.device`.
+    A model is built on it to compare the sizes of its parameters with those in a file. The backend
+    cannot compute, so `gpunn.device` has no name for it.
     """
 
     kind = "outline"
 
     @classmethod
     def device_of(cls, array: Any) -> Device | None:
-        """The outline for its own arrays alone."""
+        """Return the device "outline" for an `Outline`; None for anything else."""
         return Device("outline") if isinstance(array, Outline) else None
 
     def describe(self) -> str:
-        """The device in words."""
+        """Describe the device in words."""
         return "outlines of arrays, which take no memory"
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array of one number, whatever its shape."""
+        """Return an outline of that shape; it takes the memory of one number."""
         shape, dtype = tuple(shape), np.dtype(dtype)
         return Outline(shape, dtype, bytearray(dtype.itemsize), strides=(0,) * len(shape))
 
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
-        """An array of that number, written once and not for every element."""
+        """Return an outline filled with one value, which is written once."""
         array = self.empty(shape, dtype)
         if array.size:
             array[(0,) * len(shape)] = value
         return array
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """The array itself as an outline: it takes what it takes already."""
+        """Return a view of the array as an outline. It shares the memory of the array."""
         return np.asarray(array).view(Outline)

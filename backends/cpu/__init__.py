@@ -1,1 +1,1 @@
-"""The CPU: NumPy, buffers that are used again, recorded steps, compiled kernels."""
+"""The CPU backend: NumPy, a pool of buffers, recorded steps and compiled kernels."""

@@ -1,4 +1,4 @@
-"""The CPU: kernels are their NumPy bodies, buffers are used again as soon as nobody holds them."""
+"""The CPU backend. It runs kernels as NumPy bodies or compiled code, and pools its buffers."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class NumpyBackend(Backend):
 
     @classmethod
     def diagnose(cls) -> Diagnosis:
-        """The CPU can always be used."""
+        """Report NumPy's version; the CPU can always be used."""
         return Diagnosis((Rung("package", True, f"NumPy {np.__version__}"),))
 
     @classmethod
     def device_of(cls, array: Any) -> Device | None:
-        """The CPU for a NumPy array or scalar."""
+        """Return the CPU for a NumPy array or scalar, None for anything else."""
         return Device("cpu") if isinstance(array, np.ndarray | np.generic) else None
 
     @contextmanager
     def numpy_alone(self) -> Iterator[None]:
-        """A block without compiled kernels. What is recorded in it stays without them."""
+        """Use no compiled kernels inside the block. Recordings made in it keep to NumPy as well."""
         native, self._native = self._native, None
         try:
             yield
@@ -57,24 +57,24 @@ class NumpyBackend(Backend):
             self._native = native
 
     def describe(self) -> str:
-        """The device in words."""
+        """Describe the device in words."""
         return f"CPU (NumPy {np.__version__})"
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array with undefined content, from the pool."""
+        """Return an array with undefined content, from the pool."""
         plan = recording()
         return (
             self._pool.empty(shape, np.dtype(dtype)) if plan is None else plan.empty(shape, dtype)
         )
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of the array."""
+        """Copy the array."""
         return np.array(array, order="C")
 
     def download(self, array: Array) -> np.ndarray[Any, Any]:
-        """A copy of the array, so that a pooled buffer is not kept.
+        """Copy the array, so that the result does not keep a pooled buffer in use.
 
-        Work that does this is not repeated: nobody knows what is done with the numbers.
+        A recording of this call is refused, because it cannot know how the numbers are used.
         """
         plan = recording()
         if plan is not None:
@@ -82,22 +82,22 @@ class NumpyBackend(Backend):
         return np.array(array, order="C")
 
     def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
-        """Copy the content over."""
+        """Copy `content` into `array`. A recording of this call is refused."""
         plan = recording()
         if plan is not None:
             plan.refuse("an array is copied in")
         array[...] = content
 
     def add_to(self, total: Array, part: Array) -> None:
-        """Add a part to a sum, in place."""
+        """Add `part` to `total`, in place."""
         _do(_add_to, total, part)
 
     def copy_to(self, to: Array, array: Array) -> None:
-        """Copy an array over another."""
+        """Copy the content of `array` into `to`."""
         _do(_copy_to, to, array)
 
     def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
-        """Call a function of NumPy arrays; where work is recorded, it is called again later."""
+        """Call a function of NumPy arrays. A recording calls it again at every repetition."""
         made = function(*args)
         plan = recording()
         if plan is None:
@@ -114,7 +114,7 @@ class NumpyBackend(Backend):
         return results
 
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
-        """Run the NumPy body, in chunks of rows when the arrays are large."""
+        """Run the compiled kernel if there is one, else the NumPy body, in chunks if need be."""
         outputs = self._outputs(kernel, inputs) if out is None else out
         if type(outputs) is not tuple:
             outputs = (outputs,)
@@ -143,14 +143,18 @@ class NumpyBackend(Backend):
         threads: int | None = None,
         columns: int | None = None,
     ) -> None:
-        """Run the NumPy body on all rows; what is recorded may be compiled, and does not raise."""
+        """Run the NumPy body on all rows.
+
+        While work is recorded, the compiled kernel runs instead, if there is one. It raises no
+        exceptions.
+        """
         call = None
         if self._native is not None and recording() is not None:
             call = self._native.blocks(kernel, blocks, np.dtype(dtype).name, args)
         _call_or_do(call, kernel.numpy, args)
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
-        """Run the NumPy body; there are no threads to share it out among."""
+        """Run the compiled kernel on a float32 matrix if there is one, else the NumPy body."""
         args = (*args, shape[-1], math.prod(shape[:-1]))
         call = None
         if self._native is not None and dtype == np.float32:
@@ -158,12 +162,12 @@ class NumpyBackend(Backend):
         _call_or_do(call, kernel.numpy, args)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The matrix product through BLAS."""
+        """Compute the matrix product, with a compiled kernel if it is small, else with BLAS."""
         check_product(a, b)
-        if not isinstance(a, np.ndarray):  # SciPy's sparse rows, which NumPy knows nothing of
+        if not isinstance(a, np.ndarray):  # SciPy's sparse rows; NumPy cannot multiply them
             plan = recording()
             if plan is not None:
-                plan.refuse("products of sparse rows are SciPy's")
+                plan.refuse("SciPy computes the products of sparse rows")
             product = a @ b
             if out is None:
                 return product
@@ -182,19 +186,19 @@ class NumpyBackend(Backend):
         return out
 
     def random_words(self, count: int, draw: Draw) -> Array:
-        """Words of NumPy's own Philox, which runs in C."""
+        """Return words of NumPy's own Philox generator, which is written in C."""
         out = self.empty((count,), np.uint64)
         _do(RANDOM_WORDS.numpy, *draw.key, draw.call, draw.ahead, out)
         return out
 
     def why_no_capture(self) -> str:
-        """Empty: work can be recorded."""
+        """Return an empty text, because work on the CPU can always be recorded."""
         return ""
 
     def record(self, work: Callable[[], Any]) -> Plan:
-        """Do the work and note its calls, with the buffers that they need."""
+        """Do the work and note its calls and the buffers that they use."""
         self.zero()
-        for dtype in FLOATS:  # constants are made before the first step, not in it
+        for dtype in FLOATS:  # make the constants now, so that the recording does not make them
             self.one(dtype)
         plan = Plan()
         with plan.open():
@@ -204,16 +208,16 @@ class NumpyBackend(Backend):
         return plan
 
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
-        """An array filled with one value."""
+        """Return an array filled with one value."""
         array = self.empty(shape, dtype)
         _do(np.ndarray.fill, array, value)
         return array
 
     def synchronize(self) -> None:
-        """Nothing to wait for."""
+        """Return at once, because the CPU backend finishes every call before it returns."""
 
     def memory_bytes(self) -> int:
-        """Bytes of this thread's pool."""
+        """Return the bytes of this thread's pool."""
         return self._pool.size_bytes()
 
     def free_memory(self) -> None:
@@ -240,7 +244,7 @@ def _copy_to(to: Array, array: Array) -> None:
 
 
 def _do(work: Callable[..., Any], *args: Any) -> None:
-    """Do it, and note it where work is recorded."""
+    """Call a function, and note the call if this thread records."""
     work(*args)
     plan = recording()
     if plan is not None:
@@ -248,7 +252,7 @@ def _do(work: Callable[..., Any], *args: Any) -> None:
 
 
 def _call(call: Call, args: tuple[Any, ...]) -> None:
-    """Make a compiled call; where work is recorded, note it with the arrays that it needs."""
+    """Make a compiled call, and note it with its arrays if this thread records."""
     call.run(*call.args)
     plan = recording()
     if plan is not None:
@@ -256,7 +260,7 @@ def _call(call: Call, args: tuple[Any, ...]) -> None:
 
 
 def _call_or_do(call: Call | None, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """A compiled call where there is one, else the NumPy body."""
+    """Make the compiled call, or call the NumPy body if there is none."""
     if call is None:
         _do(body, *args)
     else:

@@ -1,4 +1,4 @@
-"""What NumPy's BLAS says of itself: which processor it computes for, with how many threads."""
+"""Questions to NumPy's BLAS: the processor that it computes for, and its number of threads."""
 
 from __future__ import annotations
 
@@ -12,42 +12,45 @@ from gpunn.backends.diagnosis import Rung
 
 VARIABLE = "OPENBLAS_CORETYPE"
 WIDE = ("skylakex", "cooperlake", "sapphirerapids")
-"""OpenBLAS's names, in lower case, of processors with AVX-512; for all others it uses less."""
+"""OpenBLAS's names, in lower case, of the processors for which it uses AVX-512."""
 NAMES = tuple(
     f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")
 )
-"""What OpenBLAS's functions are called, by how it was built."""
+"""The possible names of OpenBLAS's functions. They depend on how OpenBLAS was built."""
 MAPS = Path("/proc/self/maps")
 
 
 def core_name() -> str:
-    """The processor that NumPy's OpenBLAS has chosen its products for; empty if that is unknown."""
+    """Return the processor that NumPy's OpenBLAS computes for; empty if that is unknown."""
     found = _ask("get_corename", ctypes.c_char_p)
     return "" if found is None else str(found.decode())
 
 
 def thread_count() -> int:
-    """How many threads a product may take now: OpenBLAS's word, else the processors we may use."""
+    """Return the number of threads of a matrix product.
+
+    OpenBLAS is asked; without an answer it is the number of processors that we may use.
+    """
     found = _ask("get_num_threads", ctypes.c_int)
     return int(found) if found else available_processors()
 
 
 def available_processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def matrix_products() -> Rung | None:
-    """Whether NumPy's BLAS uses the processor's longest vectors; None where that is unknown."""
+    """Check that NumPy's BLAS uses the processor's longest vectors; None if that is unknown."""
     core, flags = core_name(), processor_flags()
     if not core or not flags:
         return None
     if "avx512f" not in flags or core.lower() in WIDE:
         return Rung("matrix products", True, f"OpenBLAS for {core}")
     given = os.environ.get(VARIABLE)
-    why = f"{VARIABLE}={given} is set" if given else "that is what OpenBLAS takes it for"
+    why = f"{VARIABLE}={given} is set" if given else "OpenBLAS does not recognise it"
     mend = f"unset {VARIABLE}, or set it to SkylakeX" if given else f"set {VARIABLE}=SkylakeX"
     return Rung(
         "matrix products",
@@ -58,7 +61,7 @@ def matrix_products() -> Rung | None:
 
 
 def _ask(question: str, answer: type) -> Any:
-    """What the OpenBLAS of this process answers; None without one."""
+    """Call a function of the OpenBLAS of this process; None if there is no such function."""
     for library in _libraries():
         try:
             loaded = ctypes.CDLL(library)
@@ -73,7 +76,7 @@ def _ask(question: str, answer: type) -> Any:
 
 
 def _libraries() -> list[str]:
-    """The BLAS libraries that this process has loaded, NumPy's own first."""
+    """Return the BLAS libraries that this process has loaded, NumPy's own first."""
     try:
         lines = MAPS.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Buffers on the CPU that are used again as soon as nobody holds them."""
+"""A pool of CPU buffers. A buffer is used again as soon as nothing else refers to it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from gpunn.typing import Array, DType, Shape
 
 
 class BufferPool(threading.local):
-    """Arrays that are handed out again once the pool holds the only reference to them.
+    """A pool of arrays. It hands out an array again once it holds the only reference to it.
 
-    NumPy frees and maps large arrays anew at every step, and the page faults cost as much as the
-    arithmetic. A view keeps its array in use, because it refers to it. One pool per thread.
+    Without a pool, NumPy frees and maps large arrays at every step, and the page faults cost as
+    much as the arithmetic. A view refers to its array and so keeps it in use. Every thread has its
+    own arrays.
     """
 
-    SMALL_BYTES = 4096  # below, the allocator's own cache is as fast
-    ALIGN = 64  # bytes: one cache line, one AVX-512 register
+    SMALL_BYTES = 4096  # smaller arrays come from NumPy's allocator, which is as fast for them
+    ALIGN = 64  # bytes of a cache line and of an AVX-512 register
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[Shape, Any], list[Array]] = {}
         self._idle = self._references([self._new((1,), np.dtype(np.uint8))], 0)
 
     def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """An array that nobody else holds, with undefined content."""
+        """Return an array that is not in use, with undefined content."""
         bucket = self._buckets.get((shape, dtype))
         if bucket is None:
             if prod(shape) * dtype.itemsize < self.SMALL_BYTES:
@@ -41,15 +42,15 @@ class BufferPool(threading.local):
         return bucket[-1]
 
     def size_bytes(self) -> int:
-        """Bytes of all buffers, in use or idle."""
+        """Return the bytes of all buffers, in use or idle."""
         return sum(array.nbytes for array in self.arrays())
 
     def owns(self, array: Array) -> bool:
-        """Whether an array is one of the buffers, not a view of one."""
+        """Return whether an array is one of the buffers, not a view of one."""
         return any(array is one for one in self._buckets.get((array.shape, array.dtype), ()))
 
     def arrays(self) -> list[Array]:
-        """All buffers, in use or idle."""
+        """Return all buffers, in use or idle."""
         return [array for bucket in self._buckets.values() for array in bucket]
 
     def free(self) -> None:
@@ -62,7 +63,7 @@ class BufferPool(threading.local):
 
     def _new(self, shape: Shape, dtype: np.dtype[Any]) -> Array:
         size_bytes = prod(shape) * dtype.itemsize
-        memory = bytearray(size_bytes + self.ALIGN)  # not an array: a view's base is then our array
+        memory = bytearray(size_bytes + self.ALIGN)  # with an array here, views would skip ours
         return np.ndarray(shape, dtype, memory, -address(memory) % self.ALIGN)
 
     @staticmethod
@@ -71,7 +72,7 @@ class BufferPool(threading.local):
 
 
 def address(memory: bytearray) -> int:
-    """Where the memory starts, in bytes."""
+    """Return the address of the first byte."""
     start: int = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
     return start
 
@@ -80,10 +81,10 @@ _SCRATCH = BufferPool()
 
 
 def scratch_like(array: Array, dtype: DType | None = None) -> Array:
-    """What a NumPy body works in: an array of another's shape, with undefined content.
+    """Return a scratch array for a NumPy body, with undefined content.
 
     Args:
-        array: whose shape it has.
-        dtype: where it is not the array's.
+        array: an array of the wanted shape.
+        dtype: the wanted dtype; None for that of `array`.
     """
     return _SCRATCH.empty(array.shape, array.dtype if dtype is None else np.dtype(dtype))

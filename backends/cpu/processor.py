@@ -1,4 +1,4 @@
-"""What Linux says of the processor."""
+"""Linux's description of the processor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def processor_lines(*starts: str) -> list[str]:
-    """The lines of /proc/cpuinfo that start with one of these words; none on other systems."""
+    """Return the lines of /proc/cpuinfo that start with one of `starts`; none on other systems."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -17,5 +17,5 @@ def processor_lines(*starts: str) -> list[str]:
 
 
 def processor_flags() -> set[str]:
-    """The instruction sets of the processor, by Linux's names; empty on other systems."""
+    """Return Linux's names of the processor's instruction sets; empty on other systems."""
     return set(" ".join(processor_lines("flags")).split())

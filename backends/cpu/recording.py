@@ -1,7 +1,7 @@
-"""Work on the CPU that is recorded while it is done, and done again without the Python around it.
+"""Recording of work on the CPU. A repetition skips the Python code around the recorded calls.
 
 A recording is an ordinary computation: every array holds real numbers. Each call that the backend
-makes is also noted with its arrays. To repeat the work is to make the noted calls again.
+makes is also noted with its arrays. A repetition makes the noted calls again.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from gpunn.backends.cpu.pool import BufferPool, address
 from gpunn.errors import CaptureError
 from gpunn.typing import Array, DType, Shape
 
-_open = threading.local()  # .plan: what this thread records
+_open = threading.local()  # .plan is the plan that this thread records
 
 
 def recording() -> Plan | None:
-    """The plan that this thread records; None if it records nothing."""
+    """Return the plan that this thread records; None if it records nothing."""
     return getattr(_open, "plan", None)
 
 
 class Noted(NamedTuple):
-    """A function and what it is called with."""
+    """A call that was noted: a function and its arguments."""
 
     run: Callable[..., Any]
     args: tuple[Any, ...]
 
 
 class Plan:
-    """Calls in order, on arrays that stay where they are.
+    """A recording: calls in order, on arrays whose addresses do not change.
 
     Attributes:
         done: True, because the work is done while it is recorded.
-        refused: why the calls do not repeat the work; empty if nothing speaks against them.
-        pool: the buffers that the calls work in. Nobody else uses them.
+        refused: the reason why the calls do not repeat the work; empty if they repeat it.
+        pool: the buffers that the calls use. Nothing else uses them.
         kept: arrays that must live as long as the plan.
     """
 
@@ -57,7 +57,7 @@ class Plan:
         self._repeated: Callable[[int], Call | None] = lambda times: None
 
     def launch(self, times: int = 1) -> None:
-        """Do the recorded work, several times one after another."""
+        """Repeat the recorded work `times` times in a row."""
         whole = self._repeated(times)
         if whole is not None:
             whole.run(*whole.args)
@@ -88,7 +88,7 @@ class Plan:
         """Note the calls that this thread's backend makes inside the block.
 
         Raises:
-            CaptureError: this thread records already.
+            CaptureError: this thread is already recording.
         """
         if recording() is not None:
             raise CaptureError(
@@ -100,10 +100,10 @@ class Plan:
             yield
         finally:
             _open.plan = None
-            self._held.append(self.pool.arrays())  # the pool's own references end with its thread
+            self._held.append(self.pool.arrays())  # the pool drops its references with its thread
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array with undefined content, from the plan's own pool."""
+        """Return an array with undefined content from the plan's own pool."""
         return self.pool.empty(tuple(shape), np.dtype(dtype))
 
     def refuse(self, why: str) -> None:
@@ -124,7 +124,7 @@ class Plan:
         self._calls.append(call)
 
     def call(self, function: Callable[..., Any], args: Any, options: Any) -> Any:
-        """Call a function of arrays, note it, and return its result as an array of the plan's."""
+        """Call a function of arrays, note the call, and return its result in the plan's buffers."""
         with np.errstate(all="ignore"):
             made = function(*args, **options)
         out = options.get("out")
@@ -135,7 +135,7 @@ class Plan:
         if isinstance(made, np.ndarray | np.generic):
             arrays = [a for a in args if isinstance(a, np.ndarray)]
             if isinstance(made, np.ndarray) and any(np.may_share_memory(a, made) for a in arrays):
-                return made  # a view, in which later calls find what is written to its base
+                return made  # a view; a repetition writes to its base, so the view needs no call
             return self._made(function, args, options, made)
         if type(made) in (list, tuple):
             views = [a for a in made if isinstance(a, np.ndarray) and a.base is None]
@@ -146,7 +146,7 @@ class Plan:
         return made
 
     def _made(self, function: Callable[..., Any], args: Any, options: Any, made: Any) -> Array:
-        """Copy a result to an array of the plan's, and note the call that writes it."""
+        """Copy a result to an array of the plan, and note the call that writes it there."""
         result = self.empty(made.shape, made.dtype)
         np.copyto(result, made)
         if isinstance(function, np.ufunc) and not options:
@@ -163,7 +163,7 @@ class Plan:
         return self.pool.owns(_root(array))
 
     def _alias(self, value: Any) -> Any:
-        """An argument as the call keeps it: a reference that does not keep a pooled buffer busy."""
+        """Return an array over the same memory that does not keep a pooled buffer in use."""
         if not isinstance(value, np.ndarray) or not self._pooled(value):
             return value
         root: Any = _root(value)
@@ -172,14 +172,14 @@ class Plan:
 
 
 def _root(array: Array) -> Any:
-    """The array that owns the memory of a view."""
+    """Return the array that owns the memory of a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
 
 
 def _again(function: Callable[..., Any], given: tuple[Any, ...], options: Any) -> None:
-    """Call a function that writes to one of its arguments, or to the first one given here."""
+    """Call a function again that writes to `given[0]`, or if that is None, to its arguments."""
     out, *args = given
     function(*args, **(options if out is None else options | {"out": out}))
 
@@ -189,10 +189,10 @@ def _name(function: Any) -> str:
 
 
 class NotedFunction:
-    """A function of NumPy's whose calls are noted while this thread records.
+    """A NumPy function whose calls are noted while this thread records.
 
     Args:
-        function: the function; its attributes, such as `add.reduce`, are noted as well.
+        function: the function. Calls of its attributes, such as `add.reduce`, are noted as well.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -200,7 +200,7 @@ class NotedFunction:
         self.__name__, self.__doc__ = _name(function), function.__doc__
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Call the function."""
+        """Call the function, and note the call if this thread records."""
         plan = recording()
         if plan is None:
             return self._function(*args, **options)

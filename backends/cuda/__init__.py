@@ -1,1 +1,1 @@
-"""The GPU: CuPy, kernels compiled by NVRTC, cuBLASLt, CUDA graphs."""
+"""The CUDA backend: CuPy, kernels that NVRTC compiles, cuBLASLt and CUDA graphs."""

@@ -1,6 +1,6 @@
-"""The GPU: kernels compiled by NVRTC on first use and kept, buffers from CuPy's memory pool.
+"""The CUDA backend. NVRTC compiles kernels on first use, and buffers come from CuPy's memory pool.
 
-The only module, beside the one for cuBLASLt, that imports CuPy.
+Only this module and the one for cuBLASLt use CuPy's classes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gpunn.errors import (
 from gpunn.log import logger
 from gpunn.typing import Array, DType, Shape
 
-PITCH_BYTES = 16
+PITCH_BYTES = 16  # cuBLASLt has fast kernels for rows that are a multiple of this apart
 
 
 class CupyBackend(Backend):
@@ -70,7 +70,7 @@ class CupyBackend(Backend):
 
     @classmethod
     def diagnose(cls) -> Diagnosis:
-        """Package, driver, device, a compiled kernel, a matrix product: in this order."""
+        """Check the package, the driver, the device, a compiled kernel and a matrix product."""
         return climb_ladder(cls._cupy, cls._check_package)
 
     @classmethod
@@ -79,25 +79,25 @@ class CupyBackend(Backend):
 
     @classmethod
     def device_of(cls, array: Any) -> Device | None:
-        """The device of a CuPy array; CuPy is not imported for it."""
+        """Return the device of a CuPy array, None for anything else. This does not import CuPy."""
         cupy = sys.modules.get("cupy")
         if cupy is None or not isinstance(array, cupy.ndarray):
             return None
         return Device(cls.kind, int(array.device.id))
 
     def describe(self) -> str:
-        """The device in words."""
+        """Describe the device in words."""
         name = self.xp.cuda.runtime.getDeviceProperties(self.device.index)["name"].decode()
         return f"{name} (CuPy {self.xp.__version__})"
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An array with undefined content, from CuPy's pool."""
+        """Return an array with undefined content from CuPy's pool."""
         with self._room(shape, dtype), self._here:
             return self.xp.empty(shape, dtype)
 
     @contextmanager
     def _room(self, shape: Shape, dtype: DType) -> Iterator[None]:
-        """Tell CuPy's out-of-memory error of an array as gpunn's."""
+        """Raise gpunn's out-of-memory error for an array where CuPy raises its own."""
         try:
             yield
         except self.xp.cuda.memory.OutOfMemoryError as error:
@@ -108,16 +108,16 @@ class CupyBackend(Backend):
             ) from error
 
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
-        """An array filled with one value, by its own device."""
+        """Return an array filled with one value."""
         with self._here:
             return super().full(shape, value, dtype)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of a host array on the device; floats wider than 64 bits become float64.
+        """Copy a host array to the device. Floats wider than 64 bits become float64.
 
         Raises:
-            DTypeError: text, objects, dates: CuPy has no such arrays.
-            OutOfMemoryError: the device has no room for it.
+            DTypeError: the array contains text, objects or dates, which CuPy cannot store.
+            OutOfMemoryError: the device has no room for the array.
         """
         if array.dtype.kind in "fc" and array.dtype.char in "gG":
             array = array.astype(np.float64 if array.dtype.kind == "f" else np.complex128)
@@ -130,12 +130,12 @@ class CupyBackend(Backend):
             return self.xp.array(np.ascontiguousarray(array).reshape(array.shape))
 
     def download(self, array: Array) -> np.ndarray[Any, Any]:
-        """A copy on the host; waits for the device."""
+        """Copy an array to the host. This waits for the device."""
         host: np.ndarray[Any, Any] = self.xp.asnumpy(array)
         return host
 
     def write(self, array: Array, content: np.ndarray[Any, Any]) -> None:
-        """Copy a host array over, in order with the work of the current stream."""
+        """Copy a host array into `array`, in order with the work of the current stream."""
         with self._here:
             array.set(np.ascontiguousarray(content, array.dtype).reshape(array.shape))
 
@@ -173,7 +173,7 @@ class CupyBackend(Backend):
                 compiled((blocks,), (threads or kernel.threads,), tuple(given))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The matrix product through cuBLASLt, in full precision unless `tf32` is set."""
+        """Compute the matrix product with cuBLASLt, in full precision unless `tf32` is set."""
         for operand in (a, b):
             if not isinstance(operand, self.xp.ndarray):
                 raise DeviceMismatchError(
@@ -200,7 +200,7 @@ class CupyBackend(Backend):
     def matmul_with(
         self, epilogue: str, a: Array, b: Array, bias: Array, out: Array | None = None
     ) -> Array | None:
-        """The product with an epilogue, where cuBLASLt has an algorithm for it."""
+        """Compute the product and the epilogue; None if cuBLASLt has no algorithm for them."""
         if self._lt is None:
             return None
         if out is None:
@@ -225,7 +225,7 @@ class CupyBackend(Backend):
         return CublasLt.find(self.xp)
 
     def random_words(self, count: int, draw: Draw) -> Array:
-        """The same words as on the CPU, from the CUDA body."""
+        """Compute the same words as on the CPU with the CUDA body."""
         out = self.empty((count,), np.uint64)
         return self.launch(RANDOM_WORDS, *draw.key, draw.call, draw.ahead, out=out)
 
@@ -234,12 +234,15 @@ class CupyBackend(Backend):
         self._here.synchronize()
 
     def why_no_capture(self) -> str:
-        """Why work cannot be captured: cuBLASLt is missing, and CuPy's products refuse."""
+        """Return the reason if cuBLASLt is missing; CuPy's own products cannot be captured."""
         return "" if self._lt is not None else self._no_lt
 
     @contextmanager
     def own_stream(self) -> Iterator[None]:
-        """A stream of this backend, which waits for the current one, and that one for it."""
+        """Run the block on this backend's own stream.
+
+        The stream first waits for the current one. At the end, the current one waits for it.
+        """
         with self._here:
             outer = self.xp.cuda.get_current_stream()
             if self._stream is None:
@@ -255,9 +258,9 @@ class CupyBackend(Backend):
                 outer.wait_event(self._stream.record())
 
     def record(self, work: Callable[[], Any]) -> Recording:
-        """Capture the stream; the graph's arrays live in a memory pool of its own."""
-        self.free_memory()  # what eager work left behind is of no use to the graph's own pool
-        self.make_constants()  # inside the capture their filling would be recorded, not done
+        """Capture the stream. The graph's arrays come from a memory pool of its own."""
+        self.free_memory()  # the graph's own pool cannot use idle blocks of CuPy's pool
+        self.make_constants()  # inside the capture, filling them would be recorded but not done
         limited = self.xp.get_default_memory_pool().get_limit()
         pool = graph_pool(self.xp, max(1, self.free_bytes()) if limited else 0)
         recording = Recording(self._stream, pool)
@@ -269,7 +272,7 @@ class CupyBackend(Backend):
             recording.graph = self._stream.end_capture()
             recording.graph.upload(self._stream)
         except BaseException as error:
-            with suppress(Exception):  # the capture is broken; what broke it is the news
+            with suppress(Exception):  # the capture is broken; the first error is reported
                 self._stream.end_capture()
             if not isinstance(error, Exception):
                 raise
@@ -277,10 +280,10 @@ class CupyBackend(Backend):
         return recording
 
     def free_bytes(self) -> int:
-        """Bytes that the pool may still hand out: of the device, and within the limit.
+        """Return the bytes that the device still has, within the pool's limit.
 
-        Blocks that the pool could not give back do not count: parts of them are in use, and what
-        is idle in them may fit no array.
+        Blocks that the pool cannot give back do not count, because parts of them are in use and
+        the idle parts may be too small for an array.
         """
         self.free_memory()
         with self._here:
@@ -290,7 +293,7 @@ class CupyBackend(Backend):
             return int(max(0, min(free, limit - pool.total_bytes())) if limit else free)
 
     def make_constants(self) -> None:
-        """Make what later work counts on: constants, and the workspaces of kernels and products."""
+        """Make the constants and the workspaces of kernels and products before they are needed."""
         with self._here:
             self.zero()
             for dtype in FLOATS:
@@ -302,15 +305,15 @@ class CupyBackend(Backend):
                 self._lt.make_workspace()
 
     def memory_limit(self) -> int | None:
-        """The limit of CuPy's pool."""
+        """Return the limit of CuPy's pool in bytes; None if there is none."""
         with self._here:
             return self.xp.get_default_memory_pool().get_limit() or None
 
     def limit_memory(self, limit_bytes: int | None) -> None:
-        """Limit CuPy's pool, and the pools of captured graphs with it.
+        """Limit CuPy's pool. The pools of graphs that are captured later keep to the limit too.
 
-        What every training needs is made first, so that a limit above `memory_bytes()` leaves its
-        difference to the training.
+        The constants and workspaces of every training are made first. A training may then use the
+        difference between the limit and `memory_bytes()`.
         """
         if limit_bytes is not None:
             self.make_constants()
@@ -318,20 +321,20 @@ class CupyBackend(Backend):
             self.xp.get_default_memory_pool().set_limit(size=limit_bytes or 0)
 
     def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
-        """Pinned buffers on the host, and buffers here."""
+        """Make pinned buffers on the host and buffers on the device."""
         with self._here:
             return DoubleBuffer(self.xp, kinds)
 
     def memory_bytes(self) -> int:
-        """Bytes that CuPy's pool holds."""
+        """Return the bytes that CuPy's pool holds."""
         with self._here:
             return int(self.xp.get_default_memory_pool().total_bytes())
 
     def free_memory(self) -> None:
-        """Give idle blocks of CuPy's pool, and all of graphs that are gone, back to the device.
+        """Give the idle blocks of CuPy's pool and the blocks of deleted graphs back to the device.
 
-        A pool of CuPy 14 that is dropped does not give its idle blocks back, so it is kept here
-        until it has.
+        A pool of CuPy 14 does not free its idle blocks when it is deleted. The backend therefore
+        keeps a graph's pool until the pool is empty.
         """
         with self._here:
             self.xp.get_default_memory_pool().free_all_blocks()
@@ -346,10 +349,11 @@ class CupyBackend(Backend):
 
 
 def _is_slow(b: Array, out: Array) -> bool:
-    """Check for a narrow factor for which cuBLASLt has slow kernels, and slower ones to fuse with.
+    """Return whether cuBLASLt has only slow kernels for the factor `b`, and slower fused ones.
 
-    They take 463 us for 4096 x 8192 @ 8192 x 10 in bfloat16 into float32. With rows that are a
-    multiple of 16 bytes apart the same product takes 31 us (H200, 2026-11).
+    This is so for half factors with a float32 result, if the rows of `b` are not a multiple of
+    16 bytes. The product (4096, 8192) @ (8192, 10) of bfloat16 then takes 463 us. If the rows are a
+    multiple of 16 bytes apart, it takes 31 us (H200, 2026-11).
     """
     return bool(out.dtype != b.dtype and b.shape[1] * b.itemsize % PITCH_BYTES)
 
@@ -364,12 +368,12 @@ def _pitched(backend: Backend, b: Array) -> Array:
 
 
 def _argument(value: Any) -> Any:
-    """A kernel argument as RawKernel takes it: an int is a C int, a float a C double."""
+    """Convert an argument for RawKernel: an int becomes a C int; a float is a C double already."""
     if isinstance(value, int):
         return np.int32(value)
     if hasattr(value, "flags") and not value.flags.c_contiguous:
         raise ValueError(
-            f"got an array of shape {value.shape} with gaps in a row kernel, which is given its "
-            "address alone; expected a contiguous one: use ascontiguousarray"
+            f"got an array of shape {value.shape} in a row kernel that is not contiguous; expected "
+            "a contiguous one, because the kernel gets only its address: use ascontiguousarray"
         )
     return value

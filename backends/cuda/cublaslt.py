@@ -1,8 +1,8 @@
 """Matrix products with epilogues through cuBLASLt, called with ctypes.
 
-CuPy refuses its own matrix product while a stream is captured; cuBLASLt does not. How a product of
-row-major arrays becomes one of column-major matrices is told in `cublaslt_request`: cuBLASLt's A is
-`b`, its B is `a`, and its C and D are `out`.
+CuPy's own matrix product cannot be captured; a product of cuBLASLt can. The module
+`cublaslt_request` turns a product of row-major arrays into one of column-major matrices: cuBLASLt's
+A is `b`, its B is `a`, and its C and D are `out`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Status(IntEnum):
 
 
 class MatmulAlgo(ctypes.Structure):
-    """`cublasLtMatmulAlgo_t`: plain data, with no pointer in it."""
+    """`cublasLtMatmulAlgo_t`: plain data without pointers."""
 
     _fields_ = (("data", c_uint64 * 8),)
 
@@ -98,15 +98,15 @@ STATUS_NAMES = {status.value: status.name for status in Status}
 
 
 class LibraryNotFound(Exception):
-    """cuBLASLt cannot be used; the text says why."""
+    """The error if cuBLASLt cannot be used; the message says why."""
 
 
 class CublasLtError(GpunnError, RuntimeError):
-    """cuBLASLt answered with a status other than success."""
+    """The error if cuBLASLt returns a status other than success."""
 
 
 class Plan(NamedTuple):
-    """Descriptors and the algorithm for one kind of product."""
+    """The descriptors and the algorithm for one kind of product."""
 
     descriptor: c_void_p
     a: c_void_p
@@ -118,14 +118,14 @@ class Plan(NamedTuple):
 
 
 class CublasLt:
-    """cuBLASLt on the CUDA device that is current when it is made.
+    """cuBLASLt on the CUDA device that is current when the object is made.
 
-    Plans are kept for each combination of shapes, layouts, types, alignments and epilogue. All
-    products share one workspace, so those of one object must follow each other on the device: use
-    one stream at a time. Keep the object as long as a graph that was captured with it.
+    The object keeps a plan for each combination of shapes, layouts, types, alignments and epilogue.
+    All its products share one workspace, so use one stream at a time. Keep the object as long as a
+    graph that was captured with it.
 
     Args:
-        library: the functions of cuBLASLt: a `ctypes.CDLL`, or what a test puts in its place.
+        library: the functions of cuBLASLt: a `ctypes.CDLL`, or a stand-in of a test.
         xp: the module `cupy`.
 
     Raises:
@@ -142,16 +142,16 @@ class CublasLt:
         self._library, self._xp = library, xp
         self._plans: dict[tuple[Any, ...], Plan | None] = {}
         self._workspace: Array | None = None
-        self._lock = threading.Lock()  # ctypes releases the interpreter between pointer and product
+        self._lock = threading.Lock()  # ctypes lets other threads run between a product's calls
         self._resources = ExitStack()
         self._handle = self._new(self._resources, "")
         self._finalizer = weakref.finalize(self, self._resources.close)
-        # At exit the driver may be gone before us, and the process's end frees everything anyway.
+        # At exit the driver may be closed first. The end of the process frees everything anyway.
         self._finalizer.atexit = False
 
     @classmethod
     def find(cls, xp: Any) -> CublasLt:
-        """The cuBLASLt that NVIDIA's own finder, on which CuPy depends, knows.
+        """Load the cuBLASLt that `cuda.pathfinder` finds, a package that CuPy depends on.
 
         Raises:
             LibraryNotFound: the finder or the library is missing.
@@ -193,33 +193,33 @@ class CublasLt:
         - none: y
         - bias: y + bias
         - relu_bias: relu(y + bias)
-        - relu_aux_bias: relu(y + bias); aux becomes the mask, one bit an element, y + bias > 0
-        - drelu_bgrad: y where the mask aux is set, 0 elsewhere; bias becomes its sum over rows
-        - bias_grad: y; bias becomes the sum of `b` over rows
+        - relu_aux_bias: relu(y + bias); the mask y + bias > 0, one bit per element, goes to `aux`
+        - drelu_bgrad: y where the mask `aux` is set, else 0; its sum over rows goes to `bias`
+        - bias_grad: y; the sum of `b` over rows goes to `bias`
 
         Args:
             a: (M, K), row-major with any pitch, or the transpose of such an array; float16,
                 bfloat16, float32 or float64.
-            b: (K, N), likewise, of the same dtype.
+            b: (K, N), in a layout like that of `a`, of the same dtype.
             out: (M, N), row-major with any pitch; of the same dtype, or float32 for half factors.
             epilogue: one of the above.
             bias: (N,), contiguous; of the dtype of `out`, or of another if cuBLASLt takes it.
-            aux: a uint8 array of `cublaslt_request.mask_shape(M, N)`.
-            tf32: let float32 factors be rounded to TensorFloat-32; other types stay as they are.
+            aux: a uint8 array of the shape `cublaslt_request.mask_shape(M, N)`.
+            tf32: whether float32 factors may be rounded to TensorFloat-32.
 
         Returns:
-            Whether it was done. False, with nothing written, where cuBLASLt has no algorithm or
-            the arrays are none of the above, empty ones included.
+            Whether the product was computed. If cuBLASLt has no algorithm, or an array is empty or
+            not as described above, nothing is written.
 
         Raises:
-            ArgumentError: an epilogue without its bias or aux, or with one that it does not take.
-            UnknownNameError: no such epilogue.
+            ArgumentError: an epilogue lacks its bias or aux, or gets one that it does not take.
+            UnknownNameError: there is no such epilogue.
             CublasLtError: a planned product failed, or the object was closed.
 
         Numerics:
-            Accumulated in float32, or float64 for float64. Where a product is split along K, its
-            parts are added in a step of their own. relu_bias keeps NaN: a version whose ReLU makes
-            0 of it is not used. The mask of relu_aux_bias may have either bit there.
+            Sums are in float64 for float64 factors, else in float32. If a product is split along
+            K, its parts are added in a separate step. relu_bias keeps NaN: a version whose ReLU
+            turns NaN into 0 is not used. The mask of relu_aux_bias may have either bit for NaN.
         """
         kind = epilogue_of(epilogue, bias, aux)
         arrays = Operands(a, b, out, bias, aux)
@@ -228,7 +228,8 @@ class CublasLt:
             if not self._finalizer.alive:
                 raise CublasLtError("got a product after close(): make a new CublasLt")
             if key not in self._plans:
-                # Host work only, so legal in a capture; a warm-up step should have done it before.
+                # Planning uses only the host, so it is allowed in a capture. Usually a warm-up step
+                # has made the plan before.
                 plan = self._plan_or_none(arrays, tf32, epilogue)
                 if plan and kind is Epilogue.RELU_BIAS and not self._keeps_nan(plan, arrays):
                     logger.debug("the ReLU of %s loses NaN, or cannot be tried", arrays)
@@ -242,14 +243,14 @@ class CublasLt:
             except CublasLtError as error:
                 raise CublasLtError(
                     f"{error} in the planned product {arrays}, epilogue {epilogue}: run it again "
-                    "with CUBLASLT_LOG_LEVEL=5 in the environment to see what is objected to"
+                    "with CUBLASLT_LOG_LEVEL=5 in the environment to see the reason"
                 ) from error
         return True
 
     def _keeps_nan(self, plan: Plan, arrays: Operands) -> bool:
-        """Whether NaN in the factors is NaN in the result: some versions' ReLU makes 0 of it.
+        """Check that NaN in the factors becomes NaN in the result. Some versions' ReLU returns 0.
 
-        Tried once for each plan, into `out`, which the product itself overwrites.
+        Each plan is tried once. The trial writes to `out`, which the product overwrites later.
         """
         xp = self._xp
         if xp.cuda.get_current_stream().is_capturing():
@@ -263,7 +264,10 @@ class CublasLt:
         return all(np.isnan(xp.asnumpy(edge).astype(np.float32)).all() for edge in edges)
 
     def make_workspace(self) -> Any:
-        """The workspace of products, made once: not in `__init__`, it is much for a mere trial."""
+        """Return the workspace of products, made on first use.
+
+        A mere check of the library should not take so much memory, so `__init__` does not make it.
+        """
         if self._workspace is None:
             self._workspace = self._xp.empty(self.WORKSPACE_BYTES, self._xp.uint8)
         return self._workspace
@@ -278,7 +282,7 @@ class CublasLt:
             *(c_void_p(arrays.b.data.ptr), plan.a),
             *(c_void_p(arrays.a.data.ptr), plan.b),
             byref(plan.zero),
-            *(out, plan.d),  # C is D: it is not read, as beta is 0
+            *(out, plan.d),  # C is D, and is not read, because beta is 0
             *(out, plan.d),
             byref(plan.algorithm),
             *(c_void_p(workspace.data.ptr), self.WORKSPACE_BYTES),
@@ -286,8 +290,8 @@ class CublasLt:
         )
 
     def _plan_or_none(self, arrays: Operands, tf32: bool, epilogue: str) -> Plan | None:
-        """A plan, or None with the reason in the log: what was refused is not asked for again."""
-        with ExitStack() as descriptors:  # those of a plan that fails half-way are freed here
+        """Make a plan; None, with the reason in the log, if cuBLASLt cannot do the product."""
+        with ExitStack() as descriptors:  # frees the descriptors of a plan that fails half-way
             try:
                 plan = self._plan(descriptors, arrays, request_of(arrays, tf32, epilogue))
             except (Refusal, CublasLtError) as reason:
@@ -303,7 +307,7 @@ class CublasLt:
         descriptor = self._new(descriptors, "MatmulDesc", request.compute, scale)
         for attribute, value in attributes_of(request):
             self._set("MatmulDesc", descriptor, attribute, value)
-        # The heuristic does not follow these pointers but looks at how they are aligned.
+        # The heuristic does not follow these pointers, but it looks at their alignment.
         self._point(descriptor, arrays)
         a, b, d = (
             self._new(descriptors, "MatrixLayout", view.data_type, view.rows, view.columns, view.ld)
@@ -329,7 +333,7 @@ class CublasLt:
         return algorithm
 
     def _point(self, descriptor: c_void_p, arrays: Operands) -> None:
-        """Tell a descriptor where bias and aux lie."""
+        """Set the addresses of bias and aux in a descriptor."""
         for attribute, array in (
             (Attribute.BIAS_POINTER, arrays.bias),
             (Attribute.EPILOGUE_AUX_POINTER, arrays.aux),
@@ -338,7 +342,7 @@ class CublasLt:
                 self._set("MatmulDesc", descriptor, attribute, c_void_p(array.data.ptr))
 
     def _new(self, stack: ExitStack, kind: str, *args: Any) -> c_void_p:
-        """A handle or descriptor, destroyed with `stack`."""
+        """Make a handle or descriptor. `stack` destroys it."""
         made = c_void_p()
         self._call(f"cublasLt{kind}Create", byref(made), *args)
         stack.callback(getattr(self._library, f"cublasLt{kind}Destroy"), made)

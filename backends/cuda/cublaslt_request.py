@@ -1,8 +1,9 @@
-"""A row-major product of arrays in the words of cuBLASLt, or why it has no words for it.
+"""The translation of a product of row-major arrays to cuBLASLt's terms.
 
-cuBLASLt knows column-major matrices only. A row-major matrix is, in its memory, a column-major
-transpose, so that out = a @ b is asked for as out^T = b^T @ a^T: cuBLASLt's A is `b`, its B is `a`,
-and a row of its D is a column of `out`. Nothing is copied for it.
+cuBLASLt knows only column-major matrices. The memory of a row-major matrix is that of its
+transpose in column-major order. The product out = a @ b is therefore computed as
+out^T = b^T @ a^T: cuBLASLt's A is `b`, its B is `a`, and a row of its D is a column of `out`. No
+array is copied.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from gpunn.arguments import lookup
 from gpunn.errors import ArgumentError
 from gpunn.typing import Array, Shape
 
-MAX_ALIGNMENT_BYTES = 16  # what packed loads need; finer kinds would give one shape several plans
-MASK_BITS = 128  # the row of a ReLU's mask is a whole number of these
+MAX_ALIGNMENT_BYTES = 16  # enough for packed loads; a larger one would mean more plans per shape
+MASK_BITS = 128  # the length of a row of a ReLU's mask is a multiple of this
 
 
 class DataType(IntEnum):
@@ -56,7 +57,7 @@ class Epilogue(IntEnum):
 
 
 class ReductionScheme(IntEnum):
-    """`cublasLtReductionScheme_t`: how the parts of a product that was split along K are added."""
+    """`cublasLtReductionScheme_t`: the ways to add the parts of a product that is split along K."""
 
     NONE = 0
     COMPUTE_TYPE = 2
@@ -106,11 +107,11 @@ DATA_TYPES = {
 
 
 class Refusal(Exception):
-    """Why cuBLASLt does not do a product; never leaves `CublasLt.matmul`."""
+    """The reason why cuBLASLt does not do a product. `CublasLt.matmul` catches it."""
 
 
 class Operands(NamedTuple):
-    """The arrays of one product; bias and aux where the epilogue has them."""
+    """The arrays of one product. Bias and aux are None if the epilogue does not take them."""
 
     a: Array
     b: Array
@@ -127,10 +128,10 @@ class View(NamedTuple):
     """The column-major matrix in the memory of an array.
 
     Attributes:
-        data_type: of its elements.
-        rows: elements that lie side by side.
-        columns: how many of such runs.
-        ld: elements from the start of one run to that of the next.
+        data_type: the type of its elements.
+        rows: the number of its rows. The elements of a column are contiguous in memory.
+        columns: the number of its columns.
+        ld: the leading dimension: the elements from the start of one column to that of the next.
         operation: OP_N if it is the transpose of the array, OP_T if it is the array itself.
     """
 
@@ -142,7 +143,7 @@ class View(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One product in the words of cuBLASLt; `aux_ld` is the pitch of the mask in bits, or 0."""
+    """One product in cuBLASLt's terms; `aux_ld` is the pitch of the mask in bits, or 0."""
 
     epilogue: Epilogue
     compute: Compute
@@ -155,16 +156,16 @@ class Request(NamedTuple):
 
 
 def mask_shape(rows: int, columns: int) -> tuple[int, int]:
-    """The shape of the uint8 mask of a ReLU whose result has so many rows and columns."""
+    """Return the shape of the uint8 mask of a ReLU whose result is (rows, columns)."""
     return rows, -(-columns // MASK_BITS) * (MASK_BITS // 8)
 
 
 def epilogue_of(name: str, bias: Array | None, aux: Array | None) -> Epilogue:
-    """The epilogue with this name.
+    """Return the epilogue with this name, and check that it gets the arrays that it needs.
 
     Raises:
-        UnknownNameError: there is none.
-        ArgumentError: it needs a bias or an aux that is missing, or takes none.
+        UnknownNameError: there is no such epilogue.
+        ArgumentError: the epilogue lacks its bias or aux, or gets one that it does not take.
     """
     epilogue = lookup("epilogue", name, EPILOGUES)
     needed = {"bias": epilogue is not Epilogue.DEFAULT, "aux": epilogue in WITH_AUX}
@@ -180,22 +181,22 @@ def epilogue_of(name: str, bias: Array | None, aux: Array | None) -> Epilogue:
 
 
 def traits(array: Array | None) -> Any:
-    """What of an array a plan depends on, as a key."""
+    """Return the properties of an array that a plan depends on, as a key."""
     if array is None:
         return None
     return array.shape, array.strides, array.dtype, _alignment(array)
 
 
 def _alignment(array: Array) -> int:
-    """The largest power of two that divides the address, in bytes, at most 16."""
+    """Return the largest power of two, at most 16, that divides the address in bytes."""
     return int(min(array.data.ptr & -array.data.ptr, MAX_ALIGNMENT_BYTES))
 
 
 def request_of(arrays: Operands, tf32: bool, epilogue: str) -> Request:
-    """The product in cuBLASLt's words.
+    """Translate a product to cuBLASLt's terms.
 
     Raises:
-        Refusal: the layouts, shapes or dtypes are none that cuBLASLt is asked for.
+        Refusal: cuBLASLt is not used for these layouts, shapes or dtypes.
     """
     kind = EPILOGUES[epilogue]
     a, b, d = (_column_major(array) for array in (arrays.b, arrays.a, arrays.out))
@@ -222,13 +223,13 @@ def request_of(arrays: Operands, tf32: bool, epilogue: str) -> Request:
 def _data_type(array: Array) -> DataType:
     found = DATA_TYPES.get(array.dtype.name)
     if found is None:
-        raise Refusal(f"{array.dtype.name} is none of {', '.join(DATA_TYPES)}")
+        raise Refusal(f"{array.dtype.name} is not one of {', '.join(DATA_TYPES)}")
     return found
 
 
 def _column_major(array: Array) -> View:
     if array.ndim != 2 or 0 in array.shape:
-        raise Refusal(f"shape {array.shape} is no matrix with elements")
+        raise Refusal(f"shape {array.shape} is not that of a non-empty matrix")
     data_type, (rows, columns) = _data_type(array), array.shape
     ld = _pitch(array.shape, array.strides, array.itemsize)
     if ld:
@@ -240,11 +241,11 @@ def _column_major(array: Array) -> View:
 
 
 def _pitch(shape: Shape, strides: Shape, itemsize: int) -> int:
-    """Elements from row to row of a row-major matrix, 0 for any other."""
+    """Return the elements from row to row of a row-major matrix; 0 for any other array."""
     (rows, columns), (down, across) = shape, strides
     if columns > 1 and across != itemsize:
         return 0
-    if rows == 1:  # NumPy and CuPy leave any number in a stride that is never used
+    if rows == 1:  # the stride of an axis of length 1 can be any number in NumPy and CuPy
         return columns
     return 0 if down % itemsize or down < columns * itemsize else down // itemsize
 
@@ -256,7 +257,7 @@ def _bias_type(bias: Array, size: int) -> DataType:
 
 
 def _aux_ld(aux: Array, m: int, n: int) -> int:
-    """The pitch of a mask, in bits."""
+    """Return the pitch of a mask, in bits."""
     fits = aux.ndim == 2 and aux.dtype == "uint8" and aux.shape[0] == m and 8 * aux.shape[1] >= n
     ld = 8 * _pitch(aux.shape, aux.strides, aux.itemsize) if fits else 0
     if not ld or ld % MASK_BITS:
@@ -265,7 +266,7 @@ def _aux_ld(aux: Array, m: int, n: int) -> int:
 
 
 def attributes_of(request: Request) -> Iterator[tuple[Attribute, Any]]:
-    """What a descriptor is told beside its pointers."""
+    """Yield the attributes of a descriptor, apart from its pointers."""
     yield Attribute.TRANSA, c_int32(request.a.operation)
     yield Attribute.TRANSB, c_int32(request.b.operation)
     yield Attribute.EPILOGUE, c_uint32(request.epilogue)
@@ -276,11 +277,11 @@ def attributes_of(request: Request) -> Iterator[tuple[Attribute, Any]]:
 
 
 def preferences_of(request: Request, workspace_bytes: int) -> Iterator[tuple[Preference, Any]]:
-    """What an algorithm must keep to."""
+    """Yield the constraints on the choice of an algorithm."""
     yield Preference.MAX_WORKSPACE_BYTES, c_uint64(workspace_bytes)
-    # Of the ways to add the parts of a product that was split along K, the one in place is left
-    # out, as nothing promises its order. Kept in the output's type, the parts of a half result
-    # would be rounded, or overflow, before they are added.
+    # Adding the parts of a split product in place is not allowed, because its order is not fixed.
+    # The parts of a half result must not be stored in the output's type, because they would be
+    # rounded, or overflow, before they are added.
     schemes = ReductionScheme.NONE | ReductionScheme.COMPUTE_TYPE
     if request.d.data_type not in HALF:
         schemes |= ReductionScheme.OUTPUT_TYPE

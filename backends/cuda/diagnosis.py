@@ -1,4 +1,4 @@
-"""Checks whether a CUDA device can be used: package, driver, device, compiler, matrix product."""
+"""The checks whether a CUDA device can be used: package, driver, device, kernel and product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from gpunn.backends.diagnosis import Diagnosis, RungError, climb
 
 Load = Callable[[], Any]
-"""Imports CuPy, or what takes its place."""
+"""A function that imports CuPy, or a module that stands in for it."""
 
 INSTALL = (
     'Install it with pip install "gpunn[cuda13]" (driver 580 or newer) '
@@ -26,11 +26,11 @@ PROBE = """extern "C" __global__ void gpunn_probe(const float* x, float* y) {
 
 
 def climb_ladder(load: Load, package: Callable[[], str]) -> Diagnosis:
-    """Try each check if the one before it holds.
+    """Run the checks in order and stop at the first that fails.
 
     Args:
         load: imports CuPy.
-        package: the first check, `check_package` or that of a stand-in.
+        package: the first check: `check_package`, or that of a stand-in.
     """
     checks = {
         "driver": _check_driver,
@@ -43,10 +43,10 @@ def climb_ladder(load: Load, package: Callable[[], str]) -> Diagnosis:
 
 
 def check_package(load: Load) -> str:
-    """The version of CuPy.
+    """Check that CuPy can be imported, and return its version.
 
     Raises:
-        RungError: it is not installed, or does not import.
+        RungError: CuPy is not installed, or cannot be imported.
     """
     if importlib.util.find_spec("cupy") is None:
         raise RungError("CuPy is not installed", INSTALL)
@@ -59,7 +59,7 @@ def check_package(load: Load) -> str:
 
 
 def _check_driver(load: Load) -> str:
-    version = load().cuda.runtime.driverGetVersion()  # 0, and no exception, without one
+    version = load().cuda.runtime.driverGetVersion()  # 0 if there is no driver
     if not version:
         raise RungError("there is no NVIDIA driver", "Install NVIDIA's driver for this GPU")
     return f"driver for CUDA {version // 1000}.{version % 1000 // 10}"

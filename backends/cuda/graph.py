@@ -1,4 +1,4 @@
-"""Captured work, and the memory that it works in."""
+"""Captured CUDA graphs and their memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
 
 
 def graph_pool(xp: Any, limit_bytes: int) -> Any:
-    """A memory pool for the arrays of one graph, which gives nothing back before it is told to.
+    """Make a memory pool for the arrays of one graph. It keeps its blocks until they are freed.
 
-    A graph writes to the addresses of arrays that are long gone. CuPy's pool gives its idle blocks
-    back to the device where it finds no room, and a graph would then write to memory that is
-    somebody else's; so it is kept from finding none: what is below it raises first.
+    A graph writes to the addresses of its arrays even after Python has deleted them. CuPy's pool
+    gives idle blocks back to the device when the device has no room. The graph would then write to
+    memory that others use. The pool's allocator therefore raises the out-of-memory error itself,
+    before the pool can give blocks back.
 
     Args:
-        xp: the module `cupy`; its current device.
-        limit_bytes: that the pool may take; 0 for no limit.
+        xp: the module `cupy`. The pool is on its current device.
+        limit_bytes: the most bytes that the pool may take; 0 for no limit.
     """
     memory, taken = xp.cuda.memory, 0
 
@@ -27,29 +28,29 @@ def graph_pool(xp: Any, limit_bytes: int) -> Any:
         try:
             block = memory.Memory(size_bytes)
         except xp.cuda.runtime.CUDARuntimeError as error:
-            if error.status != MEMORY_ALLOCATION:  # such as an earlier kernel's illegal address
+            if error.status != MEMORY_ALLOCATION:  # such as an illegal address in a kernel
                 raise
             raise memory.OutOfMemoryError(size_bytes, taken, limit_bytes) from error
         taken += size_bytes
         return memory.MemoryPointer(block, 0)
 
     pool = xp.cuda.MemoryPool(take)
-    pool.set_limit(size=0)  # one from the environment would make it give blocks back
+    pool.set_limit(size=0)  # a limit from the environment would make it give blocks back
     return pool
 
 
 class Recording:
-    """A captured graph with the memory that it works in, which nobody else may use.
+    """A captured graph with its memory, which nothing else may use.
 
     Args:
-        stream: that it is captured on.
-        pool: that its arrays come from.
+        stream: the stream that the graph is captured on.
+        pool: the memory pool that its arrays come from.
 
     Attributes:
         done: False, because a capture executes nothing.
-        refused: empty: what cannot be captured raises.
+        refused: always empty, because work that cannot be captured raises an error.
         graph: CuPy's graph, once it is captured.
-        kept: arrays to keep alive: a graph holds no reference to them.
+        kept: arrays to keep alive, because a graph holds no references to them.
     """
 
     done = False
@@ -61,6 +62,6 @@ class Recording:
         self.kept: Any = None
 
     def launch(self, times: int = 1) -> None:
-        """Do the recorded work, several times one after another."""
+        """Repeat the recorded work `times` times in a row."""
         for _ in range(times):
             self.graph.launch(self.stream)

@@ -1,4 +1,4 @@
-"""How an elementwise kernel meets its arrays on a GPU: layouts, packs, blocks, compiled text."""
+"""The launch of elementwise kernels on a GPU: layouts, packs, blocks and compilation."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SCALARS = {ctype: np.dtype(name).type for name, ctype in CTYPES.items() if name 
 
 
 class Launcher:
-    """Compiles elementwise kernels on first use and launches them.
+    """A launcher of elementwise kernels. It compiles a kernel on first use.
 
-    Sums pass through one small workspace, so only one stream at a time may compute.
+    All sums use one small workspace, so use only one stream at a time.
 
     Args:
         xp: the module `cupy`.
@@ -76,7 +76,11 @@ class Launcher:
     def _arrange(
         self, role: str, value: Any, shape: Shape, is_output: bool
     ) -> tuple[str, Any, int]:
-        """Layout of an argument, the array (a copy, where its order does not fit), repetition."""
+        """Return the layout of an argument, its array and the length of its repetition.
+
+        The array is a copy if the order of its elements does not fit. The length is 0 if nothing
+        repeats.
+        """
         if not hasattr(value, "dtype") or isinstance(value, np.generic):
             return "value", value, 0
         if isinstance(value, np.ndarray):
@@ -101,7 +105,7 @@ class Launcher:
         return "each", self._ordered(value), 0
 
     def _ordered(self, value: Array) -> Array:
-        """The array, or a copy with its elements in order; CuPy's own makes 1-d what is 0-d."""
+        """Return the array, or a contiguous copy. CuPy's function would make a 0-d array 1-d."""
         return value if value.flags.c_contiguous else self.xp.ascontiguousarray(value)
 
     def _compile(
@@ -124,7 +128,7 @@ class Launcher:
         index: type[Any],
         n: int,
     ) -> tuple[Any, ...]:
-        """What the compiled function takes, every number with its exact C type."""
+        """Return the arguments of the compiled function; every number has its exact C type."""
         computed = compute_type(kernel, key)
         found: list[Any] = []
         params = (*kernel.inputs, *kernel.outputs)
@@ -140,12 +144,15 @@ class Launcher:
         return tuple(found)
 
     def space(self, name: str) -> Array:
-        """The workspace of a name: "ticket", or the type of the parts of sums."""
+        """Return a workspace: "ticket", or "float" or "double" for the parts of sums."""
         self.make_spaces()
         return self._workspace[name]
 
     def make_spaces(self) -> None:
-        """Make the workspaces, once; never inside a capture, which would not fill the ticket."""
+        """Make the workspaces if there are none.
+
+        Call this before a capture, because inside one the ticket would not be set to 0.
+        """
         if not self._workspace:
             parts = MAX_SUMS * SUM_BLOCKS
             kinds: dict[str, Any] = {
@@ -159,10 +166,12 @@ class Launcher:
 
 
 def loop_shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Any]) -> Shape:
-    """The shape that a kernel runs over: its outputs', or what its inputs broadcast to.
+    """Return the shape that a kernel runs over.
+
+    It is the shape of the outputs, or the one that the inputs broadcast to.
 
     Raises:
-        ShapeError: arrays that do not fit each other.
+        ShapeError: the inputs do not broadcast together.
     """
     for param, array in zip(kernel.outputs, outputs, strict=True):
         if param.role == "each":
@@ -172,7 +181,9 @@ def loop_shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Any
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError as error:
-        raise ShapeError(f"got arrays of shapes {shapes}; expected shapes that fit") from error
+        raise ShapeError(
+            f"got arrays of shapes {shapes}; expected shapes that broadcast together: reshape them"
+        ) from error
 
 
 def _dtype_name(array: Any, letter: str, layout: str) -> str:
@@ -180,7 +191,7 @@ def _dtype_name(array: Any, letter: str, layout: str) -> str:
 
 
 def _is_column(shape: Shape, whole: Shape) -> bool:
-    """Whether a shape is the leading part of another, followed by ones."""
+    """Return whether a shape is the leading part of another, followed by ones."""
     k = len(shape)
     while k and shape[k - 1] == 1:
         k -= 1
@@ -188,7 +199,7 @@ def _is_column(shape: Shape, whole: Shape) -> bool:
 
 
 def _lanes(n: int, key: tuple[Argument, ...], given: Sequence[Any], repeats: Sequence[int]) -> int:
-    """The largest pack whose elements fill 16 bytes at most and that divides everything."""
+    """Return the largest pack of at most 16 bytes that divides all sizes and addresses."""
     packed = [a for a, argument in zip(given, key, strict=True) if argument.layout in PACKED]
     lanes = PACK_BYTES // max((a.dtype.itemsize for a in packed), default=4)
     lanes = max(1, lanes)

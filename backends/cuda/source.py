@@ -1,9 +1,11 @@
-"""The CUDA text of an elementwise kernel, for one choice of dtypes and layouts.
+"""The CUDA source of an elementwise kernel, for one choice of dtypes and layouts.
 
-Every thread works on a pack of `lanes` neighbouring elements, which are read and written 16 bytes
-at a time where the shapes allow it. Arrays are stored in their dtypes and computed with in T. Sums
-are added up in an order that the number of elements and the packs decide: first in each block, then
-by the block that arrives last, so a kernel is one launch and its result the same on every run.
+Every thread works on a pack of `lanes` neighbouring elements. It reads and writes 16 bytes at a
+time if the shapes allow it. Arrays are stored in their own dtypes, and the kernel computes in T.
+
+Each block adds up its part of a sum, and the last block adds up the parts. A kernel therefore needs
+one launch. The order of the additions depends only on the number of elements and the size of a
+pack, so the result is the same on every run.
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ from typing import NamedTuple
 from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param
 
 THREADS = 256
-SUM_BLOCKS = 1024  # at most, of a kernel with sums; the workspace has room for their parts
+SUM_BLOCKS = 1024  # the most blocks of a kernel with sums; the workspace has room for their parts
 MAX_SUMS = 4
 PACK_BYTES = 16
 
 
 class Argument(NamedTuple):
-    """How an argument arrives.
+    """The way in which an argument is passed.
 
     Attributes:
         layout: "value", a number; "raw", a pointer; "one", an array with one element; "each", an
-            array with the elements in order; "row", one that repeats every so many elements;
-            "column", one whose elements each stand for so many.
-        dtype: the dtype's name; of a number, that of its parameter, with T for itself.
+            array with one element per output element; "row", an array that repeats after its last
+            element; "column", an array whose elements each apply to several output elements in a
+            row.
+        dtype: the name of the dtype; for a number, the type of its parameter, which may be "T".
     """
 
     layout: str
@@ -33,7 +36,7 @@ class Argument(NamedTuple):
 
 
 def compute_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
-    """What T is: double for float64 arrays, float for other floats, integers as they are."""
+    """Return the C type of T: double for float64, float for other floats, else an integer type."""
     params = (*kernel.inputs, *kernel.outputs)
     pairs = zip(params, arguments, strict=True)
     dtypes = {a.dtype for p, a in pairs if p.type == "T" and a.dtype != "T"}
@@ -47,12 +50,13 @@ def compute_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
 def elementwise_source(
     kernel: Elementwise, arguments: tuple[Argument, ...], lanes: int, wide: bool
 ) -> str:
-    """The complete text of `gpunn_<name>`.
+    """Return the complete source of the CUDA function `gpunn_<name>`.
 
     Args:
         kernel: the declaration.
-        arguments: of its inputs and outputs, in order.
-        lanes: elements of a pack; divides the number of elements and every repetition.
+        arguments: the layouts of its inputs and outputs, in order.
+        lanes: the elements in a pack; divides the number of elements and the length of every row
+            and column.
         wide: whether there are 2**31 elements or more.
     """
     text = _Text(kernel, arguments)
@@ -80,14 +84,14 @@ def elementwise_source(
 
 
 def _stored_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
-    """What S is: the type that the first array of letter T is stored in."""
+    """Return the C type of S: the type that the first array of type T is stored in."""
     pairs = zip((*kernel.inputs, *kernel.outputs), arguments, strict=True)
     dtypes = [a.dtype for p, a in pairs if p.type == "T" and a.dtype != "T"]
     return CTYPES[dtypes[0]] if dtypes else "float"
 
 
 class _Text:
-    """The pieces of a kernel's text, one parameter after another."""
+    """The parts of a kernel's source, built up parameter by parameter."""
 
     def __init__(self, kernel: Elementwise, arguments: tuple[Argument, ...]) -> None:
         self.parameters: list[str] = []
@@ -100,7 +104,7 @@ class _Text:
         outputs = len(kernel.inputs)
         for k, param in enumerate((*kernel.inputs, *kernel.outputs)):
             self._add(param, arguments[k], is_output=k >= outputs)
-        if self.once:  # one thread of a block reads what the last block will change
+        if self.once:  # one thread per block reads these arrays, which the last block changes
             self.before.append("__syncthreads();")
             self.before += [f"const auto {name}_c = {name}_f;" for name in self.once]
         self.parameters.append("const I n_")
@@ -153,7 +157,7 @@ class _Text:
 
 
 def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
-    """What follows the elements: sums of a block, then, in the last block, everything else."""
+    """Return the code after the loop: the sums of a block, then the work of the last block."""
     sums = [p.name for p in kernel.sums]
     if not sums and not kernel.once:
         return ""
@@ -229,7 +233,7 @@ template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }}
 }}
 """
 
-BLOCK_SUM = """static __device__ T block_sum_(T v, T* part) {{  // part: of this call alone
+BLOCK_SUM = """static __device__ T block_sum_(T v, T* part) {{  // no other call may use `part`
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
   __syncthreads();

@@ -1,4 +1,4 @@
-"""Batches from the host to the GPU while the batch before them is computed with."""
+"""Buffers that copy a batch from the host to the GPU while the GPU works on the one before."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from gpunn.typing import Array, DType, Shape
 
 
 class _Slot:
-    """Pinned arrays, arrays of the device, and when each was last read."""
+    """The pinned arrays and the device arrays of one batch, with events for their last reads."""
 
     def __init__(self, xp: Any, kinds: Sequence[tuple[Shape, DType]]) -> None:
         self.pinned = [_pinned(xp, shape, np.dtype(dtype)) for shape, dtype in kinds]
         self.device = [xp.empty(shape, dtype) for shape, dtype in kinds]
-        self.copied: Any = None  # event: the pinned arrays may be filled again
-        # Event: the arrays of the device may be written again. Their memory may have been that of
-        # arrays with which the current stream still works.
+        self.copied: Any = None  # after this event, the pinned arrays may be filled again
+        # After this event, the device arrays may be written again. The first event is needed,
+        # because the current stream may still use arrays that were in this memory before.
         self.used: Any = xp.cuda.get_current_stream().record()
 
 
 class DoubleBuffer:
-    """Two pairs of buffers that take turns: one is copied into while the other is computed with.
+    """Two sets of buffers that take turns: one is filled while the GPU computes with the other.
 
-    Copies run on a stream of their own, from pinned memory, so neither the host nor the stream
-    that computes waits for them unless it is ahead.
+    Copies run from pinned memory on a stream of their own. The host and the computing stream wait
+    for a copy only if they get ahead of it.
 
     Args:
-        xp: the module `cupy`; its current device.
-        kinds: (shape, dtype) of each array of a batch; the last batch may have fewer rows.
+        xp: the module `cupy`. The buffers are made on its current device.
+        kinds: the (shape, dtype) of each array of a batch. The last batch may have fewer rows.
     """
 
     def __init__(self, xp: Any, kinds: Sequence[tuple[Shape, DType]]) -> None:
@@ -40,12 +40,18 @@ class DoubleBuffer:
         self._slots = [_Slot(xp, kinds) for _ in range(2)]
 
     def __del__(self) -> None:
-        # An epoch that is left early drops buffers into which a copy may still write.
-        with suppress(Exception):  # at exit the driver may be gone
+        # If an epoch ends early, a copy may still be writing to the buffers.
+        with suppress(Exception):  # at exit, the driver may be closed already
             self._copies.synchronize()
 
     def put(self, number: int, rows: int, fill: Callable[[Sequence[Array]], None]) -> None:
-        """Start the copy of batch `number`: `fill` writes its rows into pinned arrays."""
+        """Start the copy of a batch.
+
+        Args:
+            number: the number of the batch.
+            rows: the number of its rows.
+            fill: writes the rows into the pinned arrays that it is given.
+        """
         slot = self._slots[number % 2]
         if slot.copied is not None:
             slot.copied.synchronize()
@@ -56,13 +62,16 @@ class DoubleBuffer:
         slot.copied = self._copies.record()
 
     def get(self, number: int, rows: int) -> list[Array]:
-        """Batch `number` on the device, once it has arrived; valid until `release`."""
+        """Return batch `number` on the device. Its arrays are valid until `release`.
+
+        The current stream waits for the copy.
+        """
         slot = self._slots[number % 2]
         self.xp.cuda.get_current_stream().wait_event(slot.copied)
         return [array[:rows] for array in slot.device]
 
     def release(self, number: int) -> None:
-        """What was launched so far is all that reads batch `number`."""
+        """Declare that no work launched after this call reads batch `number`."""
         self._slots[number % 2].used = self.xp.cuda.get_current_stream().record()
 
 

@@ -1,4 +1,4 @@
-"""Kernels on the CPU as machine code: their CUDA bodies, compiled for one thread."""
+"""Compiled kernels on the CPU: CUDA bodies that a C++ compiler compiles for one thread."""
 
 from gpunn.backends.cpu.compiled.compiler import Compiler, find_compiler
 from gpunn.backends.cpu.compiled.kernels import Call, Native

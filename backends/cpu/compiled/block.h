@@ -1,4 +1,4 @@
-// What tells a kernel its block, and that a block is one thread.
+// CUDA's indices for a kernel in which every block has one thread.
 struct Index { int x; };
 #define blockIdx (Index{block_})
 #define gridDim (Index{blocks_})

@@ -1,4 +1,5 @@
-// The columns of a column kernel, PACK neighbours at a time, over all rows in turn.
+// The functions of a column kernel for one thread, which works on PACK neighbouring columns of one
+// row after another.
 constexpr int PACK = 64, WIDTH = PACK, TILE_PARTS = PACK;
 struct Columns { T v[PACK]; };
 struct Tile { int first, row; };

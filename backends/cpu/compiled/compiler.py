@@ -1,4 +1,4 @@
-"""A C++ compiler, where there is one, and what it has compiled before."""
+"""The C++ compiler of this machine, and the cache of what it has compiled."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ FLAGS = (
 )
 VECTOR_MATH = ("-DVECTOR_MATH", "-lmvec", "-lm")
 SWITCH = "GPUNN_COMPILED"
-TIMEOUT_S = 120  # of a compiler; zig's first run takes 40
+TIMEOUT_S = 120  # seconds for one call of the compiler; the first call of zig is slow
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler that can be called, or why there is none.
+    """A C++ compiler, or the reason why there is none.
 
     Attributes:
-        command: how it is called; empty when there is none.
-        why: what was found, or what is missing.
+        command: the command that calls it; empty if there is no compiler.
+        why: the version of the compiler, or the reason why there is none.
     """
 
     command: tuple[str, ...]
@@ -49,22 +49,22 @@ class Compiler:
 
     @functools.cached_property
     def vector_math(self) -> bool:
-        """Whether a loop can compute several exponentials at a time: GCC and GNU's libmvec."""
+        """Whether a loop can compute several exponentials at a time, with GCC and GNU's libmvec."""
         name = _version(self.command).partition(" ")[0]
         gnu, _, release = _libc().partition(" ")
         numbers = tuple(int(n) for n in release.split(".")[:2] if n.isdigit())
-        known = gnu == "glibc" and numbers >= (2, 35)  # from then on with all of host.h
+        known = gnu == "glibc" and numbers >= (2, 35)  # the first with all functions of host.h
         return known and platform.machine() == "x86_64" and name.startswith(("g++", "c++"))
 
     def build(self, text: str, name: str) -> Callable[[bytes], None]:
-        """The function `run` of a text, compiled unless it was before.
+        """Compile a text, unless it is in the cache, and return its function `run`.
 
         Args:
-            text: in C++.
-            name: of the file that is kept.
+            text: the C++ source.
+            name: the start of the library's file name in the cache.
 
         Raises:
-            OSError: the compiler refused it, or the library cannot be written or loaded.
+            OSError: the compiler refused the text, or the library cannot be written or loaded.
         """
         flags = FLAGS + (VECTOR_MATH if self.vector_math else ())
         parts = (text, *self.command, *flags, _version(self.command), _processor())
@@ -78,7 +78,7 @@ class Compiler:
         except (OSError, AttributeError):
             if not kept:
                 raise
-            self._compile(text, library, flags)  # what was kept is damaged
+            self._compile(text, library, flags)  # the file in the cache is damaged
             run = ctypes.CDLL(str(library)).run
         run.argtypes, run.restype = [ctypes.c_char_p], None
         return run
@@ -91,12 +91,12 @@ class Compiler:
             done = _run((*self.command, str(source), *flags, "-o", str(made)))
             if done.returncode:
                 raise OSError(f"{' '.join(self.command)} refused {library.stem}: {done.stderr}")
-            made.replace(library)  # in one piece: another process may look at the same moment
+            made.replace(library)  # atomic, because another process may load the file meanwhile
 
 
 @functools.cache
 def find_compiler() -> Compiler:
-    """The compiler of this process: $CXX, the system's, or that of the package `ziglang`."""
+    """Find a C++ compiler: $CXX, the system's, or that of the package `ziglang`."""
     if os.environ.get(SWITCH, "auto") == "0":
         return Compiler((), f"switched off by {SWITCH}=0")
     if not sys.platform.startswith("linux"):
@@ -112,24 +112,24 @@ def find_compiler() -> Compiler:
 
 
 def address(value: Callable[[bytes], None] | bytes) -> int:
-    """Of a compiled function, or of the content of bytes."""
+    """Return the address of a compiled function, or of the content of bytes."""
     found: Any = ctypes.cast(value, ctypes.c_void_p).value  # type: ignore[arg-type]
     return int(found)
 
 
 def start_of(array: Any) -> int:
-    """The address of an array, four times as fast as `__array_interface__` tells it."""
+    """Return the address of an array. This is faster than `array.__array_interface__`."""
     try:
         whole = array if array.flags.c_contiguous else array.T
         return ctypes.addressof(ctypes.c_char.from_buffer(whole))
-    except (BufferError, TypeError, ValueError):  # read-only, in parts, empty
+    except (BufferError, TypeError, ValueError):  # the array is read-only, strided or empty
         found: int = array.__array_interface__["data"][0]
         return found
 
 
 @functools.cache
 def _version(command: Sequence[str]) -> str:
-    """The first line of what a compiler says of itself; empty where it cannot be run."""
+    """Return the first line of a compiler's version text; empty if it cannot be run."""
     try:
         done = _run((*command, "--version"))
     except OSError:
@@ -141,7 +141,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Call a compiler.
 
     Raises:
-        OSError: it cannot be run, or does not come to an end.
+        OSError: the compiler cannot be run, or does not finish in time.
     """
     try:
         return subprocess.run(
@@ -158,7 +158,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _libc() -> str:
-    """The C library and its version; "" where it does not say."""
+    """Return the name and version of the C library; empty if they are unknown."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):
@@ -167,6 +167,6 @@ def _libc() -> str:
 
 @functools.cache
 def _processor() -> str:
-    """What decides which instructions may be used."""
+    """Return the description of the processor, which decides the instructions it can run."""
     lines = processor_lines("model name", "flags", "Features", "CPU part")
     return "".join(sorted(set(lines))) or platform.machine()

@@ -1,4 +1,4 @@
-// What a CUDA body finds on the CPU, where one thread does all elements, or all rows, in turn.
+// CUDA's keywords and functions on the CPU, where one thread works on all elements or rows in turn.
 #include <math.h>
 #include <stdint.h>
 
@@ -20,7 +20,7 @@ static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 static inline float rsqrt(float a) { return 1.0f / sqrtf(a); }
 
-// With GNU's vector mathematics a loop computes as many of these at a time as there are lanes.
+// With GNU's vector mathematics, a loop computes as many of these at a time as a vector has lanes.
 #ifdef VECTOR_MATH
 #define VECTOR_FUNCTION(name) \
   extern "C" __attribute__((simd("notinbranch"))) float name(float) noexcept;
@@ -28,7 +28,7 @@ VECTOR_FUNCTION(expf) VECTOR_FUNCTION(expm1f) VECTOR_FUNCTION(logf) VECTOR_FUNCT
 VECTOR_FUNCTION(tanhf) VECTOR_FUNCTION(erff) VECTOR_FUNCTION(erfcf)
 #endif
 
-// A kernel's parameter out of a slot.
+// Reads a kernel's parameter from a slot.
 template <class A> struct From {
   static A slot(const Slot& s) { return (A)s.i; }
 };
@@ -42,8 +42,8 @@ template <> struct From<float> {
   static float slot(const Slot& s) { return (float)s.d; }
 };
 
-// Calls a kernel of rows or columns for one block after another; how many there are follows its
-// parameters.
+// Calls a kernel of rows or columns for one block after another. The slot after the kernel's
+// parameters holds the number of blocks.
 static thread_local int block_, blocks_;
 template <class... A, size_t... I>
 static inline void each_of_(void (*kernel)(A...), const Slot* a, std::index_sequence<I...>) {

@@ -1,4 +1,4 @@
-"""Which launches can be machine code, and how their arguments reach it."""
+"""The choice of launches that run as compiled code, and the packing of their arguments."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from gpunn.log import logger
 from gpunn.typing import Array, Shape
 
 SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("
-"""Functions that a loop computes one after another, where NumPy computes several at a time."""
+"""Functions that a compiled loop computes one at a time, while NumPy computes several at a time."""
 VECTORS = r"|\b(?:exp|log|log1p|tanh|erf|erfc)\("
-"""The same, unless the compiler has vector mathematics. expm1 is as slow in NumPy."""
-ROW_COLUMNS = 64  # of a row kernel at most: so few exponentials that NumPy's calls cost more
+"""The same if the compiler has no vector mathematics. NumPy's expm1 is as slow, so it is absent."""
+ROW_COLUMNS = 64  # the longest compiled row; NumPy's faster exponentials win for longer ones
 SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT = 1 << 17, 1 << 23, 1 << 28
-"""Multiplications of a matrix product that is not left to BLAS: without AVX-512 (2 us, of which a
-call of BLAS would be a good part); with it where BLAS takes several threads (35 us), or only one.
+"""The largest product, in multiplications, that our kernel computes instead of BLAS: without
+AVX-512; with AVX-512 and a multi-threaded BLAS; with AVX-512 and a single-threaded BLAS.
 """
 PRODUCT = Struct("=11q")
 TILE_COLUMNS = 64  # PACK in column.h
@@ -42,7 +42,7 @@ Run = Callable[[bytes], None]
 
 
 class Call(NamedTuple):
-    """A compiled function and its argument, the bytes of its slots."""
+    """A compiled function and its argument, the bytes of the slots."""
 
     run: Run
     args: tuple[bytes]
@@ -53,9 +53,9 @@ class Launch(NamedTuple):
 
     Attributes:
         run: the function.
-        slots: how the arguments lie in its memory.
-        numbers: whether each argument is a number.
-        sizes: how many elements there are, and how many in a row.
+        slots: the format of the arguments in memory.
+        numbers: for each argument, whether it is a number.
+        sizes: the number of elements, and the number of elements in a row.
     """
 
     run: Run
@@ -65,10 +65,12 @@ class Launch(NamedTuple):
 
 
 class Native:
-    """Compiles kernels for float32 arrays on first use. What is not for it answers None.
+    """A maker of compiled calls for float32 arrays. Kernels are compiled on first use.
+
+    A method returns None if NumPy or BLAS has to do the work.
 
     Args:
-        compiler: that compiles them.
+        compiler: the C++ compiler.
     """
 
     def __init__(self, compiler: Compiler) -> None:
@@ -85,7 +87,7 @@ class Native:
     def elementwise(
         self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
     ) -> Call | None:
-        """The call of a launch; None where NumPy has to do it."""
+        """Return the call for a launch; None if NumPy has to do it."""
         values = (*inputs, *outputs)
         kinds: list[Any] = [kernel]
         for value in values:
@@ -96,7 +98,7 @@ class Native:
             else:
                 return None
         if not all([value.flags.writeable for value in outputs]):
-            return None  # NumPy refuses it
+            return None  # NumPy raises the error
         key = tuple(kinds)
         if key not in self._launches:
             self._launches[key] = self._launch(kernel, inputs, outputs)
@@ -108,7 +110,10 @@ class Native:
         return Call(launch.run, (launch.slots.pack(*given, *launch.sizes),))
 
     def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
-        """The call of a kernel whose last arguments are columns and rows; None for NumPy."""
+        """Return the call for a kernel on a matrix; None if NumPy has to do it.
+
+        The last two of `args` are the numbers of columns and rows.
+        """
         shared, (columns, blocks) = shares(kernel), args[-2:]
         if shared == "column":
             blocks = -(-columns // TILE_COLUMNS)
@@ -122,11 +127,14 @@ class Native:
     def blocks(
         self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any]
     ) -> Call | None:
-        """The call of a kernel of blocks, with S the dtype; None where NumPy has to do it."""
+        """Return the call for a kernel that divides its work into blocks itself; None for NumPy.
+
+        S in the kernel's text is `dtype`.
+        """
         return self._blocks(kernel, blocks, dtype, args) if shares(kernel) == "block" else None
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
-        """The call of a float32 matrix product; None where BLAS has to do it."""
+        """Return the call for a float32 matrix product; None if BLAS has to do it."""
         given = a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype
         kinds = (*given, out.shape, out.strides, out.dtype, out.flags.writeable)
         if kinds not in self._products:
@@ -138,10 +146,10 @@ class Native:
         return Call(run, (PRODUCT.pack(start_of(a), start_of(b), start_of(out), *sizes),))
 
     def _product(self, a: Array, b: Array, out: Array) -> tuple[Run, tuple[int, ...]] | None:
-        """The function, and what it must know of matrices besides where they are."""
+        """Return the compiled function with the strides and sizes that it takes; None for BLAS."""
         (rows, depth), columns = a.shape, b.shape[1]
         if out.shape != (rows, columns) or not out.flags.writeable:
-            return None  # NumPy refuses it
+            return None  # NumPy raises the error
         steps = [n for value in (a, b, out) for n in value.strides]
         floats = all(value.dtype == np.float32 for value in (a, b, out))
         if rows * depth * columns > self._largest or not floats or any(n % 4 for n in steps):
@@ -152,7 +160,10 @@ class Native:
         return run and (run, (*[n // 4 for n in steps[:5]], rows, depth, columns))
 
     def chain(self, calls: Sequence[Call]) -> Call | None:
-        """Calls after one another, which must live as long, as one call; None for one by one."""
+        """Merge calls into one that makes them in order; None if there is no compiler.
+
+        The merged call refers to the memory of `calls`, so keep them as long as it.
+        """
         run = self._function("chain", "chain", chain_text)
         if run is None:
             return None
@@ -205,7 +216,7 @@ class Native:
         return Launch(run, slots, numbers, (math.prod(shape), width))
 
     def _function(self, key: Any, name: str, text: Callable[[], str]) -> Run | None:
-        """A compiled function; None, with a word in the log, where the compiler failed."""
+        """Return a compiled function; None, with a warning in the log, if the compiler failed."""
         if key not in self._functions:
             try:
                 self._functions[key] = self._compiler.build(text(), name)
@@ -217,7 +228,7 @@ class Native:
 
 
 def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Shape | None:
-    """The shape that a kernel runs over."""
+    """Return the shape that a kernel runs over."""
     pairs = (*zip(kernel.outputs, outputs, strict=True), *zip(kernel.inputs, inputs, strict=True))
     for param, value in pairs:
         if param.role == "each" and isinstance(value, np.ndarray):
@@ -227,10 +238,14 @@ def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array])
 
 
 def _arrange(param: Param, value: Any, shape: Shape) -> tuple[Argument | None, int]:
-    """How a contiguous array or a number arrives, and after how many elements it repeats."""
+    """Return the layout of an argument and the number of elements after which it repeats.
+
+    The argument is a contiguous array or a number. The layout is None if only NumPy can take the
+    argument; the number is 0 if nothing repeats.
+    """
     if not isinstance(value, np.ndarray):
         if param.type == "T" and getattr(value, "dtype", "float32") != "float32":
-            return None, 0  # a number that NumPy would not round
+            return None, 0  # NumPy would compute with this number in its own dtype
         if "int" in param.type:
             return Argument("fixed", str(int(value))), 0
         return Argument("value", param.type), 0

@@ -1,6 +1,6 @@
-// out (M, N) = a (M, K) b (K, N) in float32. Columns of b are packed, so that a tile of out, which
-// stays in registers, reads them one after another; a is read where it is. Every number of out adds
-// up its products in the order of k, whatever M and N are.
+// out (M, N) = a (M, K) b (K, N) in float32. A tile of out stays in registers. The columns of b are
+// packed, so that the tile reads them in order; a is not packed. Every element of out adds up its
+// products in the order of k, whatever M and N are.
 #include <string.h>
 
 typedef long long I;
@@ -8,20 +8,20 @@ typedef long long I;
 #include <immintrin.h>
 #endif
 #ifdef __AVX512F__
-constexpr int WIDTH = 16, VECTORS = 4;  // of a panel of packed columns
-constexpr int SUMS = 24;                // vectors of a tile; 32 registers
+constexpr int WIDTH = 16, VECTORS = 4;  // floats in a vector, vectors in a row of a packed panel
+constexpr int SUMS = 24;                // vectors in a tile, of 32 registers
 #else
 constexpr int WIDTH = 8, VECTORS = 2;
-constexpr int SUMS = 12;  // 16 registers
+constexpr int SUMS = 12;  // vectors in a tile, of 16 registers
 #endif
 constexpr int MOST_ROWS = 12;
-constexpr I DEPTH = 256, COLUMNS = 512, ROWS = 240;  // of a block: what is packed stays in L2
+constexpr I DEPTH = 256, COLUMNS = 512, ROWS = 240;  // of a block, whose packed part stays in L2
 
 typedef float V __attribute__((vector_size(4 * WIDTH), may_alias));
 typedef float Anywhere __attribute__((vector_size(4 * WIDTH), may_alias, aligned(4)));
 
-// a * b + c. The fused form is asked for by name: where a compiler may choose (it does so tile by
-// tile when it tunes for Zen), a row would have other bits in a batch of another size.
+// a * b + c. The fused form is called by name. If the compiler chose (it does so tile by tile when
+// it tunes for Zen), the bits of a row would depend on the size of its batch.
 static inline V multiply_add(V a, V b, V c) {
 #if defined(__AVX512F__)
   return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -37,7 +37,7 @@ static inline __mmask16 mask_of(I count) {
   return count >= WIDTH ? 0xffff : (__mmask16)((1u << count) - 1);
 }
 
-// The first numbers of a vector, and zeros.
+// Loads the first `count` numbers of a vector; the others are 0.
 static inline V load_first(const float* from, I count) {
   return (V)_mm512_maskz_loadu_ps(mask_of(count), from);
 }
@@ -46,7 +46,7 @@ static inline void store_first(float* to, V v, I count) {
   _mm512_mask_storeu_ps(to, mask_of(count), (__m512)v);
 }
 
-// A square of 16 x 16: lane l of r[k] becomes lane k of r[l].
+// Transposes a square of 16 x 16: lane l of r[k] becomes lane k of r[l].
 static inline void transpose(V (&square)[WIDTH]) {
   __m512 r[WIDTH], t[WIDTH];
 #pragma GCC unroll 16
@@ -104,11 +104,11 @@ static inline void transpose(V (&square)[WIDTH]) {
 
 struct Matrix {
   const float* at;
-  I row, column;  // from one to the next, in elements
+  I row, column;  // strides in elements
   Matrix from(I i, I j) const { return {at + i * row + j * column, row, column}; }
 };
 
-// R rows and N vectors of out, the last of them cut off after `columns` in all.
+// Computes R rows of out, each of N vectors. The last vector ends after `columns` columns in all.
 template <int R, int N>
 static inline void tile(
     const Matrix& a, const float* b, I depth, float* out, I out_row, int columns, bool more) {
@@ -131,7 +131,7 @@ static inline void tile(
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) {
       float* to = out + j * WIDTH;
-      if (j < N - 1 || last == WIDTH) {  // a store of a part takes longer
+      if (j < N - 1 || last == WIDTH) {  // storing part of a vector takes longer
         Anywhere* place = (Anywhere*)to;
         *place = more ? *place + sum[i][j] : sum[i][j];
       } else {
@@ -141,7 +141,7 @@ static inline void tile(
   }
 }
 
-// As many rows at a time as there are registers for, then what is left, R = 8, 4, 2, 1.
+// Computes as many rows at a time as the registers hold, then the rest with R = 8, 4, 2, 1.
 template <int N, int R>
 static inline void rows_of(
     const Matrix& a, const float* b, I rows, I depth, float* out, I out_row, int columns, bool more) {
@@ -162,7 +162,7 @@ static void panel(
   rows_of<N, R>(a, b, rows, depth, out, out_row, columns, more);
 }
 
-// A panel of b: its columns side by side, and zeros up to a whole vector.
+// Packs a panel of b: its columns side by side, with zeros up to a whole vector.
 static void pack(Matrix b, I depth, int columns, int width, float* to) {
   if (b.column == 1) {
     for (I k = 0; k < depth; ++k) {
@@ -173,7 +173,7 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
     }
     return;
   }
-  for (int j = 0; j < width; j += WIDTH) {  // b.row is 1: its columns are rows in memory
+  for (int j = 0; j < width; j += WIDTH) {  // b.row is 1: the columns of b are rows in memory
     for (I k = 0; k < depth; k += WIDTH) {
       V square[WIDTH];
 #pragma GCC unroll 16
@@ -213,7 +213,8 @@ static void product(
   }
 }
 
-// Where a, b and out are; the strides of a, of b and from row to row of out; M, K, N.
+// The slots: the addresses of a, b and out; the two strides of a, the two of b, the row stride of
+// out; M, K, N.
 extern "C" void run(const Slot* s) {
   product({(const float*)s[0].p, s[3].i, s[4].i}, {(const float*)s[1].p, s[5].i, s[6].i},
           (float*)s[2].p, s[7].i, s[8].i, s[9].i, s[10].i);

@@ -1,4 +1,5 @@
-// The rows of a row kernel one after another: a row is one lane's, so a fold is what it holds.
+// The functions of a row kernel for one thread, which works on one row after another. One lane
+// holds the whole row, so a fold over lanes returns its argument.
 struct Row { int at, lane, lanes; };
 static inline Row this_row(int) { return {block_, 0, 1}; }
 
@@ -10,7 +11,7 @@ struct Max {
   static inline T none() { return -(T)INFINITY; }
   static inline T both(T a, T b) { return b > a || b != b ? b : a; }  // NaN stays
 };
-template <class A> static inline void atomicAdd(A* to, A by) { *to += by; }  // nobody else is here
+template <class A> static inline void atomicAdd(A* to, A by) { *to += by; }  // there is one thread
 constexpr int ROW_PARTS = 1;
 template <class Fold> static inline T row_fold(T v, const Row&, T*) { return v; }
 
@@ -31,7 +32,7 @@ static inline void add_up(
     T own, const Row& row, T* loss, int rows, T* total, T divisor, T*, unsigned int*) {
   loss[row.at] = own;
   if (row.at < rows - 1) return;
-  double sum = 0;  // a float would lose the small ones of a million
+  double sum = 0;  // a float is too short for a sum of a million losses
   for (int n = 0; n < rows; ++n) sum += loss[n];
   *total = (T)(sum / divisor);
 }

@@ -1,4 +1,4 @@
-"""The C++ text of a kernel for one thread: a loop around its CUDA body."""
+"""The C++ source of a kernel for one thread: a loop around its CUDA body."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r'^(?=extern "C")', re.MULTILINE)
-LANES = 16  # of a sum: as many at a time are added up side by side
+LANES = 16  # the number of partial sums that a sum adds up side by side
 
 
 class Argument(NamedTuple):
-    """How an argument arrives.
+    """The way in which an argument is passed.
 
     Attributes:
-        layout: "value", "raw", "one" and "each" as on a GPU; "row" and "column" are indexed by the
-            inner and the outer of two loops; "fixed", a number that is compiled in.
-        dtype: the dtype's name; for "fixed", the number.
+        layout: "value", "raw", "one" and "each" as on a GPU; "row" and "column", an array that is
+            indexed by the inner or the outer of two loops; "fixed", a number that is compiled in.
+        dtype: the name of the dtype; for "fixed", the number.
     """
 
     layout: str
@@ -28,12 +28,14 @@ class Argument(NamedTuple):
 
 
 def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], nested: bool) -> str:
-    """The complete text of `run(const Slot*)`: the arguments, the number of elements, of columns.
+    """Return the complete source of `run(const Slot*)` for an elementwise kernel.
+
+    The slots are the arguments, the number of elements and the number of columns.
 
     Args:
         kernel: the declaration.
-        arguments: of its inputs and outputs, in order.
-        nested: whether rows of columns are gone through, since an argument repeats.
+        arguments: the layouts of its inputs and outputs, in order.
+        nested: whether to loop over rows and columns, because an argument repeats.
     """
     text = _Text(kernel, arguments)
     count = len(arguments)
@@ -64,25 +66,34 @@ def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], neste
 
 
 def own_text(kernel: RowKernel) -> str:
-    """What is before all kernels of its file, and the kernel; others there may be for the GPU."""
+    """Return the kernel's source and everything before the first kernel of its file.
+
+    Other kernels of the file are left out, because they may compile only for a GPU.
+    """
     first, *kernels = KERNEL.split(kernel.cuda_file.read_text(encoding="utf-8"))
     return first + next(text for text in kernels if f" {kernel.name}(" in text)
 
 
 @cache
 def shares(kernel: RowKernel) -> str:
-    """What a block of a kernel works on: a "row", a "column" (several), or a "block" of its own."""
+    """Return the part that a block of the kernel works on.
+
+    It is a "row", a "column" (a tile of several columns), or a "block" if the kernel divides its
+    work itself.
+    """
     if kernel.by_columns:
         return "column"
     return "row" if "this_row(" in own_text(kernel) else "block"
 
 
 def row_text(kernel: RowKernel, dtype: str = "float32") -> str:
-    """The complete text of `run(const Slot*)`: the arguments, a ticket, how many blocks.
+    """Return the complete source of `run(const Slot*)` for a row kernel.
+
+    The slots are the arguments, a ticket if the kernel takes one, and the number of blocks.
 
     Args:
         kernel: the kernel.
-        dtype: S, the type that its arrays are stored in; it computes in float.
+        dtype: the dtype S that its arrays are stored in. The kernel computes in float.
     """
     return (
         f"{_header('host.h')}\ntypedef float T; typedef {CTYPES[dtype]} S;\n"
@@ -92,12 +103,15 @@ def row_text(kernel: RowKernel, dtype: str = "float32") -> str:
 
 
 def product_text() -> str:
-    """The complete text of `run(const Slot*)` for matrix products; see the end of `product.h`."""
+    """Return the complete source of `run(const Slot*)` for products; see the end of `product.h`."""
     return f"{_header('host.h')}\n{_header('product.h')}"
 
 
 def chain_text() -> str:
-    """The complete text of `run(const Slot*)`: how many calls, their functions and arguments."""
+    """Return the complete source of `run(const Slot*)` that makes several calls.
+
+    The slots are the number of calls, then the function and the argument of each.
+    """
     return (
         f"{_header('host.h')}\ntypedef void Run(const Slot*);\n"
         'extern "C" void run(const Slot* a_) {\n'
@@ -111,7 +125,7 @@ def _header(name: str) -> str:
 
 
 class _Text:
-    """The pieces of a loop's text, one parameter after another."""
+    """The parts of a loop's source, built up parameter by parameter."""
 
     def __init__(self, kernel: Elementwise, arguments: tuple[Argument, ...]) -> None:
         self.before: list[str] = []
@@ -124,7 +138,7 @@ class _Text:
             self._add(k, param, arguments[k], is_output=k >= len(kernel.inputs))
 
     def joined(self, part: str) -> str:
-        """The lines of a part."""
+        """Return the lines of a part as one text."""
         return " ".join(getattr(self, part))
 
     def _add(self, k: int, param: Param, argument: Argument, is_output: bool) -> None:
@@ -143,7 +157,8 @@ class _Text:
         pointer = name if layout == "raw" else f"{name}_p"
         self.before.append(f"{const}{stored}* {pointer} = ({const}{stored}*)a_[{k}].p;")
         if param.role == "sum":
-            self.before.append(f"double {name}_s[LANES_] = {{}};")  # of floats, by the million
+            # A sum of a million floats needs the precision of a double.
+            self.before.append(f"double {name}_s[LANES_] = {{}};")
             self.load.append(f"T {name} = 0;")
             self.store.append(f"{name}_s[k_] += {name};")
             self.after.append(
