@@ -1,4 +1,4 @@
-"""Training: the loop, its callbacks, what it records, and models as files."""
+"""Training: the loop, its steps, its callbacks and its history, and models as files."""
 
 from gpunn.nn.model_file import load, read_info, save
 from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping

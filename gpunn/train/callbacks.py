@@ -1,4 +1,4 @@
-"""What can happen between epochs."""
+"""Callbacks, which act before a fit, after each epoch and at the end."""
 
 from __future__ import annotations
 
@@ -17,41 +17,52 @@ from gpunn.train.training import History, Training
 
 
 class Callback:
-    """Called by `Trainer.fit`; a subclass defines what it needs."""
+    """The base class of callbacks. `Trainer.fit` calls the methods that a subclass overrides."""
 
     def on_fit_start(self, trainer: Training) -> None:
-        """Before the first epoch."""
+        """Act before the first epoch."""
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """After epoch `epoch`, counted from 1. A returned sentence stops the fit with it."""
+        """Act after an epoch.
+
+        Args:
+            trainer: the training.
+            epoch: the number of the epoch, counted from 1.
+            history: the curves so far.
+
+        Returns:
+            A sentence that says why the fit should stop, or None to go on.
+        """
         return None
 
     def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-        """What a checkpoint keeps of this callback: arrays by name, and JSON values."""
+        """Return this callback's state for a checkpoint: arrays by name, and JSON values."""
         return {}, {}
 
     def restore(
         self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
-        """Go on where `state` was taken; called in place of `on_fit_start`.
+        """Restore what `state` returned. A resumed fit calls this instead of `on_fit_start`.
 
-        The trainer's history holds the epochs so far.
+        The trainer's history contains the epochs so far.
         """
 
     def on_fit_end(self, trainer: Training, history: History) -> None:
-        """After the last epoch, however the fit ended short of an exception."""
+        """Act after the last epoch. A fit that ends with an exception does not call this."""
 
 
 class EarlyStopping(Callback):
-    """Stop when a curve has not improved for `patience` epochs, and put the best weights back.
+    """A callback that stops a fit when a curve has not improved for `patience` epochs.
+
+    At the end it restores the best weights.
 
     Args:
         monitor: the curve: "val_loss", "val_accuracy" or "loss".
-        patience: epochs without improvement, at least 1.
-        min_delta: an improvement is larger than this, at least 0.
+        patience: the epochs without improvement, at least 1.
+        min_delta: an improvement must be larger than this, at least 0.
 
     Raises:
-        ArgumentError: patience below 1, or a curve that the fit does not record.
+        ArgumentError: `patience` is below 1, or the fit does not record the curve.
     """
 
     def __init__(
@@ -62,12 +73,12 @@ class EarlyStopping(Callback):
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
 
     def on_fit_start(self, trainer: Training) -> None:
-        """Forget earlier fits."""
+        """Forget the weights and scores of earlier fits."""
         self.best, self.best_epoch = -np.inf, 0
         self._weights: dict[str, np.ndarray[Any, Any]] = {}
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """Keep the best weights; say when patience is over."""
+        """Keep the best weights, and stop the fit when it has not improved for long enough."""
         if self.monitor not in history:
             raise ArgumentError(
                 f"got monitor={self.monitor!r}; expected one of {sorted(history.curves)}: pass "
@@ -80,23 +91,23 @@ class EarlyStopping(Callback):
         if epoch - self.best_epoch >= self.patience:
             return (
                 f"{self.monitor} has not improved for {self.patience} epochs; the weights of "
-                f"epoch {self.best_epoch} are back"
+                f"epoch {self.best_epoch} are restored"
             )
         return None
 
     def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-        """The best weights, their score and their epoch."""
+        """Return the best weights, their score and their epoch."""
         best = None if np.isinf(self.best) else float(self.best)
         return dict(self._weights), {"best": best, "best_epoch": self.best_epoch}
 
     def restore(
         self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
-        """Remember the best weights so far.
+        """Restore the best weights so far.
 
         Raises:
-            ModelFileError: they are another model's, or their epoch is none of the fit.
-            ArgumentError: their score is no number.
+            ModelFileError: the weights do not fit the model, or their epoch is not in the fit.
+            ArgumentError: their score is not a number.
         """
         best, best_epoch = state["best"], state["best_epoch"]
         if type(best_epoch) is not int or not 0 <= best_epoch <= trainer.history.epochs:
@@ -104,38 +115,40 @@ class EarlyStopping(Callback):
                 f"got a best epoch {shown(best_epoch)} after {trainer.history.epochs}; expected "
                 "one of them: choose another folder"
             )
-        if arrays:  # none before the first epoch
+        if arrays:  # there are none before the first epoch
             check_state(arrays, dict(trainer.model.state()), what="best weights", exact=True)
         self.best = -np.inf if best is None else in_range("best", best, -np.inf)
         self.best_epoch, self._weights = best_epoch, dict(arrays)
 
     def on_fit_end(self, trainer: Training, history: History) -> None:
-        """Put the best weights back."""
+        """Restore the best weights."""
         if self._weights:
             trainer.model.load_state_dict(self._weights)
 
 
 class CSVLog(Callback):
-    """Write the numbers of every epoch to a CSV file as soon as it ends.
+    """A callback that writes the numbers of each epoch to a CSV file when the epoch ends.
+
+    A resumed fit writes the whole file again.
 
     Args:
         path: the file; an existing one is replaced.
 
     Raises:
-        OutputError: it cannot be written; raised before training, or after the epoch for which
-            the disk has no room. A resumed fit writes the log anew.
+        OutputError: the file cannot be written. The error comes before training, or after an
+            epoch if the disk is full.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_fit_start(self, trainer: Training) -> None:
-        """Make the file."""
+        """Create the file."""
         with self._open("w"):
             pass
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """Add a row."""
+        """Write a row."""
         import csv
 
         numbers = {"epoch": epoch, **history.last()}
@@ -153,14 +166,14 @@ class CSVLog(Callback):
                 yield file
         except OSError as error:
             raise OutputError(
-                f"got {self.path} for the log, and it cannot be written ({error.strerror}); "
-                "expected a folder that can be written and has room: make room, or choose another"
+                f"got {self.path} for the log, which cannot be written ({error.strerror}); "
+                "expected a writable folder on a disk with room: make room, or choose another file"
             ) from error
 
     def restore(
         self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
     ) -> None:
-        """Write the epochs so far anew: the file may hold one that the checkpoint does not."""
+        """Write the epochs so far again. The file may have an epoch that the checkpoint lacks."""
         self.on_fit_start(trainer)
         curves, past = trainer.history.curves, History()
         for epoch in range(trainer.history.epochs):
@@ -169,10 +182,10 @@ class CSVLog(Callback):
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """The callbacks of a fit as a list.
+    """Check the callbacks of a fit, and return them as a list.
 
     Raises:
-        ArgumentError: no list, or something in it that is no callback.
+        ArgumentError: `callbacks` is not a list, or contains something that is not a callback.
     """
     if not isinstance(callbacks, list | tuple):
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""Checkpoints of a running fit: a folder from which a killed run goes on with the same bits."""
+"""Checkpoints of a fit. A run that was killed goes on from them, with the same bits."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 
 class Checkpoints:
-    """The checkpoints of one run in a folder, the newest few.
+    """The newest checkpoints of one run, in a folder.
 
-    Each is one safetensors file with the rest of the state as JSON in its header, written beside
-    its place, synced and renamed; then the manifest, which has the checksums, the same way. A run
-    that is killed at any moment leaves whole files and a manifest that names whole files. What is
-    read may be anyone's: names are those that a fit gives, links are not followed, and a state is
-    checked before anything is set; `docs/files.md` has the format.
+    A checkpoint is one safetensors file. Its header contains the state that is not arrays, as JSON.
+    The file is written under another name, synced and renamed. Then the manifest, which has the
+    checksums, is written in the same way. A run that is killed at any moment therefore leaves whole
+    files, and a manifest that names only whole files.
+
+    Files are treated as untrusted: they must have the names that a fit gives them, links are not
+    followed, and a state is checked before anything is set. `docs/files.md` describes the format.
 
     Args:
-        folder: made if it is not there; one run at a time may use it.
-        keep: how many checkpoints stay, at least 1.
+        folder: the folder; made if it does not exist. One run at a time may use it.
+        keep: the number of checkpoints to keep, at least 1.
 
     Raises:
-        ArgumentError: keep below 1.
+        ArgumentError: `keep` is below 1.
         OutputError: the folder cannot be written, or another run is using it.
     """
 
@@ -51,16 +53,16 @@ class Checkpoints:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out inside the block. The lock of a run that died is no lock.
+        """Hold the folder's lock inside the block. A lock left behind by a dead process is ignored.
 
         Raises:
-            OutputError: another run has it, or the folder cannot be made.
+            OutputError: another run holds the lock, or the folder cannot be made.
         """
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.folder / LOCK)
         try:
-            if os.path.islink(self.folder / LOCK):  # it would empty the file that it leads to
+            if os.path.islink(self.folder / LOCK):  # FileLock would empty the link's target
                 raise OSError("its lock is a symbolic link")
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -71,23 +73,23 @@ class Checkpoints:
             ) from error
         except OSError as error:
             raise OutputError(
-                f"got checkpoint={str(self.folder)!r}, where nothing can be written ({error}); "
-                "expected a folder that can: choose another one"
+                f"got checkpoint={str(self.folder)!r}, which cannot be written ({error}); "
+                "expected a writable folder: choose another one"
             ) from error
         try:
             for pattern in (".*.safetensors.*", f".{MANIFEST}.*"):
-                for leftover in self.folder.glob(pattern):  # of a run killed while it wrote
+                for leftover in self.folder.glob(pattern):  # from a run that was killed
                     leftover.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
 
     def write(self, tensors: Tensors, state: State) -> Path:
-        """Write a checkpoint and forget the oldest.
+        """Write a checkpoint and delete the oldest.
 
         Raises:
-            OutputError: it cannot be written; those before it stay.
-            ArgumentError: a state that JSON cannot hold, or too long to be read again.
+            OutputError: the checkpoint cannot be written. Earlier ones stay.
+            ArgumentError: JSON cannot represent the state, or the state is too long to be read.
         """
         entries = self._entries()
         number = 1 + max((entry["number"] for entry in entries), default=0)
@@ -101,18 +103,18 @@ class Checkpoints:
         try:
             self._write_manifest(entries[-self.keep :])
         except OutputError:
-            path.unlink(missing_ok=True)  # no manifest names it, and a full disk needs the room
+            path.unlink(missing_ok=True)  # no manifest names the file, and the disk may be full
             raise
-        for file in self.folder.glob("*.safetensors"):  # what no manifest names is of no use
+        for file in self.folder.glob("*.safetensors"):  # files that no manifest names are useless
             if file.name not in {entry["file"] for entry in entries[-self.keep :]}:
                 file.unlink(missing_ok=True)
         return path
 
     def newest(self) -> tuple[Tensors, State] | None:
-        """The newest whole checkpoint; None in a folder without any.
+        """Read the newest whole checkpoint; None if the folder has no checkpoints.
 
         Raises:
-            ModelFileError: there are some, but none is whole, or they are of another version.
+            ModelFileError: no checkpoint is whole, or they are of another version.
         """
         entries = self._entries()
         for entry in reversed(entries):
@@ -124,12 +126,12 @@ class Checkpoints:
         if entries:
             raise ModelFileError(
                 f"got checkpoint={str(self.folder)!r}, in which no checkpoint is whole; expected "
-                "one: delete the folder to start anew"
+                "one: delete the folder to start again"
             )
         return None
 
     def _entries(self) -> list[State]:
-        """What the manifest names, the oldest first."""
+        """Read and check the entries of the manifest, the oldest first."""
         path = self.folder / MANIFEST
         if not os.path.lexists(path):
             return []
@@ -149,9 +151,9 @@ class Checkpoints:
             return found
         except ValueError as error:
             raise ModelFileError(
-                f"got {path}, which is no manifest of checkpoints ({error}); expected one that a "
-                f"fit wrote, of version {VERSION}: use the gpunn that wrote it, or delete the "
-                "folder to start anew"
+                f"got {path}, which is not a manifest of checkpoints ({error}); expected one that "
+                f"a fit wrote, of version {VERSION}: use the gpunn that wrote it, or delete the "
+                "folder to start again"
             ) from error
 
     def _write_manifest(self, entries: list[State]) -> None:
@@ -161,19 +163,19 @@ class Checkpoints:
 
 
 def _entry(entry: Any) -> State:
-    """What a manifest says of one checkpoint."""
+    """Check the entry of one checkpoint in a manifest."""
     if not isinstance(entry, dict) or entry.keys() != {"number", "file", "sha256"}:
-        raise ValueError(f"{shown(entry)} is no checkpoint")
+        raise ValueError(f"{shown(entry)} is not a checkpoint")
     number, name, checksum = entry["number"], entry["file"], entry["sha256"]
     if type(number) is not int or not 0 < number < 10**15:
-        raise ValueError(f"{shown(number)} is no number of a checkpoint")
+        raise ValueError(f"{shown(number)} is not the number of a checkpoint")
     if name != _file_name(number):
         raise ValueError(
-            f"{shown(name)} is no name of a file in this folder; number {number} is "
+            f"{shown(name)} is not the name of a file in this folder; number {number} is "
             f"{_file_name(number)}"
         )
     if not isinstance(checksum, str) or re.fullmatch("[0-9a-f]{64}", checksum) is None:
-        raise ValueError(f"{shown(checksum)} is no SHA-256 checksum")
+        raise ValueError(f"{shown(checksum)} is not a SHA-256 checksum")
     return entry
 
 
@@ -182,10 +184,10 @@ def _file_name(number: int) -> str:
 
 
 def _read(path: Path, checksum: str) -> tuple[Tensors, State]:
-    """A checkpoint that is whole.
+    """Read a checkpoint and verify its checksum.
 
     Raises:
-        ModelFileError: it is not, or of another version.
+        ModelFileError: the checkpoint is not whole, or of another version.
     """
     with open_arrays(path, CHECKPOINT, follow=False) as file:
         header = file.metadata
@@ -197,7 +199,7 @@ def _read(path: Path, checksum: str) -> tuple[Tensors, State]:
             )
         if file.sha256() != checksum:
             raise ModelFileError(
-                f"got {path} with another checksum than its manifest has; expected the bytes that "
+                f"got {path} with another checksum than the manifest has; expected the bytes that "
                 "a fit wrote: copy the file again"
             )
         try:

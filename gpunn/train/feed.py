@@ -1,4 +1,4 @@
-"""The data of a fit as the steps see it: batch after batch, on the device."""
+"""Feeds, which give the batches of a fit to the steps, on the device."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from gpunn.typing import Array, DType
 
 
 def on_device(b: Backend, part: Array) -> Array:
-    """Rows of a table on a device; sparse rows as they are on the CPU, elsewhere dense."""
+    """Move rows of a table to a device. Sparse rows become dense on a GPU."""
     if is_sparse(part):
         return part if b.on_host else b.upload(part.toarray())
     return part if backend_of(part) is b else b.upload(part)
 
 
 class Feed:
-    """Examples and targets on a device, in the order of an epoch.
+    """Batches of examples and targets that are on the device.
 
     Args:
         b: the backend of the arrays.
-        tables: (N, ...) examples and targets, and (N,) weights of examples if there are any; all
-            contiguous.
-        batch_size: B, rows of a batch; the last one has what is left.
+        tables: (N, ...) examples and targets, and (N,) weights of examples if there are any. All
+            are contiguous.
+        batch_size: the rows of a batch. The last batch may have fewer.
 
     Attributes:
+        x: the examples.
         order: (N,) int64 row numbers of this epoch on the device; None for the order of the data.
-        tick: 0-d int64 of the device, by which a captured step knows its batch.
-        total: 0-d float64 of the device, the sum of the losses of the epoch's rows so far.
+        total: the sum of the losses of the epoch's rows so far, a 0-d float64 array of the device.
     """
 
     def __init__(self, b: Backend, tables: tuple[Array, ...], batch_size: int) -> None:
@@ -48,21 +48,21 @@ class Feed:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         return -(-len(self) // self.batch_size)
 
     @property
     def whole_steps(self) -> int:
-        """Batches that have all their rows."""
+        """The number of batches that have `batch_size` rows."""
         return len(self) // self.batch_size
 
     def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
-        """Start an epoch with the rows in this order; its buffer stays where it is.
+        """Start an epoch. A new order is written to the same buffer as the last one.
 
         Args:
             order: (N,) row numbers; None for the order of the data.
-            first: the batch that comes first, 0 unless an epoch is resumed.
-            total: the sum of the losses of the batches before it.
+            first: the number of the first batch, 0 unless an epoch is resumed.
+            total: the sum of the losses of the rows before it.
         """
         b = self.backend
         self.total.fill(total)
@@ -74,7 +74,7 @@ class Feed:
             b.write(self.order, order)
 
     def batch(self, number: int) -> tuple[Array, ...]:
-        """The rows of batch `number` of the epoch, counted from 0, of every table."""
+        """Return batch `number` of the epoch, counted from 0: its rows of every table."""
         start = number * self.batch_size
         part = slice(start, start + self.batch_size)
         if self.order is None:
@@ -83,7 +83,7 @@ class Feed:
         return self._rows(rows, self.backend.zero(), 0, len(rows))
 
     def batch_at(self, tick: Array, ahead: int) -> tuple[Array, ...]:
-        """Batch number `tick + ahead`, where the tick is read on the device."""
+        """Return batch number `tick + ahead`. The device reads the tick."""
         assert self.order is not None
         return self._rows(self.order, tick, ahead, self.batch_size)
 
@@ -94,27 +94,32 @@ class Feed:
         return found
 
     def rows(self, number: int) -> int:
-        """Rows of batch `number`."""
+        """Return the number of rows of batch `number`."""
         return min(self.batch_size, len(self) - number * self.batch_size)
 
     def done(self, number: int) -> None:
-        """The step on batch `number` has been launched."""
+        """Note that the step on batch `number` has been launched."""
 
     def add(self, loss: Array, rows: int) -> None:
-        """Count the mean loss of a batch into the sum of the epoch."""
+        """Add the losses of a batch to the sum of the epoch.
+
+        Args:
+            loss: the mean loss of the batch, a 0-d array of the device.
+            rows: the rows of the batch.
+        """
         self.backend.launch(ACCUMULATE, loss, float(rows), out=self.total)
 
 
 class StreamedFeed(Feed):
-    """Examples and targets that stay on the host, because the device has no room for them.
+    """Batches of data that stay on the host, because the device has no room for them.
 
     While the device computes with a batch, the next one is gathered into pinned memory and copied.
 
     Args:
-        b: the backend to stream to.
+        b: the backend of the device that the batches are copied to.
         tables: (N, ...) examples and targets on the host, and weights if there are any.
-        batch_size: rows of a batch.
-        dtype: that the network computes in; examples are converted on the device.
+        batch_size: the rows of a batch.
+        dtype: the dtype that the network computes in. The device converts the examples to it.
     """
 
     def __init__(
@@ -129,13 +134,13 @@ class StreamedFeed(Feed):
         self._buffers = b.double_buffer([((rows, *a.shape[1:]), a.dtype) for a in tables])
 
     def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
-        """Start an epoch: the first batch is on its way."""
+        """Start an epoch and the copy of its first batch."""
         self.total.fill(total)
         self._chosen = np.arange(self.x.shape[0]) if order is None else order
         self._put(first)
 
     def batch(self, number: int) -> tuple[Array, ...]:
-        """Batch `number` on the device; the next one starts on its way."""
+        """Return batch `number` on the device, and start the copy of the next one."""
         x, *rest = self._buffers.get(number, self.rows(number))
         if number + 1 < self.steps:
             self._put(number + 1)
@@ -144,7 +149,7 @@ class StreamedFeed(Feed):
         return x, *rest
 
     def done(self, number: int) -> None:
-        """The buffers of batch `number` may be written again when its step is over."""
+        """Allow the buffers of batch `number` to be overwritten after its step."""
         self._buffers.release(number)
 
     def _put(self, number: int) -> None:
@@ -160,14 +165,15 @@ class StreamedFeed(Feed):
 
 
 class SparseFeed(Feed):
-    """Sparse examples, and targets, that stay on the host.
+    """Batches of sparse examples, which stay on the host.
 
-    On the CPU a batch is sparse rows, whose products are SciPy's; elsewhere it is made dense.
+    On the CPU a batch has sparse rows, and SciPy computes their products. For a GPU it is made
+    dense.
 
     Args:
-        b: where the batches go.
+        b: the backend of the device that the batches are moved to.
         tables: (N, D) sparse rows and their targets, and weights if there are any.
-        batch_size: rows of a batch.
+        batch_size: the rows of a batch.
     """
 
     def __init__(self, b: Backend, tables: tuple[Array, ...], batch_size: int) -> None:
@@ -182,7 +188,7 @@ class SparseFeed(Feed):
         self._chosen = order
 
     def batch(self, number: int) -> tuple[Array, ...]:
-        """The rows of batch `number` of every table."""
+        """Return batch `number`: its rows of every table."""
         start = number * self.batch_size
         part: slice | np.ndarray = slice(start, start + self.batch_size)
         if self._chosen is not None:

@@ -1,4 +1,4 @@
-"""What a fit is given: checked, and brought to where the model is."""
+"""Checks of the data of a fit, and its conversion to the model's device and dtype."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array
 
-SHARE_FOR_DATA = 0.8  # of the free memory of a device
+SHARE_FOR_DATA = 0.8  # the share of a device's free memory that data may take
 
 
 def too_large(b: Backend, size_bytes: int) -> bool:
-    """Whether data of that size leaves a device too little room to compute in."""
+    """Return whether data of that size would leave a device too little room to compute."""
     return size_bytes > SHARE_FOR_DATA * b.free_bytes()
 
 
 def pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
-    """Examples and targets of what was passed as validation data.
+    """Return the examples and targets of validation data.
 
     Raises:
-        ArgumentError: neither a pair nor a `Dataset`.
+        ArgumentError: `validation` is neither a pair nor a `Dataset`.
     """
     if isinstance(validation, Dataset):
         return validation.x, validation.y
@@ -53,16 +53,16 @@ def _check_finite(b: Backend, name: str, array: Array) -> None:
 def training_arrays(
     model: Module, loss: Callable[..., Any], x: Any, y: Any, name: str
 ) -> tuple[Array, Array]:
-    """Check examples and targets and bring them to the model's device and dtype.
+    """Check examples and targets, and convert them to the model's device and dtype.
 
-    Host arrays that the device has no room for stay on the host, in the right dtype.
+    If the device has no room for host arrays, they are converted but stay on the host.
 
     Args:
-        model: what is to be trained or evaluated.
-        loss: what compares its outputs with the targets.
+        model: the model that will be trained or evaluated.
+        loss: the loss of its outputs and the targets.
         x: (N, ...) numbers, an array or a frame of pandas or Polars; or a `Dataset`.
-        y: targets.
-        name: what messages call the examples.
+        y: the targets; None if `x` is a `Dataset`.
+        name: the name of the examples in messages.
 
     Raises:
         DataError, ShapeError, DTypeError, DeviceMismatchError: see `Trainer.fit`.
@@ -95,7 +95,7 @@ def training_arrays(
 def _sparse_inputs(
     model: Module, loss: Callable[..., Any], x: Any, y: Array, name: str
 ) -> tuple[Any, Array]:
-    """Sparse examples by rows, and their targets, on the host."""
+    """Check sparse examples and their targets, and return them on the host; `x` becomes CSR."""
     if x.ndim != 2 or y.ndim == 0 or x.shape[0] != len(y) or not x.shape[0]:
         raise ShapeError(
             f"got {name} of shape {x.shape} and targets of shape {y.shape}; expected a row for "
@@ -111,7 +111,7 @@ def _sparse_inputs(
 def _targets(
     b: Backend, model: Module, loss: Callable[..., Any], x: Array, y: Array, name: str
 ) -> Array:
-    """Targets as the loss takes them: integer labels, or floats of the model's dtype."""
+    """Check targets and convert them for the loss, to integer labels or the model's dtype."""
     how = decision(loss)
     if how == "argmax" and y.ndim == 2 and y.shape[1] == 1:
         raise ShapeError(
@@ -123,7 +123,7 @@ def _targets(
         return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
     if y.dtype.kind == "f" or trait(loss, "pairs", False):
         y = y.astype(model.dtype, copy=False)
-    y = b.xp.ascontiguousarray(y)  # a loss of the user's gets integers as they are
+    y = b.xp.ascontiguousarray(y)  # a user's own loss gets integers unchanged
     _check_finite(b, f"the targets of {name}", y)
     check = trait(loss, "check_targets", None)
     if check is not None:
@@ -132,15 +132,15 @@ def _targets(
 
 
 def training_weights(x: Array, weights: Any) -> Array:
-    """Weights of examples, checked, where the examples are and in their dtype.
+    """Check the weights of examples, and convert them to the device and dtype of the examples.
 
     Args:
-        x: (N, ...) examples as `training_arrays` gives them.
+        x: (N, ...) examples as `training_arrays` returns them.
         weights: (N,) numbers of at least 0.
 
     Raises:
-        ShapeError: not one number for each example.
-        DataError: a weight that is negative, NaN or infinite, or nothing but zeros.
+        ShapeError: there is not one number for each example.
+        DataError: a weight is negative, NaN or infinite, or all weights are 0.
     """
     b = backend("cpu") if is_sparse(x) else backend_of(x)
     weights = _moved(b, as_array(from_frame(weights, "sample_weight")), "sample_weight")
@@ -153,8 +153,8 @@ def training_weights(x: Array, weights: Any) -> Array:
     _check_finite(b, "sample_weight", weights)
     if bool((weights < 0).any()) or not bool((weights > 0).any()):
         raise DataError(
-            "got a sample_weight below 0, or nothing but zeros; expected numbers of at least 0: "
-            "leave out what must not count"
+            "got a sample_weight below 0, or nothing but zeros; expected numbers of at least 0, "
+            "and one above 0: leave out examples that must not count"
         )
     return weights
 
@@ -172,7 +172,7 @@ def _moved(b: Backend, array: Array, name: str) -> Array:
 
 
 def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
-    """The number of outputs, found by running the model on one example."""
+    """Run the model on one example and return the number of its outputs."""
     with model.evaluating():
         one = x[:1].toarray() if is_sparse(x) else x[:1]
         one = model.backend.upload(one) if isinstance(one, np.ndarray) else one

@@ -1,4 +1,4 @@
-"""The dtype that a training computes in, over parameters that stay in full precision."""
+"""The precision of a training: the dtype that it computes in. Parameters stay in full precision."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ class Precision:
         kind: the dtype of its parameters.
 
     Attributes:
-        dtype: that the network computes in.
-        loss_scale: of a float16 training, once it is prepared; else None.
+        name: the name.
+        dtype: the dtype that the network computes in.
+        loss_scale: the loss scale of a float16 training after `prepare`, else None.
 
     Raises:
-        UnknownNameError: no such precision.
-        ArgumentError: a narrow one on the CPU, or for a model that is not float32.
+        UnknownNameError: there is no such precision.
+        ArgumentError: the precision is not "float32", and the device is the CPU or the model is
+            not float32.
     """
 
     def __init__(self, name: str, b: Backend, kind: DType) -> None:
@@ -40,13 +42,13 @@ class Precision:
             dtype = np.dtype(kind)
         elif b.on_host:
             raise ArgumentError(
-                f'got precision={name!r} on {b.device}; expected "float32": narrow products are '
-                "fast on a GPU only"
+                f'got precision={name!r} on {b.device}; expected "float32": other precisions need '
+                "a GPU"
             )
         elif kind != np.float32:
             raise ArgumentError(
-                f"got precision={name!r} for a model of {kind}; expected one of float32, whose "
-                "parameters stay in full precision"
+                f"got precision={name!r} for a model of {kind}; expected a model of float32: "
+                'leave precision="float32", or make the model with dtype float32'
             )
         self.name, self.dtype = name, dtype
         self.loss_scale: LossScale | None = None
@@ -58,15 +60,15 @@ class Precision:
 
     @contextmanager
     def training(self, flat: FlatParameters) -> Iterator[None]:
-        """Let a network compute in this precision inside the block, in this thread alone."""
+        """Let a network compute in this precision inside the block, in this thread only."""
         with flat.backend.rounding(self.name == "tf32"), flat.narrowed(self.dtype):
             yield
 
     def narrow(self, b: Backend, x: Array) -> Array:
-        """Examples of the device in the dtype that is computed in.
+        """Convert examples on the device to the dtype of the precision.
 
         Raises:
-            DataError: numbers beyond the range of float16.
+            DataError: an example is beyond the range of float16.
         """
         if x.dtype == self.dtype:
             return x

@@ -1,4 +1,4 @@
-"""Steps that are repeated: those of an epoch, and one that is called by hand."""
+"""Repeated steps: those of an epoch, and one that a user calls by hand."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room
 from gpunn.typing import Array
 
-STEPS_PER_GRAPH = 4  # hides the launch of a graph behind the work of the one before
+STEPS_PER_GRAPH = 4  # enough work to hide the launch of the next graph
 
 
 class Repeated:
-    """The steps of a fit, epoch by epoch; captured where that is wanted and can be done.
+    """The steps of a fit, epoch by epoch. They are captured if that is wanted and possible.
 
     Args:
-        training: what is trained and how; its position moves with the steps.
-        tables: (N, ...) examples and their targets, on the device, or on the host where it has no
-            room for them; and (N,) weights of the examples, if there are any.
-        batch_size: examples of a step.
+        training: the training; its position moves with the steps.
+        tables: (N, ...) examples and their targets, and (N,) weights of the examples if there are
+            any. They are on the device, or on the host if the device has no room for them.
+        batch_size: the examples of a step.
 
     Attributes:
         feed: the batches.
         step: the training step.
-        captured: repeats the step; None where it is not captured.
-        next_order: the rows of the next epoch in their order, where it is known already.
+        captured: the captured step; None if it is not captured.
+        next_order: the order of the rows in the next epoch, if it is known already, else None.
 
     Raises:
-        CaptureError: steps must be captured, and cannot be.
+        CaptureError: the steps must be captured, but cannot be.
     """
 
     next_order: np.ndarray[Any, Any] | None = None
@@ -66,14 +66,14 @@ class Repeated:
 
     @property
     def count(self) -> int:
-        """Steps of an epoch."""
+        """The number of steps in an epoch."""
         return self.feed.steps
 
     def begin(self, order: np.ndarray[Any, Any] | None, rates: list[float]) -> None:
-        """Start an epoch, or go on in the middle of one, where the training stands.
+        """Start an epoch at the position of the training, which may be in the middle of it.
 
         Args:
-            order: the rows in their order; None for the order of the data.
+            order: the order of the rows; None for the order of the data.
             rates: the learning rate of each step of the epoch.
         """
         at, captured = self.training.position, self.captured
@@ -90,17 +90,17 @@ class Repeated:
                 self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
 
     def advance(self) -> int:
-        """Do the next step, or several at once; how many were done.
+        """Do the next step, or several at once, and return the number of steps done.
 
         Raises:
-            DivergenceError: the loss is NaN or infinite, and that is known without waiting.
+            DivergenceError: the loss can be read without waiting, and it is NaN or infinite.
             OutOfMemoryError: the device has no room for the batch.
-            CaptureError: steps must be captured, and cannot be.
+            CaptureError: the steps must be captured, but cannot be.
         """
         at, captured = self.training.position, self.captured
         left = self.feed.whole_steps - at.batches
         try:
-            if captured is None or left < _least(captured):  # nothing to repeat, or too little
+            if captured is None or left < _least(captured):  # no capture, or too few steps left
                 taken = self._one(at.batches)
             else:
                 taken = captured.advance(at.batches, left)
@@ -111,7 +111,9 @@ class Repeated:
             raise OutOfMemoryError(words) from error
         broken = self._broken()
         if broken:
-            if captured is not None:  # those launched with it did nothing but draw
+            # Steps that were launched together with the broken one changed no parameter, but they
+            # advanced the random streams.
+            if captured is not None:
                 captured.take_back(at.batches + taken - broken)
             taken = broken - at.batches
         at.batches += taken
@@ -121,10 +123,10 @@ class Repeated:
         return taken
 
     def mean_loss(self) -> float:
-        """The mean loss of the epoch's rows: the one number that is read from the device.
+        """Read the sum of the losses from the device, and return the mean loss of the epoch's rows.
 
         Raises:
-            DivergenceError: it is NaN or infinite; the message names the layer and the step.
+            DivergenceError: the loss is NaN or infinite. The message names the layer and the step.
         """
         training, feed = self.training, self.feed
         at = training.position
@@ -142,7 +144,7 @@ class Repeated:
     # how the steps run -----------------------------------------------------------------------
 
     def _one(self, number: int) -> int:
-        """Do a step as usual."""
+        """Do one step as usual."""
         self.step.optimizer.lr = self._each[number]
         arrays = self.feed.batch(number)
         self.feed.add(self.step(*arrays), arrays[0].shape[0])
@@ -150,18 +152,21 @@ class Repeated:
         return 1
 
     def _broken(self) -> int:
-        """The step of this epoch, from 1, whose loss ended the training; 0 where none is known."""
+        """Return the step of this epoch, from 1, whose loss ended the training; 0 if there is none.
+
+        On a GPU the result is always 0, because reading the number would wait for the device.
+        """
         guard = self.step.factor.guard
         if guard is None or guard.mode != "stop" or not self.feed.backend.synchronous:
             return 0
         return int(guard.first)
 
     def _captured(self) -> Captured:
-        step, feed, rates = self.step, self.feed, self._rates  # not self, which holds the result
+        step, feed, rates = self.step, self.feed, self._rates  # a closure over self is a cycle
         b = feed.backend
 
         def numbered(tick: Array, k: int) -> Array:
-            """Do step number tick + k of the epoch, where the tick is read on the device."""
+            """Do step number tick + k of the epoch. The device reads the tick."""
             b.launch(RATE, rates, tick, k, out=step.optimizer.device_lr)
             loss = step(*feed.batch_at(tick, k))
             feed.add(loss, feed.batch_size)
@@ -192,7 +197,7 @@ class Repeated:
         return ""
 
     def _feed(self, tables: tuple[Array, ...], batch_size: int) -> Feed:
-        """The batches: from the device, or from the host where it has no room."""
+        """Make the feed: from the device, or from the host if the data is there or sparse."""
         b, precision = self.training.model.backend, self.training.precision
         x, *rest = tables
         if is_sparse(x):
@@ -202,7 +207,7 @@ class Repeated:
         return StreamedFeed(b, tables, batch_size, precision.dtype)
 
     def _step(self, captured: bool) -> EagerStep:
-        """The training step with all that the trainer was asked for."""
+        """Make the training step with the options of the trainer."""
         training = self.training
         b, mode = training.model.backend, training.on_nonfinite
         guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
@@ -219,7 +224,7 @@ class Repeated:
 
 
 def _least(captured: Captured) -> float:
-    """How many steps must be left for captured work to do one, or one recording of several."""
+    """Return the fewest steps that must be left for the captured work to do its next part."""
     if captured.state is State.REFUSED:
         return math.inf
     return captured.steps if captured.state in (State.WARM, State.PROVED) else 1
@@ -230,7 +235,8 @@ class _Shape:
 
     Attributes:
         arrays: the examples, their targets and their weights, if there are any.
-        borrowed: whether they are the caller's, which are not written to.
+        borrowed: whether the arrays are the caller's, which must not be written to.
+        captured: the captured step.
     """
 
     def __init__(self, step: EagerStep, arrays: tuple[Array, ...]) -> None:
@@ -245,11 +251,11 @@ class _Shape:
         )
 
     def is_read(self, arrays: tuple[Array, ...]) -> bool:
-        """Whether these very arrays are read."""
+        """Return whether the recording reads exactly these array objects."""
         return len(arrays) == len(self.arrays) and all(map(is_, arrays, self.arrays))
 
     def take(self, arrays: tuple[Array, ...]) -> None:
-        """Read from these arrays: as they are if they came before, else from copies."""
+        """Let the recording read these arrays, directly if it reads them already, else a copy."""
         if self.borrowed:
             if self.is_read(arrays):
                 return
@@ -264,24 +270,24 @@ class _Shape:
 
 
 class CapturedStep:
-    """A training step that is recorded, with the signature and the numbers of `EagerStep`.
+    """A training step that is captured. Its signature and its results are those of `EagerStep`.
 
-    The first batch of a shape runs as usual, which compiles what is needed; the second is recorded.
-    On the CPU the third is compared with its repetition, bit for bit. A step that cannot be
-    repeated runs as usual, with one line in the log. The loss that a call returns is overwritten by
-    the next call of the same shape.
+    The first batch of a shape runs as usual and compiles the kernels. The second is recorded. On
+    the CPU, the third is compared bit for bit with a repetition. A step that cannot be repeated
+    runs as usual, and the log gets one line. The next call of the same shape overwrites the loss
+    that a call returned.
 
-    Where the second call gets the very arrays of the first, the recording reads those, as they are
-    at each call, and nothing is copied. The first call with others makes a recording with arrays of
-    its own, into which every batch is copied.
+    If the second call gets the same array objects as the first, the recording reads them directly,
+    and nothing is copied. The first call with other arrays makes a new recording with its own
+    arrays, and every batch is copied into these.
 
-    Between two calls anything may be changed: the step is then recorded anew.
+    You may change anything between two calls. The step is then recorded again.
 
     Args:
         step: the eager step.
 
     Raises:
-        CaptureError: this device cannot repeat work.
+        CaptureError: this device cannot capture work.
 
     Example:
         step = gn.train.CapturedStep(gn.train.EagerStep(net, loss, optimizer))
@@ -293,9 +299,9 @@ class CapturedStep:
         self.step = step
         self.backend = step.optimizer.bound.backend
         if why := self.backend.why_no_capture():
-            self.backend.record(lambda: why)  # raises, in the backend's words
+            self.backend.record(lambda: why)  # raises the backend's error
         self._shapes: dict[Any, _Shape] = {}
-        self._given: Any = (None, None, None, None)  # the last arrays that are read themselves
+        self._given: Any = (None, None, None, None)  # the last arrays that were read directly
 
     def __call__(self, x: Array, y: Array, weights: Array | None = None) -> Any:
         """Train on one batch; see `EagerStep.__call__`."""

@@ -1,4 +1,4 @@
-"""What outputs are worth: the classes that they mean, and loss and accuracy on other data."""
+"""The classes that outputs stand for, and the loss and accuracy of a model on data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpunn.typing import Array
 
 
 def classes(scores: Array, loss: Callable[..., Any]) -> Array:
-    """The classes that (N, ...) outputs mean under a loss; the outputs themselves under others."""
+    """Return the classes of (N, ...) outputs; the outputs themselves if the loss has no classes."""
     how = decision(loss)
     if how is None:
         return scores
@@ -34,17 +34,19 @@ def classes(scores: Array, loss: Callable[..., Any]) -> Array:
 def evaluate(
     model: Module, loss: Callable[..., Any], x: Array, y: Array, batch_size: int
 ) -> dict[str, float]:
-    """The mean loss and, for classifiers, the accuracy, read from the device once.
+    """Compute the mean loss and, for classifiers, the accuracy of a model.
+
+    The model runs in evaluation mode. Results are read from the device once, at the end.
 
     Args:
-        model: in any mode; it is evaluated in evaluation mode.
-        loss: what compares outputs with targets.
+        model: the model.
+        loss: the loss of its outputs and the targets.
         x: (N, ...) examples, on the model's device or on the host.
-        y: their targets, likewise; they are not checked again.
-        batch_size: examples at a time.
+        y: their targets, on the model's device or on the host; they are not checked again.
+        batch_size: the number of examples at a time.
 
     Raises:
-        OutOfMemoryError: a batch finds no room.
+        OutOfMemoryError: the device has no room for a batch.
     """
     b, how, rows = model.backend, decision(loss), x.shape[0]
     total = b.zeros((), np.float64)

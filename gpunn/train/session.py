@@ -1,4 +1,4 @@
-"""A fit and its folder: one run at a time, where to start, when to write, and when to leave."""
+"""The session of a fit: it resumes from checkpoints, writes them, and handles signals."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gpunn.typing import Array
 class Session:
     """A fit from its start, or from its newest checkpoint, to its end.
 
-    Used in a `with` block, in which no other run may use the folder of the checkpoints. Without a
-    folder nothing is written, and signals act as ever.
+    Use it in a `with` block. Inside the block no other run may use the folder of the checkpoints.
+    Without a folder, nothing is written, and signals act as usual.
 
     Args:
-        training: what is trained; its position is set and moved.
-        callbacks: of the fit.
-        tables: the data, by which a checkpoint knows its run.
-        batch_size: examples of a step.
+        training: the training; its position is set and moved.
+        callbacks: the callbacks of the fit.
+        tables: the data. A checkpoint stores a checksum of it, to recognise its run.
+        batch_size: the examples of a step.
 
     Attributes:
-        is_over: whether a checkpoint says that this fit is over and a later one had begun.
+        is_over: whether a checkpoint says that this fit is over and a later one has begun.
     """
 
     def __init__(
@@ -62,11 +62,15 @@ class Session:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal asks the fit to end."""
+        """Whether a signal has asked the fit to end."""
         return bool(self._signal)
 
     def epochs(self, count: int) -> Iterator[int]:
-        """The numbers of the epochs that are left of so many, until a callback stops the fit."""
+        """Yield the numbers of the epochs that are left, until a callback stops the fit.
+
+        Args:
+            count: the number of epochs of the whole fit.
+        """
         while not self.is_over and not self.training.history.stopped:
             number = self.training.position.epochs + 1
             if number > count:
@@ -77,7 +81,7 @@ class Session:
                 callback.on_fit_end(self.training, self.training.history)
 
     def ended(self, number: int, numbers: dict[str, float], *, last: bool) -> None:
-        """Note an epoch's numbers, ask the callbacks, and write a checkpoint if one is due."""
+        """Store an epoch's numbers, call the callbacks, and write a checkpoint if one is due."""
         training = self.training
         history, at = training.history, training.position
         history.append(numbers)
@@ -90,11 +94,11 @@ class Session:
             self._write()
 
     def leave(self) -> None:
-        """Write a checkpoint and end the program as the signal would have.
+        """Write a checkpoint and end the program as the signal asked.
 
         Raises:
-            KeyboardInterrupt: for Ctrl-C.
-            SystemExit: for SIGTERM, with 128 + 15 as shells have it.
+            KeyboardInterrupt: after Ctrl-C.
+            SystemExit: after SIGTERM, with the exit status 128 + 15 that shells use.
         """
         self._write()
         if self._signal == signal.SIGINT:
@@ -102,10 +106,10 @@ class Session:
         raise SystemExit(128 + self._signal)
 
     def _start(self) -> None:
-        """Go on from the newest checkpoint, if there is one of this fit or a later one.
+        """Restore the newest checkpoint, if it belongs to this fit or a later one.
 
         Raises:
-            ModelFileError: the checkpoint is another run's, or none is whole.
+            ModelFileError: the checkpoint belongs to another run, or no checkpoint is whole.
         """
         training, checkpoints = self.training, self.training.checkpoints
         at = training.position

@@ -1,4 +1,4 @@
-"""A training as arrays and JSON, and back: everything that the rest of a fit depends on."""
+"""The state of a training as arrays and JSON. It is all that the rest of a fit depends on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from gpunn.typing import Array
 
 
 def describe_data(tables: tuple[Array, ...], batch_size: int) -> str:
-    """Shapes, dtypes and a checksum of the data of a fit, and its batch size."""
+    """Describe the data of a fit: its shapes, dtypes, checksums, and the batch size."""
     parts = [f"batch_size {batch_size}"]
     for name, array in zip(("x", "y", "weights"), tables, strict=False):
-        if is_sparse(array):  # by rows, as three arrays
+        if is_sparse(array):  # a CSR matrix
             checksum = zlib.crc32(array.data.tobytes(), zlib.crc32(array.indices.tobytes()))
             parts.append(f"{name} {array.shape} {array.dtype} sparse {checksum:08x}")
             continue
@@ -36,12 +36,15 @@ def describe_data(tables: tuple[Array, ...], batch_size: int) -> str:
 
 
 def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tuple[Tensors, State]:
-    """The whole state of a fit between two steps.
+    """Collect the whole state of a fit between two steps.
 
     Args:
-        trainer: whose fit it is.
-        data: describes its data; see `describe_data`.
-        callbacks: of the fit.
+        trainer: the training.
+        data: the description of its data; see `describe_data`.
+        callbacks: the callbacks of the fit.
+
+    Returns:
+        The arrays by name, and the other values as JSON.
     """
     at = trainer.position
     optimizer = trainer.optimizer.state_dict()
@@ -80,12 +83,12 @@ def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tupl
 
 @dataclass
 class Saved:
-    """The JSON part of a checkpoint, every number of which was looked at.
+    """The JSON part of a checkpoint, after all its values were checked.
 
     Attributes:
-        numbers: what `collect` put into it.
-        position: where the training stood.
-        data: describes the data of the fit.
+        numbers: the values that `collect` stored.
+        position: the position of the training.
+        data: the description of the fit's data.
         streams: the random streams of the model.
     """
 
@@ -99,7 +102,7 @@ class Saved:
         """Check the JSON part of a checkpoint.
 
         Raises:
-            ModelFileError: it is not what `collect` gave.
+            ModelFileError: the state does not have the form that `collect` gives it.
         """
         try:
             streams = list(map(RandomStream.of, state["streams"]))
@@ -123,18 +126,18 @@ class Saved:
         kinds |= {"streams": list, "callbacks": list, "curves": dict}
         for name, kind in kinds.items():
             if not isinstance(numbers[name], kind):
-                raise TypeError(f"{name} is {shown(numbers[name])}, no {kind.__name__}")
+                raise TypeError(f"{name} is {shown(numbers[name])}, not a {kind.__name__}")
         for name, curve in numbers["curves"].items():
             if not isinstance(curve, list) or len(curve) != at.epochs:
-                raise ValueError(f"the curve {shown(name)} has not {at.epochs} numbers")
+                raise ValueError(f"the curve {shown(name)} does not have {at.epochs} numbers")
             if not all(type(value) in (int, float) for value in curve):
-                raise TypeError(f"the curve {shown(name)} has something else than numbers")
+                raise TypeError(f"the curve {shown(name)} has values that are not numbers")
         if not all(isinstance(each, dict) for each in numbers["callbacks"]):
             raise TypeError("the states of the callbacks are not dicts")
 
 
 def _position(state: Any) -> tuple[Position, str]:
-    """The position and the description of the data, from the names that files have for them."""
+    """Read the position and the description of the data, and check every count."""
     progress = state["progress"]
     if not isinstance(progress, dict) or not progress.keys() <= set(_NAMES) | {"data"}:
         raise TypeError(f"the progress is {shown(progress)}")
@@ -157,12 +160,12 @@ _NAMES = {
     "batches": "batches",
     "total": "loss_sum",
 }
-"""Names in the "progress" of a file -> fields of a `Position`."""
+"""The fields of a `Position` by their names in the "progress" of a file."""
 
 
 def _count(name: str, value: object) -> None:
     if type(value) is not int or not 0 <= value < 2**64:
-        raise ValueError(f"{name} is {shown(value)}, no count")
+        raise ValueError(f"{name} is {shown(value)}, not a count")
 
 
 def restore(
@@ -172,18 +175,18 @@ def restore(
     callbacks: Sequence[Callback] | None,
     data: str,
 ) -> None:
-    """Put a state back.
+    """Restore the state of a training.
 
     Args:
-        trainer: whose state it becomes.
-        tensors: the arrays that `collect` gave.
-        saved: the rest of it.
-        callbacks: of the fit that is to go on; None for a fit that was over before.
-        data: describes the data of that fit.
+        trainer: the training.
+        tensors: the arrays of the checkpoint.
+        saved: the other values of the checkpoint.
+        callbacks: the callbacks of the fit; None for a fit that was over at the checkpoint.
+        data: the description of this fit's data.
 
     Raises:
-        ModelFileError: the state is another run's. Nothing is set then, but for a fault that only
-            a callback finds.
+        ModelFileError: the state belongs to another run. Nothing is changed then, unless only a
+            callback finds the fault.
     """
     _check_run(trainer, saved, callbacks, data)
     parts, numbers = _by_prefix(tensors), saved.numbers
@@ -223,7 +226,7 @@ def restore(
 def _check_run(
     trainer: Training, saved: Saved, callbacks: Sequence[Callback] | None, data: str
 ) -> None:
-    """Be sure that a state is of a run with the same choices."""
+    """Check that a state belongs to a run with the same options."""
     mine: dict[str, Any] = {
         "optimizer": type(trainer.optimizer).__name__,
         "precision": trainer.precision.name,
@@ -247,7 +250,7 @@ def _check_run(
 
 
 def _check_arrays(trainer: Training, parts: dict[str, Tensors]) -> None:
-    """Be sure that names, shapes and dtypes are those of this run."""
+    """Check that the names, shapes and dtypes of the arrays are those of this run."""
     wanted: dict[str, dict[str, Any]] = {
         "model": dict(trainer.model.state()),
         "optimizer": trainer.optimizer.arrays(),
@@ -261,7 +264,7 @@ def _check_arrays(trainer: Training, parts: dict[str, Tensors]) -> None:
 
 
 def _by_prefix(tensors: Tensors) -> dict[str, Tensors]:
-    """Tensors by what they belong to: "model", "optimizer", "loss_scale", "callback.0" ..."""
+    """Group tensors by the first part of their names: "model", "optimizer", "callback.0" ..."""
     parts: dict[str, Tensors] = {}
     for name, value in tensors.items():
         owner, _, rest = name.partition(".")

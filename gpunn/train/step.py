@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, regularise, clip, update."""
+"""The training step: forward pass, loss, backward pass, regularization, clipping and update."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gpunn.typing import Array
 
 
 class EagerStep(Tracked):
-    """A step that launches its operations one after another.
+    """A training step that launches its operations one after another.
 
     Args:
-        model: in training mode.
-        loss: `loss(outputs, targets)` with a single number. It takes `reduction="none"` where
-            examples have weights.
-        optimizer: bound to the model's parameters.
+        model: the network, in training mode.
+        loss: a function of outputs and targets that returns one number. If examples have weights,
+            it must take `reduction="none"`.
+        optimizer: an optimizer that is bound to the model's parameters.
         regularizer: a penalty or constraint, or None.
-        clip_norm: largest global norm of the gradients, or None.
+        clip_norm: the largest global norm of the gradients, or None.
         scale: the loss scale of a float16 network, or None.
-        guard: what keeps a loss that is not finite from the parameters, or None.
-        stops: whether a loss that is not finite is an error, where it can be read.
+        guard: the guard that lets no loss that is not finite change the parameters, or None.
+        stops: whether a loss that is not finite is an error, if it can be read without waiting.
 
     Raises:
         ArgumentError: clip_norm is not above 0.
@@ -66,8 +66,8 @@ class EagerStep(Tracked):
 
         Raises:
             ArgumentError: the loss is not one number.
-            DivergenceError: where the loss can be read without waiting, it is NaN or infinite;
-                nothing was updated.
+            DivergenceError: the loss can be read without waiting, and it is NaN or infinite. No
+                parameter was changed.
         """
         flat = self.optimizer.bound
         factor, value = self.factor.of(flat, self.gradients(x, y, weights))
@@ -77,7 +77,7 @@ class EagerStep(Tracked):
         return value
 
     def gradients(self, x: Array, y: Array, weights: Array | None = None) -> Array:
-        """Compute the gradients of one batch and change no parameter.
+        """Compute the gradients of one batch without changing a parameter.
 
         Args:
             x: (N, ...) examples on the model's device.
@@ -88,7 +88,7 @@ class EagerStep(Tracked):
             The loss with the penalty, a 0-d array of the device.
 
         Raises:
-            DivergenceError: as a whole step.
+            DivergenceError: as for a call of the step.
         """
         flat = self.optimizer.bound
         b = flat.backend
@@ -113,7 +113,7 @@ class EagerStep(Tracked):
         return value
 
     def loss_of(self, outputs: Tensor, y: Array, weights: Array | None) -> Tensor:
-        """The loss of a batch: the loss function's, or the mean by the weights of its examples."""
+        """Compute the loss of a batch; with weights, the weighted mean of its examples' losses."""
         if weights is None:
             return self.loss(outputs, y)
         return weighted_mean(self.loss, outputs, y, weights)
@@ -122,26 +122,26 @@ class EagerStep(Tracked):
         """Add the regularizer's gradient to the gradients of the loss.
 
         Args:
-            times: 0-d array of the device that gradients are multiplied by.
-            rows: of the batch.
+            times: a factor for the gradients, a 0-d array of the device.
+            rows: the rows of the batch.
             weights: (N,) weights of its examples, or None.
 
         Returns:
-            The value of the penalty, a 0-d array of the device; None where there is none.
+            The value of the penalty, a 0-d array of the device; None if there is no penalty.
         """
         if self.regularizer is None:
             return None
         return self.regularizer.penalize(self.optimizer.bound, times)
 
     def parts(self) -> Fingerprint:
-        """Everything that decides what a step launches."""
+        """Make a fingerprint of everything that a step depends on."""
         return Fingerprint({"step": self}, collect=(RandomStream, Parameter, Buffer))
 
     def changes(self, parts: Fingerprint) -> list[Array]:
-        """The arrays that a step changes.
+        """Return the arrays that a step changes.
 
         Args:
-            parts: lists the parameters and buffers.
+            parts: a fingerprint of the step, which has found the parameters and buffers.
         """
         optimizer, flat = self.optimizer, self.optimizer.bound
         mine = set(flat.tensors)
@@ -150,7 +150,7 @@ class EagerStep(Tracked):
         return moved + others
 
     def _check(self, x: Array, value: Array) -> None:
-        """Raise where a loss that can be read without waiting is not finite and must not be."""
+        """Raise an error for a loss that is not finite, if it must be and can be read at once."""
         if not self.stops or self.factor.guard is not None:
             return
         if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
@@ -164,13 +164,13 @@ def _kind(loss: object) -> str:
 def weighted_mean(
     loss: Callable[..., Tensor], outputs: Tensor, targets: Array, weights: Array
 ) -> Tensor:
-    """The mean of a loss by the weights of its examples, sum_n w_n l_n / sum_n w_n.
+    """Compute the weighted mean of the losses of examples, sum_n w_n l_n / sum_n w_n.
 
     Args:
-        loss: takes `reduction="none"`, as every registered loss does.
+        loss: a loss that takes `reduction="none"`, as every registered loss does.
         outputs: (N, ...) outputs of a network.
-        targets: what the loss compares them with.
-        weights: (N,) weights. Where all of them are 0, so is the result.
+        targets: their targets.
+        weights: (N,) weights. If all of them are 0, the result is 0.
     """
     losses = loss(outputs, targets, reduction="none")  # (N,), or (N, K)
     each = losses.size // len(weights)

@@ -30,55 +30,57 @@ Shuffle: TypeAlias = "bool | Callable[[int, int], np.ndarray[Any, Any]]"
 
 
 class Trainer(Training):
-    """Trains a model on arrays.
+    """A trainer, which trains a model on arrays.
 
-    Making one stores its arguments and changes nothing. The first `fit` moves the model, seeds its
-    dropout layers and takes its parameters into the optimizer's memory. `evaluate`, `predict` and
-    `classify` do none of this but move it. Two trainers may train one model in turn.
+    The constructor stores its arguments and changes nothing. The first `fit` moves the model, seeds
+    its dropout layers and moves its parameters into the optimizer's memory. `evaluate`, `predict`
+    and `classify` only move the model. Two trainers may train one model in turn.
 
     Args:
         model: the network.
-        loss: a registered name, or a function of outputs and targets that gives one number.
-            `gpunn.ops.get_loss` chooses options. `gpunn.ops.decides` says of a function of your
-            own how outputs become classes; without it there is no accuracy.
+        loss: a registered name, or a function of outputs and targets that returns one number.
+            `gpunn.ops.get_loss` returns a loss with options. `gpunn.ops.decides` declares how the
+            outputs of your own loss become classes; without it there is no accuracy.
         optimizer: a registered name, or an optimizer, with parameters or without.
-        device: where to train; None for where the model is; "auto" for a GPU if one can be used.
-            The first `fit`, `evaluate`, `predict` or `classify` moves the model there.
-        seed: of shuffling and dropout. The same seed gives the same order and masks everywhere.
-            A dropout layer that was given a seed of its own keeps it.
+        device: the device to train on; None for the model's device; "auto" for a GPU if one can
+            be used. The first `fit`, `evaluate`, `predict` or `classify` moves the model there.
+        seed: the seed of shuffling and dropout. The same seed gives the same order and masks on
+            every device. A dropout layer with a seed of its own keeps it.
         regularizer: a penalty on the weights, or a constraint.
-        schedule: of the learning rate, by optimizer steps; a registered name or a `Schedule`.
-        clip_norm: largest global norm of the gradients, None for no limit.
-        capture: whether steps are recorded once and repeated, on a GPU as CUDA graphs: "auto"
-            where it can be done, with a line in the log where it cannot; True demands it; False
-            forbids it. The numbers are the same.
-        precision: what training computes in. "float32": the dtype of the model, in full. On a GPU
-            and for float32 models also "tf32": products round their operands to 10 bits;
-            "float16" and "bfloat16": everything but losses, gradients of parameters and updates
-            is in that dtype. The parameters stay in float32 throughout; evaluation uses them.
-        memory_limit: bytes that arrays on the GPU may take together while this trainer works; None
-            for the limit that holds already. Data for which there is no room stays on the host and
-            is streamed, batch by batch.
-        on_nonfinite: what a loss that is NaN or infinite does. "stop": no parameter changes any
-            more and the fit ends with `DivergenceError`, which names the step and the layer; on a
-            GPU at the end of the epoch, since no step waits. "skip": that step changes no
-            parameter and its loss is not counted. "ignore": nothing.
-        checkpoint: folder for checkpoints of the fit, None for none. Where it holds some of the
-            same run, `fit` goes on from the newest whole one, and ends in the bits of a run that
-            was never interrupted. Ctrl-C and SIGTERM finish the step, write one, and end.
-        every: epochs from one checkpoint to the next.
-        keep: how many checkpoints stay.
+        schedule: the schedule of the learning rate by steps; a registered name or a `Schedule`.
+        clip_norm: the largest global norm of the gradients; None for no limit.
+        capture: whether steps are recorded once and repeated, on a GPU as CUDA graphs. "auto"
+            captures if possible, and writes a line to the log otherwise. True raises an error if
+            capture is not possible. False turns it off. The results are the same.
+        precision: the precision that training computes in. "float32": the dtype of the model, in
+            full. Float32 models on a GPU have three more. "tf32": products round their operands to
+            a mantissa of 10 bits. "float16" and "bfloat16": everything except losses, gradients of
+            parameters and updates is in that dtype. The parameters always stay in float32, and
+            evaluation uses them.
+        memory_limit: the bytes that arrays on the GPU may take together while this trainer works;
+            None to leave the present limit. Data that has no room stays on the host, and its
+            batches are streamed.
+        on_nonfinite: the reaction to a loss that is NaN or infinite. "stop": no parameter changes
+            any more, and the fit ends with a `DivergenceError` that names the step and the layer.
+            On a GPU it ends after the epoch, because no step waits for its loss. "skip": the step
+            changes no parameter, and its loss is not counted. "ignore": nothing happens.
+        checkpoint: the folder for checkpoints of the fit; None for no checkpoints. If the folder
+            has checkpoints of the same run, `fit` goes on from the newest whole one. Its results
+            have the same bits as those of an uninterrupted run. Ctrl-C and SIGTERM finish the
+            step, write a checkpoint, and end the program.
+        every: the number of epochs between checkpoints.
+        keep: the number of checkpoints to keep.
 
     Attributes:
-        step_class: the class of a training step, for subclasses that compute one otherwise.
-        position: where the training stands: its fits, epochs and steps.
-        history: of the last fit.
+        step_class: the class of a training step. A subclass may use another one.
+        position: the counts of fits, epochs and steps.
+        history: the curves of the last fit.
         base_lr: the learning rate that the schedule multiplies; a callback may change it.
-        precision: what training computes in; has the loss scale of a float16 training.
+        precision: the precision of the training; holds the loss scale of a float16 training.
 
     Raises:
-        UnknownNameError: an unknown loss, optimizer or schedule.
-        ArgumentError: an optimizer that belongs to another model, or an argument of another kind.
+        UnknownNameError: the loss, optimizer or schedule is unknown.
+        ArgumentError: the optimizer belongs to another model, or an argument is invalid.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -106,32 +108,33 @@ class Trainer(Training):
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> History:
-        """Train for a number of epochs; a second call goes on where the first ended.
+        """Train for a number of epochs. A second call goes on where the first ended.
 
         Arrays are converted to the model's dtype and moved to its device once, at the start.
 
         Args:
-            x: (N, D) numbers, an array, a frame of pandas or Polars, or a sparse matrix of SciPy's
-                (for networks that begin with a linear layer); or a `Dataset`.
+            x: (N, D) numbers: an array, a frame of pandas or Polars, or a SciPy sparse matrix (for
+                networks that begin with a linear layer); or a `Dataset`.
             y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
-            epochs: how often every example is seen.
-            batch_size: examples of a step, at least 1; the last batch may be smaller.
+            epochs: the number of epochs, at least 1. Each uses every example once.
+            batch_size: the examples of a step, at least 1. The last batch may be smaller.
             validation: arrays (x, y) or a `Dataset`, evaluated after every epoch.
-            shuffle: a new order for every epoch; or a function of the epoch's number, counted from
-                1, and of N, that gives the row numbers in their order.
-            sample_weight: (N,) numbers of at least 0; the loss of a batch is then the mean of its
-                examples' losses by these weights.
-            callbacks: called between epochs, in order.
+            shuffle: whether every epoch has a new order; or a function of the epoch's number,
+                counted from 1, and of N that returns the row numbers in their order.
+            sample_weight: (N,) numbers of at least 0. The loss of a batch is then the weighted
+                mean of its examples' losses.
+            callbacks: the callbacks, called in order.
             progress: whether to show a progress bar.
 
         Returns:
             The curves of this fit.
 
         Raises:
-            DataError: no examples, NaN or infinity, labels out of range, a column of text.
-            ShapeError: x and y, or x and the model, do not fit.
-            DivergenceError: the loss became NaN or infinite; it names the layer.
-            ArgumentError: an argument outside its range.
+            DataError: there are no examples, a number is NaN or infinite, a label is out of range,
+                or a column is text.
+            ShapeError: x and y, or x and the model, do not fit together.
+            DivergenceError: the loss became NaN or infinite; the message names the layer.
+            ArgumentError: an argument is outside its range.
         """
         epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
         callbacks = check_callbacks(callbacks)
@@ -145,7 +148,7 @@ class Trainer(Training):
                 self.prepare()
                 self.position.fits += 1
                 self.history = History(device=b.describe())
-                # an overflow is reported once, as the divergence that it leads to
+                # NumPy's warnings are off, because a DivergenceError reports an overflow.
                 with (
                     Session(self, callbacks, tables, batch_size) as session,
                     np.errstate(all="ignore"),
@@ -164,7 +167,7 @@ class Trainer(Training):
                         numbers["seconds"] = time.perf_counter() - begun
                         session.ended(number, numbers, last=number == epochs)
             finally:
-                self.optimizer.lr = self.base_lr  # a schedule's last factor was this fit's
+                self.optimizer.lr = self.base_lr  # undo the last factor of the schedule
                 steps, tables, held_out = None, (), None
                 if not b.on_host:
                     b.free_memory()
@@ -173,7 +176,7 @@ class Trainer(Training):
     def _epoch(
         self, steps: Repeated, epochs: int, shuffle: Shuffle, session: Session, bar: Bar
     ) -> float:
-        """Do one epoch, or what is left of it; its mean loss."""
+        """Do one epoch, or the rest of one, and return its mean loss."""
         at, b = self.position, self.model.backend
         if not at.batches:
             at.epoch += 1
@@ -183,14 +186,15 @@ class Trainer(Training):
             while at.batches < steps.count and not session.interrupted:
                 bar.update(steps.advance())
         if not b.synchronous and shuffle and not callable(shuffle) and at.epochs + 1 < epochs:
-            steps.next_order = self._permuted(len(steps.feed), at.epoch + 1)  # while it computes
+            # The host draws the next order while the device computes.
+            steps.next_order = self._permuted(len(steps.feed), at.epoch + 1)
         loss = steps.mean_loss()
         if at.batches < steps.count:
             session.leave()
         return loss
 
     def _order(self, steps: Repeated, shuffle: Shuffle) -> np.ndarray[Any, Any] | None:
-        """The rows of this epoch in their order; None for that of the data."""
+        """Return the order of the rows in this epoch; None for the order of the data."""
         rows = len(steps.feed)
         if callable(shuffle):
             return _checked_order(shuffle(self.epoch, rows), rows)
@@ -203,7 +207,7 @@ class Trainer(Training):
         return permutation(rows, self.seed, SHUFFLE_STREAM, epoch)
 
     def _rates(self, count: int, epochs: int) -> list[float]:
-        """The learning rate of every step of this epoch."""
+        """Return the learning rate of every step of this epoch."""
         at, factor = self.position, self.schedule.factor
         begun, end = at.steps - at.batches, at.start + epochs * count
         return [self.base_lr * factor(begun + k, end) for k in range(count)]
@@ -211,7 +215,7 @@ class Trainer(Training):
     def _data(
         self, x: Any, y: Any, weights: Any, validation: tuple[Any, Any] | Dataset | None
     ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
-        """The tables of a fit and its validation data, checked and where they should be."""
+        """Check the tables of a fit and its validation data, and move them to the device."""
         tables: tuple[Array, ...] = self._inputs(x, y, "x")
         if weights is not None:
             tables += (training_weights(tables[0], weights),)
@@ -223,7 +227,7 @@ class Trainer(Training):
         return training_arrays(self.model, self.loss, x, y, name)
 
     def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:
-        """The numbers of the validation data, if there are any."""
+        """Evaluate the model on the validation data, if there is any."""
         if held_out is None:
             return {}
         x, b = held_out[0], self.model.backend
@@ -232,53 +236,55 @@ class Trainer(Training):
         scores = evaluate(self.model, self.loss, *held_out, rows)
         return {f"val_{name}": value for name, value in scores.items()}
 
-    # use -------------------------------------------------------------------------------------
+    # evaluation and prediction ---------------------------------------------------------------
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = BATCH_ROWS) -> dict[str, float]:
-        """The mean loss (without penalties) and, for classifiers, the accuracy.
+        """Compute the mean loss, without penalties, and for classifiers the accuracy.
 
         Args:
             x: (N, D) numbers, or a `Dataset`.
-            y: targets as in `fit`.
-            batch_size: examples at a time.
+            y: the targets, as in `fit`.
+            batch_size: the number of examples at a time.
 
         Raises:
-            DataError, ShapeError: as `fit`.
+            DataError, ShapeError: as in `fit`.
         """
         batch_size = count("batch_size", batch_size)
         with self.at_work():
             return evaluate(self.model, self.loss, *self._inputs(x, y, "x"), batch_size)
 
     def predict(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
-        """The outputs for many examples, as `Module.predict`; `classify` gives classes.
+        """Compute the outputs for many examples, as `Module.predict` does.
+
+        Use `classify` for classes.
 
         Args:
             x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
-            batch_size: examples at a time.
+            batch_size: the number of examples at a time.
 
         Returns:
-            (N, ...) outputs, scores for a classifier.
+            (N, ...) outputs; for a classifier, scores.
         """
         with self.at_work():
             return self.model.predict(x, batch_size=batch_size)
 
     def classify(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
-        """The classes of examples, as the loss decides them.
+        """Compute the classes of examples. The loss decides how outputs become classes.
 
         Args:
             x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
-            batch_size: examples at a time.
+            batch_size: the number of examples at a time.
 
         Returns:
-            (N,) class numbers, 0 or 1 where the loss is for two classes; for the perceptron -1 or
-            1, as its targets are.
+            (N,) class numbers. They are 0 or 1 if the loss is for two classes, and -1 or 1 for the
+            perceptron loss.
 
         Raises:
-            ArgumentError: the loss says nothing about classes.
+            ArgumentError: the loss does not define classes.
         """
         if decision(self.loss) is None:
             raise ArgumentError(
-                "got a loss that says nothing about classes; expected one such as "
+                "got a loss that does not define classes; expected one such as "
                 "softmax_cross_entropy: use predict for the outputs"
             )
         return classes(self.predict(x, batch_size=batch_size), self.loss)
@@ -302,45 +308,45 @@ def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:
 
 
 class Bar:
-    """The progress of a fit; this one shows nothing. tqdm's import takes 10 ms and a thread."""
+    """A progress bar that shows nothing. Without a visible bar, tqdm is not imported."""
 
     def begin(self, number: int, epochs: int, count: int, training: Training) -> None:
-        """Epoch `number` of so many begins, each of which has `count` steps."""
+        """Begin epoch `number` of `epochs`. Each epoch has `count` steps."""
 
     def update(self, steps: int) -> None:
-        """Steps were taken."""
+        """Add steps to the progress."""
 
     def end(self, numbers: dict[str, float]) -> None:
-        """An epoch has ended with these numbers."""
+        """Show the numbers of an epoch that has ended."""
 
     def close(self) -> None:
-        """The fit is over."""
+        """End the progress bar."""
 
 
 class ShownBar(Bar):
-    """The progress of a fit as a line of tqdm's."""
+    """A progress bar of tqdm."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def begin(self, number: int, epochs: int, count: int, training: Training) -> None:
-        """Make the line, with the steps of a resumed fit; name the epoch."""
+        """Begin epoch `number` of `epochs`. The bar is made before the first."""
         if self._bar is None:
             at = training.position
             self._bar = progress_bar(epochs * count, "step")
-            if at.steps > at.start:
+            if at.steps > at.start:  # the fit is resumed
                 self._bar.update(at.steps - at.start)
         self._bar.set_description(f"epoch {number}/{epochs} on {training.model.device}", False)
 
     def update(self, steps: int) -> None:
-        """Move the line."""
+        """Add steps to the progress."""
         self._bar.update(steps)
 
     def end(self, numbers: dict[str, float]) -> None:
-        """Show the numbers of the epoch behind the line."""
+        """Show the numbers of an epoch after the bar."""
         self._bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
 
     def close(self) -> None:
-        """Leave the line as it is."""
+        """End the progress bar. It stays visible."""
         if self._bar is not None:
             self._bar.close()

@@ -1,4 +1,4 @@
-"""A training: its parts, where it stands, and what it has recorded."""
+"""A training: its parts, its position and its history."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from gpunn.typing import DeviceLike
 
 @dataclass
 class Position:
-    """Where a training stands. Nothing else counts; a checkpoint stores it.
+    """The position of a training. It has all the counts, and a checkpoint stores it.
 
     Attributes:
-        fits: calls of `fit`, the one that runs included.
-        epoch: epochs of the training, the one that runs included.
-        steps: steps of the training.
-        start: steps before this fit.
-        epochs: whole epochs of this fit.
-        batches: steps of the epoch that runs.
-        loss_sum: the sum of the losses of their rows, as of the last checkpoint in this epoch.
+        fits: the calls of `fit`, including the current one.
+        epoch: the epochs of the training, including the current one.
+        steps: the steps of the training.
+        start: the steps before this fit.
+        epochs: the whole epochs of this fit.
+        batches: the steps of the current epoch.
+        loss_sum: the sum of the losses of its rows, when it was last read from the device.
     """
 
     fits: int = 0
@@ -46,15 +46,15 @@ class Position:
 
 @dataclass
 class History(Mapping[str, list[float]]):
-    """The curves of a fit: a mapping from names to lists of one number an epoch.
+    """The curves of a fit: a mapping from names to lists with one number per epoch.
 
-    Names are "loss" and "lr", "seconds" for the wall time of the epoch, and, with validation
-    data, "val_loss" and (for classifiers) "val_accuracy".
+    The names are "loss", "lr" and "seconds", the wall time of the epoch. With validation data there
+    are also "val_loss" and, for classifiers, "val_accuracy".
 
     Attributes:
-        curves: name -> numbers.
-        device: the device in words.
-        stopped: why the fit ended before its last epoch; empty when it did not.
+        curves: a dict from names to numbers.
+        device: the description of the device.
+        stopped: the reason why the fit ended before its last epoch; empty if it did not.
 
     Example:
         >>> history = History()
@@ -68,7 +68,7 @@ class History(Mapping[str, list[float]]):
     stopped: str = ""
 
     def append(self, numbers: dict[str, float]) -> None:
-        """Add an epoch."""
+        """Add the numbers of an epoch."""
         for name, value in numbers.items():
             self.curves.setdefault(name, []).append(float(value))
 
@@ -79,31 +79,31 @@ class History(Mapping[str, list[float]]):
         return iter(self.curves)
 
     def __len__(self) -> int:
-        """The number of curves; `epochs` is their length."""
+        """Return the number of curves. Their length is `epochs`."""
         return len(self.curves)
 
     @property
     def epochs(self) -> int:
-        """How many epochs are recorded."""
+        """The number of epochs in the history."""
         return len(self.curves.get("loss", ()))
 
     def last(self) -> dict[str, float]:
-        """The numbers of the newest epoch."""
+        """Return the numbers of the last epoch."""
         return {name: values[-1] for name, values in self.curves.items()}
 
 
 class Training:
-    """A model, and how it is trained. `Trainer` adds the verbs and explains the arguments.
+    """A model and the choices for its training. `Trainer` adds `fit` and explains the arguments.
 
-    Making one stores its arguments. `prepare` moves the model, binds the optimizer and seeds the
-    random streams.
+    The constructor only stores its arguments. `prepare` moves the model, binds the optimizer and
+    seeds the random streams.
 
     Attributes:
         step_class: the class of a training step.
-        position: where the training stands.
-        history: of the last fit.
+        position: the counts of fits, epochs and steps.
+        history: the curves of the last fit.
         base_lr: the learning rate that the schedule multiplies.
-        precision: what training computes in; has the loss scale of a float16 training.
+        precision: the precision of the training; holds the loss scale of a float16 training.
     """
 
     step_class: type[EagerStep] = EagerStep
@@ -142,7 +142,7 @@ class Training:
         self.precision = Precision(precision, self._there or model.backend, model.dtype)
         self.memory_limit = memory_limit
         if memory_limit is not None and (self._there or model.backend).on_host:
-            (self._there or model.backend).limit_memory(memory_limit)  # raises
+            (self._there or model.backend).limit_memory(memory_limit)  # raises an error
         self.checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
         self.every = count("every", every)
         self.base_lr = self.optimizer.lr
@@ -152,29 +152,29 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """Epochs of the training, the one that runs included."""
+        """The number of epochs of the training, including the current one."""
         return self.position.epoch
 
     @property
     def fits(self) -> int:
-        """Calls of `fit`."""
+        """The number of calls of `fit`."""
         return self.position.fits
 
     @property
     def steps(self) -> int:
-        """Steps of the training."""
+        """The number of steps of the training."""
         return self.position.steps
 
     def place(self) -> Backend:
-        """Move the model to the device that was asked for; the backend of that device."""
+        """Move the model to the chosen device, and return the backend of that device."""
         if self._there is not None and self.model.backend is not self._there:
             self.model.to(self._there.device)
         return self.model.backend
 
     def prepare(self) -> None:
-        """Move the model, seed its dropout layers once, and let the optimizer own its parameters.
+        """Move the model, seed its dropout layers once, and bind the optimizer to its parameters.
 
-        `fit` calls it. Call it yourself to load an optimizer's state before the first fit.
+        `fit` calls this method. Call it yourself to load an optimizer's state before the first fit.
 
         Raises:
             ArgumentError: the optimizer belongs to another model.
@@ -189,7 +189,7 @@ class Training:
         if self.optimizer.flat is None:
             self.optimizer.bind(self.model.parameters())
         else:
-            self.optimizer.flat.take_back()  # another training may have had them since
+            self.optimizer.flat.take_back()  # another training may have taken the parameters
         self.precision.prepare(b)
 
     def _check_optimizer(self) -> None:
@@ -202,7 +202,7 @@ class Training:
 
     @contextmanager
     def at_work(self) -> Iterator[Backend]:
-        """A block in which the model's device is current and the memory limit holds."""
+        """Make the model's device current, and set the memory limit, inside the block."""
         b = self.place()
         with b.current(), b.limited_memory(self.memory_limit):
             yield b

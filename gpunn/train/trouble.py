@@ -1,4 +1,4 @@
-"""Trouble in a training: in which layer it began, and how large a batch would have had room."""
+"""The diagnosis of errors in a training: out of memory, and losses that are not finite."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ Loss = Callable[..., Tensor]
 
 
 def no_room(model: Module, loss: Loss, optimizer: Optimizer, feed: Feed, error: MemoryError) -> str:
-    """Say which batch size had no room, and the largest half of it that has."""
+    """Describe an out-of-memory error, and find a batch size that fits.
+
+    The batch size is halved until a forward and a backward pass have room.
+    """
     b = optimizer.bound.backend
-    error.__traceback__ = None  # it holds the arrays of the failed step
+    error.__traceback__ = None  # the traceback keeps the arrays of the failed step alive
     fits = feed.batch_size // 2
     with undisturbed(model):
         while fits and not _fits(model, loss, optimizer, feed, fits):
@@ -37,13 +40,13 @@ def no_room(model: Module, loss: Loss, optimizer: Optimizer, feed: Feed, error: 
 
 
 def _fits(model: Module, loss: Loss, optimizer: Optimizer, feed: Feed, rows: int) -> bool:
-    """Whether a forward and a backward pass over so many rows find room."""
+    """Return whether the device has room for a forward and a backward pass over `rows` rows."""
     flat = optimizer.bound
     b = flat.backend
     b.free_memory()
     try:
-        x, *given = (on_device(b, a[:rows].copy()) for a in feed.tables)  # a batch is a copy
-        if flat.narrow is not None:  # what is streamed is narrowed on the device
+        x, *given = (on_device(b, a[:rows].copy()) for a in feed.tables)  # a real batch is a copy
+        if flat.narrow is not None:  # the device converts streamed examples
             x = x.astype(flat.narrow.dtype, copy=False)
         y, *weights = given
         loss(model(x), y, weights[0] if weights else None).backward()
@@ -54,7 +57,7 @@ def _fits(model: Module, loss: Loss, optimizer: Optimizer, feed: Feed, rows: int
 
 @contextmanager
 def undisturbed(model: Module) -> Iterator[None]:
-    """Put streams and state of a model back after the block: what it does is no training."""
+    """Restore the random streams and the state of a model after the block."""
     calls, state = [stream.call for stream in model.streams()], model.state_dict()
     try:
         yield
@@ -65,8 +68,8 @@ def undisturbed(model: Module) -> Iterator[None]:
 
 
 def divergence(model: Module, x: Array, loss: float) -> str:
-    """Why a loss is not finite: the parameter, or the layer, in which it began."""
-    with undisturbed(model):  # looking for the layer must not count as a step
+    """Describe a loss that is not finite: the first parameter or layer that is not finite."""
+    with undisturbed(model):  # the search for the layer must not count as a step
         begins = _where(model, x)
     return (
         f"got a loss of {loss}; it began in {begins}: lower the learning rate, clip the "
@@ -86,9 +89,9 @@ def _where(model: Module, x: Array) -> str:
             found.append(f"the output of layer {names[id(module)]!r} ({type(module).__name__})")
 
     with no_grad(), np.errstate(all="ignore"), observe(look):
-        # Without dropout first: other masks than those of the step may drop what is broken.
+        # First without dropout, because a new mask may drop the number that is not finite.
         with model.evaluating():
             model(x)
-        if not found:  # a batch norm may have broken with the numbers of its batch only
+        if not found:  # batch norm may fail only with the mean and variance of this batch
             model(x)
     return found[0] if found else "the loss itself"

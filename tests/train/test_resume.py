@@ -260,7 +260,7 @@ def test_nothing_whole_is_an_error_and_not_a_fresh_start(data, tmp_path):
     with pytest.raises(ModelFileError, match="no checkpoint is whole"):
         run(data, tmp_path, callbacks=[Callback()])
     (tmp_path / "manifest.json").write_text('{"format": "something"}')
-    with pytest.raises(ModelFileError, match="no manifest of checkpoints"):
+    with pytest.raises(ModelFileError, match="not a manifest of checkpoints"):
         run(data, tmp_path)
     (tmp_path / "manifest.json").write_text(
         '{"format": "gpunn checkpoint", "version": 1, "checkpoints": '

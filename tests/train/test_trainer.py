@@ -419,7 +419,7 @@ def test_predict_gives_what_the_loss_means(device):
     assert predicted("binary_cross_entropy_with_logits") == [0, 1]
     assert predicted("binary_cross_entropy", "sigmoid") == [0, 1]
     assert predicted("perceptron") == [-1, 1]
-    with pytest.raises(ArgumentError, match="nothing about classes"):
+    with pytest.raises(ArgumentError, match="does not define classes"):
         predicted("squared_error")
     assert predicted("softmax_cross_entropy", outputs=2) == [0, 0]
 
