@@ -200,7 +200,7 @@ class CupyBackend(Backend):
     def matmul_with(
         self, epilogue: str, a: Array, b: Array, bias: Array, out: Array | None = None
     ) -> Array | None:
-        """Compute the product and the epilogue; None if cuBLASLt has no algorithm for them."""
+        """Compute the product and the epilogue; None if cuBLASLt has no fast kernel for them."""
         if self._lt is None:
             return None
         if out is None:

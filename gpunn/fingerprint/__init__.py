@@ -1,4 +1,4 @@
-"""What decides a computation, as values with names, and objects that count their changes."""
+"""Fingerprints of everything that a computation depends on, and objects that count changes."""
 
 from gpunn.fingerprint.tracked import Same, Tracked
 from gpunn.fingerprint.walk import Fingerprint

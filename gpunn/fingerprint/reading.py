@@ -1,4 +1,4 @@
-"""How the values of a fingerprint are told from each other."""
+"""Helpers of the fingerprint's walk: comparable values, names in code, and library files."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _LIBRARIES = tuple(
     for path in (
         *(_PATHS[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         str(Path(__file__).parents[1]),
-        str(Path(__file__).parents[1] / "backends"),  # a link, in a checkout
+        str(Path(__file__).parents[1] / "backends"),  # in a checkout, this is a symbolic link
     )
 )
 
 
 def is_itself(value: Any) -> bool:
-    """Whether a value is equal to no other object."""
+    """Return whether a value is equal only to itself."""
     kind: Any = type(value)
     base: Any = object
     return kind.__eq__ is base.__eq__
 
 
 def still(value: Any, name: str, known: Any) -> bool:
-    """Whether an attribute is still the same object."""
+    """Return whether an attribute is still the object `known`."""
     return getattr(value, name, MISSING) is known
 
 
 def content_of(array: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], bytes]:
-    """The dtype, the shape and the bytes of an array, or a digest of them."""
+    """Return the dtype, the shape and the bytes of an array; a digest for more than 64 bytes."""
     content = array.tobytes()
     if len(content) > 64:
         content = hashlib.blake2b(content, digest_size=16).digest()
@@ -46,7 +46,7 @@ def content_of(array: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], bytes
 
 
 def slots_of(kind: type[Any]) -> Iterator[str]:
-    """The attributes of a class that are no entries of a dict."""
+    """Yield the names of a class's attributes that are slots, not entries of `__dict__`."""
     for base in kind.__mro__:
         names = vars(base).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
@@ -56,7 +56,7 @@ def slots_of(kind: type[Any]) -> Iterator[str]:
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:
-    """Names that a function, and the functions defined in it, may look up in their module."""
+    """Yield the names that a function, and the functions inside it, may look up in their module."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -65,13 +65,13 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=4096)
 def is_library(filename: str) -> bool:
-    """Whether a file belongs to Python, to an installed package or to gpunn."""
+    """Return whether a file belongs to Python, to an installed package or to gpunn."""
     return filename.startswith("<frozen") or str(Path(filename).resolve()).startswith(_LIBRARIES)
 
 
 @functools.lru_cache(maxsize=4096)
 def is_library_module(name: str) -> bool:
-    """Whether a module does."""
+    """Return whether a module belongs to Python, to an installed package or to gpunn."""
     module = sys.modules.get(name)
     filename = getattr(module, "__file__", None)
     if module is None or name == "__main__":
@@ -80,7 +80,7 @@ def is_library_module(name: str) -> bool:
 
 
 def reduces(value: Any) -> bool:
-    """Whether an object says itself what it consists of besides attributes."""
+    """Return whether an object's class defines how to pickle it, and so may have hidden state."""
     kind: Any = type(value)
     base: Any = object
     return bool(
@@ -89,20 +89,20 @@ def reduces(value: Any) -> bool:
 
 
 def of_number(value: Any) -> tuple[str, Any]:
-    """A value that is compared with its type: 1 is not True."""
+    """Return a value with the name of its type, so that 1 differs from True."""
     return type(value).__name__, value
 
 
 def of_float(value: float) -> tuple[str, str]:
-    """A float by its bits: 0.0 is not -0.0, and NaN is NaN."""
+    """Return a float as text of its bits: 0.0 differs from -0.0, and NaN equals NaN."""
     return "float", value.hex()
 
 
 def itself(value: Any) -> Any:
-    """The value."""
+    """Return the value unchanged."""
     return value
 
 
 def of_complex(value: complex) -> tuple[str, str, str]:
-    """A complex number by its bits."""
+    """Return a complex number as text of its bits."""
     return "complex", value.real.hex(), value.imag.hex()

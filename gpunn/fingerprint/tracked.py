@@ -1,4 +1,4 @@
-"""Objects whose changed attributes are counted, and values that are equal to themselves alone."""
+"""Objects that count the changes of their attributes, and values that compare by identity."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _numbers = itertools.count(1)
 
 
 class Latest:
-    """Holds the number of the latest change of any tracked object."""
+    """The number of the latest change of any tracked object."""
 
     number = 0
 
 
 class Tracked:
-    """An object whose changed attributes are counted, so that nobody has to compare them.
+    """An object that counts the changes of its attributes, so that they need not be compared.
 
     Attributes:
-        untracked: names whose changes don't count; a fingerprint leaves them out.
+        untracked: names of attributes whose changes are not counted. Fingerprints skip them.
     """
 
     __slots__ = ()
@@ -36,7 +36,7 @@ class Tracked:
 
 
 class Same:
-    """A value of a fingerprint that is equal to nothing but the same object."""
+    """A value in a fingerprint that stands for an object and compares by its identity."""
 
     __slots__ = ("it",)
 

@@ -1,9 +1,10 @@
-"""Everything that decides what a computation does, by name, so that a change of it is noticed.
+"""Fingerprints: lists of everything that a computation depends on. They show any change of it.
 
-A recorded step repeats what it was recorded with. `Fingerprint` walks through all that the step can
-reach, and lists it as path -> value: attributes, containers, closures and defaults of functions,
-globals that a user's function reads, and the content of NumPy arrays. Parameters and other arrays
-that live on a device are listed by identity, because repeated work sees what is written to them.
+A recorded step repeats the calls that were made when it was recorded. `Fingerprint` walks through
+everything that the step can reach, and lists it as path -> value: attributes, containers, closures
+and defaults of functions, globals that a user's function reads, and the content of NumPy arrays.
+Parameters and other arrays of a device are listed by identity, because a repetition reads their
+present content.
 """
 
 from __future__ import annotations
@@ -40,23 +41,24 @@ from gpunn.fingerprint.reading import (
 )
 from gpunn.fingerprint.tracked import Latest, Same, Tracked
 
-MOST = 20_000  # values of one fingerprint; whoever has more is not looked through
+MOST = 20_000  # the most values in one fingerprint; the walk stops there
 
 
 class Fingerprint:
-    """Lists what a computation reads, and tells quickly whether it is still the same.
+    """A list of what a computation reads, with a quick check whether it has changed.
 
-    A class may define `__fingerprint__`, which returns the parts to look at by name, or None for an
+    A class may define `__fingerprint__`. It returns the parts to look at, by name, or None for an
     object that never changes.
 
     Args:
-        roots: what the computation starts from, by name.
+        roots: the objects that the walk starts from, by name.
+        collect: classes whose instances are collected in `found`.
 
     Attributes:
-        values: path -> value; equal if nothing has changed.
-        opaque: the first path whose content nobody can look at; empty if there is none.
-        restless: the first path that changes by being read, such as an iterator; or empty.
-        found: objects of the kinds that `collect` names, in the order in which they were met.
+        values: the values by their paths. Two fingerprints have equal values if nothing changed.
+        opaque: the first path whose content cannot be inspected; empty if there is none.
+        restless: the first path that changes when it is read, such as an iterator; or empty.
+        found: the instances of `collect`, in the order in which they were met.
     """
 
     def __init__(self, roots: dict[str, Any], collect: tuple[type[Any], ...] = ()) -> None:
@@ -65,8 +67,8 @@ class Fingerprint:
         self.found: list[Any] = []
         self._collect = collect
         self._seen: dict[int, str] = {}
-        self._alive: list[Any] = []  # ids of objects that are made on the way stay their own
-        self._lists: list[Any] = []  # whose elements are equal to themselves alone
+        self._alive: list[Any] = []  # keeps objects made during the walk, so that ids stay unique
+        self._lists: list[Any] = []  # lists whose elements are each equal only to themselves
         self._copies: list[Any] = []
         self._live: list[Iterable[Any]] = []  # other containers
         self._known: list[Any] = []
@@ -75,13 +77,13 @@ class Fingerprint:
         for name, value in roots.items():
             self._walk(name, value)
         if self._live:
-            self._live.append((MISSING,))  # an end that no container has
+            self._live.append((MISSING,))  # a mark for the end, which no container contains
             self._known.append(MISSING)
         self._is_plain = not self._live and not self._probes
         del self._seen, self._alive
 
     def unchanged(self) -> bool:
-        """Whether nothing was replaced. False where only a new fingerprint can tell."""
+        """Check quickly that nothing has changed. False if only a new fingerprint could tell."""
         return (
             Latest.number == self._number
             and self._lists == self._copies
@@ -93,7 +95,7 @@ class Fingerprint:
         return all(map(is_, live, self._known)) and all(probe() for probe in self._probes)
 
     def difference(self, other: Fingerprint) -> str:
-        """The first path at which two fingerprints differ; empty if there is none."""
+        """Return the first path at which two fingerprints differ; empty if there is none."""
         if self.values == other.values:
             return ""
         for path in itertools.chain(self.values, other.values):
@@ -261,15 +263,15 @@ class Fingerprint:
             return
         try:
             state = value.__reduce_ex__(4)
-        except Exception:  # whatever a class does to refuse
+        except Exception:  # a class may refuse in any way
             self.values[path] = Same(value)
             self.opaque = self.opaque or path
             return
-        self._probes.append(lambda: False)  # such state is told by a new fingerprint alone
+        self._probes.append(lambda: False)  # only a new fingerprint shows a change of such state
         self._walk(f"{path}.state", state if isinstance(state, tuple) else (state,))
 
     def _attributes(self, path: str, value: Any) -> bool:
-        """Look at an object's attributes; whether it has a place for some."""
+        """Walk through an object's attributes, and return whether it can have any."""
         tracked = isinstance(value, Tracked)
         found = False
         attributes = getattr(value, "__dict__", None)
