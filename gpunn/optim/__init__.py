@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules, clipping and regularisers."""
+"""Optimizers, learning-rate schedules, gradient clipping and regularizers."""
 
 from gpunn.optim import schedules
 from gpunn.optim.factor import clip_by_global_norm

@@ -1,7 +1,7 @@
-"""The one number by which an update multiplies all gradients.
+"""The factor by which an update multiplies all gradients.
 
-Three things decide it: clipping by the global norm, the loss scale of a float16 network, and a
-guard that keeps a loss that is NaN or infinite from the parameters. `Factor` puts them together.
+It combines three things: clipping by the global norm, the loss scale of a float16 network, and a
+guard against losses that are NaN or infinite. `Factor` computes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 
 MODES = {"stop": 0, "skip": 1, "ignore": 2}
-"""What a loss that is not finite does; see `Trainer`."""
+"""The reactions to a loss that is not finite, with the kernel's codes; see `Trainer`."""
 
 # clipping ----------------------------------------------------------------------------------------
 
@@ -39,12 +39,12 @@ NORM = Elementwise(
 
 
 def clip_factor(norm: float, limit: float) -> float:
-    """What gradients of a norm are multiplied by; NaN where the norm is infinite or NaN."""
+    """Return min(1, limit / norm), or NaN if the norm is infinite or NaN."""
     return 1.0 + (norm - norm) if norm <= limit else limit / norm + (norm - norm)
 
 
 CLIP_FACTOR_CUDA = """
-__device__ inline T clip_factor(T norm, T limit) {  // NaN where the norm is not finite
+__device__ inline T clip_factor(T norm, T limit) {  // NaN if the norm is not finite
   return (norm > limit ? limit / norm : T(1)) + (norm - norm);
 }
 """
@@ -60,18 +60,18 @@ CLIP_FACTOR = Elementwise(
 
 
 def global_norm(flat: FlatParameters) -> Array:
-    """The Euclidean norm of all gradients together, a 0-d array of the device."""
+    """Compute the Euclidean norm of all gradients together, a 0-d array of the device."""
     return flat.backend.launch(NORM, flat.grad)
 
 
 def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:
     """Scale all gradients by one factor so that their global norm is at most `max_norm`.
 
-    A norm that is not finite makes every gradient NaN, so that it does not pass unnoticed.
+    A norm that is not finite makes every gradient NaN, so that the fault is noticed.
 
     Args:
         flat: the parameters, `optimizer.bound`.
-        max_norm: above 0.
+        max_norm: the largest norm, above 0.
 
     Returns:
         The norm before clipping, a 0-d array of the device.
@@ -89,10 +89,10 @@ def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:
 
 
 def check_max_norm(max_norm: float) -> float:
-    """A limit on a norm, above 0.
+    """Check that a limit on a norm is above 0, and return it.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: `max_norm` is not above 0.
     """
     return in_range("max_norm", max_norm, float(np.finfo(np.float32).tiny))
 
@@ -129,20 +129,20 @@ RESCALE = Elementwise(
 
 
 class LossScale(Tracked):
-    """Dynamic loss scaling: everything lives on the device, and no step waits for it.
+    """A dynamic loss scale. Its state is on the device, so no step waits for it.
 
-    The gradient of the loss is multiplied by `scale`, so that small gradients survive in float16;
-    the update divides by it. A step whose gradients overflowed is skipped and halves the scale;
-    `interval` good steps in a row double it.
+    The gradient of the loss is multiplied by `scale`, so that small gradients do not become 0 in
+    float16. The update divides by the scale. A step whose gradients overflow is skipped, and the
+    scale is halved. After `interval` good steps in a row it is doubled.
 
     Args:
         b: the backend of the parameters.
         start: the first scale.
-        interval: good steps after which the scale is doubled.
+        interval: the number of good steps after which the scale is doubled.
 
     Attributes:
-        scale: 0-d float32 array of the device.
-        good: 0-d int64 array, good steps since the scale changed.
+        scale: the scale, a 0-d float32 array of the device.
+        good: the good steps since the scale changed, a 0-d int64 array of the device.
 
     Reference:
         Micikevicius et al. (2018), section 3.2.
@@ -158,13 +158,14 @@ class LossScale(Tracked):
         return {"interval": self.interval, "scale": Same(self.scale), "good": Same(self.good)}
 
     def arrays(self) -> dict[str, Array]:
-        """The scale and the good steps where they live."""
+        """Return the arrays of the scale and the good steps, on the device."""
         return {"scale": self.scale, "good": self.good}
 
     def factor(self, flat: FlatParameters, clip_norm: float | None) -> Array:
-        """What the update multiplies the gradients by, 0 where one of them is not finite.
+        """Compute the factor of the gradients, and update the scale.
 
-        Clipping by the global norm, if there is any, is part of it.
+        The factor is 0 if a gradient is not finite. Else it undoes the scale and, with
+        `clip_norm`, clips the gradients by their global norm.
         """
         b = self.backend
         norm = b.launch(NORM, flat.grad)
@@ -173,10 +174,10 @@ class LossScale(Tracked):
         return self._factor
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set what `state_dict` gave.
+        """Set the state that `state_dict` returned. If an error is raised, nothing is changed.
 
         Raises:
-            ArgumentError: a number outside its range. Nothing is set.
+            ArgumentError: a number is outside its range.
         """
         scale = in_range("scale", float(state["scale"]), 1.0)
         good = in_range("good", int(state["good"]), 0, self.interval)
@@ -184,7 +185,7 @@ class LossScale(Tracked):
         self.good.fill(int(good))
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale and the good steps, on the host."""
+        """Return host copies of the scale and the good steps."""
         return {
             "scale": self.backend.download(self.scale),
             "good": self.backend.download(self.good),
@@ -227,20 +228,21 @@ GUARD = Elementwise(
 
 
 class Guard(Tracked):
-    """Looks at the loss of every step where it is, and keeps a broken one from the parameters.
+    """A guard that checks the loss of every step on the device.
 
-    With "stop" no step after the first broken one changes a parameter, so at the end of the epoch
-    the parameters are those with which it broke; with "skip" only the broken steps change none.
+    A step is broken if its loss is not finite. In the mode "stop", the first broken step and all
+    later ones change no parameter. At the end of the epoch the parameters are then still those that
+    gave the broken loss. In the mode "skip", only the broken steps change no parameter.
 
     Args:
         b: the backend.
         mode: "stop" or "skip".
-        dtype: of the parameters.
+        dtype: the dtype of the parameters.
 
     Attributes:
-        first: 0-d int64, the first broken step since `begin`, counted from 1; 0 for none.
-        count: 0-d int64, how many there were since the guard was made.
-        kept: 0-d, the loss of the last step, or 0 where it was not finite.
+        first: the first broken step since `begin`, counted from 1, or 0; a 0-d int64 array.
+        count: the number of broken steps since the guard was made; a 0-d int64 array.
+        kept: the loss of the last step, or 0 if it was not finite; a 0-d array.
     """
 
     def __init__(self, b: Backend, mode: str, dtype: np.dtype) -> None:
@@ -253,30 +255,30 @@ class Guard(Tracked):
         return {"mode": self.mode, "state": tuple(map(Same, self.state()))}
 
     def begin(self, batch: int = 0) -> None:
-        """Count steps from this batch of an epoch."""
+        """Start an epoch at this batch, and forget the first broken step."""
         self.first.fill(0)
         self._steps.fill(batch)
 
     def state(self) -> tuple[Array, ...]:
-        """What a step changes."""
+        """Return the arrays that a step changes."""
         return self._factor, self.kept, self.first, self.count, self._steps
 
     def factor(self, loss: Array, times: Array) -> Array:
-        """What the update multiplies the gradients by: `times`, or 0 to change nothing."""
+        """Compute the factor of the gradients: `times`, or 0 to change no parameter."""
         self.backend.launch(GUARD, loss, times, MODES[self.mode], out=self.state())
         return self._factor
 
 
-# all of it ---------------------------------------------------------------------------------------
+# the whole factor --------------------------------------------------------------------------------
 
 
 class Factor(Tracked):
-    """Computes what an update multiplies the gradients by.
+    """The factor by which an update multiplies the gradients.
 
     Args:
-        clip_norm: largest global norm of the gradients, or None.
+        clip_norm: the largest global norm of the gradients, or None.
         scale: the loss scale of a float16 network, or None.
-        guard: keeps a loss that is not finite from the parameters, or None.
+        guard: the guard against losses that are not finite, or None.
 
     Raises:
         ArgumentError: clip_norm is not above 0.
@@ -292,14 +294,15 @@ class Factor(Tracked):
         self.scale, self.guard = scale, guard
 
     def of(self, flat: FlatParameters, loss: Array) -> tuple[Array | None, Array]:
-        """The factor for the gradients of a loss, and the loss as it counts.
+        """Compute the factor for the gradients of a loss, and the loss to be counted.
 
         Args:
             flat: the parameters with their gradients.
-            loss: 0-d array of the device.
+            loss: the loss, a 0-d array of the device.
 
         Returns:
-            A 0-d array of the device, None for 1; and the loss, 0 where it is not to be counted.
+            The factor, a 0-d array of the device, or None for 1; and the loss, or 0 if the step is
+            skipped.
         """
         factor = None
         if self.scale is not None:
@@ -313,6 +316,6 @@ class Factor(Tracked):
         return factor, guard.kept if guard.mode == "skip" else loss
 
     def state(self) -> tuple[Array, ...]:
-        """The arrays that a step changes."""
+        """Return the arrays that a step changes."""
         found = () if self.guard is None else self.guard.state()
         return found if self.scale is None else (*found, *self.scale.arrays().values())

@@ -1,4 +1,4 @@
-"""All parameters of an optimizer in one buffer, and all gradients in another."""
+"""Flat parameters: all parameters of an optimizer in one buffer, all gradients in another."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, Gradien
 from gpunn.ops import identity
 from gpunn.typing import Array, DType
 
-ALIGN = 64  # bytes: every parameter starts at a cache line and at a 16-byte vector load
+ALIGN = 64  # bytes; a parameter starts at a cache line, which also fits 16-byte loads
 
 
 class FlatParameters:
-    """Parameters as views of one flat buffer, regularised ones first.
+    """Parameters as views of one flat buffer, with the regularised ones first.
 
-    An update is then one kernel, whatever the number of layers, and the addresses never change.
-    The elements between two parameters are 0 and stay 0.
+    An update is then one kernel for any number of layers, and the addresses never change. The
+    elements between two parameters are always 0.
 
     Attributes:
         data: (P,) all parameters.
         grad: (P,) all gradients.
-        narrow: (P,) a copy of the parameters in the dtype that the network computes in, inside
-            `narrowed`; else None.
-        weights: the slice of `data` and `grad` to which penalties apply.
+        narrow: inside `narrowed`, (P,) a copy of the parameters in the dtype that the network
+            computes in; else None.
+        weights: the slice of `data` and `grad` that penalties apply to.
         tensors: the parameters, in the order of the buffer.
-        parts: the slice of `data` and `grad` that each parameter has.
+        parts: the slice of `data` and `grad` that belongs to each parameter.
 
     Raises:
-        ArgumentError: no parameter, or something that is none.
-        DeviceMismatchError: parameters on two devices.
-        DTypeError: parameters of two dtypes.
+        ArgumentError: there are no parameters, or one is not a tensor that requires a gradient.
+        DeviceMismatchError: the parameters are on different devices.
+        DTypeError: the parameters have different dtypes.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
@@ -57,7 +57,8 @@ class FlatParameters:
                 )
             if tensor.dtype != self.dtype:
                 raise DTypeError(
-                    f"got parameters of {self.dtype} and {tensor.dtype}; expected one dtype"
+                    f"got parameters of {self.dtype} and {tensor.dtype}; expected one dtype: make "
+                    "all layers with the same dtype"
                 )
         self.tensors = sorted(tensors, key=lambda t: not getattr(t, "regularize", True))
         step = ALIGN // self.dtype.itemsize
@@ -78,9 +79,10 @@ class FlatParameters:
                 self._adopt(tensor, slice(start, start + tensor.size))
 
     def take_back(self) -> None:
-        """Own all parameters again, with the values that they have now.
+        """Make all parameters views of this buffer again, with their present values.
 
-        Another optimizer may have taken them since, or a copy of both may have parted them.
+        Another optimizer may have taken the parameters meanwhile. Copying a model and its optimizer
+        separates them, too.
 
         Raises:
             DeviceMismatchError: a parameter is on another device now.
@@ -125,15 +127,15 @@ class FlatParameters:
     def narrowed(self, dtype: DType) -> Iterator[None]:
         """Let the network compute with copies of its parameters in another dtype.
 
-        Updates change the parameters, in full precision, and the copies with them; gradients
-        arrive in full precision. After the block the network has its parameters back.
+        Inside the block, an update changes the parameters in full precision, and the copies as
+        well. Gradients are in full precision. After the block the network uses its parameters.
         """
         if np.dtype(dtype) == self.dtype:
             yield
             return
         if self._narrow is None or self._narrow.dtype != dtype:
             self._narrow = self.backend.empty(self.data.shape, dtype)
-        self.narrow = self._narrow  # the same buffer in every block: a graph knows its address
+        self.narrow = self._narrow  # the same buffer in every block, because graphs use its address
         self.backend.launch(identity.kernel, self.data, out=self.narrow)
         try:
             for tensor in self.tensors:
@@ -148,15 +150,16 @@ class FlatParameters:
             self.narrow = None
 
     def zero_grad(self) -> None:
-        """Forget all gradients; the next backward pass writes over them."""
+        """Forget all gradients. The next backward pass overwrites them."""
         for leaf in self._leaves:
             leaf.grad = None
 
     def check_ready(self) -> None:
-        """Be sure that every parameter is still ours and has a gradient.
+        """Check that every parameter is still a view of this buffer and has a gradient.
 
         Raises:
-            GradientError: one was moved, replaced, taken by another optimizer, or has no gradient.
+            GradientError: a parameter was moved, replaced or taken by another optimizer, or it has
+                no gradient.
         """
         views = self._narrow_views or self.views
         ours = zip(self.tensors, self._leaves, self._sinks, strict=True)
@@ -173,5 +176,5 @@ class FlatParameters:
                 raise GradientError(
                     f"got no gradient for parameter {position} of shape {tensor.shape}; expected "
                     "one for each: call loss.backward() first, leave out unused parameters, and "
-                    "note that none passes a hard_threshold"
+                    "note that no gradient passes a hard_threshold"
                 )

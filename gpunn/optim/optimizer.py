@@ -1,4 +1,4 @@
-"""What optimizers share: update rules, flat buffers, state, a learning rate on the device."""
+"""The base class of optimizers, with its flat buffers and state, and the class of update rules."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ COUNT = "taken = taken + (factor != T(0) ? 1 : 0);"
 class Rule:
     """The kernels of an update rule.
 
-    Each multiplies the gradient by `factor`, skips the update where that is 0, and counts the
-    steps taken, all in one launch.
+    In one launch, a kernel multiplies the gradient by `factor`, updates the parameters and counts
+    the step. If the factor is 0, it does nothing.
 
     Args:
-        name: of the kernel.
-        signature: "T momentum -> v": numbers on the left; state arrays on the right.
-        numpy: called as `numpy(g, lr, step, numbers..., p, states...)` on chunks, with `step`
-            counted from 1.
-        cuda: the same for one element.
-        cuda_constants: what `cuda` uses and no element decides; compilers take it out of a loop.
+        name: the name of the kernel.
+        signature: for example "T momentum -> v", with numbers on the left and state arrays on the
+            right.
+        numpy: the NumPy body, called on chunks as `numpy(g, lr, step, numbers..., p, states...)`.
+            `step` counts from 1.
+        cuda: the CUDA body, for one element.
+        cuda_constants: CUDA code for values that are the same for all elements. A compiler moves
+            it out of the loop.
 
     Attributes:
         kernel: "g, factor, lr, numbers -> p, states, taken".
-        narrow_kernel: "... -> p, states, narrow, taken"; writes p also in the dtype that products
-            are computed in.
+        narrow_kernel: "... -> p, states, narrow, taken"; it also writes p in the dtype that
+            products are computed in.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Rule:
         numbers, states = (part.strip() for part in signature.split("->"))
         inputs = "g, factor, lr" + (f", {numbers}" if numbers else "")
         outputs = "p" + (f", {states}" if states else "")
-        place = numbers.count(",") + 1 if numbers else 0  # of p behind the numbers
+        place = numbers.count(",") + 1 if numbers else 0  # the position of p, after the numbers
         text = (
             "const long long step = taken + 1; (void)step; "
             f"{cuda_constants} if (factor != T(0)) {{ g = g * factor; {cuda} }}"
@@ -96,10 +98,10 @@ class Rule:
         )
 
     def __fingerprint__(self) -> None:
-        """A rule never changes."""
+        """Return None, because a rule never changes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """There is one rule of a name: a copy of it is itself."""
+        """Pickle a rule as its name, so that a copy of a rule is the same object."""
         return _known, (self.name,)
 
 
@@ -113,37 +115,37 @@ def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
 
 
 ELSEWHERE = {
-    "betas": "the two numbers by themselves: beta1=0.9, beta2=0.999",
+    "betas": "two separate numbers: beta1=0.9, beta2=0.999",
     "alpha": "decay, the weight of the past",
     "weight_decay": (
         "a penalty: Trainer(regularizer=optim.L2(weight_decay / 2)), whose gradient is "
         "weight_decay * W (of weights, not of biases); or AdamW"
     ),
-    "amsgrad": "Adam as it is: AMSGrad is not here",
+    "amsgrad": "Adam without it: gpunn has no AMSGrad",
     "dampening": "momentum without dampening",
     "params": "parameters, or none for a Trainer",
     "learning_rate": "lr",
 }
-"""What PyTorch's options, and those of other libraries, are here."""
+"""The options of PyTorch and other libraries, with what to use instead in gpunn."""
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
 
 
 class Optimizer(Tracked):
-    """Changes parameters along their gradients. A subclass declares its rule and its options.
+    """The base class of optimizers, which update parameters by their gradients.
 
-    `class Lion(Optimizer, name="lion")` can be asked for by its name; a subclass that gives no
-    name cannot.
+    A subclass declares its rule and its options. `class Lion(Optimizer, name="lion")` registers a
+    subclass, so that "lion" stands for it. A subclass without a name is not registered.
 
     Args:
-        parameters: what to train; may be left out and given by `bind`, as the Trainer does.
-        lr: learning rate, at least 0.
+        parameters: the parameters to train; None to set them later with `bind`, as a Trainer does.
+        lr: the learning rate, at least 0.
 
     Attributes:
-        slots: names of the state arrays, each as long as the flat parameters.
-        rule: the formula, as kernels over the flat buffers.
-        flat: the parameters, once bound.
+        slots: the names of the state arrays, each as long as the flat parameters.
+        rule: the update rule, as kernels over the flat buffers.
+        flat: the flat parameters; None before `bind`.
     """
 
     slots: tuple[str, ...] = ()
@@ -151,10 +153,10 @@ class Optimizer(Tracked):
     untracked = frozenset(("_lr", "lr"))
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """A new optimizer; options of PyTorch's that are called otherwise here are named.
+        """Make an optimizer, and explain options of PyTorch that have another name in gpunn.
 
         Raises:
-            ArgumentError: an option of PyTorch's that this optimizer does not have.
+            ArgumentError: an option is PyTorch's, and this optimizer does not have it.
         """
         known = signature(cls.__init__).parameters
         open_ended = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
@@ -179,20 +181,21 @@ class Optimizer(Tracked):
 
     def __fingerprint__(self) -> dict[str, Any]:
         parts = {name: value for name, value in vars(self).items() if name != "_lr"}
-        if self.flat is not None:  # repeated work sees what is written to these
+        if self.flat is not None:  # a repetition reads the present content of these arrays
             parts |= {"flat": Same(self.flat.data), "state": tuple(map(Same, self.state))}
             parts |= {"device_lr": Same(self.device_lr), "device_step": Same(self.device_step)}
         return parts
 
     def options(self) -> tuple[float, ...]:
-        """The numbers that the rule takes."""
+        """Return the numbers that the rule's kernel takes."""
         return ()
 
     def bind(self, parameters: Iterable[Tensor]) -> None:
-        """Take the parameters into one flat buffer, with fresh state.
+        """Move the parameters into one flat buffer, and make new state.
 
         Raises:
-            ArgumentError: this optimizer has parameters already, or gets none.
+            ArgumentError: this optimizer has parameters already, or there are no parameters, or
+                eps is 0 in their dtype.
         """
         if self.flat is not None:
             raise ArgumentError(
@@ -207,7 +210,8 @@ class Optimizer(Tracked):
         if eps is not None and any(kind.kind == "f" and kind.type(eps) == 0 for kind in dtypes):
             raise ArgumentError(
                 f"got eps={eps} for {', '.join(map(str, dtypes))} parameters, in which it is 0; "
-                "expected more, or 0/0 is NaN: pass e.g. eps=1e-4, or train in float32"
+                "expected a larger one, because 0 / 0 is NaN: pass e.g. eps=1e-4, or train in "
+                "float32"
             )
         self.flat = flat = FlatParameters(parameters)
         b = flat.backend
@@ -220,7 +224,7 @@ class Optimizer(Tracked):
         """The flat parameters.
 
         Raises:
-            ArgumentError: there are none yet.
+            ArgumentError: the optimizer has no parameters yet.
         """
         if self.flat is None:
             raise ArgumentError(
@@ -231,7 +235,7 @@ class Optimizer(Tracked):
 
     @property
     def lr(self) -> float:
-        """The learning rate. Setting it writes the number that the kernel reads on the device."""
+        """The learning rate. Setting it also writes it to the device, where the kernel reads it."""
         return self._lr
 
     @lr.setter
@@ -243,19 +247,19 @@ class Optimizer(Tracked):
         self._lr = value
 
     def note_lr(self, value: float) -> None:
-        """Take note of a rate that the device has set for itself."""
+        """Store a learning rate that a kernel has already set on the device."""
         self._lr = value
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients. The next backward pass overwrites them."""
         self.bound.zero_grad()
 
     def step(self, factor: Array | None = None) -> None:
-        """Change every parameter along its gradient: one kernel over the flat buffer.
+        """Update every parameter by its gradient, with one kernel over the flat buffer.
 
         Args:
-            factor: 0-d array of the device that every gradient is multiplied by; where it holds
-                0, nothing is changed and the step is not counted.
+            factor: a factor for every gradient, a 0-d array of the device; None for 1. If it is 0,
+                nothing is changed and the step is not counted.
 
         Raises:
             GradientError: a parameter has no gradient.
@@ -272,22 +276,25 @@ class Optimizer(Tracked):
             b.launch(self.rule.narrow_kernel, *inputs, out=out)
 
     def arrays(self) -> dict[str, Array]:
-        """The state where it lives: the slots, the number of steps, and the learning rate."""
+        """Return the state on the device: the slots, the number of steps and the learning rate.
+
+        The learning rate is a host array.
+        """
         slots = dict(zip(self.slots, self.state, strict=True))
         return slots | {"step": self.device_step, "lr": np.array(self._lr)}
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Host copies of the state: the slots, the number of steps and the learning rate."""
+        """Return host copies of the slots, the number of steps and the learning rate."""
         b, arrays = self.bound.backend, self.arrays()
         lr = arrays.pop("lr")
         return {name: b.download(array) for name, array in arrays.items()} | {"lr": lr}
 
     def load_state_dict(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Set the state.
+        """Set the state. If an error is raised, nothing is changed.
 
         Raises:
-            ModelFileError: it belongs to another optimizer or model. Nothing is set.
-            ArgumentError: a learning rate or a number of steps outside its range. Nothing is set.
+            ModelFileError: the state belongs to another optimizer or model.
+            ArgumentError: the learning rate or the number of steps is outside its range.
         """
         b = self.bound.backend
         check_state(state, self.arrays(), what="optimizer state", exact=False)

@@ -1,7 +1,7 @@
-"""Update rules. Each is one kernel over the flat buffers.
+"""The optimizers. The update rule of each is one kernel over the flat buffers.
 
-g is the gradient, p the parameter, lr the learning rate, and `step` counts from 1. The NumPy bodies
-are called on chunks that stay in the cache.
+In the formulas, g is the gradient, p the parameter, lr the learning rate, and `step` counts from 1.
+The NumPy bodies are called on chunks that stay in the cache.
 """
 
 from __future__ import annotations
@@ -38,16 +38,18 @@ def _sgd(
 
 
 class SGD(Optimizer, name="sgd"):
-    """Stochastic gradient descent with momentum: v = momentum v + g; p = p - lr v.
+    """Stochastic gradient descent with momentum.
+
+    v = momentum * v + g; p = p - lr * v.
 
     Args:
-        parameters: what to train.
-        lr: learning rate.
-        momentum: 0 <= momentum < 1; 0 is plain descent, p = p - lr g.
-        nesterov: step along g + momentum v in place of v.
+        parameters: the parameters to train, or None.
+        lr: the learning rate.
+        momentum: 0 <= momentum < 1; 0 is plain descent, p = p - lr * g.
+        nesterov: whether to step along g + momentum * v instead of v.
 
     Raises:
-        ArgumentError: an option outside its range.
+        ArgumentError: an option is outside its range.
 
     Reference:
         Sutskever et al. (2013), in PyTorch's form; lectures 000 to 004.
@@ -77,19 +79,21 @@ class SGD(Optimizer, name="sgd"):
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
         self.nesterov = bool(nesterov)
         if nesterov and not momentum:
-            raise ArgumentError("got nesterov=True with momentum=0; expected momentum > 0")
+            raise ArgumentError(
+                "got nesterov=True with momentum=0; expected momentum > 0: pass e.g. momentum=0.9"
+            )
         if not momentum:
             self.slots = ()
             self.rule = self.plain_rule
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
-        """Momentum, and whether to look ahead."""
+        """Return the momentum, and 1 for Nesterov's form."""
         return (self.momentum, float(self.nesterov)) if self.slots else ()
 
 
 def _step_by_root(g: Array, lr: Array, eps: float, p: Array, s: Array, scratch: Array) -> None:
-    """P = p - lr g / (sqrt(s) + eps)."""
+    """Compute p = p - lr * g / (sqrt(s) + eps), in place."""
     np.sqrt(s, out=scratch)
     np.add(scratch, eps, out=scratch)
     np.divide(g, scratch, out=scratch)
@@ -104,12 +108,14 @@ def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -
 
 
 class AdaGrad(Optimizer, name="adagrad"):
-    """Per-parameter rates from the sum of squares: s = s + g**2; p = p - lr g / (sqrt(s) + eps).
+    """AdaGrad: the rate of each parameter depends on the sum of its squared gradients.
+
+    s = s + g ** 2; p = p - lr * g / (sqrt(s) + eps).
 
     Args:
-        parameters: what to train.
-        lr: learning rate.
-        eps: keeps the division finite.
+        parameters: the parameters to train, or None.
+        lr: the learning rate.
+        eps: a small number that keeps the division finite.
 
     Reference:
         Duchi et al. (2011).
@@ -128,7 +134,7 @@ class AdaGrad(Optimizer, name="adagrad"):
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
-        """The divisor's floor."""
+        """Return eps."""
         return (self.eps,)
 
 
@@ -143,15 +149,15 @@ def _rmsprop(
 
 
 class RMSprop(Optimizer, name="rmsprop"):
-    """Rates from a running mean of squares.
+    """RMSprop: the rate of each parameter depends on a running mean of its squared gradients.
 
-    s = decay s + (1 - decay) g**2; p = p - lr g / (sqrt(s) + eps).
+    s = decay * s + (1 - decay) * g ** 2; p = p - lr * g / (sqrt(s) + eps).
 
     Args:
-        parameters: what to train.
-        lr: learning rate.
-        decay: weight of the past, 0 <= decay < 1.
-        eps: keeps the division finite.
+        parameters: the parameters to train, or None.
+        lr: the learning rate.
+        decay: the weight of the past, 0 <= decay < 1.
+        eps: a small number that keeps the division finite.
 
     Reference:
         Tieleman and Hinton (2012), in PyTorch's form.
@@ -176,7 +182,7 @@ class RMSprop(Optimizer, name="rmsprop"):
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
-        """Weight of the past, and the divisor's floor."""
+        """Return decay and eps."""
         return self.decay, self.eps
 
 
@@ -206,7 +212,7 @@ def _adam(
     np.multiply(v, beta2, out=v)
     np.add(v, scratch, out=v)
     np.sqrt(v, out=scratch)
-    # m / c1 / (sqrt(v / c2) + eps), with both corrections moved to the numbers
+    # This is m / c1 / (sqrt(v / c2) + eps), with both corrections applied to numbers, not arrays.
     np.add(scratch, eps * sqrt(correction2), out=scratch)
     np.divide(m, scratch, out=scratch)
     np.multiply(scratch, rate * sqrt(correction2) / correction1, out=scratch)
@@ -214,17 +220,21 @@ def _adam(
 
 
 class Adam(Optimizer, name="adam"):
-    """Adam: p -= lr m' / (sqrt(v') + eps), m and v running means of g and g**2, bias-corrected.
+    """Adam: steps along a running mean of gradients, divided by the root of their mean square.
+
+    m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g ** 2;
+    p = p - lr * (m / c1) / (sqrt(v / c2) + eps), with c1 = 1 - beta1 ** step and
+    c2 = 1 - beta2 ** step.
 
     Args:
-        parameters: what to train.
-        lr: learning rate.
-        beta1: weight of the past in m, 0 <= beta1 < 1.
-        beta2: weight of the past in v, 0 <= beta2 < 1.
-        eps: keeps the division finite.
+        parameters: the parameters to train, or None.
+        lr: the learning rate.
+        beta1: the weight of the past in m, 0 <= beta1 < 1.
+        beta2: the weight of the past in v, 0 <= beta2 < 1.
+        eps: a small number that keeps the division finite.
 
     Raises:
-        ArgumentError: an option outside its range.
+        ArgumentError: an option is outside its range.
 
     Reference:
         Kingma and Ba (2015), algorithm 1.
@@ -258,23 +268,23 @@ class Adam(Optimizer, name="adam"):
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
-        """The betas and their logarithms, the divisor's floor, the weight decay."""
+        """Return the betas, their logarithms, eps and the weight decay."""
         logs = tuple(log(beta) if beta else -1e4 for beta in (self.beta1, self.beta2))
         return (self.beta1, self.beta2, *logs, self.eps, self.weight_decay)
 
 
 class AdamW(Adam, name="adamw"):
-    """Adam with weight decay that does not pass through the moments: first p -= lr decay p.
+    """Adam with decoupled weight decay: first p = p - lr * weight_decay * p, then Adam's step.
 
-    Every parameter decays, biases too, as in PyTorch.
+    Every parameter decays, including biases, as in PyTorch.
 
     Args:
-        parameters: what to train.
-        lr: learning rate.
-        beta1: weight of the past in m.
-        beta2: weight of the past in v.
-        eps: keeps the division finite.
-        weight_decay: at least 0.
+        parameters: the parameters to train, or None.
+        lr: the learning rate.
+        beta1: the weight of the past in m.
+        beta2: the weight of the past in v.
+        eps: a small number that keeps the division finite.
+        weight_decay: the decay, at least 0.
 
     Reference:
         Loshchilov and Hutter (2019).
@@ -297,10 +307,14 @@ class AdamW(Adam, name="adamw"):
 
 
 def get_optimizer(optimizer: str | Optimizer, **options: Any) -> Optimizer:
-    """The optimizer of a registered name with its defaults; an optimizer is returned as it is.
+    """Return the optimizer with a registered name. An optimizer is returned as it is.
+
+    Args:
+        optimizer: a name or an optimizer.
+        options: the options of an optimizer that is given by name.
 
     Raises:
-        UnknownNameError: no such name; the message lists the known ones.
+        UnknownNameError: the name is unknown; the message lists the known names.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

@@ -1,6 +1,6 @@
-"""Penalties on the size of weights, as the lectures write them, and the max-norm constraint.
+"""Penalties on the size of weights, in the form of the lectures, and the max-norm constraint.
 
-None of them depends on the batch size, and none applies to biases.
+They do not depend on the batch size, and they do not apply to biases.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ PENALTY = Elementwise(
 
 
 class Regularizer(Tracked):
-    """A term that training adds to the loss, or a constraint that it keeps.
+    """The base class of penalties, which are added to the loss, and of constraints.
 
-    `a + b` applies both, in this order: `L2(1e-4) + MaxNorm(3.0)`.
+    `a + b` applies a, then b: `L2(1e-4) + MaxNorm(3.0)`.
     """
 
     def __add__(self, other: Regularizer) -> Regularizer:
@@ -46,33 +46,34 @@ class Regularizer(Tracked):
         return Regularizers(*_parts(self), *_parts(other))
 
     def penalize(self, flat: FlatParameters, times: Array) -> Array | None:
-        """Add the term's gradient to the gradients.
+        """Add the gradient of the penalty to the gradients of the loss.
 
         Args:
             flat: the parameters.
-            times: 0-d array of the device that the gradient is multiplied by, as the others are.
+            times: the factor of the loss's gradients, which this gradient is multiplied by, too; a
+                0-d array of the device.
 
         Returns:
-            The term's value, a 0-d array of the device; None for a constraint.
+            The value of the penalty, a 0-d array of the device; None for a constraint.
         """
         return None
 
     def constrain(self, flat: FlatParameters) -> None:
-        """Bring the parameters back into the constraint, after an update."""
+        """Change the parameters so that they meet the constraint; called after every update."""
 
 
 class ElasticNet(Regularizer):
-    """lambda * sum(beta W**2 + |W|) over all weights.
+    """The elastic net: lambda * sum(beta * W ** 2 + |W|) over all weights.
 
     Args:
         strength: lambda, at least 0.
-        beta: weight of the squares, at least 0.
+        beta: the weight of the squares, at least 0.
 
     Gradient:
-        lambda (2 beta W + sign(W)), with sign(0) = 0.
+        lambda * (2 * beta * W + sign(W)), with sign(0) = 0.
 
     Reference:
-        Lecture 001, which writes no 1/2.
+        Lecture 001; the squares have no factor 1/2.
     """
 
     def __init__(self, strength: float, beta: float = 1.0) -> None:
@@ -80,7 +81,7 @@ class ElasticNet(Regularizer):
         self.l2 = self.l1 * in_range("beta", beta, 0.0)
 
     def penalize(self, flat: FlatParameters, times: Array) -> Array:
-        """Add the gradient and return the value: one kernel over the weights."""
+        """Add the gradient of the penalty and return its value, with one kernel."""
         w, g = flat.data[flat.weights], flat.grad[flat.weights]
         value = flat.backend.empty((), flat.dtype)
         flat.backend.launch(PENALTY, w, times, self.l1, self.l2, out=(g, value))
@@ -88,7 +89,17 @@ class ElasticNet(Regularizer):
 
 
 class L2(ElasticNet):
-    """lambda * sum(W**2), without 1/2 (lecture 001). Gradient: 2 lambda W."""
+    """The L2 penalty: lambda * sum(W ** 2), without a factor 1/2.
+
+    Args:
+        strength: lambda, at least 0.
+
+    Gradient:
+        2 * lambda * W.
+
+    Reference:
+        Lecture 001.
+    """
 
     def __init__(self, strength: float) -> None:
         super().__init__(strength, 1.0)
@@ -96,20 +107,30 @@ class L2(ElasticNet):
 
 
 class L1(ElasticNet):
-    """lambda * sum(|W|) (lecture 001). Gradient: lambda sign(W), with sign(0) = 0."""
+    """The L1 penalty: lambda * sum(|W|).
+
+    Args:
+        strength: lambda, at least 0.
+
+    Gradient:
+        lambda * sign(W), with sign(0) = 0.
+
+    Reference:
+        Lecture 001.
+    """
 
     def __init__(self, strength: float) -> None:
         super().__init__(strength, 0.0)
 
 
 class Regularizers(Regularizer):
-    """Several penalties and constraints, in this order."""
+    """Several penalties and constraints, applied in this order."""
 
     def __init__(self, *parts: Regularizer) -> None:
         self.parts = parts
 
     def penalize(self, flat: FlatParameters, times: Array) -> Array | None:
-        """Add all gradients; the sum of the values."""
+        """Add the gradients of all penalties, and return the sum of their values."""
         found = [part.penalize(flat, times) for part in self.parts]
         values = [value for value in found if value is not None]
         total = values[0] if values else None
@@ -118,7 +139,7 @@ class Regularizers(Regularizer):
         return total
 
     def constrain(self, flat: FlatParameters) -> None:
-        """Apply all constraints."""
+        """Apply all constraints in order."""
         for part in self.parts:
             part.constrain(flat)
 
@@ -128,10 +149,12 @@ def _parts(regularizer: Regularizer) -> tuple[Regularizer, ...]:
 
 
 class MaxNorm(Regularizer):
-    """After every update, the weights into each unit are scaled to a norm of at most `limit`.
+    """The max-norm constraint: the weights into each unit have a norm of at most `limit`.
+
+    The weights are scaled after every update.
 
     Args:
-        limit: above 0.
+        limit: the largest norm, above 0.
 
     Reference:
         Srivastava et al. (2014), section 5.1.
@@ -141,10 +164,10 @@ class MaxNorm(Regularizer):
         self.limit = in_range("limit", limit, float(np.finfo(np.float32).tiny))
 
     def constrain(self, flat: FlatParameters) -> None:
-        """Scale the columns of every 2-D weight."""
+        """Scale the columns of every 2-D weight whose norm is too large."""
         xp = flat.backend.xp
         for tensor in flat.tensors:
             if tensor.ndim == 2 and getattr(tensor, "regularize", True):
-                w = flat.views[tensor]  # (D, H): column h holds the weights into unit h
+                w = flat.views[tensor]  # (D, H); column h has the weights into unit h
                 norms = xp.sqrt(xp.sum(xp.multiply(w, w), axis=0))
                 xp.multiply(w, xp.divide(self.limit, xp.maximum(norms, self.limit)), out=w)

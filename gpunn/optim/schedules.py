@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the base rate at each step of training."""
+"""Learning-rate schedules, which multiply the base rate by a factor at each step."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from gpunn.arguments import count, lookup
 
 
 class Schedule(ABC):
-    """A function of the step, counted from 0. `total` is the number of steps of the whole run."""
+    """The base class of schedules. A subclass defines `factor`."""
 
     @abstractmethod
     def factor(self, step: int, total: int) -> float:
-        """What the base learning rate is multiplied by at this step."""
+        """Return the factor of the base learning rate.
+
+        Args:
+            step: the number of the step, counted from 0.
+            total: the number of steps of the whole run.
+        """
 
 
 class Constant(Schedule):
-    """The base rate throughout."""
+    """A constant rate: the factor is 1."""
 
     def factor(self, step: int, total: int) -> float:
-        """1."""
+        """Return 1."""
         return 1.0
 
 
 class Step(Schedule):
-    """The rate is multiplied by `gamma` after every `every` steps.
+    """A rate that is multiplied by `gamma` after every `every` steps.
 
     Args:
-        every: steps; by default a third of the run.
+        every: the number of steps; by default a third of the run.
         gamma: the factor.
     """
 
@@ -37,16 +42,19 @@ class Step(Schedule):
         self.gamma = gamma
 
     def factor(self, step: int, total: int) -> float:
-        """Gamma ** (step // every)."""
+        """Return gamma ** (step // every)."""
         return self.gamma ** (step // (self.every or max(1, -(-total // 3))))
 
 
 class Cosine(Schedule):
-    """From 1 to `end` along half a cosine (Loshchilov and Hutter 2017).
+    """A factor that falls from 1 to `end` along half a cosine, then stays at `end`.
 
     Args:
-        steps: by default the whole run.
+        steps: the steps of the fall; by default the whole run.
         end: the last factor.
+
+    Reference:
+        Loshchilov and Hutter (2017).
     """
 
     def __init__(self, steps: int | None = None, end: float = 0.0) -> None:
@@ -54,46 +62,46 @@ class Cosine(Schedule):
         self.end = end
 
     def factor(self, step: int, total: int) -> float:
-        """Factor end + (1 - end) (1 + cos(pi step / steps)) / 2."""
+        """Return end + (1 - end) * (1 + cos(pi * step / steps)) / 2."""
         part = min(1.0, step / (self.steps or max(1, total)))
         return self.end + (1.0 - self.end) * 0.5 * (1.0 + cos(pi * part))
 
 
 class Linear(Cosine):
-    """From 1 to `end` along a line.
+    """A factor that falls from 1 to `end` along a line, then stays at `end`.
 
     Args:
-        steps: by default the whole run.
+        steps: the steps of the fall; by default the whole run.
         end: the last factor.
     """
 
     def factor(self, step: int, total: int) -> float:
-        """1 - (1 - end) step / steps."""
+        """Return 1 - (1 - end) * step / steps."""
         return 1.0 - (1.0 - self.end) * min(1.0, step / (self.steps or max(1, total)))
 
 
 class Inverse(Schedule):
-    """Decay with the step, (1 + decay step) ** -power.
+    """An inverse decay: the factor is (1 + decay * step) ** -power.
 
     Args:
-        decay: per step.
-        power: 1 for inverse time, 0.5 for the inverse square root.
+        decay: the decay per step.
+        power: the exponent: 1 for inverse time, 0.5 for the inverse square root.
     """
 
     def __init__(self, decay: float = 1e-4, power: float = 1.0) -> None:
         self.decay, self.power = decay, power
 
     def factor(self, step: int, total: int) -> float:
-        """(1 + decay step) ** -power."""
+        """Return (1 + decay * step) ** -power."""
         return float((1.0 + self.decay * step) ** -self.power)
 
 
 class WarmUp(Schedule):
-    """Up to the base rate along a line, then another schedule.
+    """A warm-up to the base rate along a line, then another schedule.
 
     Args:
-        steps: of the warm-up; by default a twentieth of the run.
-        then: what follows, counted from the end of the warm-up.
+        steps: the steps of the warm-up; by default a twentieth of the run.
+        then: the schedule after the warm-up. It counts steps from the end of the warm-up.
     """
 
     def __init__(self, steps: int | None = None, then: Schedule | str = "constant") -> None:
@@ -101,7 +109,7 @@ class WarmUp(Schedule):
         self.then = get_schedule(then)
 
     def factor(self, step: int, total: int) -> float:
-        """(step + 1) / steps during the warm-up."""
+        """Return (step + 1) / steps during the warm-up, then the factor of the next schedule."""
         steps = self.steps or max(1, total // 20)
         if step < steps:
             return (step + 1) / steps
@@ -119,10 +127,10 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def get_schedule(schedule: str | Schedule) -> Schedule:
-    """The schedule of a registered name with its defaults; a schedule is returned as it is.
+    """Return the schedule with a registered name and default options. A schedule is returned as is.
 
     Raises:
-        UnknownNameError: no such name; the message lists the known ones.
+        UnknownNameError: the name is unknown; the message lists the known names.
     """
     if isinstance(schedule, Schedule):
         return schedule
