@@ -1,4 +1,4 @@
-"""A define-by-run graph of coarse operations over raw arrays, and its reverse walk."""
+"""Automatic differentiation: operations on arrays are recorded as a graph and walked backward."""
 
 from gpunn.autograd.dlpack import from_dlpack
 from gpunn.autograd.engine import Sink, is_recording, no_grad, recorded, target

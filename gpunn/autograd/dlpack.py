@@ -1,4 +1,4 @@
-"""Tensors that share their memory with arrays of other libraries."""
+"""DLPack: tensors that share their memory with arrays of other libraries."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ HOST, CUDA = (1, 3), 2  # kDLCPU, kDLCUDAHost; kDLCUDA
 
 
 def from_dlpack(x: Any, requires_grad: bool = False) -> Tensor:
-    """A tensor over the memory of another library's array; nothing is copied.
+    """Make a tensor over the memory of another library's array. Nothing is copied.
 
-    What is written through one of the two shows in the other. The tensor lives where `x` does.
+    A change of one of the two also changes the other. The tensor is on the device of `x`.
 
     Args:
-        x: an array with the DLPack protocol: NumPy's, CuPy's, PyTorch's, JAX's, or a tensor.
-        requires_grad: whether gradients should arrive at the tensor.
+        x: an array with the DLPack protocol, of NumPy, CuPy, PyTorch or JAX, or a tensor.
+        requires_grad: whether backward passes compute a gradient for the tensor.
 
     Raises:
-        ArgumentError: no such array, or one that its library does not share.
-        DTypeError: elements that are neither floats nor integers, or a gradient for integers.
-        DeviceMismatchError: memory that is neither the host's nor a CUDA device's.
-        DeviceUnavailableError: a CUDA device that cannot be used here.
-        GradientError: a tensor of gpunn's that requires a gradient.
+        ArgumentError: `x` has no DLPack protocol, or its library refuses to share it.
+        DTypeError: the elements are neither floats nor integers, or integers require a gradient.
+        DeviceMismatchError: the memory belongs neither to the host nor to a CUDA device.
+        DeviceUnavailableError: the CUDA device cannot be used.
+        GradientError: `x` is a tensor of gpunn that requires a gradient.
 
     Reference:
         https://data-apis.org/array-api/latest/design_topics/data_interchange.html
@@ -58,8 +58,8 @@ def from_dlpack(x: Any, requires_grad: bool = False) -> Tensor:
         if isinstance(error, GpunnError):
             raise
         raise ArgumentError(
-            f"got a {type(x).__name__} that cannot be shared ({error}); expected numbers that "
-            "NumPy knows, outside any graph: convert or detach it, or copy it with gpunn.tensor"
+            f"got a {type(x).__name__} that cannot be shared ({error}); expected a dtype that "
+            "NumPy has, and no gradient: convert or detach it, or copy it with gpunn.tensor"
         ) from error
     if array.dtype.kind not in "iub" and array.dtype.name not in FLOATS:
         raise DTypeError(

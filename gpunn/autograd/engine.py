@@ -1,8 +1,8 @@
-"""The nodes of the graph and the walk that carries gradients back through them.
+"""The nodes of the graph, and the backward walk that computes gradients.
 
-The walk goes by creation number, newest first, through a heap: a node runs once, after all of its
-consumers, whatever the shape of the graph and without recursion. Closures hold arrays and never
-tensors, so there is no reference cycle, and what a node saved is dropped as the walk passes it.
+The walk takes nodes from a heap, the newest first. A node therefore runs once, after all its
+consumers, for any graph and without recursion. Closures refer to arrays and never to tensors, so
+there is no reference cycle. The walk drops the arrays that a node saved after the node has run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _recording: ContextVar[bool | Recorder] = ContextVar("gpunn_recording", default=
 
 
 class Sink:
-    """The buffer that a gradient should be written into, given to a backward in place of True."""
+    """The buffer that a backward function should write a gradient to. It is passed as a need."""
 
     __slots__ = ("array",)
 
@@ -37,21 +37,24 @@ Recorder: TypeAlias = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None
 
 
 def target(need: Need) -> Array | None:
-    """Where a backward should write: the sink's buffer, or None for an array of its own."""
+    """Return the array that a backward function should write to; None for a new array."""
     return need.array if type(need) is Sink else None
 
 
 def is_recording() -> bool | Recorder:
-    """Whether operations on tensors that require a gradient are recorded, and who looks on."""
+    """Return whether operations are recorded for gradients: True, False or a recorder.
+
+    Inside `recorded`, it is the recorder, which counts as true.
+    """
     return _recording.get()
 
 
 @contextmanager
 def recorded(recorder: Recorder) -> Iterator[None]:
-    """Tell `recorder` of every operation inside the block; gradients are recorded there.
+    """Call `recorder` for every operation inside the block. Operations are recorded for gradients.
 
     Args:
-        recorder: called with the operation's name, its arguments and options, and its result.
+        recorder: a function of the operation's name, its arguments, its options and its result.
     """
     token = _recording.set(recorder)
     try:
@@ -62,7 +65,7 @@ def recorded(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing inside the block."""
+    """Record no operations for gradients inside the block."""
     token = _recording.set(False)
     try:
         yield
@@ -71,7 +74,7 @@ def no_grad() -> Iterator[None]:
 
 
 class Node:
-    """One recorded operation: who its inputs were and how a gradient passes through it."""
+    """One recorded operation: the nodes of its inputs and its backward function."""
 
     __slots__ = ("__weakref__", "backward", "name", "parents", "seq")
 
@@ -84,14 +87,14 @@ class Node:
         self.backward = backward
 
     def __lt__(self, other: Node) -> bool:
-        return self.seq > other.seq  # a heap pops its smallest: the newest node
+        return self.seq > other.seq  # a heap pops its smallest element, so the newest node is it
 
 
 class Leaf(Node):
-    """Where gradients arrive: the graph's end for one tensor that requires them.
+    """The node of a tensor that gradients are computed for, an end of the graph.
 
-    `sink`, when an optimizer set it, is a view of its flat buffer with a stable address; the first
-    gradient of a step is written there at once by the operation that computes it.
+    An optimizer sets `sink` to a view of its flat buffer, whose address does not change. The
+    operation that computes the first gradient of a step writes it directly there.
     """
 
     __slots__ = ("grad", "shape", "sink")
@@ -103,11 +106,11 @@ class Leaf(Node):
         self.sink: Sink | None = None
 
     def need(self) -> Need:
-        """What to ask a backward for: the sink while it is empty."""
+        """Return the need of this leaf: the sink if there is no gradient yet, else True."""
         return self.sink if self.sink is not None and self.grad is None else True
 
     def add(self, b: Backend, grad: Array) -> None:
-        """Accumulate one contribution."""
+        """Add a contribution to the gradient."""
         if self.grad is not None:
             b.add_to(self.grad, grad)
         elif self.sink is None:
@@ -120,15 +123,22 @@ class Leaf(Node):
 
 
 def run_backward(b: Backend, root: Node, gy: Array, retain_graph: bool) -> None:
-    """Carry `gy` from `root` to every leaf below it.
+    """Walk back from `root`, and add the gradients to all leaves that it was computed from.
+
+    Args:
+        b: the backend.
+        root: the node to start from.
+        gy: the gradient with respect to the root's result.
+        retain_graph: whether to keep the saved arrays.
 
     Raises:
-        GraphFreedError: a node ran before without `retain_graph`.
+        GraphFreedError: an earlier walk without `retain_graph` has freed a node.
     """
     if isinstance(root, Leaf):
         root.add(b, gy)
         return
-    grads: dict[Node, tuple[Array, bool]] = {root: (gy, False)}  # a gradient, and do we own it?
+    # a gradient, and whether it is our own array, which may be changed
+    grads: dict[Node, tuple[Array, bool]] = {root: (gy, False)}
     heap = [root]
     while heap:
         node = heapq.heappop(heap)
@@ -137,7 +147,7 @@ def run_backward(b: Backend, root: Node, gy: Array, retain_graph: bool) -> None:
         if backward is None:
             raise GraphFreedError(
                 f"got a second backward() through {node.name!r}, whose saved arrays are freed; "
-                "expected one backward() a graph: pass retain_graph=True to the first"
+                "expected one backward() per graph: pass retain_graph=True to the first"
             )
         contributions = backward(grad, _needs(node.parents))
         if not retain_graph:
@@ -153,7 +163,7 @@ def run_backward(b: Backend, root: Node, gy: Array, retain_graph: bool) -> None:
             if known is None:
                 grads[parent] = (contribution, False)
                 heapq.heappush(heap, parent)
-            elif known[1] and known[0].ndim:  # a 0-d sum may be a NumPy scalar: no place to add to
+            elif known[1] and known[0].ndim:  # a 0-d sum may be a NumPy scalar, which is immutable
                 b.add_to(known[0], contribution)
             else:
                 grads[parent] = (b.xp.add(known[0], contribution), True)

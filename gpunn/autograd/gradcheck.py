@@ -1,4 +1,4 @@
-"""Is a gradient right? Two forward evaluations along one random direction tell."""
+"""A check of gradients against central differences along random directions."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def gradcheck(
     seed: int = 0,
     directions: int = 3,
 ) -> None:
-    """Compare the gradient of `function` with a central difference along random directions.
+    """Compare the gradient of `function` with central differences along random directions.
 
-    With J the Jacobian, v a random direction of the inputs and gy a random gradient of the output,
-    the two numbers <gy, J v> (numerical) and <J' gy, v> (analytic) must agree.
+    Let J be the Jacobian, v a random direction of the inputs and gy a random gradient of the
+    output. The two numbers <gy, J v> (numerical) and <J' gy, v> (analytic) must agree.
 
     Args:
-        function: takes one tensor for each input, returns a tensor; must be deterministic.
-        inputs: float64 arrays or tensors, away from kinks by more than `eps`.
-        eps: step of the difference.
-        rtol: allowed difference relative to the larger of 1 and the two numbers.
-        seed: of the directions.
-        directions: how many are tried.
+        function: a deterministic function that takes one tensor per input and returns a tensor.
+        inputs: float64 arrays or tensors, more than `eps` away from kinks.
+        eps: the step of the difference.
+        rtol: the allowed difference, relative to the largest of 1 and the two numbers.
+        seed: the seed of the directions.
+        directions: the number of directions.
 
     Raises:
-        GradcheckError: the two disagree; the message holds the difference per entry.
+        GradcheckError: the two numbers disagree; the message compares the first entries.
         DTypeError: an input is not float64.
 
     Example:
@@ -61,7 +61,10 @@ def gradcheck(
         ]
         for array, grad in zip(arrays, grads, strict=True):
             if grad.shape != array.shape:
-                raise GradcheckError(f"got a gradient of shape {grad.shape} for {array.shape}")
+                raise GradcheckError(
+                    f"got a gradient of shape {grad.shape}; expected {array.shape}, the shape of "
+                    "the input: correct the backward function"
+                )
         vs = [rng.standard_normal(a.shape) for a in arrays]
         ahead = value([a + eps * v for a, v in zip(arrays, vs, strict=True)])
         behind = value([a - eps * v for a, v in zip(arrays, vs, strict=True)])
@@ -70,8 +73,8 @@ def gradcheck(
         if not abs(numerical - analytic) <= rtol * max(1.0, abs(numerical), abs(analytic)):
             details = _entries(value, arrays, grads, gy, eps)
             raise GradcheckError(
-                f"got {analytic!r} along a random direction; the central difference is "
-                f"{numerical!r}: mend the backward. Per entry:\n{details}"
+                f"got {analytic!r} along a random direction; expected {numerical!r}, the central "
+                f"difference: correct the backward function. Per entry:\n{details}"
             )
 
 

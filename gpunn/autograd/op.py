@@ -1,4 +1,4 @@
-"""Operations: one function over raw arrays that returns the result and its backward."""
+"""Operations. An operation is made from a function that returns a result and its backward."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ OPS: dict[str, Op] = {}
 class Op(Tracked):
     """An operation on tensors, made from a function over arrays.
 
-    Call it with tensors (or arrays and numbers, which are constants) and the result is recorded.
-    Call `vjp(backend, *arrays)` and nothing is: it returns the result and the function that
-    carries a gradient back, `backward(gy, needs=(True, ...))`.
+    A call with tensors records the result for gradients. Arrays and numbers are constants. A call
+    of `vjp(backend, *arrays)` records nothing. It returns the result and the function that computes
+    the gradients of the inputs, `backward(gy, needs=(True, ...))`.
 
     Args:
         vjp: the function.
-        name: of the operation.
+        name: the name of the operation.
         home: the module that declares it; by default that of the function.
 
     Raises:
-        ArgumentError: another module has an operation of that name.
+        ArgumentError: another module has an operation with that name.
     """
 
-    any_float: tuple[int, ...] = ()  # places whose dtype the operation itself looks after
-    options: Mapping[str, float] = MappingProxyType({})  # numbers of its formula: the defaults
+    any_float: tuple[int, ...] = ()  # argument positions exempt from the dtype check
+    options: Mapping[str, float] = MappingProxyType({})  # default values of its formula's numbers
 
     def __init__(
         self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None
@@ -67,14 +67,14 @@ class Op(Tracked):
         return {name: part for name, part in vars(self).items() if name not in _WRITTEN_ONCE}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """There is one operation of a name: a copy of it is itself."""
+        """Pickle an operation as its name, so that a copy of it is the same object."""
         return _known, (self.name,)
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
 
     def __call__(self, *args: Any, **options: Any) -> Tensor:
-        """Apply the operation and record it where an input requires a gradient."""
+        """Apply the operation, and record it if an input requires a gradient."""
         backend: Backend | None = None
         dtype = None
         arrays: list[Any] = []
@@ -92,7 +92,7 @@ class Op(Tracked):
                     f"got a list in {self.name}; expected a tensor or an array: wrap it with "
                     "gpunn.tensor or numpy.asarray"
                 )
-            else:  # a NumPy scalar would promote in silence, a Python number does not
+            else:  # a NumPy scalar would change the dtype of the result, a Python number does not
                 arrays.append(arg.item() if isinstance(arg, np.generic) else arg)
                 parents.append(None)
                 continue
@@ -106,7 +106,7 @@ class Op(Tracked):
                 elif arg.dtype != dtype:
                     raise DTypeError(
                         f"got {dtype} and {arg.dtype} in {self.name}; expected one dtype: convert "
-                        "one of them with astype, nothing is promoted in silence"
+                        "one of them with astype, because gpunn converts nothing by itself"
                     )
             live = live or node is not None
             arrays.append(arg)
@@ -137,10 +137,10 @@ def _known(name: str) -> Op:
 
 
 def op(function: Callable[..., tuple[Any, Backward]]) -> Op:
-    """Make an operation of a function `(backend, *arrays, **options) -> (y, backward)`.
+    """Make an operation from a function `(backend, *arrays, **options) -> (y, backward)`.
 
-    `backward(gy, needs)` returns one gradient for each positional argument, None where there is
-    none; `needs` says which are wanted.
+    `backward(gy, needs)` returns one gradient per positional argument, or None for no gradient.
+    `needs` says which gradients are wanted; see `Sink`.
     """
     return Op(function, function.__name__.rstrip("_"))
 
@@ -153,5 +153,5 @@ def _mismatch(name: str, args: tuple[Any, ...]) -> str:
             places.append(f"argument {position} {tuple(array.shape)} on {backend_of(array).device}")
     return (
         f"got {' and '.join(places)} in {name}; expected one device: move one with .to(device), "
-        "nothing is moved in silence"
+        "because gpunn moves nothing by itself"
     )

@@ -1,4 +1,4 @@
-"""The tensor: an array of one device and its place in the graph."""
+"""The tensor: an array of one device with its node in the graph."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, Gradien
 from gpunn.typing import Array, DeviceLike, DType, Shape
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
-"""The operations that stand behind the tensor's operators; `gpunn.autograd.op` fills it."""
+"""The operations behind the tensor's operators and methods. `gpunn.autograd.op` fills it."""
 
 
 class Method:
-    """An operation of one tensor as a method, for example `x.exp()` for `gpunn.ops.exp(x)`."""
+    """A method that calls an operation: `x.exp()` is `gpunn.ops.exp(x)`."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -33,9 +33,9 @@ class Tensor:
     """An array that remembers how it was computed.
 
     Attributes:
-        data: the array, NumPy's or CuPy's.
-        node: its place in the graph; None when no gradient is wanted.
-        backend: the device's backend.
+        data: the array, of NumPy or CuPy.
+        node: the node in the graph; None if the tensor requires no gradient.
+        backend: the backend of the device.
     """
 
     __slots__ = ("__weakref__", "backend", "data", "node")
@@ -53,7 +53,7 @@ class Tensor:
         self.backend = backend_of(data) if backend is None else backend
         self.node = Leaf(data.shape) if requires_grad else node
 
-    # what it is ----------------------------------------------------------------------------
+    # properties ----------------------------------------------------------------------------
 
     @property
     def shape(self) -> Shape:
@@ -78,7 +78,7 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        """The device that the array lives on."""
+        """The device that the array is on."""
         return self.backend.device
 
     @property
@@ -88,7 +88,7 @@ class Tensor:
 
     @property
     def grad(self) -> Array | None:
-        """The gradient that arrived here, a plain array of the device; None before any did."""
+        """The gradient of a leaf, an array of the device; None before the first backward pass."""
         return self.node.grad if isinstance(self.node, Leaf) else None
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Tensor:
         return f"tensor({values}, dtype={self.dtype}, device={self.device}{grad})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or pickle keeps: content, device, and whether gradients arrive here."""
+        """Return the content, the device and whether this is a leaf, for a copy or a pickle."""
         state = {"data": self.numpy(), "device": self.device}
         state["leaf"] = isinstance(self.node, Leaf)
         return state | {
@@ -117,7 +117,7 @@ class Tensor:
         return {"data": self.data}
 
     def __array__(self, dtype: DType = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        """What `numpy.asarray` takes, on the CPU only: nothing is copied from a GPU in silence."""
+        """Return the content for `numpy.asarray`. A GPU raises an error, not a hidden copy."""
         if not self.backend.on_host:
             raise DeviceMismatchError(
                 f"got numpy.asarray of a tensor on {self.device}; expected one on the CPU: use "
@@ -126,13 +126,13 @@ class Tensor:
         return np.array(self.data, dtype=dtype)
 
     def __dlpack__(self, **request: Any) -> Any:
-        """The memory itself, for `from_dlpack` of another library; nothing is copied.
+        """Share the memory with another library's `from_dlpack`. Nothing is copied.
 
         Args:
-            request: stream, version, device and copy, as the array of this device takes them.
+            request: the options of the protocol, which are passed to the array of this device.
 
         Raises:
-            GradientError: the tensor requires a gradient, which no other library would carry on.
+            GradientError: the tensor requires a gradient, which another library would not compute.
         """
         if self.node is not None:
             raise GradientError(
@@ -143,7 +143,7 @@ class Tensor:
             return self.data.__dlpack__(**request)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """DLPack's numbers for the kind of device and its index."""
+        """Return DLPack's numbers for the kind of device and its index."""
         kind, index = self.data.__dlpack_device__()
         return int(kind), int(index)
 
@@ -157,18 +157,18 @@ class Tensor:
         return format(self.item(), spec) if spec else str(self)
 
     def __eq__(self, other: object) -> bool:
-        """Refuse to compare contents, which would have to answer with an array.
+        """Compare by identity, and refuse to compare with other tensors, arrays and numbers.
 
         Raises:
-            ArgumentError: a tensor, an array or a number. Everything else is simply not equal.
+            ArgumentError: `other` is another tensor, an array, a number or a list.
         """
         if self is other:
             return True
         if isinstance(other, Tensor | int | float | list) or hasattr(other, "dtype"):
             raise ArgumentError(
-                "got == between a tensor and something else that holds numbers; expected arrays: "
-                "compare x.numpy() == y.numpy(), or x.data == y.data on the device; `x is y` tells "
-                "whether two tensors are the same object"
+                "got == between a tensor and another object with numbers; expected arrays: compare "
+                "x.numpy() == y.numpy(), or x.data == y.data on the device; use `x is y` to check "
+                "that two tensors are the same object"
             )
         return NotImplemented
 
@@ -179,14 +179,14 @@ class Tensor:
             raise TypeError("got len() of a 0-d tensor; expected at least one axis: use item()")
         return self.shape[0]
 
-    # out of the graph, off the device --------------------------------------------------------
+    # copies to the host, to other devices and outside the graph -------------------------------
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """A copy on the host."""
+        """Copy the content to a NumPy array on the host."""
         return self.backend.download(self.data)
 
     def item(self) -> float:
-        """The one element as a Python number; waits for the device."""
+        """Return the only element as a Python number. This waits for the device."""
         if self.size != 1:
             raise ShapeError(
                 f"got item() of shape {self.shape}; expected one element: reduce first"
@@ -195,11 +195,11 @@ class Tensor:
         return value
 
     def detach(self) -> Tensor:
-        """The same array outside the graph."""
+        """Return a tensor with the same array that is outside the graph."""
         return Tensor(self.data, backend=self.backend)
 
     def to(self, device: DeviceLike) -> Tensor:
-        """A tensor outside the graph with the same content on `device`; this one if it is there."""
+        """Copy the tensor to a device, outside the graph; return this one if it is there."""
         there = backend(device)
         if there is self.backend:
             return self
@@ -208,23 +208,23 @@ class Tensor:
     # gradients -------------------------------------------------------------------------------
 
     def backward(self, gy: Array | None = None, *, retain_graph: bool = False) -> None:
-        """Add the gradient of this tensor to `.grad` of every leaf it was computed from.
+        """Add the gradient of this tensor to `.grad` of every leaf that it was computed from.
 
-        There is no second derivative: a gradient is a plain array.
+        A gradient is a plain array, so there are no second derivatives.
 
         Args:
-            gy: the gradient of what follows, with this tensor's shape; 1 for a single element.
-            retain_graph: keep the saved arrays for another call.
+            gy: the gradient with respect to this tensor, of its shape; None for 1.
+            retain_graph: whether to keep the saved arrays for another call.
 
         Raises:
-            GradientError: nothing below requires a gradient.
-            ShapeError: `gy` is missing for several elements, or has another shape.
-            DTypeError, DeviceMismatchError: `gy` has another dtype, or lives elsewhere.
-            GraphFreedError: the graph was walked before without `retain_graph`.
+            GradientError: no tensor that this one was computed from requires a gradient.
+            ShapeError: `gy` has another shape, or is missing for several elements.
+            DTypeError, DeviceMismatchError: `gy` has another dtype, or is on another device.
+            GraphFreedError: an earlier call without `retain_graph` has freed the graph.
         """
         if self.node is None:
             raise GradientError(
-                "got backward() of a tensor that no tensor with requires_grad=True led to; "
+                "got backward() of a tensor that depends on none with requires_grad=True; "
                 "expected one: create it with requires_grad=True, outside no_grad()"
             )
         if gy is None:
@@ -252,11 +252,11 @@ class Tensor:
             run_backward(self.backend, self.node, gy, retain_graph)
 
     def zero_grad(self) -> None:
-        """Forget the gradient that arrived here."""
+        """Forget the gradient of this leaf."""
         if isinstance(self.node, Leaf):
             self.node.grad = None
 
-    # operators: each is an operation of gpunn.ops ----------------------------------------------
+    # operators, each an operation of gpunn.ops -------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
         return METHODS["add"](self, other)
@@ -302,32 +302,32 @@ class Tensor:
     abs, relu, sigmoid, tanh = Method(), Method(), Method(), Method()
 
     def astype(self, dtype: DType) -> Tensor:
-        """The same numbers in another float dtype; a gradient comes back in this one."""
+        """Convert the elements to another float dtype. Gradients are converted back to this one."""
         return METHODS["astype"](self, np.dtype(dtype))
 
     def max(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
-        """The largest of the elements, over all axes or some."""
+        """Compute the largest element over all axes, or over some."""
         return METHODS["max"](self, axis=axis, keepdims=keepdims)
 
     def sum(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
-        """The sum of the elements, over all axes or some."""
+        """Compute the sum of the elements over all axes, or over some."""
         return METHODS["sum"](self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: int | Shape | None = None, keepdims: bool = False) -> Tensor:
-        """The mean of the elements, over all axes or some."""
+        """Compute the mean of the elements over all axes, or over some."""
         return METHODS["mean"](self, axis=axis, keepdims=keepdims)
 
     def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape."""
+        """Return the same elements in another shape."""
         return METHODS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: int) -> Tensor:
-        """The axes in another order; reversed when none is given."""
+        """Return the tensor with its axes in another order; in reverse order by default."""
         return METHODS["transpose"](self, axes or None)
 
     @property
     def T(self) -> Tensor:
-        """The axes in reverse order."""
+        """The tensor with its axes in reverse order."""
         return METHODS["transpose"](self, None)
 
 
@@ -338,18 +338,18 @@ def tensor(
     dtype: DType = None,
     device: DeviceLike = None,
 ) -> Tensor:
-    """A tensor with a copy of `data`.
+    """Make a tensor with a copy of `data`.
 
     Args:
         data: numbers, nested sequences, a NumPy or CuPy array, or a tensor.
-        requires_grad: whether gradients should arrive at it.
-        dtype: float16, float32 or float64. By default arrays keep theirs and Python floats become
-            float32; integers stay integers.
-        device: where it should live; by default where an array of a GPU lives, else the default
-            device.
+        requires_grad: whether backward passes compute a gradient for it.
+        dtype: float16, float32 or float64. By default arrays keep their dtype, Python floats
+            become float32, and integers stay integers.
+        device: the device. By default an array of a GPU stays there, and other data goes to the
+            default device.
 
     Raises:
-        DTypeError: numbers that are neither floats nor integers, or a gradient for integers.
+        DTypeError: the data is neither floats nor integers, or integers require a gradient.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
