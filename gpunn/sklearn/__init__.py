@@ -1,4 +1,4 @@
-"""scikit-learn's multilayer perceptrons: the same API and the same numbers, and more."""
+"""scikit-learn's multilayer perceptrons: the same API, the same numbers and more options."""
 
 from gpunn.errors import MissingExtraError
 

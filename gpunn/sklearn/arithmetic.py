@@ -1,6 +1,6 @@
-"""scikit-learn's arithmetic, where its order of sums and products is not that of gpunn.
+"""scikit-learn's arithmetic, where the order of its operations differs from gpunn's.
 
-Everything in gpunn that exists only for scikit-learn's bits is in this module and in
+All code that exists only to give the same bits as scikit-learn is in this module and in
 `gpunn.sklearn.losses`.
 """
 
@@ -42,15 +42,17 @@ def _sgd_step(
 
 
 class SGD(Optimizer):
-    """Descent with momentum whose velocity holds steps: v = momentum v - lr g; p = p + v.
+    """Descent with momentum whose velocity contains the rate.
 
-    `gpunn.optim.SGD` multiplies by the rate last. The two are the same until the rate changes.
+    v = momentum * v - lr * g; p = p + v.
+
+    `gpunn.optim.SGD` multiplies by the rate last. The two agree until the rate changes.
 
     Args:
-        parameters: what to train.
-        lr: learning rate.
+        parameters: the parameters to train, or None.
+        lr: the learning rate.
         momentum: 0 <= momentum <= 1.
-        nesterov: p = p + momentum v - lr g in place of p = p + v.
+        nesterov: whether p = p + momentum * v - lr * g replaces p = p + v.
 
     Reference:
         Sutskever et al. (2013).
@@ -76,7 +78,7 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
-        """Momentum, and whether to look ahead."""
+        """Return the momentum, and 1 for Nesterov's form."""
         return self.momentum, float(self.nesterov)
 
 
@@ -110,10 +112,10 @@ def _adam_hat(
 
 
 class Adam(optim.Adam):
-    """Adam with the paper's epsilon-hat, which is added to sqrt(v) before its correction.
+    """Adam with the paper's epsilon-hat, which is added to sqrt(v) before the bias correction.
 
-    p -= lr c m / (sqrt(v) + eps), c = sqrt(1 - beta2**t) / (1 - beta1**t). The arguments are those
-    of `gpunn.optim.Adam`.
+    p = p - lr * c * m / (sqrt(v) + eps), with c = sqrt(1 - beta2 ** t) / (1 - beta1 ** t). The
+    arguments are those of `gpunn.optim.Adam`.
 
     Reference:
         Kingma and Ba (2015), end of section 2.
@@ -133,17 +135,17 @@ class Adam(optim.Adam):
     )
 
 
-# the mean, taken late ----------------------------------------------------------------------------
+# gradients of a sum, divided at the end -----------------------------------------------------------
 
 MASS = Elementwise(
     "mass",
     "w -> sum total",
     numpy=lambda w, total: np.add(total, np.sum(w), out=total),
     cuda="total = w;",
-    chunkable=False,  # one sum, in NumPy's order
+    chunkable=False,  # chunks would change the order of NumPy's sum
 )
 
-SLICE = 16_384  # elements that `_complete` works on at a time
+SLICE = 16_384  # the elements that `_complete` works on at a time
 
 
 def _complete(
@@ -157,7 +159,7 @@ def _complete(
             np.multiply(weights, by, out=scratch[: len(weights)])
             np.add(part, scratch[: len(weights)], out=part)
         np.divide(part, size, out=part)
-    for start, end in spans.tolist():  # one sum for each weight, as scikit-learn adds them
+    for start, end in spans.tolist():  # one sum per weight, in scikit-learn's order
         value += np.dot(w[start:end], w[start:end])
     value *= 0.5 * alpha
     value /= size
@@ -179,30 +181,30 @@ DIVIDED = Elementwise(
 
 
 class SummedL2(Regularizer):
-    """alpha / 2 * sum(W**2) / n, and more penalties, for gradients that are sums over n examples.
+    """scikit-learn's L2 penalty, alpha / 2 * sum(W ** 2) / n, and further penalties.
 
-    `SummedStep` calls `complete`, which divides all gradients by n after the penalty has been
-    added, as scikit-learn does. The penalty shrinks with the batch size (scikit-learn issues 6780,
-    10477); that of `gpunn.optim.L2` does not.
+    It is for gradients that are sums over n examples. `SummedStep` calls `complete`, which adds the
+    penalty and then divides all gradients by n, as scikit-learn does. The penalty shrinks with the
+    batch size (scikit-learn issues 6780, 10477); that of `gpunn.optim.L2` does not.
 
     Args:
-        alpha: at least 0.
-        more: penalties and constraints on the mean; they come after the division.
+        alpha: the strength, at least 0.
+        more: penalties and constraints that are applied after the division.
 
     Gradient:
-        g = (g + alpha W) / n, with g / n for biases.
+        g = (g + alpha * W) / n for weights, g / n for biases.
     """
 
     def __init__(self, alpha: float, *more: Regularizer) -> None:
         self.alpha, self.more = in_range("alpha", alpha, 0.0), Regularizers(*more)
 
     def complete(self, flat: FlatParameters, spans: Array, times: Array, size: Any) -> Array:
-        """Turn sums into means and add all penalties.
+        """Turn the gradients of a sum into those of a mean, and add all penalties.
 
         Args:
             flat: the parameters.
-            spans: (K, 2) int64 of the device, where each of the K weights starts and ends.
-            times: 0-d array of the device that gradients are multiplied by.
+            spans: (K, 2) starts and ends of the K weights in the buffer, int64, on the device.
+            times: the factor of the loss's gradients, a 0-d array of the device.
             size: n, the rows of the batch or the sum of their weights.
 
         Returns:
@@ -223,14 +225,14 @@ class SummedL2(Regularizer):
 
 
 class SummedStep(EagerStep):
-    """A step whose loss gives the gradients of a sum: `SummedL2` divides them by the batch size."""
+    """A step whose loss has the gradients of a sum. `SummedL2` divides them by the batch size."""
 
     def loss_of(self, outputs: Tensor, y: Array, weights: Array | None) -> Tensor:
-        """The loss of a batch; `SummedLoss` takes the weights itself."""
+        """Compute the loss of a batch. `SummedLoss` takes the weights as an argument."""
         return self.loss(outputs, y, weights)
 
     def penalty(self, times: Array, rows: int, weights: Array | None) -> Array | None:
-        """Complete the gradients; the value of the penalties."""
+        """Complete the gradients, and return the value of the penalties."""
         assert isinstance(self.regularizer, SummedL2)
         flat = self.optimizer.bound
         size = rows if weights is None else flat.backend.launch(MASS, weights)
@@ -238,7 +240,7 @@ class SummedStep(EagerStep):
 
     @cached_property
     def _spans(self) -> Array:
-        """Where each weight starts and ends in the flat buffer."""
+        """The start and end of each weight in the flat buffer."""
         flat = self.optimizer.bound
         parts = [flat.parts[tensor] for tensor in flat.tensors]
         spans = [(part.start, part.stop) for part in parts if part.start < flat.weights.stop]
@@ -246,7 +248,7 @@ class SummedStep(EagerStep):
 
 
 class SummedTrainer(Trainer):
-    """A trainer that takes the mean over a batch as late as scikit-learn."""
+    """A trainer that divides gradients by the batch size as late as scikit-learn does."""
 
     step_class = SummedStep
 
@@ -288,7 +290,7 @@ WEIGHTED_MEAN = Elementwise(
     once="total = total * times / mass;",
     numpy_once=_over_mass,
 )
-"""times sum w l / sum w over losses l, each kept between low and high, with (N, 1) weights w."""
+"""times * sum(w * l) / sum(w) over losses l clipped to [low, high], with (N, 1) weights w."""
 
 
 def _expit(x: Array, y: Array) -> None:
@@ -305,10 +307,10 @@ def _logistic_grad(gy: Array, y: Array, gx: Array) -> None:
 
 EXPIT = Activation(
     "expit",
-    """The sigmoid with SciPy's rounding, y = expit(x); `ops.sigmoid` is four times as fast.
+    """The sigmoid with SciPy's rounding, y = expit(x). `ops.sigmoid` is faster.
 
     Gradient:
-        gx = gy * y * (1 - y), from y alone, multiplied from the left.
+        gx = gy * y * (1 - y), computed from left to right.
     """,
     numpy=_expit,
     cuda="y = T(1) / (T(1) + exp(-x));",

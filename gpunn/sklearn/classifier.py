@@ -1,4 +1,4 @@
-"""The classifier."""
+"""The classifier, MLPClassifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gpunn.typing import Array, DeviceLike
 def _has_probabilities(found: Any) -> bool:
     if found.loss == "hinge":
         raise AttributeError(
-            'got predict_proba with loss="hinge", whose scores are no probabilities; expected '
+            'got predict_proba with loss="hinge", whose scores are not probabilities; expected '
             'loss="log_loss": use decision_function'
         )
     return True
@@ -35,49 +35,52 @@ def _has_scores(found: Any) -> bool:
 
 
 class MLPClassifier(Perceptron, neural_network.MLPClassifier):
-    """scikit-learn's MLPClassifier with its numbers, and what it does not have.
+    """scikit-learn's MLPClassifier with the same numbers and with more options.
 
-    With the defaults of the arguments that scikit-learn does not have, attributes and predictions
-    are scikit-learn's: in float64 on the CPU to 1e-10, with one BLAS thread to the bit.
+    If the options that scikit-learn does not have keep their defaults, the attributes and
+    predictions agree with scikit-learn's. In float64 on the CPU they agree to 1e-10; with one BLAS
+    thread they have the same bits.
 
     Args:
-        hidden_layer_sizes: units of each hidden layer.
-        activation: scikit-learn's "identity", "logistic", "tanh" or "relu", any other of gpunn's,
-            or one for each hidden layer.
-        solver, alpha, ..., max_fun: scikit-learn's, with its meanings and defaults; the solver
-            "lbfgs" is SciPy's L-BFGS-B, on every device.
-        loss: "log_loss", or "hinge", which gives no probabilities.
-        class_weight: {label: weight} or "balanced", multiplied with `sample_weight`.
-        device: where to train and predict: "cpu", "cuda", "cuda:1", or "auto" for a GPU if one can
-            be used. None for where CuPy arrays are, else for gpunn's default device.
-        precision: on a GPU also "tf32", "float16" or "bfloat16"; see `gpunn.Trainer`.
-        dropout: probability that a hidden unit is zeroed in training; one number, or one for each
-            hidden layer.
-        input_dropout: the same for the features.
-        l1: l1 sum |W| is added to the loss, whatever the batch size.
-        l2: l2 sum W**2 is added to the loss; unlike `alpha` it does not shrink with the batch
-            size.
-        max_norm: the largest norm of the weights into a unit, None for no limit.
-        optimizer: a name or object of `gpunn.optim` in place of the solver's update; a name gets
-            `learning_rate_init`, an object has its own.
-        schedule: a name or object of `gpunn.optim.schedules`, by steps.
-        callbacks: gpunn's, called between epochs.
+        hidden_layer_sizes: the units of each hidden layer.
+        activation: "identity", "logistic", "tanh" or "relu" as in scikit-learn, another activation
+            of gpunn, or a list with one name per hidden layer.
+        solver, alpha, ..., max_fun: as in scikit-learn, with the same meanings and defaults. The
+            solver "lbfgs" is SciPy's L-BFGS-B, on every device.
+        loss: "log_loss", or "hinge", which has no probabilities.
+        class_weight: {label: weight} or "balanced"; multiplied by `sample_weight`.
+        device: the device to train and predict on: "cpu", "cuda", "cuda:1", or "auto" for a GPU if
+            one can be used. None for the device of CuPy examples, else gpunn's default device.
+        precision: "float32"; on a GPU also "tf32", "float16" or "bfloat16"; see `gpunn.Trainer`.
+        dropout: the probability that a hidden unit is set to 0 in training; one number, or a list
+            with one per hidden layer.
+        input_dropout: the probability that a feature is set to 0 in training.
+        l1: the factor of sum(|W|), which is added to the loss for any batch size.
+        l2: the factor of sum(W ** 2), which is added to the loss. Unlike `alpha`, it does not
+            shrink with the batch size.
+        max_norm: the largest norm of the weights into a unit; None for no limit.
+        optimizer: a name or an object of `gpunn.optim` that replaces the solver's update. A name
+            uses `learning_rate_init`; an object has its own rate.
+        schedule: a name or an object of `gpunn.optim.schedules`, which counts steps.
+        callbacks: callbacks of gpunn, called between epochs.
         validation_curve: whether `early_stopping` also records `validation_loss_curve_`.
-        keep_optimizer: whether `warm_start` goes on with the optimizer's moments too.
-        transform_layer: the hidden layer that `transform` shows, counted from 0, or from the last
-            with -1.
-        progress_bar: whether to show one.
-        checkpoint: a folder: a fit that was killed goes on from there when it is repeated.
+        keep_optimizer: whether `warm_start` also keeps the moments of the optimizer.
+        transform_layer: the hidden layer whose activations `transform` returns, counted from 0, or
+            from the last with -1.
+        progress_bar: whether to show a progress bar.
+        checkpoint: a folder for checkpoints. When a fit that was killed is repeated, it goes on
+            from there.
 
     Attributes:
-        coefs_, intercepts_, classes_, n_iter_, loss_curve_, ...: as scikit-learn's; NumPy arrays,
-            also after a fit on a GPU.
-        validation_loss_curve_: the loss of the data that `early_stopping` sets aside, by epochs.
-        device_: where the last fit ran, in words.
+        coefs_, intercepts_, classes_, n_iter_, loss_curve_, ...: as in scikit-learn. They are NumPy
+            arrays, even after a fit on a GPU.
+        validation_loss_curve_: the loss per epoch of the data that `early_stopping` sets aside.
+        device_: the description of the device of the last fit.
+        stopped_: the reason why the last fit ended before its last epoch; empty if it did not.
 
     Raises:
-        InvalidParameterError: a parameter outside its range, in scikit-learn's words; it is a
-            ValueError.
+        InvalidParameterError: a parameter is outside its range. It has scikit-learn's message, and
+            is a ValueError.
         DeviceUnavailableError: the device cannot be used.
 
     Reference:
@@ -190,7 +193,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
             self.out_activation_ = "identity"
 
     def _predict(self, X: Any, check_input: bool = True) -> Any:
-        """The classes of examples; called by scikit-learn's `predict`."""
+        """Predict the classes of examples; called by scikit-learn's `predict`."""
         if self.loss != "hinge" and not on_device(X):
             return super()._predict(X, check_input)
         y = self._forward_pass_fast(X, check_input)
@@ -201,7 +204,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         return like_input(self._label_binarizer.inverse_transform(positive.astype(int)), X)
 
     def _probabilities(self, X: Any, method: str) -> Array:
-        """The probability of each class, on the backend that computed it."""
+        """Compute the probability of each class, on the device of the network."""
         check_is_fitted(self)
         self._check_library(X, method)
         y = self._forward_pass_fast(X)
@@ -209,19 +212,19 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class.
+        """Compute the probability of each class.
 
         Args:
             X: (N, D) examples.
 
         Returns:
-            (N, C) numbers, where the examples are; for multilabel targets (N, K).
+            (N, C) numbers, or (N, K) for multilabel targets, on the device of the examples.
         """
         return like_input(self._probabilities(X, "predict_proba"), X)
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
-        """The logarithm of `predict_proba`.
+        """Compute the logarithm of `predict_proba`.
 
         Args:
             X: (N, D) examples.
@@ -231,7 +234,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
 
     @available_if(_has_scores)
     def decision_function(self, X: Any) -> Any:
-        """The scores behind the classes, with loss="hinge".
+        """Compute the scores of the classes, with loss="hinge".
 
         Args:
             X: (N, D) examples.
@@ -259,11 +262,11 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         Args:
             X: (N, D) examples.
             y: their classes.
-            sample_weight: (N,) or None.
+            sample_weight: (N,) weights, or None.
             classes: all classes; the first call needs them.
-            validation: (X, y) or (X, y, weights): with `early_stopping`, data that the epoch is
-                judged by. When it has not got better for `n_iter_no_change` calls, the best
-                weights are back and `stopped_` says so.
+            validation: (X, y) or (X, y, weights), for `early_stopping`: the data that the epoch is
+                scored on. If its score has not improved for `n_iter_no_change` calls, the best
+                weights are restored and `stopped_` says so.
         """
         with self._validating(validation):
             fitted: MLPClassifier = super().partial_fit(

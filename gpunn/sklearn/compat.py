@@ -1,4 +1,4 @@
-"""What scikit-learn has from 1.9 on: callbacks, and one array library throughout."""
+"""Features of scikit-learn 1.9, callbacks and checks of array libraries, for older versions too."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ try:
 except ImportError:  # before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no callbacks."""
+        """An empty class, because this scikit-learn has no callbacks."""
 
     def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method as it is."""
+        """Return the method unchanged, because this scikit-learn has no callbacks."""
         return method
 
 
@@ -24,18 +24,18 @@ try:
 except ImportError:  # before 1.9
 
     def check_same_namespace(X: Any, estimator: Any, *, attribute: str, method: str) -> None:
-        """Nothing: this scikit-learn does not ask where an estimator was fitted."""
+        """Do nothing, because this scikit-learn does not check array libraries."""
 
 
 class FitTask:
-    """One call of `fit`, told to scikit-learn's callbacks, epoch by epoch.
+    """One call of `fit`, which is reported to scikit-learn's callbacks epoch by epoch.
 
     Args:
-        estimator: what is fitted.
-        X: its examples.
+        estimator: the estimator that is fitted.
+        X: the examples.
         y: their targets.
-        sample_weight: their weights or None.
-        epochs: how many there may be.
+        sample_weight: their weights, or None.
+        epochs: the largest number of epochs.
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, epochs: int) -> None:
@@ -53,25 +53,25 @@ class FitTask:
             self._fit.call_on_fit_task_begin(**self._given)
 
     def epoch_begins(self) -> None:
-        """Before the first step of an epoch."""
+        """Report the start of an epoch."""
         if self._fit is not None:
             self._epoch = self._fit.subcontext(task_name="epoch")
             self._epoch.call_on_fit_task_begin(**self._given, reconstruction_attributes=self._now)
 
     def epoch_ends(self) -> bool:
-        """After its last step; whether a callback wants to stop."""
+        """Report the end of an epoch, and return whether a callback asks to stop."""
         if self._fit is None:
             return False
         stop = self._epoch.call_on_fit_task_end(**self._given, reconstruction_attributes=self._now)
         return bool(stop)
 
     def ends(self) -> None:
-        """After the fit."""
+        """Report the end of the fit."""
         if self._fit is not None:
             self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes={})
 
     def _now(self) -> dict[str, Any]:
-        """What a copy of the estimator needs to predict with the weights as they are."""
+        """Return the attributes that a copy of the estimator needs to predict at this point."""
         self.estimator._show_weights()
         return {
             name: [array.copy() for array in getattr(self.estimator, name)]

@@ -1,4 +1,4 @@
-"""The ranges of the parameters, as data; scikit-learn checks them in its own words."""
+"""The allowed values of the parameters. scikit-learn checks them with its own messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 
 HIDDEN = {*ACTIVATIONS} - {"softmax", "hard_threshold"}
-"""Names of activations that hidden layers can have: elementwise, with a gradient."""
+"""The names of activations for hidden layers: elementwise, and with a gradient."""
 
 CLASSIFIER_LOSSES = {"log_loss", "hinge"}
 REGRESSOR_LOSSES = {"squared_error", "poisson", "absolute_error", "huber", "quantile"}

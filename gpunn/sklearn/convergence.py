@@ -1,4 +1,4 @@
-"""What scikit-learn's multilayer perceptrons do between epochs."""
+"""The work of scikit-learn's multilayer perceptrons between epochs, as a callback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpunn.sklearn.shuffle import CumulativeShuffle
 from gpunn.train import Callback, History, Training
 from gpunn.typing import Array
 
-SMALLEST_RATE = 1e-6  # of the schedule "adaptive"
+SMALLEST_RATE = 1e-6  # below this, learning_rate="adaptive" stops
 
 NUMBERS = ("n_iter_", "t_", "loss_", "best_loss_", "best_validation_score_")
 CURVES = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
@@ -26,9 +26,9 @@ class HeldOut(NamedTuple):
 
     Attributes:
         x: (M, D) examples.
-        y: their targets as `score` takes them.
-        weights: (M,) or None.
-        targets: (M, K) as the loss takes them.
+        y: their targets in the form that `score` takes.
+        weights: (M,) weights of the examples, or None.
+        targets: (M, K) targets in the form that the loss takes.
     """
 
     x: Array
@@ -38,7 +38,7 @@ class HeldOut(NamedTuple):
 
 
 class Estimator(Protocol):
-    """Parameters that decide when a fit ends, and fitted attributes that an epoch writes."""
+    """An estimator: the parameters that end a fit, and the attributes that an epoch sets."""
 
     solver: str
     learning_rate: str
@@ -64,15 +64,15 @@ class Estimator(Protocol):
 
 
 class Convergence(Callback):
-    """Keeps the curves of an estimator, lowers its learning rate, and says when to stop.
+    """A callback that keeps an estimator's curves, lowers its learning rate, and stops its fit.
 
     Args:
-        estimator: whose fitted attributes it writes.
-        rows: examples of an epoch.
-        held_out: what decides on stopping; None for the training loss.
-        incremental: whether this is the one epoch of a `partial_fit`.
-        order: of the rows; None where they are not shuffled.
-        task: what scikit-learn's callbacks are told.
+        estimator: the estimator whose fitted attributes are set.
+        rows: the examples of an epoch.
+        held_out: the data that decides when to stop; None to use the training loss.
+        incremental: whether this is the only epoch of a `partial_fit`.
+        order: the order of the rows; None if they are not shuffled.
+        task: the fit in the form that scikit-learn's callbacks get.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Convergence(Callback):
         self.held_out, self.incremental = held_out, incremental
 
     def on_fit_start(self, trainer: Training) -> None:
-        """Before the first epoch."""
+        """Announce the first epoch to scikit-learn's callbacks."""
         self.task.epoch_begins()
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """Note the numbers of the epoch; a sentence where they have stopped getting better."""
+        """Store the numbers of the epoch, and return a sentence if the fit should stop."""
         found = self.estimator
         found.n_iter_ += 1
         found.t_ += self.rows
@@ -127,7 +127,7 @@ class Convergence(Callback):
         found, held_out = self.estimator, self.held_out
         if held_out is None:
             flat = trainer.optimizer.bound
-            if not all_finite(flat.backend, flat.data):  # it would stay so
+            if not all_finite(flat.backend, flat.data):  # NaN and infinity never go away
                 raise NonFiniteError(found.n_iter_)
             found._update_no_improvement_count(False, None, None, None)
             return
@@ -137,7 +137,7 @@ class Convergence(Callback):
         found._update_no_improvement_count(True, *held_out[:3])
 
     def _stalled(self, trainer: Training) -> str:
-        """What to do without progress: stop with these words, or go on more slowly."""
+        """Handle a lack of progress: lower the rate and return "", or say why to stop."""
         found = self.estimator
         what = "Training loss" if self.held_out is None else "Validation score"
         words = (
@@ -158,7 +158,7 @@ class Convergence(Callback):
     # checkpoints -----------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The fitted attributes that grow epoch by epoch, and the random state."""
+        """Return the fitted attributes that change in each epoch, and the random state."""
         found = vars(self.estimator)
         numbers = {name: found[name] for name in (*NUMBERS, *CURVES) if name in found}
         numbers["count"] = found["_no_improvement_count"]
@@ -176,7 +176,7 @@ class Convergence(Callback):
     def restore(
         self, trainer: Training, arrays: dict[str, np.ndarray], state: dict[str, Any]
     ) -> None:
-        """Put them back."""
+        """Restore the attributes and the random state."""
         found = self.estimator
         found._no_improvement_count = state["count"]
         for name in (*NUMBERS, *CURVES):
@@ -192,7 +192,7 @@ class Convergence(Callback):
 
 
 class NonFiniteError(ValueError):
-    """Parameters that are not finite, in scikit-learn's words."""
+    """The error for parameters that are not finite, with scikit-learn's message."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Fitted estimators of scikit-learn as gpunn's, and back."""
+"""Conversion of estimators between scikit-learn and gpunn, fitted or not."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ OURS = ("device_", "stopped_", "validation_loss_curve_", "_optimizer_state")
 
 
 def from_sklearn(model: Any, **options: Any) -> Any:
-    """scikit-learn's MLPClassifier or MLPRegressor as gpunn's, fitted if it is.
+    """Convert scikit-learn's MLPClassifier or MLPRegressor to gpunn's.
 
     Args:
-        model: the estimator; it is not changed, and arrays are copied.
+        model: the estimator, fitted or not. It is not changed, and its arrays are copied.
         options: arguments that scikit-learn does not have, such as `device`.
 
     Returns:
-        The estimator with the same parameters, attributes and predictions. `partial_fit` begins
-        with fresh moments of the optimizer.
+        An estimator with the same parameters, attributes and predictions. Its `partial_fit` starts
+        with new moments of the optimizer.
 
     Raises:
-        ArgumentError: another kind of estimator, or one that is gpunn's already.
+        ArgumentError: `model` is another kind of estimator, or already gpunn's.
     """
     for theirs, ours in PAIRS:
         if type(model) is theirs:
             return _moved(model, ours(**model.get_params(deep=False), **options), ())
     raise ArgumentError(
         f"got a {type(model).__module__}.{type(model).__name__}; expected scikit-learn's "
-        "MLPClassifier or MLPRegressor"
+        "MLPClassifier or MLPRegressor: pass one of these"
     )
 
 
 def to_sklearn(model: Any) -> Any:
-    """Gpunn's MLPClassifier or MLPRegressor as scikit-learn's, fitted if it is.
+    """Convert gpunn's MLPClassifier or MLPRegressor to scikit-learn's.
 
     Args:
-        model: the estimator; it is not changed, and arrays are copied.
+        model: the estimator, fitted or not. It is not changed, and its arrays are copied.
 
     Returns:
         scikit-learn's estimator, with the same predictions on the CPU.
 
     Raises:
-        ArgumentError: another kind of estimator, or one that predicts what scikit-learn's cannot:
-            with other activations, or with a loss whose outputs it has no name for.
+        ArgumentError: `model` is another kind of estimator, or has activations or a loss with
+            which scikit-learn could not make the same predictions.
     """
     for theirs, ours in PAIRS:
         if type(model) is ours:
@@ -63,12 +63,12 @@ def to_sklearn(model: Any) -> Any:
             return _moved(model, theirs(**given), (*OURS, *HELD))
     raise ArgumentError(
         f"got a {type(model).__module__}.{type(model).__name__}; expected gpunn's MLPClassifier "
-        "or MLPRegressor"
+        "or MLPRegressor: pass one of these"
     )
 
 
 def _check(model: Any, given: dict[str, Any]) -> None:
-    """Raise where scikit-learn would predict something else."""
+    """Check that scikit-learn's estimator would predict the same, and adapt its arguments."""
     names = model.activation
     if isinstance(names, list | tuple) and len(set(names)) == 1:
         names = given["activation"] = names[0]
@@ -79,14 +79,15 @@ def _check(model: Any, given: dict[str, Any]) -> None:
         )
     if model.loss == "hinge":
         raise ArgumentError(
-            'got loss="hinge", whose outputs are no probabilities; expected "log_loss"'
+            'got loss="hinge", whose outputs are not probabilities; expected "log_loss": export '
+            "the network with gpunn.interop"
         )
     if "loss" in given and given["loss"] not in ("squared_error", "poisson"):
-        given["loss"] = "squared_error"  # predicts the same
+        given["loss"] = "squared_error"  # the predictions are the same with this loss
 
 
 def _moved(source: Any, target: Any, without: tuple[str, ...]) -> Any:
-    """`target` with copies of the fitted attributes of `source`."""
+    """Copy the fitted attributes of `source` to `target`, and return it."""
     parameters = source.get_params(deep=False)
     skipped = {*parameters, *without, "loss", "_optimizer"}
     for name, value in vars(source).items():

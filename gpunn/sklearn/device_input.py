@@ -1,7 +1,8 @@
-"""Arrays that are not NumPy's: checked where they are, and answered where they are.
+"""Checks and conversions of arrays that are not NumPy's.
 
-CuPy's are computed with. Those of other libraries of the array API (PyTorch's, array_api_strict's)
-are computed with as NumPy's, and come out again where scikit-learn's `array_api_dispatch` is on.
+gpunn computes with CuPy arrays directly, and returns CuPy arrays. Arrays of other libraries of the
+array API (PyTorch, array_api_strict) are converted to NumPy. With scikit-learn's
+`array_api_dispatch` on, results are converted back to the library.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse
 from gpunn.typing import Array
 
-CUDA = 2  # the kind of device in DLPack
+CUDA = 2  # DLPack's number for CUDA devices
 
 
 def on_device(data: Any) -> bool:
-    """Whether `data` is an array of a device other than the CPU."""
+    """Return whether `data` is an array of a device other than the CPU."""
     if isinstance(data, np.ndarray) or is_sparse(data) or not hasattr(data, "dtype"):
         return False
     try:
@@ -32,9 +33,9 @@ def on_device(data: Any) -> bool:
 
 
 def namespace_of(data: Any) -> Any:
-    """The library of an array that gpunn does not compute with, where outputs should be of it.
+    """Return the array library that results must be converted to; None if there is none.
 
-    None for NumPy's and CuPy's, for what is no array, and without `array_api_dispatch`.
+    There is none for NumPy and CuPy arrays, for other data, and without `array_api_dispatch`.
     """
     if not get_config()["array_api_dispatch"] or isinstance(data, np.ndarray) or on_device(data):
         return None
@@ -43,9 +44,9 @@ def namespace_of(data: Any) -> Any:
 
 
 def on_host(data: Any) -> Any:
-    """A host copy of a device array, or of an array of a library that gpunn does not compute with.
+    """Convert an array of a GPU or of another array library to NumPy.
 
-    NumPy arrays, frames, lists and sparse matrices stay what they are.
+    NumPy arrays, frames, lists and sparse matrices are returned as they are.
     """
     if on_device(data):
         return backend_of(data).download(data)
@@ -56,7 +57,7 @@ def on_host(data: Any) -> Any:
 
 
 def _to_host(data: Any) -> np.ndarray:
-    """A host array of another library's array; one on a GPU is read by CuPy, NumPy refuses it."""
+    """Convert another library's array to NumPy. CuPy reads it if it is on a GPU."""
     if not hasattr(data, "__dlpack__"):
         return np.asarray(data)
     if data.__dlpack_device__()[0] != CUDA:
@@ -66,18 +67,18 @@ def _to_host(data: Any) -> np.ndarray:
 
 
 def placeholder(x: Array) -> np.ndarray:
-    """Zeros of the shape and dtype of a device array, of which none takes memory.
+    """Return zeros with the shape and dtype of a device array. They share one number in memory.
 
-    scikit-learn checks them in its place: number of features, lengths, names.
+    scikit-learn checks this array instead: its number of features, length and names.
     """
     return np.broadcast_to(np.zeros((), x.dtype), x.shape)
 
 
 def checked(x: Array) -> Array:
-    """A device array of floats.
+    """Check that a device array is finite, and convert it to float64 unless it is float32.
 
     Raises:
-        ValueError: it is complex, or has a NaN or an infinity.
+        ValueError: the array contains NaN or infinity.
     """
     b = backend_of(x)
     with b.current():
@@ -93,7 +94,10 @@ def checked(x: Array) -> Array:
 
 
 def like_input(values: Array, x: Any) -> Any:
-    """Numbers where the examples are, of their library; text stays NumPy's, as no other has any."""
+    """Convert numbers to the device and the array library of the examples.
+
+    Text stays in NumPy arrays, because other libraries have no text.
+    """
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         return values
     if on_device(x):

@@ -15,10 +15,10 @@ from gpunn.typing import Array
 
 
 class FlatObjective:
-    """The loss of the whole data and its gradient, as functions of one vector on the host.
+    """The loss of the whole data and its gradient, as a function of one vector on the host.
 
     Args:
-        step: whose parameters the vector holds, weights first.
+        step: the training step. The vector contains its parameters, the weights first.
         arrays: the examples, their targets and, if there are any, their weights.
     """
 
@@ -30,16 +30,16 @@ class FlatObjective:
         self._host = np.zeros(self.flat.data.shape, self.flat.dtype)
 
     def start(self) -> np.ndarray[Any, Any]:
-        """The parameters as they are."""
+        """Return the present parameters."""
         return self._pick(self.flat.data)
 
     def take(self, vector: np.ndarray[Any, Any]) -> None:
-        """Set the parameters."""
+        """Set the parameters to the content of a vector."""
         self._host[self._places] = vector
         self.flat.backend.write(self.flat.data, self._host)
 
     def __call__(self, vector: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
-        """Loss and gradient with these parameters."""
+        """Compute the loss and its gradient at these parameters."""
         b = self.flat.backend
         with b.current():
             self.take(vector)
@@ -52,11 +52,14 @@ class FlatObjective:
 
 
 def minimize(objective: FlatObjective, **options: Any) -> Any:
-    """SciPy's result of minimising with L-BFGS-B; the parameters become the best found.
+    """Minimise with SciPy's L-BFGS-B, and set the parameters to the result.
 
     Args:
-        objective: what to minimise.
-        options: of SciPy's method.
+        objective: the function to minimise.
+        options: options of SciPy's method.
+
+    Returns:
+        SciPy's result.
     """
     import scipy.optimize
 
@@ -68,7 +71,10 @@ def minimize(objective: FlatObjective, **options: Any) -> Any:
 
 
 def wide(b: Backend, values: Any) -> Array:
-    """Numbers in float64 on a device; integers and sparse rows stay what they are."""
+    """Move numbers to a device, as float64 unless they are integers.
+
+    Sparse rows stay sparse on the CPU and become dense on a GPU.
+    """
     if is_sparse(values):
         values = sparse_rows(values, np.float64)
         return values if b.on_host else b.upload(values.toarray())

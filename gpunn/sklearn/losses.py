@@ -1,8 +1,8 @@
-"""Losses as scikit-learn computes them: their value is a mean, their gradients are those of a sum.
+"""scikit-learn's losses. The value is a mean, and the gradients are those of a sum.
 
-`gpunn.sklearn.arithmetic.SummedStep` divides the gradients afterwards, where scikit-learn does. In
-float64 on the CPU a loss has scikit-learn's bits, from NumPy's sums in its order; elsewhere it is
-gpunn's kernels.
+`gpunn.sklearn.arithmetic.SummedStep` divides the gradients later, at the same point as
+scikit-learn. In float64 on the CPU, a loss has the same bits as scikit-learn's, because NumPy adds
+in the same order. Otherwise gpunn's kernels compute it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gpunn.ops.elementwise_losses import SCALED
 from gpunn.sklearn.arithmetic import WEIGHTED_MEAN
 from gpunn.typing import Array, DType
 
-OUTPUTS_ONLY = (True, False)  # what a gradient is needed of: targets get none
+OUTPUTS_ONLY = (True, False)  # a gradient is needed for the outputs, not for the targets
 
 Exact = Callable[[Array, Array, "Array | None"], "tuple[Any, Array]"]
 
@@ -31,17 +31,16 @@ class SummedLoss:
 
     Args:
         base: the operation, which takes `reduction="none"`.
-        exact: the value and the gradient of (outputs, targets, weights or None), to scikit-learn's
-            bits; None where there is nothing to agree with.
-        clipped: whether the loss of a probability is that of the nearest one between eps and
-            1 - eps of its dtype.
-        mean_of_outputs: whether the value is the mean over the K outputs; else their sum. The
-            gradient is that of their sum, as in scikit-learn.
-        options: of the operation.
+        exact: a function of (outputs, targets, weights or None) that returns the value and the
+            gradient with scikit-learn's bits; None if scikit-learn does not have the loss.
+        clipped: whether probabilities are clipped to [eps, 1 - eps] of their dtype.
+        mean_of_outputs: whether the value is the mean over the K outputs; otherwise it is their
+            sum. The gradient is that of the sum, as in scikit-learn.
+        options: options of the operation.
 
     Gradient:
         gz = d(sum_n w_n l_n) / dz, although the value is sum_n w_n l_n / sum_n w_n. Clipping
-        does not change it.
+        does not change the gradient.
     """
 
     def __init__(
@@ -57,16 +56,16 @@ class SummedLoss:
         self.clipped, self.mean_of_outputs = clipped, mean_of_outputs
 
     def is_exact(self, b: Backend, dtype: DType) -> bool:
-        """Whether there are bits to agree with, where and in what it is computed."""
+        """Return whether the loss has scikit-learn's bits on this backend, in this dtype."""
         return self.exact is not None and b.kind == "cpu" and dtype == np.float64
 
     def __call__(self, outputs: Tensor, targets: Array, weights: Array | None = None) -> Tensor:
-        """The mean loss of a batch.
+        """Compute the mean loss of a batch.
 
         Args:
-            outputs: (N, K) of the network's last layer, before any output activation.
-            targets: (N, K) where the loss is exact, else what `base` takes.
-            weights: (N,), or None for the same for all.
+            outputs: (N, K) outputs of the last layer, before the output activation.
+            targets: (N, K) targets if the loss is exact, else targets that `base` takes.
+            weights: (N,) weights of the examples, or None if all are equal.
         """
         b, z = outputs.backend, outputs.data
         if self.exact is not None and self.is_exact(b, z.dtype):
@@ -77,14 +76,14 @@ class SummedLoss:
         def backward(gl: Array, needs: Any) -> tuple[Array]:
             if gl is b.one(gl.dtype):
                 return (gz,)
-            return (b.launch(SCALED, gl, gz, 1.0, out=b.empty_like(gz)),)  # a loss scale is wider
+            return (b.launch(SCALED, gl, gz, 1.0, out=b.empty_like(gz)),)  # gl may be wider than gz
 
         if outputs.node is None or not is_recording():
             return Tensor(value, backend=b)
         return Tensor(value, backend=b, node=Node("summed_loss", (outputs.node,), backward))
 
     def _composed(self, b: Backend, z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
-        """The same from the losses of single examples: one kernel for them, one for their mean."""
+        """Compute the value and the gradient with gpunn's kernels, from the losses of examples."""
         losses, backward = self.base.vjp(b, z, t, reduction="none", **self.options)
         given: Array | float = 1.0
         if weights is None:
@@ -102,7 +101,7 @@ class SummedLoss:
 
 
 def _average(losses: Array, weights: Array | None) -> Array:
-    """The mean over the examples for each output, as `numpy.average` adds them up."""
+    """Compute the mean over the examples for each output, in the order of `numpy.average`."""
     if weights is None:
         return np.add.reduce(losses, axis=0) / len(losses)
     return np.average(losses, weights=weights, axis=0)

@@ -26,23 +26,23 @@ OUTPUTS = {
 
 
 def sigmoid(b: Backend, dtype: DType) -> Op:
-    """The sigmoid: where bits can agree with scikit-learn's, the one that has them."""
+    """Return the sigmoid. For float64 on the CPU it has the same bits as scikit-learn's."""
     return EXPIT if b.on_host and dtype == np.float64 else ops.sigmoid
 
 
 class Network:
-    """Linear layers over arrays that scikit-learn's attributes show.
+    """Linear layers whose weights are shown as scikit-learn's attributes.
 
-    On the CPU a coefficient array and the layer's weight are one piece of memory, so what is
-    written into one is in the other. On other devices they are copies.
+    On the CPU, a coefficient array and the layer's weight share their memory, so a change of one
+    changes the other. On a GPU they are copies.
 
     Args:
-        b: where.
-        dtype: that is computed in.
+        b: the backend.
+        dtype: the dtype to compute in.
         coefs: the (D, H) weight of each layer.
         intercepts: the (H,) bias of each layer.
-        activations: a name for each hidden layer.
-        rates: of dropout, of the features and of each hidden layer; None for none.
+        activations: the name of each hidden layer's activation.
+        rates: the dropout rate of the features, then of each hidden layer; None for no dropout.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Network:
 
     @property
     def backend(self) -> Backend:
-        """Of the layers."""
+        """The backend of the layers."""
         return self.model.backend
 
     def take(self, coefs: Weights, intercepts: Weights) -> None:
-        """Take the values of these arrays, where they are not the layers' own."""
+        """Copy these arrays into the layers, except those that are the layers' own."""
         b = self.backend
         for layer, w, bias in zip(self.layers, coefs, intercepts, strict=True):
             assert layer.bias is not None
@@ -82,7 +82,7 @@ class Network:
                         b.write(parameter.data, value.astype(parameter.dtype, copy=False))
 
     def show(self) -> tuple[Weights, Weights]:
-        """The weights and biases: the layers' own arrays on the CPU, else copies on the host."""
+        """Return the weights and biases: on the CPU the layers' arrays, on a GPU host copies."""
         b = self.backend
         weights = [layer.weight.data for layer in self.layers]
         biases = [layer.bias.data for layer in self.layers if layer.bias is not None]
@@ -91,22 +91,22 @@ class Network:
         return [b.download(w) for w in weights], [b.download(bias) for bias in biases]
 
     def outputs(self, x: Array, out_activation: str) -> Array:
-        """What the network says of (N, D) examples, after its output activation: (N, K)."""
+        """Compute the (N, K) outputs for (N, D) examples, after the output activation."""
         z = self._run(self.model, x)
         return activated(z, out_activation)
 
     def hidden(self, x: Array, layer: int) -> Array:
-        """The (N, H) activations of a hidden layer."""
+        """Compute the (N, H) activations of a hidden layer."""
         return self._run(Sequential(*self.layers[: layer + 1]), x)
 
     def _run(self, model: Module, x: Array) -> Array:
-        # on the CPU all rows go through one product, as in scikit-learn, for the sake of its bits
+        # On the CPU all rows are in one product, as in scikit-learn, to give the same bits.
         rows = max(1, x.shape[0]) if self.backend.on_host else BATCH_ROWS
         return model.predict(x, batch_size=rows)
 
 
 def activated(z: Array, out_activation: str) -> Array:
-    """The output activation of (N, K) numbers."""
+    """Apply the output activation to (N, K) numbers."""
     b = backend_of(z)
     with b.current():
         y: Any = OUTPUTS[out_activation](b, z)

@@ -1,4 +1,4 @@
-"""Train both estimators: scikit-learn's contract on top of gpunn's training loop."""
+"""The part of both estimators that trains: scikit-learn's interface to gpunn's training loop."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from gpunn.train import Trainer
 
 
 class Perceptron(CallbackSupportMixin, Predictor):
-    """Fits and predicts with gpunn what scikit-learn has checked and initialised.
+    """A mixin that fits and predicts with gpunn, after scikit-learn has checked and initialised.
 
-    A mixin in front of scikit-learn's own estimators: parameters, attributes, checks and words
-    are theirs; networks, losses, updates and epochs are gpunn's.
+    It comes before scikit-learn's own estimators. Parameters, attributes, checks and messages are
+    theirs. Networks, losses, updates and epochs are gpunn's.
     """
 
     validation_scores_: list[float] | None
@@ -45,7 +45,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
 
     @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
-        """Called by scikit-learn's `fit` and `partial_fit`."""
+        """Fit the estimator; called by scikit-learn's `fit` and `partial_fit`."""
         sample_weight = on_host(sample_weight)
         self.__dict__.pop("_fitted_with", None)
         if get_config()["array_api_dispatch"]:
@@ -59,7 +59,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         return fitted
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        """scikit-learn's checks, of device arrays too."""
+        """Check the data with scikit-learn's checks; device arrays too."""
         if not on_device(X):
             checked_x, y = super()._validate_input(on_host(X), on_host(y), incremental, reset)
             return checked_x, y
@@ -68,7 +68,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         return X, y
 
     def _prepared_trainer(self, X: Any, incremental: bool) -> Trainer:
-        """The trainer of the network: the last one for `partial_fit`, else a new one."""
+        """Return the trainer: the last one to go on with its optimizer, else a new one."""
         goes_on = incremental or (self.warm_start and self.keep_optimizer)
         trainer: Trainer | None = getattr(self, "_trainer", None)
         if goes_on and trainer is not None and self._current_network(X).model is trainer.model:
@@ -134,7 +134,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
     def _split(
         self, X: Any, y: Any, targets: Any, sample_weight: Any
     ) -> tuple[Any, Any, Any, HeldOut]:
-        """Set data aside for early stopping, by scikit-learn's own split."""
+        """Set data aside for early stopping, with scikit-learn's split."""
         train, test = train_test_split(
             np.arange(X.shape[0]),
             random_state=self._random_state,
@@ -154,7 +154,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         return X[train], targets[train], weights[0], held_out
 
     def _loss_of(self, held_out: HeldOut) -> float:
-        """The mean loss of held-out data, without penalties."""
+        """Compute the mean loss of held-out data, without penalties."""
         trainer = self._trainer
         return trainer.evaluate(held_out.x, held_out.targets)["loss"]
 
@@ -196,15 +196,17 @@ class Perceptron(CallbackSupportMixin, Predictor):
         self._show_weights()
 
     def initialize(self, X: Any, y: Any) -> Any:
-        """Check the data and set all fitted attributes, with initial weights, and do not train.
+        """Check the data and set all fitted attributes with initial weights, without training.
+
+        You may then write to `coefs_` and `intercepts_`. `predict`, `partial_fit` and a `fit` with
+        `warm_start` use these weights.
 
         Args:
-            X: (N, D) examples, as for `fit`.
-            y: their targets; every class must be among them.
+            X: (N, D) examples, as in `fit`.
+            y: their targets, with every class at least once.
 
         Returns:
-            The estimator; `predict`, `partial_fit` and a `fit` with `warm_start` go on from
-            whatever is then written to `coefs_` and `intercepts_`.
+            The estimator.
         """
         self._only_initialize = True
         try:
@@ -217,7 +219,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
 
     @contextmanager
     def _validating(self, validation: Any) -> Iterator[None]:
-        """Judge the `partial_fit` inside the block by this data."""
+        """Score the `partial_fit` inside the block on this data."""
         if validation is None:
             yield
             return
@@ -228,7 +230,8 @@ class Perceptron(CallbackSupportMixin, Predictor):
             )
         if not self.early_stopping:
             raise ArgumentError(
-                "got validation data with early_stopping=False; expected True, for which they are"
+                "got validation data with early_stopping=False; expected early_stopping=True: set "
+                "it, or leave out the validation data"
             )
         x, y, *weights = validation
         x = x if on_device(x) else check_array(on_host(x), accept_sparse="csr")

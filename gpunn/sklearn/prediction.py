@@ -1,4 +1,4 @@
-"""Predict with both estimators, and show their weights as scikit-learn does."""
+"""The part of both estimators that predicts, and that shows weights as attributes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ HELD = ("_network", "_trainer", "_fitted_with")
 
 
 class Predictor(TransformerMixin, BaseEstimator):
-    """Predicts, scores and transforms with the network of a fitted estimator.
+    """A mixin that predicts, scores and transforms with the network of a fitted estimator.
 
-    A mixin in front of scikit-learn's own estimators, whose checks and words it keeps.
+    It comes before scikit-learn's own estimators, and keeps their checks and messages.
     """
 
     coefs_: Weights
@@ -34,19 +34,19 @@ class Predictor(TransformerMixin, BaseEstimator):
     # networks --------------------------------------------------------------------------------
 
     def _new_network(self, b: Backend, dtype: DType, train: bool = False) -> Network:
-        """A network of the weights as they are."""
+        """Make a network from the present weights."""
         rates = translation.dropout_rates(self) if train else None
         names = translation.hidden_activations(self)
         return Network(b, dtype, self.coefs_, self.intercepts_, names, rates)
 
     def _backend(self, X: Any) -> Backend:
-        """Where to train: on the device that was named, that of the examples, or the default."""
+        """Return the backend of the named device, else that of the examples, else the default."""
         if self.device is None and on_device(X):
             return backend_of(X)
         return backend(self.device)
 
     def _current_network(self, X: Any) -> Network:
-        """The network with the weights that the attributes show, whoever wrote them."""
+        """Return a network with the present weights of the attributes."""
         network: Network | None = getattr(self, "_network", None)
         moved = self.device is None and on_device(X) and network is not None
         if moved and network is not None and network.backend is not backend_of(X):
@@ -55,7 +55,7 @@ class Predictor(TransformerMixin, BaseEstimator):
         if network is None or [layer.weight.shape for layer in network.layers] != shapes:
             try:
                 b = self._backend(X)
-            except DeviceUnavailableError as error:  # fitted elsewhere, and loaded here
+            except DeviceUnavailableError as error:  # the model was fitted on another machine
                 warnings.warn(f"predicting on the CPU: {error}", stacklevel=2)
                 b = backend("cpu")
             self._network = network = self._new_network(b, self.coefs_[0].dtype)
@@ -64,13 +64,13 @@ class Predictor(TransformerMixin, BaseEstimator):
         return network
 
     def _show_weights(self) -> None:
-        """Let the attributes show the weights of the network."""
+        """Set the attributes to the weights of the network."""
         self.coefs_, self.intercepts_ = self._network.show()
 
-    # use -------------------------------------------------------------------------------------
+    # prediction ------------------------------------------------------------------------------
 
     def _checked_for_use(self, X: Any) -> Any:
-        """Examples for a fitted estimator, checked by scikit-learn."""
+        """Check examples for a fitted estimator with scikit-learn's checks."""
         if on_device(X):
             X = checked(X)
             validate_data(self, placeholder(X), reset=False)
@@ -78,40 +78,41 @@ class Predictor(TransformerMixin, BaseEstimator):
         return validate_data(self, on_host(X), accept_sparse=["csr", "csc"], reset=False)
 
     def _check_library(self, X: Any, method: str) -> None:
-        """Raise where examples are of another library than those of `fit`, if that is asked for."""
+        """Check that examples are of the same array library as in `fit`, with array dispatch on."""
         if hasattr(self, "_fitted_with"):
             check_same_namespace(X, self, attribute="_fitted_with", method=method)
 
     def predict(self, X: Any) -> Any:
-        """The classes, or the numbers, of examples.
+        """Predict the classes or numbers of examples.
 
         Args:
             X: (N, D) examples.
 
         Returns:
-            (N,), or (N, K), where the examples are and of their library; text is NumPy's.
+            (N,) or (N, K) predictions, on the device and of the array library of the examples.
+            Text is in NumPy arrays.
         """
         self._check_library(X, "predict")
         return super().predict(X)
 
     def _predict(self, X: Any, check_input: bool = True) -> Any:
-        """Called by scikit-learn's `predict`."""
+        """Predict for examples; called by scikit-learn's `predict`."""
         return like_input(super()._predict(X, check_input), X)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
-        """The (N, K) outputs for examples; called by scikit-learn's `predict`."""
+        """Compute the (N, K) outputs for examples; called by scikit-learn's `predict`."""
         X = self._checked_for_use(X) if check_input else X
         y = self._current_network(X).outputs(X, self.out_activation_)
         return y.astype(np.result_type(X.dtype, y.dtype), copy=False)
 
     def transform(self, X: Any) -> Array:
-        """The activations of the hidden layer `transform_layer`.
+        """Compute the activations of the hidden layer `transform_layer`.
 
         Args:
             X: (N, D) examples.
 
         Returns:
-            (N, H) numbers, where the examples are.
+            (N, H) numbers, on the device of the examples.
 
         Raises:
             ArgumentError: there is no such layer.
@@ -123,12 +124,12 @@ class Predictor(TransformerMixin, BaseEstimator):
         if not -count <= self.transform_layer < count:
             raise ArgumentError(
                 f"got transform_layer={self.transform_layer} of {count} hidden layers; expected "
-                f"{-count} to {count - 1}"
+                f"{-count} to {count - 1}: set transform_layer"
             )
         return like_input(self._current_network(x).hidden(x, self.transform_layer % count), X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns of `transform`.
+        """Return the names of the columns of `transform`.
 
         Args:
             input_features: not used.
@@ -139,18 +140,18 @@ class Predictor(TransformerMixin, BaseEstimator):
         return np.asarray([f"{name}{unit}" for unit in range(width)], dtype=object)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The accuracy, or R2: see scikit-learn's `score`.
+        """Compute the accuracy of a classifier or R2 of a regressor, as scikit-learn's `score`.
 
         Args:
             X: (N, D) examples.
             y: their targets.
-            sample_weight: (N,) or None.
+            sample_weight: (N,) weights, or None.
         """
         found = self._score_from(on_host(y), on_host(self.predict(X)), on_host(sample_weight))
         return float(found)
 
     def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The score of checked examples; called by scikit-learn's early stopping."""
+        """Compute the score of checked examples; called by scikit-learn's early stopping."""
         if not on_device(X):
             return float(super()._score(X, y, sample_weight))
         found = on_host(self._predict(X, check_input=False))
@@ -161,14 +162,14 @@ class Predictor(TransformerMixin, BaseEstimator):
     # state -----------------------------------------------------------------------------------
 
     def __sklearn_tags__(self) -> Any:
-        """scikit-learn's, and that CuPy arrays are taken."""
+        """Return scikit-learn's tags, with the tag that CuPy arrays are accepted."""
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain arrays and numbers: what is on a device is on the host too."""
+        """Return the state as plain arrays and numbers, without objects of a device."""
         state: dict[str, Any] = dict(super().__getstate__())
         trainer: Trainer | None = state.get("_trainer")
         if trainer is not None:

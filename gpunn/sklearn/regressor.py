@@ -1,4 +1,4 @@
-"""The regressor."""
+"""The regressor, MLPRegressor."""
 
 from __future__ import annotations
 
@@ -18,56 +18,59 @@ from gpunn.typing import DeviceLike
 
 
 class MLPRegressor(Perceptron, neural_network.MLPRegressor):
-    """scikit-learn's MLPRegressor with its numbers, and what it does not have.
+    """scikit-learn's MLPRegressor with the same numbers and with more options.
 
-    With the defaults of the arguments that scikit-learn does not have, attributes and predictions
-    are scikit-learn's: in float64 on the CPU to 1e-10, with one BLAS thread to the bit.
+    If the options that scikit-learn does not have keep their defaults, the attributes and
+    predictions agree with scikit-learn's. In float64 on the CPU they agree to 1e-10; with one BLAS
+    thread they have the same bits.
 
     Args:
-        loss: "squared_error" or "poisson", as scikit-learn's; "absolute_error", "huber" or
+        loss: "squared_error" or "poisson" as in scikit-learn, "absolute_error", "huber" or
             "quantile".
-        hidden_layer_sizes: units of each hidden layer.
-        activation: scikit-learn's "identity", "logistic", "tanh" or "relu", any other of gpunn's,
-            or one for each hidden layer.
-        solver, alpha, ..., max_fun: scikit-learn's, with its meanings and defaults; the solver
-            "lbfgs" is SciPy's L-BFGS-B, on every device.
-        quantile: of the loss "quantile", between 0 and 1.
-        huber_delta: where the squares of the loss "huber" end.
-        device: where to train and predict: "cpu", "cuda", "cuda:1", or "auto" for a GPU if one can
-            be used. None for where CuPy arrays are, else for gpunn's default device.
-        precision: on a GPU also "tf32", "float16" or "bfloat16"; see `gpunn.Trainer`.
-        dropout: probability that a hidden unit is zeroed in training; one number, or one for each
-            hidden layer.
-        input_dropout: the same for the features.
-        l1: l1 sum |W| is added to the loss, whatever the batch size.
-        l2: l2 sum W**2 is added to the loss; unlike `alpha` it does not shrink with the batch
-            size.
-        max_norm: the largest norm of the weights into a unit, None for no limit.
-        optimizer: a name or object of `gpunn.optim` in place of the solver's update; a name gets
-            `learning_rate_init`, an object has its own.
-        schedule: a name or object of `gpunn.optim.schedules`, by steps.
-        callbacks: gpunn's, called between epochs.
+        hidden_layer_sizes: the units of each hidden layer.
+        activation: "identity", "logistic", "tanh" or "relu" as in scikit-learn, another activation
+            of gpunn, or a list with one name per hidden layer.
+        solver, alpha, ..., max_fun: as in scikit-learn, with the same meanings and defaults. The
+            solver "lbfgs" is SciPy's L-BFGS-B, on every device.
+        quantile: the quantile of the loss "quantile", between 0 and 1.
+        huber_delta: the error above which the loss "huber" is linear, above 0.
+        device: the device to train and predict on: "cpu", "cuda", "cuda:1", or "auto" for a GPU if
+            one can be used. None for the device of CuPy examples, else gpunn's default device.
+        precision: "float32"; on a GPU also "tf32", "float16" or "bfloat16"; see `gpunn.Trainer`.
+        dropout: the probability that a hidden unit is set to 0 in training; one number, or a list
+            with one per hidden layer.
+        input_dropout: the probability that a feature is set to 0 in training.
+        l1: the factor of sum(|W|), which is added to the loss for any batch size.
+        l2: the factor of sum(W ** 2), which is added to the loss. Unlike `alpha`, it does not
+            shrink with the batch size.
+        max_norm: the largest norm of the weights into a unit; None for no limit.
+        optimizer: a name or an object of `gpunn.optim` that replaces the solver's update. A name
+            uses `learning_rate_init`; an object has its own rate.
+        schedule: a name or an object of `gpunn.optim.schedules`, which counts steps.
+        callbacks: callbacks of gpunn, called between epochs.
         validation_curve: whether `early_stopping` also records `validation_loss_curve_`.
-        keep_optimizer: whether `warm_start` goes on with the optimizer's moments too.
-        transform_layer: the hidden layer that `transform` shows, counted from 0, or from the last
-            with -1.
-        progress_bar: whether to show one.
-        checkpoint: a folder: a fit that was killed goes on from there when it is repeated.
+        keep_optimizer: whether `warm_start` also keeps the moments of the optimizer.
+        transform_layer: the hidden layer whose activations `transform` returns, counted from 0, or
+            from the last with -1.
+        progress_bar: whether to show a progress bar.
+        checkpoint: a folder for checkpoints. When a fit that was killed is repeated, it goes on
+            from there.
 
     Attributes:
-        coefs_, intercepts_, classes_, n_iter_, loss_curve_, ...: as scikit-learn's; NumPy arrays,
-            also after a fit on a GPU.
-        validation_loss_curve_: the loss of the data that `early_stopping` sets aside, by epochs.
-        device_: where the last fit ran, in words.
+        coefs_, intercepts_, n_iter_, loss_curve_, ...: as in scikit-learn. They are NumPy arrays,
+            even after a fit on a GPU.
+        validation_loss_curve_: the loss per epoch of the data that `early_stopping` sets aside.
+        device_: the description of the device of the last fit.
+        stopped_: the reason why the last fit ended before its last epoch; empty if it did not.
 
     Raises:
-        InvalidParameterError: a parameter outside its range, in scikit-learn's words; it is a
-            ValueError.
+        InvalidParameterError: a parameter is outside its range. It has scikit-learn's message, and
+            is a ValueError.
         DeviceUnavailableError: the device cannot be used.
 
     Reference:
         scikit-learn's user guide, "Neural network models (supervised)"; scikit-learn issues 6175
-        (dropout), 9113 (class weights), 14571 (losses), 6780 (penalty and batch size).
+        (dropout), 14571 (losses), 6780 (penalty and batch size).
 
     Example:
         >>> from sklearn.datasets import make_regression
@@ -179,10 +182,10 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
         Args:
             X: (N, D) examples.
             y: (N,) or (N, K) targets.
-            sample_weight: (N,) or None.
-            validation: (X, y) or (X, y, weights): with `early_stopping`, data that the epoch is
-                judged by. When it has not got better for `n_iter_no_change` calls, the best
-                weights are back and `stopped_` says so.
+            sample_weight: (N,) weights, or None.
+            validation: (X, y) or (X, y, weights), for `early_stopping`: the data that the epoch is
+                scored on. If its score has not improved for `n_iter_no_change` calls, the best
+                weights are restored and `stopped_` says so.
         """
         with self._validating(validation):
             fitted: MLPRegressor = super().partial_fit(X, on_host(y), sample_weight)

@@ -1,4 +1,4 @@
-"""The order of the rows, as scikit-learn shuffles them."""
+"""The order of the rows, shuffled in the way of scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 
 class CumulativeShuffle:
-    """Every epoch shuffles the order of the one before it.
+    """Orders of rows in which every epoch shuffles the order of the epoch before.
 
     Args:
-        random_state: what the orders are drawn from; it moves by one shuffle an epoch.
+        random_state: the random generator. It makes one shuffle per epoch.
     """
 
     def __init__(self, random_state: np.random.RandomState) -> None:
@@ -20,10 +20,10 @@ class CumulativeShuffle:
         self._epoch = 0
 
     def __call__(self, epoch: int, rows: int) -> np.ndarray:
-        """The row numbers of an epoch; the same again until the next epoch."""
+        """Return the row numbers of an epoch. A second call for an epoch returns the same order."""
         if self._order is None:
             self._order = np.arange(rows)
-        elif epoch == self._epoch:  # goes on in the middle of it
+        elif epoch == self._epoch:  # a resumed fit goes on in the middle of the epoch
             return self._order
         chosen = np.arange(rows)
         self.random_state.shuffle(chosen)
@@ -31,7 +31,7 @@ class CumulativeShuffle:
         return self._order
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and JSON values from which `restore` goes on."""
+        """Return the state as arrays and JSON values, for `restore`."""
         found: Any = self.random_state.get_state()
         name, key, at, *gauss = found
         arrays = {"key": np.asarray(key)}
@@ -40,6 +40,6 @@ class CumulativeShuffle:
         return arrays, {"name": name, "at": at, "gauss": gauss, "epoch": self._epoch}
 
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Restore what `state` returned."""
         self.random_state.set_state((state["name"], arrays["key"], state["at"], *state["gauss"]))
         self._order, self._epoch = arrays.get("order"), state["epoch"]

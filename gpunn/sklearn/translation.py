@@ -1,4 +1,4 @@
-"""What the parameters of an estimator stand for in gpunn."""
+"""Translation of an estimator's parameters to gpunn's objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gpunn.typing import Array, DType
 
 
 def _for_each_layer(found: Any, name: str, value: Any) -> list[Any]:
-    """One value for each hidden layer."""
+    """Return a list with one value per hidden layer."""
     count = len(found.coefs_) - 1
     if not isinstance(value, list | tuple):
         return [value] * count
@@ -44,11 +44,11 @@ def _for_each_layer(found: Any, name: str, value: Any) -> list[Any]:
 
 
 def hidden_activations(found: Any) -> list[str]:
-    """The name of each hidden layer's activation.
+    """Return the name of each hidden layer's activation.
 
     Raises:
-        ArgumentError: another number of names than hidden layers.
-        UnknownNameError: a name that hidden layers cannot have.
+        ArgumentError: the number of names differs from that of hidden layers.
+        UnknownNameError: a name is not that of an activation for hidden layers.
     """
     names = _for_each_layer(found, "activation", found.activation)
     known = dict.fromkeys(HIDDEN)
@@ -58,10 +58,10 @@ def hidden_activations(found: Any) -> list[str]:
 
 
 def dropout_rates(found: Any) -> tuple[float, ...]:
-    """The rate of the features, then those of the hidden layers.
+    """Return the dropout rate of the features, then those of the hidden layers.
 
     Raises:
-        ArgumentError: a rate outside [0, 1), or another number of them than hidden layers.
+        ArgumentError: a rate is outside [0, 1), or their number differs from that of hidden layers.
     """
     rates = (found.input_dropout, *_for_each_layer(found, "dropout", found.dropout))
     for rate in rates:
@@ -70,7 +70,7 @@ def dropout_rates(found: Any) -> tuple[float, ...]:
 
 
 def penalty(found: Any) -> SummedL2:
-    """scikit-learn's penalty, and what it does not have."""
+    """Make scikit-learn's penalty, with gpunn's further penalties and constraint."""
     more: list[Regularizer] = []
     if found.l1:
         more.append(L1(found.l1))
@@ -82,7 +82,7 @@ def penalty(found: Any) -> SummedL2:
 
 
 def update_rule(found: Any) -> Optimizer:
-    """A new optimizer: the one that was asked for, or the solver's."""
+    """Make a new optimizer: the one that the user chose, or that of the solver."""
     if isinstance(found.optimizer, str):
         return get_optimizer(found.optimizer, lr=found.learning_rate_init)
     if found.optimizer is not None:
@@ -95,7 +95,7 @@ def update_rule(found: Any) -> Optimizer:
 
 
 def loss_function(found: Any) -> SummedLoss:
-    """The loss, with scikit-learn's arithmetic where scikit-learn has it."""
+    """Return the loss. If scikit-learn has it, it uses scikit-learn's arithmetic."""
     if found.loss == "hinge":
         base = ops.multiclass_hinge if one_of_many(found) else ops.hinge
         return SummedLoss(base)
@@ -110,12 +110,12 @@ def loss_function(found: Any) -> SummedLoss:
 
 
 def one_of_many(found: Any) -> bool:
-    """Whether the outputs are scores of which the largest decides."""
+    """Return whether the outputs are scores of classes, and the largest one decides."""
     return bool(is_classifier(found) and found._label_binarizer.y_type_ == "multiclass")
 
 
 def targets(found: Any, y: Array, b: Backend, dtype: DType) -> Array:
-    """The (N, K) targets as the loss takes them."""
+    """Convert the (N, K) targets to the form that the loss takes."""
     loss = loss_function(found)
     if decision(loss.base) == "argmax" and not loss.is_exact(b, dtype):
         return y.argmax(axis=1)
@@ -123,16 +123,19 @@ def targets(found: Any, y: Array, b: Backend, dtype: DType) -> Array:
 
 
 def example_weights(found: Any, y: Array, sample_weight: Any, incremental: bool) -> Any:
-    """Weights of examples by their class and by what was passed; None for the same for all.
+    """Compute the weights of examples from `class_weight` and `sample_weight`.
 
     Args:
         found: the estimator.
         y: (N, K) indicators of the classes.
-        sample_weight: (N,) or None.
-        incremental: whether these are a part of the examples only.
+        sample_weight: (N,) weights, or None.
+        incremental: whether these are only a part of the examples.
+
+    Returns:
+        (N,) weights, or None if all examples have the same weight.
 
     Raises:
-        ValueError: "balanced" of a part of the examples.
+        ValueError: class_weight is "balanced", and these are only a part of the examples.
     """
     wanted = getattr(found, "class_weight", None)
     if wanted is None:
@@ -152,10 +155,10 @@ def example_weights(found: Any, y: Array, sample_weight: Any, incremental: bool)
 
 
 def refuse_with_lbfgs(found: Any, rates: Sequence[float]) -> None:
-    """Raise where L-BFGS cannot do what was asked for.
+    """Check that no option is set that the solver "lbfgs" does not support.
 
     Raises:
-        ArgumentError: it cannot.
+        ArgumentError: such an option is set.
     """
     asked = {
         "dropout": any(rates),
@@ -170,5 +173,5 @@ def refuse_with_lbfgs(found: Any, rates: Sequence[float]) -> None:
     if wrong:
         raise ArgumentError(
             f'got {" and ".join(wrong)} with solver="lbfgs"; expected solver="adam" or "sgd": '
-            "L-BFGS needs the same loss at every call, and has steps of its own"
+            "L-BFGS needs the same loss at every call, and it chooses its own steps"
         )
