@@ -1,6 +1,6 @@
-"""Neural networks for people who live in NumPy, CuPy and scikit-learn.
+"""Neural networks for users of NumPy, CuPy and scikit-learn.
 
-One piece of code for every layer, loss and backward pass runs on NumPy (CPU) or CuPy (CUDA GPU).
+The same code for layers, losses and backward passes runs on NumPy (CPU) and CuPy (CUDA GPU).
 
 Example:
     >>> import gpunn as gn
@@ -77,7 +77,7 @@ _ON_FIRST_USE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a bare `import gpunn` need not wait for."""
+    """Import a submodule on first use, so that `import gpunn` is fast."""
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module 'gpunn' has no attribute {name!r}")
     module = import_module(_ON_FIRST_USE[name])

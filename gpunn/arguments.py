@@ -1,4 +1,4 @@
-"""Checks of single arguments: each returns the value or says what was expected."""
+"""Checks of single arguments. Each returns the value or raises an error that says what to pass."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ Found = TypeVar("Found")
 
 
 def lookup(what: str, name: object, registry: Mapping[str, Found]) -> Found:
-    """The value that a table holds under a name.
+    """Look up a name in a registry.
+
+    Args:
+        what: the kind of name, for the message.
+        name: the name.
+        registry: the values by name.
 
     Raises:
-        UnknownNameError: nothing; the message lists the known names.
+        UnknownNameError: the name is unknown; the message lists the known names.
     """
     if not isinstance(name, str) or name not in registry:
         raise UnknownNameError(what, name, registry)
@@ -27,7 +32,7 @@ def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
     """Check that an argument is an instance of a class.
 
     Raises:
-        ArgumentError: it is something else, or the class itself.
+        ArgumentError: the value is something else, or the class itself.
     """
     if not isinstance(value, kind):
         given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
@@ -35,10 +40,10 @@ def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
 
 
 def in_range(name: str, value: object, low: float, high: float = float("inf")) -> float:
-    """`value` as a number in [low, high).
+    """Check that a value is a number in [low, high), and return it as a float.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: the value is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise ArgumentError(f"got {name}={value!r}; expected a number")
@@ -48,10 +53,10 @@ def in_range(name: str, value: object, low: float, high: float = float("inf")) -
 
 
 def count(name: str, value: object, least: int = 1) -> int:
-    """`value` as an integer of at least `least`.
+    """Check that a value is an integer of at least `least`, and return it as an int.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: the value is not such an integer.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ArgumentError(
@@ -62,10 +67,10 @@ def count(name: str, value: object, least: int = 1) -> int:
 
 
 def flag(name: str, value: object) -> bool:
-    """`value` as True or False.
+    """Check that a value is True or False, and return it as a bool.
 
     Raises:
-        ArgumentError: it is neither.
+        ArgumentError: the value is neither.
     """
     if not isinstance(value, bool | np.bool_):
         raise ArgumentError(f"got {name}={value!r}; expected True or False")

@@ -1,8 +1,8 @@
-"""Every exception that gpunn raises on purpose.
+"""The exceptions that gpunn raises.
 
-Each one is a `GpunnError` and also the builtin that a caller would expect, so both
-`except GpunnError` and `except ValueError` work. A message has three parts: what was got,
-what was expected, what to do.
+Each exception is a `GpunnError`, and also the built-in exception that a caller would expect. Both
+`except GpunnError` and `except ValueError` work. A message has three parts: what was got, what was
+expected, and what to do.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterable
 
 
 class GpunnError(Exception):
-    """Base of every exception that gpunn raises on purpose."""
+    """The base class of gpunn's exceptions."""
 
 
 class ShapeError(GpunnError, ValueError):
-    """Array shapes that do not fit each other."""
+    """Array shapes that do not fit together."""
 
 
 class DTypeError(GpunnError, TypeError):
-    """A dtype that is not supported, or two that would have to be mixed in silence."""
+    """A dtype that is not supported, or two different dtypes in one operation."""
 
 
 class ArgumentError(GpunnError, ValueError):
-    """An argument outside its range."""
+    """An argument that is invalid, for example outside its range."""
 
 
 class UnknownNameError(GpunnError, ValueError):
-    """A name that no registry knows; the message lists the known ones."""
+    """An unknown name; the message lists the known names."""
 
     def __init__(self, what: str, got: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {what} {got!r}: expected one of {', '.join(sorted(known))}")
@@ -38,15 +38,15 @@ class DataError(GpunnError, ValueError):
 
 
 class DeviceUnavailableError(GpunnError, RuntimeError):
-    """A device that was asked for by name cannot be used; the message says why."""
+    """A device that was named but cannot be used; the message says why."""
 
 
 class DeviceMismatchError(GpunnError, ValueError):
-    """Arrays that live on different devices, or a host array where a device array belongs."""
+    """Arrays on different devices, or a host array where a device array is needed."""
 
 
 class OutOfMemoryError(GpunnError, MemoryError):
-    """The device has no memory left."""
+    """A device without enough free memory."""
 
 
 class CaptureError(GpunnError, RuntimeError):
@@ -54,31 +54,31 @@ class CaptureError(GpunnError, RuntimeError):
 
 
 class GraphFreedError(GpunnError, RuntimeError):
-    """`backward()` ran a second time over a graph whose saved arrays are gone."""
+    """A second `backward()` through a graph whose saved arrays were freed by the first."""
 
 
 class GradientError(GpunnError, RuntimeError):
-    """A gradient was asked for where none can flow."""
+    """A gradient that cannot be computed, because no graph leads to it."""
 
 
 class GradcheckError(GpunnError, AssertionError):
-    """An analytic gradient disagrees with the numerical one."""
+    """An analytic gradient that disagrees with the numerical one."""
 
 
 class DivergenceError(GpunnError, FloatingPointError):
-    """The loss became NaN or infinite; the message names the layer where it began."""
+    """A loss that became NaN or infinite; the message names the layer where it began."""
 
 
 class ModelFileError(GpunnError, ValueError):
-    """A model file that is truncated, foreign, of another version, or does not fit the model."""
+    """A model file that is damaged, of another format or version, or does not fit the model."""
 
 
 class OutputError(GpunnError, OSError):
-    """A folder or file that cannot be written."""
+    """A file or folder that cannot be written."""
 
 
 class MissingExtraError(GpunnError, ImportError):
-    """An optional package is not installed; the message names the pip extra that brings it."""
+    """An optional package that is not installed; the message names the pip extra to install."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(

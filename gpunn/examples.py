@@ -1,4 +1,4 @@
-"""What may be passed as examples or targets: one answer for models, trainers and data sets."""
+"""Conversion of examples and targets to arrays, the same for models, trainers and data sets."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from gpunn.frames import from_frame
 from gpunn.sparse import is_sparse
 
 BATCH_ROWS = 4096
-"""Examples that are read, predicted or evaluated at a time.
+"""The number of examples that are read, predicted or evaluated at a time.
 
-Products of other sizes may round differently, so a file and an array must be cut alike.
+Matrix products of another size may round differently. A file and an array must be divided in the
+same way to give the same results.
 """
 
 
 def rows_of(x: Any, name: str) -> Any:
-    """An array or a sparse matrix with a row for each example.
+    """Convert data to an array or a sparse matrix with one row per example.
 
     Args:
         x: a tensor, an array of NumPy or CuPy, a frame or column of pandas or Polars, a sparse
-            matrix of SciPy's, or nested sequences of numbers. Nothing is copied where it is an
-            array already.
-        name: what messages call it.
+            matrix of SciPy, or nested sequences of numbers. An array is not copied.
+        name: the name of the data in messages.
 
     Raises:
-        ShapeError: a single number.
-        DTypeError, DataError: it, or a column of it, does not hold numbers.
+        ShapeError: `x` is a single number.
+        DTypeError, DataError: `x` or one of its columns does not contain numbers.
     """
     if not is_sparse(x):
         x = as_array(x.data if isinstance(x, Tensor) else from_frame(x, name))
@@ -39,32 +39,40 @@ def rows_of(x: Any, name: str) -> Any:
             f"got {name} of dtype {x.dtype}; expected numbers: encode text as integers first"
         )
     if not x.ndim:
-        raise ShapeError(f"got a single number as {name}; expected (N, ...), a row an example")
+        raise ShapeError(
+            f"got a single number as {name}; expected (N, ...): pass one row per example"
+        )
     return x
 
 
 def column_scales(x: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Mean and standard deviation of each column, (D,) float64; 1 for a column that is constant.
+    """Compute the mean and the standard deviation of each column.
 
     Args:
         x: (N, D) finite numbers; see `rows_of`. Sparse matrices are refused.
 
+    Returns:
+        (D,) float64 means and deviations. The deviation of a constant column is 1.
+
     Raises:
-        ShapeError: not (N, D).
-        DataError: no rows, NaN or infinity, or a sparse matrix.
+        ShapeError: `x` is not (N, D).
+        DataError: `x` has no rows, contains NaN or infinity, or is a sparse matrix.
     """
     x = rows_of(x, "x")
     if is_sparse(x):
-        raise DataError("got sparse x to standardize; expected dense rows: zeros would be lost")
+        raise DataError(
+            "got sparse x to standardize; expected dense rows, because zeros would become other "
+            "numbers: use x.toarray()"
+        )
     x = backend_of(x).download(x)
     if x.ndim != 2:
         raise ShapeError(f"got x of shape {x.shape}; expected (N, D): use x.reshape(len(x), -1)")
     if not x.size or not np.isfinite(x).all():
         raise DataError(
-            f"got x of shape {x.shape} that is empty, or holds NaN or infinity; expected finite "
-            "numbers: look for gaps in the data"
+            f"got x of shape {x.shape} that is empty, or contains NaN or infinity; expected finite "
+            "numbers: look for missing values in the data"
         )
-    # A constant column is found by its range: its standard deviation may round to 1e-17.
+    # The range shows a constant column. Its standard deviation may round to 1e-17 instead of 0.
     constant = x.max(axis=0) == x.min(axis=0)
     deviation = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
     return x.mean(axis=0, dtype=np.float64), deviation

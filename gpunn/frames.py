@@ -1,4 +1,4 @@
-"""Tables of pandas, Polars and their like as arrays. None of them is imported."""
+"""Conversion of frames of pandas, Polars and similar libraries to arrays; it imports none."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gpunn.errors import DataError
 
 
 def is_frame(data: object) -> bool:
-    """Whether `data` is a table with named columns, told by what it can do."""
+    """Return whether `data` has the methods of a table with named columns."""
     kind = type(data)
     return hasattr(kind, "to_numpy") and hasattr(kind, "__getitem__") and hasattr(data, "columns")
 
 
 def from_frame(data: Any, name: str) -> Any:
-    """The numbers of a frame or of one of its columns; anything else as it is.
+    """Convert a frame, or one of its columns, to an array. Other data is returned as it is.
 
     Args:
-        data: a frame, (N, D) by its columns, a column, (N,), or something else.
-        name: what messages call it.
+        data: a frame, which becomes (N, D), a column, which becomes (N,), or something else.
+        name: the name of the data in messages.
 
     Raises:
-        DataError: a column that does not hold numbers, or whose name is another's too.
+        DataError: a column does not contain numbers, or two columns have the same name.
     """
     if not hasattr(type(data), "to_numpy"):
         return data
@@ -40,7 +40,7 @@ def from_frame(data: Any, name: str) -> Any:
 
 
 def column_names(data: Any) -> tuple[str, ...] | None:
-    """The names of a frame's columns; None for anything else."""
+    """Return the names of a frame's columns; None for anything else."""
     return tuple(map(str, data.columns)) if is_frame(data) else None
 
 
@@ -49,7 +49,7 @@ def _numbers(column: Any, name: str, title: object) -> np.ndarray[Any, Any]:
     if values.dtype.kind not in "fiub":
         raise DataError(
             f"got {name} with column {title!r} of dtype {getattr(column, 'dtype', values.dtype)}; "
-            "expected numbers: encode text and dates as numbers, fill in what is missing, or drop "
+            "expected numbers: encode text and dates as numbers, fill in missing values, or drop "
             "the column"
         )
     return values

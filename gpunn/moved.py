@@ -1,4 +1,4 @@
-"""Modules of version 0.1.0 under their old names, so that its pickles and skops files load."""
+"""The old module names of version 0.1.0, so that its pickles and skops files load."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ MOVED = {
     "train.saver": ("train.session",),
     "train.weighting": ("train.step",),
 }
-"""Old name -> the modules that hold its contents now; all inside `gpunn`."""
+"""The old names, with the modules that have their contents now; all inside `gpunn`."""
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Serves an old name with a module whose attributes are looked up where they are now."""
+    """An importer of old names. It makes modules whose attributes come from the new modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a module that was moved; None for every other one."""
+        """Find a module by its old name; None for any other name."""
         known = fullname.removeprefix("gpunn.") in MOVED and fullname.startswith("gpunn.")
         return ModuleSpec(fullname, self) if known else None
 
@@ -69,7 +69,7 @@ class MovedModules(MetaPathFinder, Loader):
         """Let the import system create the module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module a `__getattr__` that looks in the new places."""
+        """Give the module a `__getattr__` that looks in the new modules."""
         places = MOVED[module.__name__.removeprefix("gpunn.")]
 
         def find(name: str) -> Any:
@@ -82,4 +82,4 @@ class MovedModules(MetaPathFinder, Loader):
         module.__getattr__ = find  # type: ignore[method-assign]
 
 
-sys.meta_path.append(MovedModules())  # last: only names that nothing else finds reach it
+sys.meta_path.append(MovedModules())  # the last importer, for names that no other one finds

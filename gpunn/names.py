@@ -1,4 +1,4 @@
-"""One rule for every table of names: operations, kernels, update rules, optimizers, modules."""
+"""Registration of names, with one rule for operations, kernels, optimizers and modules."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gpunn.errors import ArgumentError
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HOMES: dict[tuple[str, str], str] = {}
-"""Kind and name -> the module that declared it."""
+"""The module that declared each kind and name."""
 
 
 def register(registry: dict[str, Any], kind: str, name: str, value: Any, home: str | None) -> None:
-    """Enter a value into a table of names.
+    """Register a value under a name.
 
-    The module that declared a name may declare it again, as a cell of a notebook does that runs
-    twice; the new value replaces the old one. Names of gpunn itself are declared once.
+    The module that declared a name may declare it again, because a notebook cell may run twice. The
+    new value replaces the old one. Names of gpunn itself can be declared only once.
 
     Args:
-        registry: the table.
-        kind: what messages call its values.
-        name: of the value.
-        value: what the name stands for.
+        registry: the values by name.
+        kind: the kind of value, for messages.
+        name: the name.
+        value: the value.
         home: the module that declares it.
 
     Raises:
@@ -41,7 +41,7 @@ def register(registry: dict[str, Any], kind: str, name: str, value: Any, home: s
 
 
 def at_home_of(body: Any) -> Callable[[Function], Function]:
-    """Decorate a function that is made of `body`: it counts as written in the same module."""
+    """Make a decorator that sets a function's module to that of `body`."""
 
     def mark(function: Function) -> Function:
         function.__module__ = home_of(body) or function.__module__
@@ -51,5 +51,5 @@ def at_home_of(body: Any) -> Callable[[Function], Function]:
 
 
 def home_of(function: Any) -> str | None:
-    """The module that a function or class was written in."""
+    """Return the name of the module that defines a function or class; None if it is unknown."""
     return getattr(function, "__module__", None)

@@ -1,4 +1,4 @@
-"""SciPy's sparse matrices, told without importing SciPy."""
+"""Helpers for SciPy's sparse matrices that do not import SciPy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def is_sparse(data: object) -> bool:
-    """Whether `data` is one of SciPy's sparse matrices or arrays."""
+    """Return whether `data` is a SciPy sparse matrix or array."""
     scipy_sparse = sys.modules.get("scipy.sparse")
     return scipy_sparse is not None and bool(scipy_sparse.issparse(data))
 
 
 def sparse_rows(data: Any, dtype: Any) -> Any:
-    """A sparse matrix by rows, with entries of a dtype."""
+    """Convert a sparse matrix to CSR format, with entries of a dtype."""
     return data.tocsr().astype(dtype, copy=False)

@@ -1,4 +1,4 @@
-"""The names that annotations share."""
+"""The type aliases that annotations share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gpunn.backends.device import Device
 
 Array: TypeAlias = Any
-"""An array of the device at hand: `numpy.ndarray` or `cupy.ndarray`. They share no static type."""
+"""An array of a device: `numpy.ndarray` or `cupy.ndarray`, which share no static type."""
 
 Shape: TypeAlias = tuple[int, ...]
 DType: TypeAlias = Any
