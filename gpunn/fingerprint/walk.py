@@ -245,7 +245,7 @@ class Fingerprint:
 
     def _object(self, path: str, value: Any) -> None:
         if hasattr(type(value), "__cuda_array_interface__"):
-            self.values[path] = Same(value)  # of a device: read where it is
+            self.values[path] = Same(value)  # an array of a device; a repetition reads its content
             return
         described = getattr(type(value), "__fingerprint__", None)
         self._walk(f"{path}.class", type(value))

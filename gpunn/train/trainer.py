@@ -291,10 +291,10 @@ class Trainer(Training):
 
 
 def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:
-    """Return the row numbers that a function of a user's gave as an order.
+    """Check an order that a user's function returned, and return it as int64 row numbers.
 
     Raises:
-        DataError: they are not N integers from 0 to N - 1.
+        DataError: the order is not N integers from 0 to N - 1.
     """
     found = np.asarray(order)
     whole = found.shape == (rows,) and found.dtype.kind in "iu"

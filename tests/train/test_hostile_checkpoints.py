@@ -112,7 +112,7 @@ def test_manifests_that_are_none(text, words, folder):
 )
 def test_entries_that_are_none(bad, folder):
     manifest(folder, bad)
-    with pytest.raises(ModelFileError, match=r"is not (a checkpoint|the number|the name|a SHA-256)"):
+    with pytest.raises(ModelFileError, match=r"is not (a checkpoint|the num|the name|a SHA-256)"):
         Checkpoints(folder).newest()
 
 

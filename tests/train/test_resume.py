@@ -266,7 +266,7 @@ def test_nothing_whole_is_an_error_and_not_a_fresh_start(data, tmp_path):
         '{"format": "gpunn checkpoint", "version": 1, "checkpoints": '
         '[{"number": 1, "file": "../secret", "sha256": ""}]}'
     )
-    with pytest.raises(ModelFileError, match="no name of a file in this folder"):
+    with pytest.raises(ModelFileError, match="not the name of a file in this folder"):
         run(data, tmp_path)
 
 
