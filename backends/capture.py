@@ -14,16 +14,16 @@ from __future__ import annotations
 import enum
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from operator import is_
 from typing import Any
 
 import numpy as np
 
 from gpunn.backends.base import Backend, Graph
+from gpunn.backends.counts import Counts
 from gpunn.backends.kernel import Elementwise
-from gpunn.backends.random import Counter, RandomStream
+from gpunn.backends.random import RandomStream
 from gpunn.errors import CaptureError
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
@@ -41,12 +41,6 @@ RATE = Elementwise(
     "raw T rates, int64 tick, int64 ahead -> lr",
     numpy=lambda rates, tick, ahead, lr: lr.fill(rates[int(tick) + ahead]),
     cuda="lr = (T)rates[tick + ahead];",
-)
-ADVANCE = Elementwise(
-    "advance",
-    "int64 by -> int64 count",
-    numpy=lambda by, count: np.add(count, by, out=count),
-    cuda="count = count + by;",
 )
 
 
@@ -101,7 +95,7 @@ class Captured:
         self._graph: Graph | None = None
         self._results: list[Any] = []
         self._restless, self._times = 0, 1
-        self._count(())
+        self._counts = Counts(b, (), steps)
 
     # called from outside -------------------------------------------------------------------------
 
@@ -163,74 +157,65 @@ class Captured:
         known, graph = self._known, self._graph
         if self.state is not State.PROVED or known is None or graph is None:
             return False
-        if self._at < -1 or not known.unchanged():
+        if not self._counts.hold() or not known.unchanged():
             return False
-        if self.streams:
-            if [stream.call for stream in self.streams] != self._calls:
-                return False
-            graph.launch()
-            self._took(1)
-            return True
         graph.launch()
-        self.repeated += 1
+        self._took(1)
         return True
 
     def take_back(self, steps: int) -> None:
         """Set the random streams back by a number of steps. Arrays keep their content."""
-        for stream, drawn in zip(self.streams, self._drawn, strict=True):
-            stream.call -= steps * drawn // self.steps
+        self._counts.take_back(steps)
 
     # the states ----------------------------------------------------------------------------------
 
     def _do(self, tick: int) -> None:
         """Do one step as usual."""
-        self._place(tick)
-        with self._counting():
-            self.result = self._work(self._tick, 0)
-        self._at = -2  # the host has counted the draws, and the device has not
+        counts = self._counts
+        counts.place(tick)
+        with counts.on_device():
+            self.result = self._work(counts.tick, 0)
 
     def _record(self, tick: int, limit: int) -> int:
         """Record the work. Do at least one step, and return the number of steps done."""
-        b = self.backend
-        self._place(tick)
-        starts = [stream.call for stream in self.streams]
+        b, counts = self.backend, self._counts
+        counts.place(tick)
+        starts = counts.calls
         results: list[Any] = []
         ends: list[int] = []
 
         def work() -> Any:
-            results.extend(self._work(self._tick, k) for k in range(self.steps))
-            ends.extend(stream.call for stream in self.streams)
-            b.launch(ADVANCE, self._increments, out=self._counters)
+            results.extend(self._work(counts.tick, k) for k in range(self.steps))
+            ends.extend(counts.calls)
+            counts.advance()
             return results
 
-        b.write(self._increments, np.zeros(len(self._increments), np.int64))
-        b.launch(ADVANCE, self._increments, out=self._counters)  # a capture cannot load a kernel
+        counts.load()
         graph: Graph | None = None
 
         def record() -> None:
             nonlocal graph
-            with self._counting():
+            with counts.on_device():
                 graph = b.record(work)
 
         try:
             steady = self._watched(record)
         except CaptureError as error:
-            self._set_back(starts)
+            counts.set_back(starts)
             self._refuse(str(error))
             self._do(tick)
             return 1
         assert graph is not None
-        self._at, self.result = -2, results[-1]
+        self.result = results[-1]
         if not graph.done:
-            self._set_back(starts)
+            counts.set_back(starts)
         if not steady or graph.refused:
             if graph.refused:
                 self._refuse(_cannot(graph.refused))
             if not graph.done:
                 self._do(tick)
             return 1
-        self._drawn = [end - start for end, start in zip(ends, starts, strict=True)]
-        b.write(self._increments, np.array([self.steps, *self._drawn], np.int64))
+        counts.learn(starts, ends)
         self._graph, self._results = graph, results
         if graph.done:
             self.state = State.RECORDED
@@ -242,16 +227,17 @@ class Captured:
         """Do an ordinary step, repeat the same step, and compare the results bit for bit."""
         graph, recorded = self._graph, self._results[-1]
         arrays = [] if self._known is None else self._changes(self._known)
-        before, calls = [a.copy() for a in arrays], [stream.call for stream in self.streams]
+        counts = self._counts
+        before, calls = [a.copy() for a in arrays], counts.calls
         steady = self._watched(lambda: self._do(tick))
-        ordinary, drawn = self.result, [stream.call for stream in self.streams]
+        ordinary, drawn = self.result, counts.calls
         after = [a.copy() for a in arrays]
         if not steady or graph is None:
             return
         for array, content in zip(arrays, before, strict=True):
             array[...] = content
-        self._set_back(calls)
-        self._place(tick)
+        counts.set_back(calls)
+        counts.place(tick)
         graph.launch()
         self._took(1)
         same = recorded.tobytes() == ordinary.tobytes()
@@ -260,7 +246,7 @@ class Captured:
             return
         for array, content in zip(arrays, after, strict=True):
             array[...] = content
-        self._set_back(drawn)
+        counts.set_back(drawn)
         self.result = ordinary
         self._refuse(
             "got a recording whose results differ from those of an ordinary step; expected the "
@@ -271,7 +257,7 @@ class Captured:
         """Launch the recording; on a synchronous device, several short repetitions at once."""
         graph = self._graph
         assert graph is not None
-        self._place(tick)
+        self._counts.place(tick)
         self.result = self._results[-1]
         if limit == self.steps:
             graph.launch()
@@ -315,57 +301,14 @@ class Captured:
     def _know(self, parts: Fingerprint) -> None:
         self._known = parts
         streams = tuple(part for part in parts.found if isinstance(part, RandomStream))
-        if len(streams) != len(self.streams) or not all(map(is_, streams, self.streams)):
+        known = self._counts.streams
+        if len(streams) != len(known) or not all(map(is_, streams, known)):
             self.forget()
-            self._count(streams)
-
-    # the counts on the device and on the host ----------------------------------------------------
-
-    def _count(self, streams: tuple[RandomStream, ...]) -> None:
-        """Make the counters of the step and of the draws from each stream."""
-        b = self.backend
-        self.streams = streams
-        self._counters = b.zeros((1 + len(streams),), np.int64)
-        self._increments = b.zeros(self._counters.shape, np.int64)
-        self._tick = self._counter(0)
-        self._at, self._calls = -1, [0] * len(streams)  # the content of the device's counters
-        self._drawn = self._calls
-
-    def _counter(self, k: int) -> Array:
-        """Return a view of one counter as a 0-d array; NumPy's integer indexing would copy it."""
-        return self._counters[k : k + 1].reshape(())
-
-    def _place(self, tick: int) -> None:
-        """Set the device's counters to this step and to the host's counts of draws."""
-        calls = [stream.call for stream in self.streams] if self.streams else self._calls
-        if (tick == self._at or (tick == -1 and self._at > -2)) and calls == self._calls:
-            return
-        self.backend.write(self._counters, np.array([max(tick, 0), *calls], np.int64))
-        self._at, self._calls = max(tick, 0), calls
+            self._counts = Counts(self.backend, streams, self.steps)
 
     def _took(self, times: int) -> None:
-        self._at += times * self.steps
+        self._counts.took(times)
         self.repeated += times * self.steps
-        if self.streams:
-            for stream, drawn in zip(self.streams, self._drawn, strict=True):
-                stream.call += times * drawn
-            self._calls = [stream.call for stream in self.streams]
-
-    def _set_back(self, calls: list[int]) -> None:
-        for stream, call in zip(self.streams, calls, strict=True):
-            stream.call = call
-        self._at = -2
-
-    @contextmanager
-    def _counting(self) -> Iterator[None]:
-        """Make draws inside the block use the device's counters."""
-        for k, stream in enumerate(self.streams):
-            stream.counter = Counter(self._counter(k + 1), stream.call)
-        try:
-            yield
-        finally:
-            for stream in self.streams:
-                stream.counter = None
 
 
 def _cannot(why: str) -> str:
