@@ -72,7 +72,7 @@ def entry(number=2, file="00000002.safetensors", sha256=SHA, **more):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no JSON"),
+        ("", "no acceptable JSON"),
         ("[]", "another format"),
         ("[" * 500, "nested more than 128"),
         ('{"format": "gpunn checkpoint", "format": "x"}', "twice"),
@@ -80,7 +80,7 @@ def entry(number=2, file="00000002.safetensors", sha256=SHA, **more):
         ('{"format": "gpunn checkpoint", "version": 2}', "of version 2"),
         ('{"format": "gpunn checkpoint", "version": true}', "of version True"),
         ('{"format": "gpunn checkpoint", "version": 1}', "lists no checkpoints"),
-        (" " * (2**20 + 1), "over 1048576"),
+        (" " * (2**20 + 1), "more than 1048576"),
     ],
 )
 def test_manifests_that_are_none(text, words, folder):
