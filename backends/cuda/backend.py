@@ -8,18 +8,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import Backend, check_product, not_capturable
+from gpunn.backends.base import Backend, check_product
 from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
 from gpunn.backends.cuda.diagnosis import check_package, climb_ladder
-from gpunn.backends.cuda.graph import Recording, graph_pool
+from gpunn.backends.cuda.graph import Graphs, Recording
 from gpunn.backends.cuda.launcher import Launcher
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
@@ -61,7 +60,7 @@ class CupyBackend(Backend):
         self._launcher = Launcher(self.xp)
         self._rows: dict[tuple[RowKernel, DType, int], Any] = {}
         self._stream: Any = None
-        self._graph_pools: list[tuple[weakref.ref[Recording], Any]] = []
+        self._graphs = Graphs(self.xp)
         self._no_lt = ""
 
     @classmethod
@@ -262,22 +261,7 @@ class CupyBackend(Backend):
         self.free_memory()  # the graph's own pool cannot use idle blocks of CuPy's pool
         self.make_constants()  # inside the capture, filling them would be recorded but not done
         limited = self.xp.get_default_memory_pool().get_limit()
-        pool = graph_pool(self.xp, max(1, self.free_bytes()) if limited else 0)
-        recording = Recording(self._stream, pool)
-        self._graph_pools.append((weakref.ref(recording), pool))
-        self._stream.begin_capture()
-        try:
-            with self.xp.cuda.using_allocator(pool.malloc):
-                recording.kept = work()
-            recording.graph = self._stream.end_capture()
-            recording.graph.upload(self._stream)
-        except BaseException as error:
-            with suppress(Exception):  # the capture is broken; the first error is reported
-                self._stream.end_capture()
-            if not isinstance(error, Exception):
-                raise
-            raise not_capturable(error) from error
-        return recording
+        return self._graphs.capture(self._stream, work, max(1, self.free_bytes()) if limited else 0)
 
     def free_bytes(self) -> int:
         """Return the bytes that the device still has, within the pool's limit.
@@ -331,21 +315,10 @@ class CupyBackend(Backend):
             return int(self.xp.get_default_memory_pool().total_bytes())
 
     def free_memory(self) -> None:
-        """Give the idle blocks of CuPy's pool and the blocks of deleted graphs back to the device.
-
-        A pool of CuPy 14 does not free its idle blocks when it is deleted. The backend therefore
-        keeps a graph's pool until the pool is empty.
-        """
+        """Give the idle blocks of CuPy's pool and those of deleted graphs back to the device."""
         with self._here:
             self.xp.get_default_memory_pool().free_all_blocks()
-            for graph, pool in self._graph_pools:
-                if graph() is None:
-                    pool.free_all_blocks()
-        self._graph_pools = [
-            (graph, pool)
-            for graph, pool in self._graph_pools
-            if graph() is not None or pool.total_bytes()
-        ]
+            self._graphs.free()
 
 
 def _is_slow(b: Array, out: Array) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from gpunn.backends.base import not_capturable
 
 MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
 
@@ -65,3 +70,57 @@ class Recording:
         """Repeat the recorded work `times` times in a row."""
         for _ in range(times):
             self.graph.launch(self.stream)
+
+
+class Graphs:
+    """The captured graphs of one device, with their memory pools.
+
+    A pool of CuPy 14 does not free its idle blocks when it is deleted. A graph's pool is therefore
+    kept until it is empty.
+
+    Args:
+        xp: the module `cupy`.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self._pools: list[tuple[weakref.ref[Recording], Any]] = []
+
+    def capture(self, stream: Any, work: Callable[[], Any], limit_bytes: int) -> Recording:
+        """Capture what `work` launches on a stream.
+
+        Args:
+            stream: a stream that is current and not the default stream.
+            work: returns the arrays to keep alive.
+            limit_bytes: the most that the graph's arrays may take; 0 for no limit.
+
+        Raises:
+            CaptureError: the work cannot be captured.
+        """
+        pool = graph_pool(self.xp, limit_bytes)
+        recording = Recording(stream, pool)
+        self._pools.append((weakref.ref(recording), pool))
+        stream.begin_capture()
+        try:
+            with self.xp.cuda.using_allocator(pool.malloc):
+                recording.kept = work()
+            recording.graph = stream.end_capture()
+            recording.graph.upload(stream)
+        except BaseException as error:
+            with suppress(Exception):  # the capture is broken; the first error is reported
+                stream.end_capture()
+            if not isinstance(error, Exception):
+                raise
+            raise not_capturable(error) from error
+        return recording
+
+    def free(self) -> None:
+        """Give the memory of deleted graphs back to the device."""
+        for graph, pool in self._pools:
+            if graph() is None:
+                pool.free_all_blocks()
+        self._pools = [
+            (graph, pool)
+            for graph, pool in self._pools
+            if graph() is not None or pool.total_bytes()
+        ]

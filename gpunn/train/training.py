@@ -10,7 +10,7 @@ from pathlib import Path
 from gpunn.arguments import check_kind, count, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend, RandomStream, backend
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
@@ -202,7 +202,19 @@ class Training:
 
     @contextmanager
     def at_work(self) -> Iterator[Backend]:
-        """Make the model's device current, and set the memory limit, inside the block."""
+        """Make the model's device current, and set the memory limit, inside the block.
+
+        Raises:
+            OutOfMemoryError: the device has no room, whoever asked for it.
+        """
         b = self.place()
         with b.current(), b.limited_memory(self.memory_limit):
-            yield b
+            try:
+                yield b
+            except OutOfMemoryError:
+                raise
+            except MemoryError as error:  # of CuPy's own functions
+                raise OutOfMemoryError(
+                    f"got work for which {b.device} has no room ({error}); expected less: use a "
+                    "smaller batch_size, less data or a smaller network"
+                ) from error

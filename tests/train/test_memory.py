@@ -121,3 +121,16 @@ def test_a_narrow_batch_without_room_that_is_streamed_names_the_one_that_fits(da
     )
     with pytest.raises(OutOfMemoryError, match=r"batch_size=2500.*batch_size=\d+ fits"):
         trainer.fit(*data, epochs=1, batch_size=2500, progress=False)
+
+
+def test_cupys_own_lack_of_room_is_told_in_the_words_of_the_library(data, cuda_device, monkeypatch):
+    trainer = gn.Trainer(network(cuda_device))
+    b = trainer.model.backend
+
+    def full(*arrays, **options):
+        raise b.xp.cuda.memory.OutOfMemoryError("1 GiB")
+
+    monkeypatch.setattr(b.xp, "ascontiguousarray", full)
+    for work in (trainer.fit, trainer.evaluate):
+        with pytest.raises(OutOfMemoryError, match=r"no room \(.*smaller batch_size"):
+            work(*data)
