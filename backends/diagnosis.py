@@ -55,7 +55,7 @@ class Diagnosis:
 
     @property
     def remedy(self) -> str:
-        """What the user can do about the failure; empty if nothing failed."""
+        """The remedy for the failure; empty if nothing failed."""
         return self.rungs[-1].remedy
 
 
