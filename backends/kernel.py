@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.errors import ArgumentError
 from gpunn.names import home_of, register
 from gpunn.typing import DType
 
@@ -29,6 +30,9 @@ TALL_ROWS, TALL_THREADS = 256, 512
 
 SHARED_BLOCKS, SHARED_ROWS = 512, 512
 """Sums of columns use at most SHARED_BLOCKS blocks, with at least SHARED_ROWS rows each."""
+
+RESERVED = ("i", "S", "T")
+"""The names that every elementwise kernel has already."""
 
 CTYPES = {
     "bool": "bool",
@@ -115,6 +119,13 @@ class Elementwise:
         left, right = self.signature.split("->")
         object.__setattr__(self, "inputs", _params(left))
         object.__setattr__(self, "outputs", _params(right))
+        names = [*RESERVED, *(p.name for p in (*self.inputs, *self.outputs))]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ArgumentError(
+                f"got a second parameter named {twice!r} in the kernel {self.name!r}; expected a "
+                "name that is not taken: choose another name for the option"
+            )
         object.__setattr__(self, "sums", tuple(p for p in self.outputs if p.role == "sum"))
         if any(p.role == "raw" for p in self.inputs):
             object.__setattr__(self, "chunkable", False)

@@ -135,8 +135,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {}
 class Optimizer(Tracked):
     """The base class of optimizers, which update parameters by their gradients.
 
-    A subclass declares its rule and its options. `class Lion(Optimizer, name="lion")` registers a
-    subclass, so that "lion" stands for it. A subclass without a name is not registered.
+    A subclass declares its rule and its options. `class Mine(Optimizer, name="mine")` registers a
+    subclass, so that "mine" stands for it. A subclass without a name is not registered.
 
     Args:
         parameters: the parameters to train; None to set them later with `bind`, as a Trainer does.

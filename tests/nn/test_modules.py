@@ -239,7 +239,7 @@ def test_names_of_elsewhere_lead_here(name, hint):
         (lambda: nn.Sequential([nn.Linear(2, 2)]), ArgumentError, r"\*layers"),
         (lambda: nn.Linear(2, 2, ["relu"]), UnknownNameError, "relu"),
         (lambda: nn.Graph({"a": nn.Linear(2, 2)}), ArgumentError, r"'a' as a Linear.*\["),
-        (lambda: gn.tensor([[1], [2, 3]]), gn.errors.DTypeError, "rows of one length"),
+        (lambda: gn.tensor([[1], [2, 3]]), gn.errors.DTypeError, "rows of the same length"),
         (lambda: gn.tensor("abc"), gn.errors.DTypeError, "array of numbers"),
         (lambda: gn.tensor([[1.0]]).sum(axis=5), gn.errors.ShapeError, "axis=5.*-2 to 1"),
     ],

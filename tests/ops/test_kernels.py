@@ -10,11 +10,14 @@ import gpunn.sklearn  # declares its kernels, and so do all the modules below it
 from gpunn.backends import Elementwise
 from gpunn.backends.cuda.launcher import Launcher
 from gpunn.backends.kernel import KERNELS
+from gpunn.ops import ACTIVATIONS, LOSSES
 from gpunn.ops.dropout import Rate
 from gpunn.ops.reductions import ACCUMULATE
 
 RATE = Rate.of(0.3)
 NUMBERS = {
+    **{name: o.default for f in (*ACTIVATIONS.values(), *LOSSES.values())
+       for name, o in getattr(f, "limits", {}).items()},
     "slope": 0.1, "alpha": 1.3, "momentum": 0.9, "ahead": 1.0, "eps": 1e-3, "decay": 0.9,
     "count": 4.0, "interval": np.int64(5),
     "beta1": 0.9, "beta2": 0.99, "log_beta1": np.log(0.9), "log_beta2": np.log(0.99),
@@ -156,3 +159,9 @@ def test_a_recorded_loss_is_nan_where_a_label_is_none(loss, classes, off, rng):
     plan.launch()
     assert np.isnan(found[0])
     assert np.isnan(found[1]).any(axis=1)[2]
+
+
+@pytest.mark.parametrize("signature", ["x, T scale, T scale -> y", "x, T i -> y", "x -> x"])
+def test_a_name_that_is_taken_is_refused_when_a_kernel_is_declared(signature):
+    with pytest.raises(ArgumentError, match=r"a second parameter named .*choose another name"):
+        Elementwise("test_taken", signature, numpy=lambda *arrays: None, cuda="")
