@@ -10,6 +10,7 @@ import gpunn.sklearn  # declares its kernels, and so do all the modules below it
 from gpunn.backends import Elementwise
 from gpunn.backends.cuda.launcher import Launcher
 from gpunn.backends.kernel import KERNELS
+from gpunn.errors import ArgumentError
 from gpunn.ops import ACTIVATIONS, LOSSES
 from gpunn.ops.dropout import Rate
 from gpunn.ops.reductions import ACCUMULATE
