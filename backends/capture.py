@@ -157,10 +157,13 @@ class Captured:
         known, graph = self._known, self._graph
         if self.state is not State.PROVED or known is None or graph is None:
             return False
-        if not self._counts.hold() or not known.unchanged():
+        counts = self._counts
+        if not counts.hold() or not known.unchanged():
             return False
         graph.launch()
-        self._took(1)
+        if counts.streams:  # the number of the step is of no use here
+            counts.took(1)
+        self.repeated += self.steps
         return True
 
     def take_back(self, steps: int) -> None:
