@@ -109,7 +109,8 @@ class Captured:
         known = self._known
         if self.state is State.REFUSED:
             return
-        if known is not None and not known.opaque and known.unchanged():
+        same = Fingerprint.unchanged if often else Fingerprint.unchanged_throughout
+        if known is not None and not known.opaque and same(known):
             return
         now = self._parts()
         if now.restless:

@@ -73,6 +73,7 @@ class Fingerprint:
         self._live: list[Iterable[Any]] = []  # other containers
         self._known: list[Any] = []
         self._probes: list[Callable[[], bool]] = []
+        self._tracked: list[tuple[dict[str, Any], int, list[str], list[int]]] = []
         self._number = Latest.number
         for name, value in roots.items():
             self._walk(name, value)
@@ -88,6 +89,17 @@ class Fingerprint:
             Latest.number == self._number
             and self._lists == self._copies
             and (self._is_plain or self._is_same())
+        )
+
+    def unchanged_throughout(self) -> bool:
+        """Check as `unchanged` does, and compare the attributes of `Tracked` objects, too.
+
+        This also sees what is written to `vars(layer)`, which nothing counts. It takes about 1 us
+        for each object.
+        """
+        return self.unchanged() and all(
+            len(now) == size and list(map(id, map(now.get, names))) == ids
+            for now, size, names, ids in self._tracked
         )
 
     def _is_same(self) -> bool:
@@ -254,7 +266,9 @@ class Fingerprint:
             if parts is None:
                 self.values[path] = Same(value)
                 return
-            if not isinstance(value, Tracked):
+            if isinstance(value, Tracked):
+                self._track(value)
+            else:
                 known = list(parts.values())
                 self._probes.append(lambda: all(map(is_, described(value).values(), known)))
             self._items(path, parts.items())
@@ -270,6 +284,12 @@ class Fingerprint:
         self._probes.append(lambda: False)  # only a new fingerprint shows a change of such state
         self._walk(f"{path}.state", state if isinstance(state, tuple) else (state,))
 
+    def _track(self, value: Tracked) -> None:
+        """Remember the attributes by their ids, so that a fingerprint keeps no module alive."""
+        now = getattr(value, "__dict__", {})
+        names = [name for name in now if name not in value.untracked]
+        self._tracked.append((now, len(now), names, [id(now[name]) for name in names]))
+
     def _attributes(self, path: str, value: Any) -> bool:
         """Walk through an object's attributes, and return whether it can have any."""
         tracked = isinstance(value, Tracked)
@@ -280,7 +300,10 @@ class Fingerprint:
             if not tracked:
                 self._watch(attributes.values(), attributes.values())
             left = value.untracked if tracked else ()
-            self._items(path, [item for item in list(attributes.items()) if item[0] not in left])
+            items = [item for item in list(attributes.items()) if item[0] not in left]
+            if tracked:
+                self._track(value)
+            self._items(path, items)
         for name in slots_of(type(value)):
             found = True
             known = getattr(value, name, MISSING)

@@ -332,3 +332,14 @@ def test_training_is_what_callbacks_get():
     seen = []
     fit(False, seen.append)
     assert isinstance(seen[0], Training)
+
+
+@pytest.mark.parametrize("place", ["dropout", "optimizer", "module"])
+def test_a_fit_follows_what_is_written_past_setattr(place):
+    def change(trainer):
+        found = {"dropout": trainer.model[1], "optimizer": trainer.optimizer}.get(place)
+        names = {"dropout": "rate", "optimizer": "momentum", "module": "cfg"}
+        vars(found or trainer.model[2])[names[place]] = 0.25 if found else {"a": 2.0, "deep": [0.5]}
+
+    assert fit("auto", change) == fit(False, change)
+    assert fit("auto", change) != fit("auto", lambda trainer: None)
