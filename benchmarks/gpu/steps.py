@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
-import traceback
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from gpunn.backends import Backend
 from gpunn.benchmarks.contenders.jax_step import jax_step
 from gpunn.benchmarks.contenders.own import gpunn_step, matrix_products
 from gpunn.benchmarks.contenders.torch_step import torch_graph_step, torch_step
+from gpunn.benchmarks.gpu.command import ROOT
 from gpunn.benchmarks.networks import NETWORKS, Network
 from gpunn.benchmarks.timing import in_turn
 
@@ -93,9 +93,9 @@ def _timed(
             work[name] = make()
             for _ in range(4):  # compiles, records and warms up
                 _wait(b, work[name]())
-        except Exception:
+        except Exception as error:
             work.pop(name, None)
-            failed[name] = traceback.format_exc(limit=3)
+            failed[name] = f"{type(error).__name__}: {error}".replace(str(ROOT), ".")[:300]
     times = in_turn(work, 3 if tiny else 12, wait=lambda result: _wait(b, result))
     numbers: dict[str, Any] = {
         f"{name}_us": 1e6 * statistics.median(values) for name, values in times.items()
