@@ -22,7 +22,8 @@ LAYERS = [
     {"ops", "examples"},
     {"nn", "optim", "data"},
     {"train", "explain"},
-    {"plot", "interop", "sklearn"},
+    {"plot", "interop"},
+    {"sklearn"},
     {"benchmarks"},
     {"cli"},
 ]
@@ -46,7 +47,8 @@ SINGLE_IMPORTERS = {
     "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/progress_bar.py"},
     "safetensors": set(),
-    "onnx": {"gpunn/interop/onnx.py"},
+    "onnx": {"gpunn/interop/onnx.py", "gpunn/sklearn/onnx.py"},
+    "skl2onnx": {"gpunn/sklearn/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "sklearn": {
         "benchmarks/contenders/sklearn_step.py",
@@ -57,7 +59,7 @@ SINGLE_IMPORTERS = {
         f"gpunn/sklearn/{name}.py"
         for name in (
             *("__init__", "translation", "classifier", "constraints", "convergence", "perceptron"),
-            "prediction",
+            *("prediction", "onnx"),
             *("device_input", "conversion", "compat", "regressor"),
         )
     },

@@ -16,6 +16,7 @@ import typer
 from numpy.lib import format as npy
 
 from gpunn.errors import ArgumentError, OutputError
+from gpunn.nn.decisions import largest
 from gpunn.storage.atomic import replacing
 
 
@@ -47,7 +48,7 @@ class CsvOutput:
             self.writer.writerow(["prediction"] if columns == 1 else head)
             self.started = True
         if self.classes:
-            self.writer.writerows([self.classes[k]] for k in values.argmax(axis=1))
+            self.writer.writerows([self.classes[k]] for k in largest(values))
         else:
             self.writer.writerows(values.tolist())
 

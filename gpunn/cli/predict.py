@@ -16,9 +16,12 @@ import gpunn
 from gpunn.cli.outputs import check_output, open_output
 from gpunn.cli.sources import EMBEDDED, load_source
 from gpunn.data import FeatureStream, open_features
+from gpunn.data.csvfile import is_missing
+from gpunn.data.table import is_class
 from gpunn.errors import DataError, ModelFileError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Linear, Module
+from gpunn.nn.decisions import largest
 from gpunn.progress_bar import progress_bar
 from gpunn.train import load, read_info
 
@@ -81,9 +84,10 @@ def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path 
                     _check_classes(outputs, training.classes, path)
                 out.write(outputs)
                 if training.classes and labels is not None:
-                    found = [training.classes[k] for k in outputs.argmax(axis=1)]
-                    hits += sum(map(str.__eq__, found, labels))
-                    labelled += len(labels)
+                    found = [training.classes[k] for k in largest(outputs)]
+                    pairs = [p for p in zip(found, labels, strict=True) if not is_missing(p[1])]
+                    hits += sum(is_class(*pair) for pair in pairs)
+                    labelled += len(pairs)
                 rows += len(x)
                 bar.update(len(x))
     if output is not None:

@@ -24,6 +24,16 @@ from gpunn.errors import ArgumentError, DataError, UnknownNameError
 MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
 LISTED = 12  # the number of names that a message lists
 
+MISSING = frozenset(
+    ["", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "nat", "none", "null", "nil"]
+)
+"""What other programs write for a missing value, in lower case."""
+
+
+def is_missing(cell: str) -> bool:
+    """Return whether a cell stands for a missing value."""
+    return cell.strip().lower() in MISSING
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -198,6 +208,19 @@ def refuse(name: str, line: int, column: str, cell: str) -> NoReturn:
     raise DataError(
         f"got {got} in line {line}, column {short(column)} of {name}; expected a finite number: "
         "fill it in, remove the row, or encode the column as numbers"
+    )
+
+
+def refuse_target(name: str, line: int, column: str, cell: str) -> NoReturn:
+    """Raise a `DataError` for a cell of the target that stands for a missing value.
+
+    Raises:
+        DataError: always.
+    """
+    got = short(cell) if cell.strip() else "no value"
+    raise DataError(
+        f"got {got} in line {line}, column {short(column)} of {name}; expected a target in every "
+        "row: fill it in, or remove the row; if it is the name of a class, name the class otherwise"
     )
 
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from gpunn.data.arrayfile import choose_x, open_npz
 from gpunn.data.checks import TASKS, check_lengths
-from gpunn.data.csvfile import open_table, read_numbers, refuse
+from gpunn.data.csvfile import is_missing, open_table, read_numbers, refuse, refuse_target
 from gpunn.data.dataset import Dataset
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 from gpunn.examples import BATCH_ROWS
 
-MANY_CLASSES = 20  # with more classes, most of them of one row, the user must name the task
+MANY_CLASSES = 20  # more different whole numbers are taken for amounts, not for classes
 
 
 def load_csv(
@@ -30,8 +30,8 @@ def load_csv(
     Args:
         path: the file, in UTF-8.
         target: the name of the target column.
-        task: "classification", "regression", or "auto": regression if the target has numbers with
-            a fractional part, classification if it has whole numbers or text.
+        task: "classification", "regression", or "auto": classification if the target has text, or
+            at most 20 different numbers, all whole; regression if it has other numbers.
         delimiter: the character between two cells.
 
     Returns:
@@ -107,7 +107,27 @@ def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
             f"got y of shape {y.shape} and dtype {y.dtype} in {path}; expected (N,) integers or "
             "text for classes: use y.argmax(axis=1) for one-hot rows, floats for regression"
         )
+    text = y.tolist() if y.dtype.kind == "U" else []
+    missing = [row for row, cell in enumerate(text) if is_missing(cell)]
+    if missing:
+        raise DataError(
+            f"got y with {text[missing[0]]!r} in row {missing[0]} of {path}; expected a target in "
+            "every row: leave the row out; if it is the name of a class, name the class otherwise"
+        )
     return Dataset(x, *_encoded(path, "y", y, task), name=path.stem)
+
+
+def is_class(name: str, cell: str) -> bool:
+    """Return whether a cell of the target stands for the class that `load_csv` named so.
+
+    The class of the cell 1.0 is named 1.
+    """
+    if name == cell:
+        return True
+    try:
+        return _number(name) == _number(cell)
+    except ValueError:
+        return False
 
 
 def _targets(
@@ -115,8 +135,8 @@ def _targets(
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...] | None]:
     """Return the targets and the names of their classes, None for regression."""
     for line, cell in zip(lines, cells, strict=True):
-        if not cell or cell.lower() == "nan":
-            refuse(str(path), line, name, cell)
+        if is_missing(cell):
+            refuse_target(str(path), line, name, cell)
     if task == "regression":
         values = [
             read_numbers(str(path), at, [name], [c])[0] for at, c in zip(lines, cells, strict=True)
@@ -130,7 +150,8 @@ def _targets(
         wrong = int(np.argmin(np.isfinite(numbers)))
         refuse(str(path), lines[wrong], name, cells[wrong])
     fractions = numbers != np.floor(numbers)
-    if not fractions.any():
+    amounts = task == "auto" and len(np.unique(numbers)) > MANY_CLASSES
+    if not fractions.any() and not amounts:
         return _encoded(path, name, _whole(cells, numbers), task)
     if task == "auto":
         return numbers[:, np.newaxis], None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, MissingExtraError
+from gpunn.interop.onnx_answers import Answer, largest_of, of_two
 from gpunn.interop.onnx_draft import INPUT, UNKNOWN, Draft, Value
 from gpunn.interop.onnx_layers import whole
 from gpunn.nn import Module
@@ -22,7 +23,7 @@ LARGEST_BYTES = 2**31 - 2**20  # a protobuf message must be smaller than 2 GiB
 
 
 def to_onnx(
-    model: Module,
+    model: Any,
     path: str | Path | None = None,
     *,
     classes: Sequence[str] | None = None,
@@ -37,7 +38,10 @@ def to_onnx(
     every runtime computes in float64.
 
     Args:
-        model: a model of gpunn's modules with registered activations.
+        model: a model of gpunn's modules with registered activations, or a fitted estimator of
+            `gpunn.sklearn`. A regressor has the output `output`, (N, K). A classifier has `label`,
+            (N,), with its own classes, and `probabilities`, (N, C), or `scores` with loss="hinge".
+            For multilabel targets `label` is (N, K) zeros and ones.
         path: the file, which is replaced as a whole; None to write nothing.
         classes: the names of the classes. The graph then has two outputs: `label`, (N,) names, and
             `probabilities`, (N, C). Several outputs of the model become probabilities by a softmax,
@@ -73,30 +77,37 @@ def to_onnx(
         raise ArgumentError(
             f'got batch={batch!r}; expected a name or a length of at least 1: pass e.g. "N"'
         )
-    if not isinstance(model, Module):
-        raise ArgumentError(
-            f"got a {type(model).__name__} to export; expected a module: pass the model"
-        )
-    draft = Draft(np.float16 if float16 or model.dtype == np.float16 else np.float32)
-    y = whole(draft, model, INPUT)
-    if classes is None:
-        draft.rename(y, "output")
-        outputs: dict[str, tuple[Any, list[Any]]] = {
-            "output": (draft.dtype, [batch, draft.width_of(y) or "K"])
-        }
-    else:
-        names = _names(classes)
-        label, probabilities = _classified(draft, y, names)
-        draft.rename(label, "label")
-        draft.rename(probabilities, "probabilities")
-        outputs = {
-            "label": (names.dtype, [batch]),
-            "probabilities": (draft.dtype, [batch, len(names)]),
-        }
+    narrow = float16 or getattr(model, "dtype", None) == np.float16
+    draft = Draft(np.float16 if narrow else np.float32)
+    outputs = {}
+    for name, answer in _answers(draft, model, classes).items():
+        columns = [] if answer.width is None else [answer.width]
+        outputs[name] = answer.dtype, [batch, *columns]
+        draft.rename(answer.value, name)
     proto = _proto(draft, outputs, opset, batch)
     if path is not None:
         write_atomically(Path(path), proto.SerializeToString())
     return proto
+
+
+def _answers(draft: Draft, model: Any, classes: Sequence[str] | None) -> dict[str, Answer]:
+    """Add a module or an estimator to the draft, and return the outputs by their names."""
+    if isinstance(model, Module):
+        y = whole(draft, model, INPUT)
+        if classes is not None:
+            return _classified(draft, y, _names(classes))
+        return {"output": Answer(y, draft.dtype, draft.width_of(y) or "K")}
+    if not hasattr(model, "draft_onnx"):
+        raise ArgumentError(
+            f"got a {type(model).__name__} to export; expected a module, or an estimator of "
+            "gpunn.sklearn: pass the model (skl2onnx converts pipelines)"
+        )
+    if classes is not None:
+        raise ArgumentError(
+            "got classes with an estimator; expected none, because it has its own: leave them out"
+        )
+    found: dict[str, Answer] = model.draft_onnx(draft)
+    return found
 
 
 def _names(classes: Sequence[str]) -> np.ndarray[Any, Any]:
@@ -109,7 +120,7 @@ def _names(classes: Sequence[str]) -> np.ndarray[Any, Any]:
     return np.array(names, dtype=object)
 
 
-def _classified(draft: Draft, y: Value, names: np.ndarray[Any, Any]) -> tuple[Value, Value]:
+def _classified(draft: Draft, y: Value, names: np.ndarray[Any, Any]) -> dict[str, Answer]:
     """Add the label and the probabilities of a model's outputs to the graph."""
     outputs = draft.width_of(y)
     if outputs == UNKNOWN or len(names) != max(outputs, 2):
@@ -118,32 +129,17 @@ def _classified(draft: Draft, y: Value, names: np.ndarray[Any, Any]) -> tuple[Va
             "name for each output, or two names for a single output: pass as many names"
         )
     if outputs > 1:
-        number = draft.apply("ArgMax", y, place="label", axis=1, keepdims=0)
+        number = largest_of(draft, y)
         done = draft.producer(y) == "Softmax"
         probabilities = y if done else draft.apply("Softmax", y, place="probabilities", axis=-1)
     else:
-        number, probabilities = _of_two(draft, y)
+        number, probabilities = of_two(draft, y)
     known = draft.constant(names, "classes")
-    return draft.apply("Gather", known, number, place="label", axis=0), probabilities
-
-
-def _of_two(draft: Draft, y: Value) -> tuple[Value, Value]:
-    """Add the class number and the two probabilities of a single output to the graph."""
-    place = "probabilities"
-    middle = 0.5 if draft.producer(y) == "Sigmoid" else 0.0
-    if middle:
-        first = draft.apply("Sub", draft.floats(1, "one"), y, place=place)
-        both = draft.apply("Concat", first, y, place=place, axis=1)
-    else:  # a softmax of (-z/2, z/2) has the same values; 1 - sigmoid(z) would lose small ones
-        half = draft.apply("Mul", y, draft.floats(0.5, "half"), place=place)
-        minus = draft.apply("Neg", half, place=place)
-        scores = draft.apply("Concat", minus, half, place=place, axis=1)
-        both = draft.apply("Softmax", scores, place=place, axis=-1)
-    above = draft.apply("Greater", y, draft.floats(middle, "middle"), place="label")
-    one, zero = (draft.constant(np.int64(n), f"class_{n}") for n in (1, 0))
-    column = draft.apply("Where", above, one, zero, place="label")
-    number = draft.apply("Squeeze", column, draft.constant(np.array([1]), "axes"), place="label")
-    return number, both
+    label = draft.apply("Gather", known, number, place="label", axis=0)
+    return {
+        "label": Answer(label, names.dtype, None),
+        "probabilities": Answer(probabilities, draft.dtype, len(names)),
+    }
 
 
 def _proto(

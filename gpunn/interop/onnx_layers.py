@@ -13,11 +13,15 @@ from gpunn.nn import (
     Activate,
     BatchNorm,
     Concatenate,
+    DifferenceFeature,
     Dropout,
+    FeedbackLinear,
     Graph,
     LayerNorm,
     Linear,
     Module,
+    QuadraticFeatures,
+    RandomFeatures,
     Residual,
     Sequential,
     Standardize,
@@ -26,6 +30,7 @@ from gpunn.nn import (
 )
 from gpunn.ops import (
     elu,
+    exp,
     gelu,
     gelu_sigmoid,
     get_activation,
@@ -82,6 +87,7 @@ def _hard_threshold(draft: Draft, x: Value, place: str) -> Value:
 ACTIVATIONS: dict[Callable[..., Any], Callable[..., Value]] = {
     sigmoid: _one("Sigmoid"),
     tanh: _one("Tanh"),
+    exp: _one("Exp"),
     relu: _one("Relu"),
     relu_right: _one("Relu"),
     leaky_relu: _with_alpha("LeakyRelu", leaky_relu),
@@ -169,6 +175,50 @@ def _batch_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     return draft.apply("Add", scaled, beta, place=place)
 
 
+# feature maps ----------------------------------------------------------------------------------
+
+
+def _random_features(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    rows, width = layer.weight.shape
+    draft.demand(x, rows, place)
+    weight = draft.floats(layer.weight.numpy(), f"{place}.weight", layer.weight)
+    y = draft.apply("MatMul", x, weight, place=place, width=width)
+    return _activated(draft, layer.activation, y, place)
+
+
+def _quadratic_features(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    """Multiply the pairs of columns (i, j) with i <= j, or i < j, for any number of columns."""
+    zero, one = (draft.constant(np.int64(n), f"{place}.int_{n}") for n in (0, 1))
+    first, second = (draft.constant(np.array([n]), f"{place}.axis_{n}") for n in (0, 1))
+    count = draft.apply("Gather", draft.apply("Shape", x, place=place), one, place=place)
+    numbers = draft.apply("Range", zero, count, one, place=place)
+    i = draft.apply("Unsqueeze", numbers, second, place=place)
+    j = draft.apply("Unsqueeze", numbers, first, place=place)
+    chosen = draft.apply("GreaterOrEqual" if layer.squares else "Greater", j, i, place=place)
+    pairs = draft.apply("NonZero", chosen, place=place)
+    known = draft.width_of(x)
+    products = known * (known + (1 if layer.squares else -1)) // 2
+    factors = [
+        draft.apply(
+            "Gather", x, draft.apply("Gather", pairs, row, place=place), place=place, axis=1
+        )
+        for row in (zero, one)
+    ]
+    product = draft.apply("Mul", *factors, place=place)
+    width = known + products if known else UNKNOWN
+    return draft.apply("Concat", x, product, place=place, width=width, axis=1)
+
+
+def _difference_feature(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    draft.demand(x, 2, place)
+    columns = (draft.constant(np.array([n]), f"{place}.column_{n}") for n in (0, 1))
+    first, second = (draft.apply("Gather", x, n, place=place, axis=1) for n in columns)
+    gap = draft.apply("Abs", draft.apply("Sub", first, second, place=place), place=place)
+    shape = draft.apply("Shape", gap, place=place)
+    one = draft.apply("Expand", draft.floats([[1]], f"{place}.one"), shape, place=place)
+    return draft.apply("Concat", one, gap, place=place, width=2, axis=1)
+
+
 # containers ------------------------------------------------------------------------------------
 
 
@@ -213,12 +263,16 @@ def _graph(draft: Draft, container: Any, place: str, x: Value) -> Value:
 
 LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     Linear.forward: _linear,
+    FeedbackLinear.forward: _linear,
     Activate.forward: _activate,
     Dropout.forward: _dropout,
     VanillaDropout.forward: _vanilla_dropout,
     Standardize.forward: _standardize,
     LayerNorm.forward: _layer_norm,
     BatchNorm.forward: _batch_norm,
+    RandomFeatures.forward: _random_features,
+    QuadraticFeatures.forward: _quadratic_features,
+    DifferenceFeature.forward: _difference_feature,
     Sequential.forward: _sequential,
     Residual.forward: _residual,
     Sum.forward: _sum,

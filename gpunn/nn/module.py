@@ -15,8 +15,9 @@ from gpunn.errors import ArgumentError
 from gpunn.examples import BATCH_ROWS
 from gpunn.fingerprint import Same, Tracked
 from gpunn.names import register
+from gpunn.nn.decisions import largest
 from gpunn.nn.observation import observed
-from gpunn.nn.prediction import largest, outputs
+from gpunn.nn.prediction import outputs
 from gpunn.storage.state import check_state
 from gpunn.typing import Array, DeviceLike
 
@@ -300,5 +301,6 @@ class Module(Tracked):
         Raises:
             ShapeError: the outputs are not (N, C) with at least two classes. The meaning of a
                 single output depends on the loss; use `Trainer.classify`.
+            DataError: the highest score of an example is NaN or infinite.
         """
         return largest(outputs(self, x, batch_size))

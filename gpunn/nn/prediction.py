@@ -8,7 +8,6 @@ from typing import Any
 from gpunn.arguments import count
 from gpunn.autograd import Tensor
 from gpunn.backends import backend, backend_of
-from gpunn.errors import ShapeError
 from gpunn.examples import rows_of
 from gpunn.nn.inference import CapturedForward
 from gpunn.nn.observation import observed
@@ -53,18 +52,3 @@ def _forward(model: Any) -> Callable[[Array], Array]:
         model._captured = CapturedForward(model)
     captured: Callable[[Array], Array] = model._captured
     return captured
-
-
-def largest(scores: Array) -> Array:
-    """Return the class with the highest of (N, C) scores: (N,) integers.
-
-    Raises:
-        ShapeError: the scores are not (N, C) with at least two classes.
-    """
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        raise ShapeError(
-            f"got outputs of shape {scores.shape} to classify; expected (N, C) scores of C >= "
-            "2 classes: pass (N, D) examples; for a single output use Trainer.classify, or a "
-            "threshold on predict(x)"
-        )
-    return scores.argmax(axis=1)

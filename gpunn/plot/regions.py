@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.nn import Module
+from gpunn.nn.decisions import above, largest
 from gpunn.plot.style import MARKERS, PALETTE, given
 
 
@@ -87,7 +88,7 @@ def classes_of(classifier: Any, points: Any) -> np.ndarray[Any, Any]:
     if isinstance(classifier, Module):
         scores = classifier.predict(points)
         scores = scores.reshape(len(points), -1)
-        found = scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > 0
+        found = largest(scores) if scores.shape[1] > 1 else above(scores[:, 0], 0)
     else:
         found = getattr(classifier, "predict", classifier)(points)
     return np.asarray(found).astype(int).reshape(len(points))

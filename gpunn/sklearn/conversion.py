@@ -75,12 +75,12 @@ def _check(model: Any, given: dict[str, Any]) -> None:
     if isinstance(names, list | tuple) or names not in SCIKIT_LEARNS:
         raise ArgumentError(
             f"got activation={names!r}; expected one of scikit-learn's for all layers, identity, "
-            "logistic, tanh or relu: export the network with gpunn.interop"
+            "logistic, tanh or relu: export it with gpunn.interop.to_onnx, or use model.to_module()"
         )
     if model.loss == "hinge":
         raise ArgumentError(
             'got loss="hinge", whose outputs are not probabilities; expected "log_loss": export '
-            "the network with gpunn.interop"
+            "it with gpunn.interop.to_onnx, or use model.to_module()"
         )
     if "loss" in given and given["loss"] not in ("squared_error", "poisson"):
         given["loss"] = "squared_error"  # the predictions are the same with this loss

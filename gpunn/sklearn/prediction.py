@@ -15,6 +15,7 @@ from gpunn.sklearn import translation
 from gpunn.sklearn.compat import check_same_namespace
 from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
 from gpunn.sklearn.network import Network, Weights
+from gpunn.sklearn.onnx import OnnxExport
 from gpunn.train import Trainer
 from gpunn.typing import Array, DType
 
@@ -22,7 +23,7 @@ HELD = ("_network", "_trainer", "_fitted_with")
 """Attributes that are not pickled. Their contents are also in the fitted attributes."""
 
 
-class Predictor(TransformerMixin, BaseEstimator):
+class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
     """A mixin that predicts, scores and transforms with the network of a fitted estimator.
 
     It comes before scikit-learn's own estimators, and keeps their checks and messages.

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunn.errors import OutOfMemoryError
 from gpunn.nn import Module
+from gpunn.nn.decisions import above, largest
 from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision, targets_checked
@@ -18,16 +19,20 @@ from gpunn.typing import Array
 
 
 def classes(scores: Array, loss: Callable[..., Any]) -> Array:
-    """Return the classes of (N, ...) outputs; the outputs themselves if the loss has no classes."""
+    """Return the classes of (N, ...) outputs; the outputs themselves if the loss has no classes.
+
+    Raises:
+        DataError: a score that decides is NaN or infinite.
+    """
     how = decision(loss)
     if how is None:
         return scores
     if how == "argmax":
-        return scores.argmax(axis=-1)
+        return largest(scores)
     if scores.ndim == 2 and scores.shape[1] == 1:
         scores = scores[:, 0]
     low, high = trait(loss, "labels", (0, 1))
-    positive = (scores > (0.5 if how == "half" else 0)).astype("int64")
+    positive = above(scores, 0.5 if how == "half" else 0).astype("int64")
     return low + (high - low) * positive
 
 

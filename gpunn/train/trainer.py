@@ -281,6 +281,7 @@ class Trainer(Training):
 
         Raises:
             ArgumentError: the loss does not define classes.
+            DataError: a score that decides is NaN or infinite, as for examples with NaN.
         """
         if decision(self.loss) is None:
             raise ArgumentError(

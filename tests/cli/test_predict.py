@@ -17,6 +17,7 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.cli.predict import run
+from gpunn.errors import DataError
 
 WIDTH, NAMES = 5, ["ash", "oak, red", "élm"]
 ROWS = 4096 + 700  # a whole batch and a part of one
@@ -377,3 +378,24 @@ def test_the_progress_bar_is_for_terminals(folder, x, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     predict(folder, "data.csv")
     assert "row/s" not in sys.stderr.getvalue()
+
+
+def test_the_accuracy_compares_classes_by_value_and_leaves_out_missing_ones(folder, x, capsys):
+    net = gn.load(folder / "classes.safetensors")
+    names = ["1", "2", "10"]
+    info = {"classes": names, "features": [f"c{k}" for k in range(WIDTH)], "target": "tree"}
+    gn.save(net, folder / "classes.safetensors", info=info)
+    found = [names[k] for k in net.classify(x)]
+    write_csv(folder / "data.csv", x, [*(f"{name}.0" for name in found[:-2]), "NA", "7"])
+    predict(folder, "data.csv", model="classes.safetensors")
+    assert f"accuracy: {100 * (ROWS - 2) / (ROWS - 1):.2f} %" in capsys.readouterr().err
+
+
+def test_scores_that_are_no_numbers_have_no_class(folder, x):
+    net = gn.load(folder / "classes.safetensors")
+    net.layers[1].bias.data[1] = np.nan
+    gn.save(net, folder / "classes.safetensors", info={"classes": NAMES})
+    np.save(folder / "data.npy", x)
+    with pytest.raises(DataError, match="in row 0; expected finite scores"):
+        predict(folder, "data.npy", model="classes.safetensors")
+    assert not (folder / "out.csv").exists()

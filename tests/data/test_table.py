@@ -57,11 +57,29 @@ def test_task_decides(csv):
 
 
 def test_many_different_labels_are_asked_about(csv):
-    text = "a,y\n" + "".join(f"1,{value}\n" for value in range(50))
+    text = "a,y\n" + "".join(f"1,c{value}\n" for value in range(50))
     with pytest.raises(DataError, match="50 different values in 50 rows"):
         csv(text)
     assert len(csv(text, task="classification").classes) == 50
-    assert csv(text, task="regression").y.shape == (50, 1)
+
+
+def test_many_different_whole_numbers_are_amounts(csv):
+    def prices(different):
+        return "a,y\n" + "".join(f"1,{1000 + n % different}\n" for n in range(200))
+
+    assert len(csv(prices(20)).classes) == 20
+    assert csv(prices(21)).classes is None
+    assert len(csv(prices(21), task="classification").classes) == 21
+    assert csv(prices(20), task="regression").y.shape == (200, 1)
+
+
+@pytest.mark.parametrize("word", ["NA", "None", " null", "N/A", "?", "nan", "<NA>", "#N/A", "NaT"])
+@pytest.mark.parametrize("task", ["auto", "classification", "regression"])
+@pytest.mark.parametrize("others", [("0", "1"), ("yes", "no"), ("0.5", "1.5")])
+def test_a_missing_target_is_not_a_class(csv, word, task, others):
+    first, second = others
+    with pytest.raises(DataError, match=r"in line (2|3), column 'y'.*expected"):
+        csv(f"a,y\n1,{first}\n2,{word}\n3,{second}\n4,{first}\n", task=task)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +99,7 @@ def test_many_different_labels_are_asked_about(csv):
         ("a,y\n1,0\n\ninf,1\n", "'inf' in line 4, column 'a'"),
         ("a,y\n1,0\n1_000,1\n", "'1_000' in line 3, column 'a'"),
         ("a,y\n1,0\n1e60,1\n", "float32"),
-        ("a,y\n1,0\n1,\n", "no value in line 3, column 'y'"),
+        ("a,y\n1,0\n1,\n", "no value in line 3, column 'y'.*remove the row"),
         ("a,y\n1,0.5\n1,NaN\n", "'NaN' in line 3, column 'y'"),
         ("a,y\n1,0.5\n1,inf\n", "'inf' in line 3, column 'y'"),
         ("a,y\n1,0\n1,0\n", "only the value '0'"),
@@ -129,6 +147,11 @@ def test_npz_images_are_flattened_and_labels_numbered(npz):
     assert npz(x=X, y=np.array([[7], [3], [7]])).y.tolist() == [1, 0, 1]
     assert npz(x=X[:, 0, 0], y=np.array(["b", "a", "b"])).classes == ("a", "b")
     assert npz(x=X, y=np.array([True, False, True])).classes == ("False", "True")
+
+
+def test_npz_a_missing_target_is_not_a_class(npz):
+    with pytest.raises(DataError, match="'None' in row 1"):
+        npz(x=X, y=np.array(["a", "None", "b"]))
 
 
 def test_npz_regression(npz):

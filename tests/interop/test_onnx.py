@@ -76,6 +76,11 @@ LAYERS = {
     "standardize back": lambda: nn.Standardize(np.ones(D), np.ones(D), inverse=True),
     "layer norm": lambda: nn.LayerNorm(D, eps=0.1),
     "batch norm": lambda: nn.BatchNorm(D, eps=0.1),
+    "feedback": lambda: nn.FeedbackLinear(D, 3, "relu"),
+    "random features": lambda: nn.Sequential(nn.RandomFeatures(D, 9, "tanh"), nn.Linear(9, 2)),
+    "products and squares": lambda: nn.Sequential(nn.QuadraticFeatures(), nn.Linear(20, 2)),
+    "products": lambda: nn.Sequential(nn.Linear(D, D), nn.QuadraticFeatures(squares=False)),
+    "difference": lambda: nn.Sequential(nn.Linear(D, 2), nn.DifferenceFeature()),
     "residual": lambda: nn.Residual(nn.Linear(D, D, "tanh")),
     "residual of a column": lambda: nn.Residual(nn.Linear(D, 1)),
     "nested": lambda: nn.Sequential(nn.Sequential(nn.Linear(D, 3)), "elu", nn.Linear(3, 1)),
@@ -99,6 +104,13 @@ def test_activations(activation, alone):
     layers = [nn.Linear(D, 6), activation] if alone else [nn.Linear(D, 6, activation)]
     net = randomized(nn.Sequential(*layers, nn.Linear(6, 3)))
     assert_agrees(net, to_onnx(net), 1e-6)
+
+
+def test_every_module_has_a_formula():
+    from gpunn.interop.onnx_layers import LAYERS as known
+
+    public = [m for m in vars(nn).values() if isinstance(m, type) and issubclass(m, nn.Module)]
+    assert {m.__name__ for m in public if m.forward not in known} == {"Module"}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
