@@ -26,11 +26,30 @@ class ArgumentError(GpunnError, ValueError):
     """An argument that is invalid, for example outside its range."""
 
 
+LISTED = 24  # the number of names that a message lists
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message, separated by commas; of many or long ones only the start."""
+    names = list(names)
+    printed = [name if name.isprintable() else ascii(name) for name in names[:LISTED]]
+    shown = [name if len(name) <= 60 else f"{name[:57]}..." for name in printed]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(shown) + more
+
+
 class UnknownNameError(GpunnError, ValueError):
-    """An unknown name; the message lists the known names."""
+    """An unknown name; the message lists the known names, and first those that are like it."""
 
     def __init__(self, what: str, got: object, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {what} {got!r}: expected one of {', '.join(sorted(known))}")
+        names = sorted(known)
+        if len(names) > LISTED:
+            from difflib import get_close_matches
+
+            alike = get_close_matches(str(got), names)
+            names = [*alike, *(name for name in names if name not in alike)]
+        expected = f"one of {listed(names)}" if names else "none: leave it out"
+        super().__init__(f"unknown {what} {got!r}: expected {expected}")
 
 
 class DataError(GpunnError, ValueError):

@@ -9,7 +9,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, ops, optim
-from gpunn.errors import ArgumentError, DataError, DTypeError
+from gpunn.errors import ArgumentError, DataError, DTypeError, GpunnError, UnknownNameError
 from gpunn.train import History
 
 
@@ -207,3 +207,62 @@ PRIVATE = {
 @pytest.mark.parametrize("package", PRIVATE)
 def test_what_only_gpunn_needs_is_not_public(package):
     assert not set(PRIVATE[package]) & set(getattr(gn, package).__all__)
+
+
+NET = nn.Sequential(nn.Linear(4, 8, "relu"), nn.Linear(8, 3))
+ONE = gn.tensor([1.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: optim.SGD([{"params": NET.parameters(), "lr": 1.0}]), "one optimizer for each"),
+        (lambda: optim.SGD(NET), r"pass model\.parameters\(\)"),
+        (lambda: optim.SGD(NET.state_dict()), r"pass model\.parameters\(\)"),
+        (lambda: optim.SGD(ONE), "requires_grad=True"),
+        (lambda: optim.clip_by_global_norm(NET.parameters(), 1.0), r"pass optimizer\.bound"),
+        (lambda: ops.get_loss("squared_error", delta=1.0), "expected none: leave it out"),
+        (lambda: ops.squared_error(ONE, ONE, delta=1.0), "expected none: leave it out"),
+        (lambda: ops.relu(ONE, alpha=1.0), "expected none: leave it out"),
+        (
+            lambda: ops.softmax_cross_entropy(gn.tensor([[1.0, 2.0]]), np.array([1]), margin=1.0),
+            "unknown option of softmax_cross_entropy 'margin': expected one of reduction",
+        ),
+        (lambda: ops.sum(ONE, dim=0), "unknown option of sum 'dim': expected one of axis, keep"),
+        (lambda: gn.Trainer(NET, loss="hubber"), "'hubber': expected one of .*huber"),
+    ],
+)
+def test_words_for_what_other_libraries_have(call, words):
+    with pytest.raises(GpunnError, match=words):
+        call()
+
+
+def test_a_tensor_can_be_optimized_alone():
+    x = gn.tensor([1.0, 2.0], requires_grad=True)
+    assert optim.SGD(x).bound.tensors == [x]
+
+
+def test_a_wrong_type_inside_an_operation_of_yours_stays_a_type_error():
+    from gpunn.autograd import op
+
+    @op
+    def broken_inside(backend, x, *, times=1.0):
+        return x + "a", None
+
+    with pytest.raises(TypeError) as found:
+        broken_inside(ONE, times=2.0)
+    assert not isinstance(found.value, GpunnError)
+
+
+def test_a_wide_model_has_a_short_repr():
+    wide = nn.Sequential(nn.Standardize(np.zeros(5000), np.ones(5000)), nn.Linear(5000, 2))
+    assert len(repr(wide)) < 1000
+    assert "activation='relu'" in repr(nn.Linear(2, 3, "relu"))
+
+
+def test_a_message_lists_few_of_many_names_and_first_those_that_are_alike():
+    known = {f"column {n}": n for n in range(5000)} | {"price": 0}
+    words = str(UnknownNameError("target", "prise", known))
+    assert "expected one of price, " in words
+    assert words.endswith("more")
+    assert len(words) < 1000

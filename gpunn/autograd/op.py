@@ -11,7 +11,7 @@ import numpy as np
 from gpunn.autograd.engine import Backward, Node, is_recording
 from gpunn.autograd.tensor import METHODS, Tensor
 from gpunn.backends import Backend, backend_of
-from gpunn.errors import DeviceMismatchError, DTypeError
+from gpunn.errors import DeviceMismatchError, DTypeError, UnknownNameError
 from gpunn.fingerprint import Tracked
 from gpunn.names import home_of, register
 
@@ -73,6 +73,20 @@ class Op(Tracked):
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
 
+    def _check_names(self, options: Mapping[str, Any]) -> None:
+        """Check that the operation has these options.
+
+        Raises:
+            UnknownNameError: it has no such option.
+        """
+        known = self.__signature__.parameters
+        if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            return
+        for option in options:
+            if option not in known:
+                names = [name for name, p in known.items() if p.default is not p.empty]
+                raise UnknownNameError(f"option of {self.name}", option, names)
+
     def __call__(self, *args: Any, **options: Any) -> Tensor:
         """Apply the operation, and record it if an input requires a gradient."""
         backend: Backend | None = None
@@ -116,11 +130,15 @@ class Op(Tracked):
                 f"got no tensor or array in {self.name}; expected at least one: wrap the data "
                 "with gpunn.tensor"
             )
-        if backend.scope is None:
-            y, backward = self.vjp(backend, *arrays, **options)
-        else:
-            with backend.scope:
+        try:
+            if backend.scope is None:
                 y, backward = self.vjp(backend, *arrays, **options)
+            else:
+                with backend.scope:
+                    y, backward = self.vjp(backend, *arrays, **options)
+        except TypeError:
+            self._check_names(options)
+            raise
         recording = is_recording()
         node = Node(self.name, tuple(parents), backward) if live and recording else None
         result = Tensor(y, backend=backend, node=node)

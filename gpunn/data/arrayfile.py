@@ -18,9 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from gpunn.data.csvfile import listed
 from gpunn.data.payload import CHUNK_BYTES, read_payload
-from gpunn.errors import DataError, GpunnError, OutputError
+from gpunn.errors import DataError, GpunnError, OutputError, listed
 
 READ_ERRORS = (  # the errors of zipfile, zlib and NumPy for broken, foreign and encrypted files
     OSError,

@@ -19,10 +19,9 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from gpunn.data.checks import as_float32
-from gpunn.errors import ArgumentError, DataError, UnknownNameError
+from gpunn.errors import ArgumentError, DataError, UnknownNameError, listed
 
 MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
-LISTED = 12  # the number of names that a message lists
 
 MISSING = frozenset(
     ["", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "nat", "none", "null", "nil"]
@@ -313,10 +312,3 @@ def _header(name: str, cells: list[str]) -> dict[str, int]:
             "rename one of them"
         )
     return {column: place for place, column in enumerate(names)}
-
-
-def listed(names: Sequence[str] | dict[str, int]) -> str:
-    """Return names separated by commas; of many names, only the first ones."""
-    shown = [column if len(column) <= 60 else f"{column[:57]}..." for column in [*names][:LISTED]]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(shown) + more

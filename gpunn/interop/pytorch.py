@@ -14,7 +14,7 @@ from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Se
 from gpunn.ops import get_activation, identity
 from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
-from gpunn.storage.state import listed
+from gpunn.storage.state import check_names
 
 COUNTER = "num_batches_tracked"  # a number in PyTorch's batch norm that changes no output
 
@@ -89,13 +89,13 @@ def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
     places = list(_places(model))
     wanted = {place.name for place in places}
     given = {name for name in state if name.rpartition(".")[2] != COUNTER}
-    if wanted != given:
-        missing, unknown = wanted - given, given - wanted
-        raise ModelFileError(
-            f"got a state with other names (missing: {listed(missing)}; unknown: "
-            f"{listed(unknown)}); expected those of an equal torch.nn.Sequential: build the same "
-            "layers, or rename the arrays (activations and dropouts take a number each)"
-        )
+    check_names(
+        given,
+        wanted,
+        "a state",
+        "those of an equal torch.nn.Sequential: build the same layers, or rename the arrays "
+        "(activations and dropouts take a number each)",
+    )
     values = {place.tensor: _value(place, state[place.name]) for place in places}
     model.load_state_dict({name: values[tensor] for name, tensor in model.state()})
 

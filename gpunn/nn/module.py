@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from reprlib import Repr
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +26,10 @@ MODULES: dict[str, type[Module]] = {}
 """The module classes that a model file can name."""
 
 Self = TypeVar("Self", bound="Module")
+
+_SHORT = Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 6
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 class Parameter(Tracked, Tensor):
@@ -115,7 +120,8 @@ class Module(Tracked):
             config = self.config()
         except ArgumentError:
             return f"{type(self).__name__}()"
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"
+        given = ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in config.items())
+        return f"{type(self).__name__}({given})"
 
     # contents ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import in_range, lookup
+from gpunn.arguments import check_kind, in_range, lookup
 from gpunn.backends import Backend, Elementwise
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.elementwise_losses import SCALED
@@ -77,11 +77,12 @@ def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:
         The norm before clipping, a 0-d array of the device.
 
     Raises:
-        ArgumentError: max_norm is not above 0.
+        ArgumentError: max_norm is not above 0, or `flat` is something else.
 
     Reference:
         Pascanu et al. (2013).
     """
+    check_kind("flat", flat, FlatParameters, "optimizer.bound, or clip_norm to Trainer")
     b, norm = flat.backend, global_norm(flat)
     factor = b.launch(CLIP_FACTOR, norm, check_max_norm(max_norm))
     b.launch(SCALED, factor, flat.grad, 1.0, out=flat.grad)

@@ -38,13 +38,20 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        tensors = list(dict.fromkeys(parameters))
-        for tensor in tensors:
+        given = list(parameters)
+        for tensor in given:
+            if isinstance(tensor, dict):
+                raise ArgumentError(
+                    "got a dict to optimize; expected tensors with requires_grad=True: pass "
+                    "model.parameters(). There are no groups of parameters: make one optimizer "
+                    "for each group"
+                )
             if not isinstance(tensor, Tensor) or not isinstance(tensor.node, Leaf):
                 raise ArgumentError(
                     f"got {type(tensor).__name__} to optimize; expected tensors with "
                     "requires_grad=True: pass model.parameters()"
                 )
+        tensors = list(dict.fromkeys(given))
         if not tensors:
             raise ArgumentError("got no parameters to optimize; expected at least one")
         self.backend = tensors[0].backend

@@ -202,7 +202,7 @@ class Optimizer(Tracked):
                 "got parameters for an optimizer that has some; expected a new optimizer: make "
                 "one for each model"
             )
-        parameters = list(parameters)
+        parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         eps, dtypes = (
             getattr(self, "eps", None),
             {t.dtype for t in parameters if hasattr(t, "dtype")},

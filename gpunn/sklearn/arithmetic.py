@@ -23,6 +23,7 @@ from gpunn.optim.flat import FlatParameters
 from gpunn.optim.optimizer import Rule
 from gpunn.optim.regularizers import Regularizers
 from gpunn.train import EagerStep, Trainer
+from gpunn.train.inputs import training_weights
 from gpunn.typing import Array
 
 # update rules ------------------------------------------------------------------------------------
@@ -251,6 +252,10 @@ class SummedTrainer(Trainer):
     """A trainer that divides gradients by the batch size as late as scikit-learn does."""
 
     step_class = SummedStep
+
+    def weights_of(self, x: Array, weights: Any) -> Array:
+        """Convert the weights of examples. Negative ones are allowed, as in scikit-learn."""
+        return training_weights(x, weights, signed=True)
 
 
 # formulas ----------------------------------------------------------------------------------------

@@ -51,10 +51,11 @@ class Estimator(Protocol):
     validation_curve: bool
     n_iter_: int
     t_: int
-    loss_: float
-    loss_curve_: list[float]
+    loss_: np.float64
+    loss_curve_: list[np.float64]
     validation_loss_curve_: Any
     _no_improvement_count: int
+    _best_coefs: list[np.ndarray]
 
     def _show_weights(self) -> None: ...
 
@@ -73,6 +74,9 @@ class Convergence(Callback):
         incremental: whether this is the only epoch of a `partial_fit`.
         order: the order of the rows; None if they are not shuffled.
         task: the fit in the form that scikit-learn's callbacks get.
+        best_is_live: whether the weights of the best epoch so far are those that are trained. In
+            scikit-learn this is so after a fit with early stopping: a further fit that does not
+            beat the best score keeps its last weights.
     """
 
     def __init__(
@@ -83,7 +87,9 @@ class Convergence(Callback):
         incremental: bool,
         order: CumulativeShuffle | None,
         task: FitTask,
+        best_is_live: bool,
     ) -> None:
+        self.best_is_live = best_is_live
         self.estimator, self.rows, self.order, self.task = estimator, rows, order, task
         self.held_out, self.incremental = held_out, incremental
 
@@ -96,7 +102,7 @@ class Convergence(Callback):
         found = self.estimator
         found.n_iter_ += 1
         found.t_ += self.rows
-        found.loss_ = history["loss"][-1]
+        found.loss_ = np.float64(history["loss"][-1])
         found.loss_curve_.append(found.loss_)
         if found.verbose:
             print(f"Iteration {found.n_iter_}, loss = {found.loss_:.8f}")
@@ -134,7 +140,9 @@ class Convergence(Callback):
         found._show_weights()
         if found.validation_curve and not self.incremental:
             found.validation_loss_curve_.append(found._loss_of(held_out))
+        before = found._best_coefs
         found._update_no_improvement_count(True, *held_out[:3])
+        self.best_is_live = self.best_is_live and found._best_coefs is before
 
     def _stalled(self, trainer: Training) -> str:
         """Handle a lack of progress: lower the rate and return "", or say why to stop."""
@@ -165,7 +173,7 @@ class Convergence(Callback):
         arrays = {
             f"{name}.{layer}": np.asarray(array)
             for name in BEST
-            if self.held_out is not None
+            if self.held_out is not None and not self.best_is_live
             for layer, array in enumerate(found[name])
         }
         if self.order is not None:
@@ -185,6 +193,7 @@ class Convergence(Callback):
         for name in BEST:
             layers = [key for key in arrays if key.startswith(f"{name}.")]
             if layers:
+                self.best_is_live = False
                 setattr(found, name, [arrays[f"{name}.{layer}"] for layer in range(len(layers))])
         if self.order is not None:
             self.order.restore(arrays, state["order"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from sklearn import neural_network
@@ -90,13 +91,6 @@ def _moved(source: Any, target: Any, without: tuple[str, ...]) -> Any:
     """Copy the fitted attributes of `source` to `target`, and return it."""
     parameters = source.get_params(deep=False)
     skipped = {*parameters, *without, "loss", "_optimizer"}
-    for name, value in vars(source).items():
-        if name not in skipped:
-            setattr(target, name, _copied(value))
+    moved = {name: value for name, value in vars(source).items() if name not in skipped}
+    vars(target).update(deepcopy(moved))  # as a whole: attributes that are one list stay one
     return target
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_copied(part) for part in value]
-    return value.copy() if hasattr(value, "copy") else value

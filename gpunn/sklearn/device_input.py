@@ -17,7 +17,7 @@ from gpunn.backends import backend, backend_of
 from gpunn.errors import DTypeError
 from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse
-from gpunn.typing import Array
+from gpunn.typing import Array, DType
 
 CUDA = 2  # DLPack's number for CUDA devices
 
@@ -90,6 +90,22 @@ def checked(x: Array) -> Array:
             raise ValueError(
                 f"Input X contains infinity or a value too large for dtype('{x.dtype}')."
             )
+    return x
+
+
+def narrowed(x: Any, dtype: DType) -> Any:
+    """Convert checked examples, an array or a sparse matrix, to the dtype of a network.
+
+    Raises:
+        ValueError: the dtype does not hold a number.
+    """
+    if x.dtype.itemsize <= np.dtype(dtype).itemsize:
+        return x
+    with np.errstate(over="ignore"):
+        x = x.astype(dtype)
+    numbers = x.data if is_sparse(x) else x
+    if not all_finite(backend_of(numbers), numbers):
+        raise ValueError(f"Input X contains infinity or a value too large for dtype('{dtype}').")
     return x
 
 

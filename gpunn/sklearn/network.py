@@ -13,6 +13,7 @@ from gpunn.backends import Backend, backend_of
 from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Dropout, Linear, Module, Sequential
 from gpunn.sklearn.arithmetic import EXPIT
+from gpunn.sklearn.device_input import narrowed
 from gpunn.typing import Array, DType
 
 Weights = list[np.ndarray]
@@ -102,7 +103,7 @@ class Network:
     def _run(self, model: Module, x: Array) -> Array:
         # On the CPU all rows are in one product, as in scikit-learn, to give the same bits.
         rows = max(1, x.shape[0]) if self.backend.on_host else BATCH_ROWS
-        return model.predict(x, batch_size=rows)
+        return model.predict(narrowed(x, self.model.dtype), batch_size=rows)
 
 
 def activated(z: Array, out_activation: str) -> Array:

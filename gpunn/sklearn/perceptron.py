@@ -27,7 +27,7 @@ from gpunn.sklearn.convergence import Convergence, HeldOut
 from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
 from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
 from gpunn.sklearn.prediction import Predictor
-from gpunn.sklearn.shuffle import CumulativeShuffle
+from gpunn.sklearn.shuffle import CumulativeShuffle, WeightedBatches
 from gpunn.train import Trainer
 
 
@@ -67,6 +67,11 @@ class Perceptron(CallbackSupportMixin, Predictor):
         _, y = super()._validate_input(placeholder(X), on_host(y), incremental, reset)
         return X, y
 
+    def _initialize(self, y: Any, layer_units: Any, dtype: Any) -> None:
+        """Set all attributes for a first fit; called by scikit-learn's `fit`."""
+        super()._initialize(y, layer_units, dtype)
+        self.validation_loss_curve_ = [] if self.validation_curve else None
+
     def _prepared_trainer(self, X: Any, incremental: bool) -> Trainer:
         """Return the trainer: the last one to go on with its optimizer, else a new one."""
         goes_on = incremental or (self.warm_start and self.keep_optimizer)
@@ -102,22 +107,27 @@ class Perceptron(CallbackSupportMixin, Predictor):
         held_out: HeldOut | None = getattr(self, "_given_validation", None)
         if self.early_stopping and incremental and held_out is None:
             raise ValueError("partial_fit does not support early_stopping=True")
+        best_is_live = self._best_coefs is self.coefs_
         trainer = self._prepared_trainer(X, incremental)
         sample_weight = translation.example_weights(self, y, sample_weight, incremental)
         targets = translation.targets(self, y, trainer.model.backend, trainer.model.dtype)
-        if not incremental:
-            self.validation_loss_curve_ = [] if self.validation_curve else None
         if self.early_stopping and not incremental:
             X, targets, sample_weight, held_out = self._split(X, y, targets, sample_weight)
-        order = CumulativeShuffle(self._random_state) if self.shuffle else None
-        epochs = Convergence(self, X.shape[0], held_out, incremental, order, self._task)
+        size = self._rows_of_batch(X.shape[0])
+        batches = WeightedBatches(sample_weight, size)
+        order = CumulativeShuffle(self._random_state, batches) if self.shuffle else None
+        if order is None:
+            batches.check()
+        epochs = Convergence(
+            self, X.shape[0], held_out, incremental, order, self._task, best_is_live
+        )
         try:
             self.n_iter_ = 0
             trainer.fit(
                 X,
                 targets,
                 epochs=1 if incremental else self.max_iter,
-                batch_size=self._rows_of_batch(X.shape[0]),
+                batch_size=size,
                 shuffle=False if order is None else order,
                 sample_weight=sample_weight,
                 callbacks=[epochs, *(self.callbacks or ())],
@@ -128,6 +138,8 @@ class Perceptron(CallbackSupportMixin, Predictor):
         self.stopped_ = trainer.history.stopped
         self._show_weights()
         if held_out is not None and (self.stopped_ or not incremental):
+            if epochs.best_is_live:
+                self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
             self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
             self._network.take(self.coefs_, self.intercepts_)
 
@@ -181,6 +193,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         loss, penalty = translation.loss_function(self), translation.penalty(self)
         step = SummedStep(network.model, loss, optimizer, penalty, stops=False)
         sample_weight = translation.example_weights(self, y, sample_weight, False)
+        WeightedBatches(sample_weight, X.shape[0]).check()
         given = [X, translation.targets(self, y, b, np.float64)]
         given += [] if sample_weight is None else [sample_weight]
         found = minimize(
@@ -191,7 +204,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
             **({"iprint": 1} if self.verbose else {}),
         )
         self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        self.loss_ = found.fun
+        self.loss_ = np.float64(found.fun)
         self.device_ = b.describe()
         self._show_weights()
 

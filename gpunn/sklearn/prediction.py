@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from gpunn.backends import Backend, backend, backend_of
 from gpunn.errors import ArgumentError, DeviceUnavailableError
@@ -31,6 +31,8 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
 
     coefs_: Weights
     intercepts_: Weights
+    _best_coefs: Weights
+    _best_intercepts: Weights
 
     # networks --------------------------------------------------------------------------------
 
@@ -121,22 +123,36 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         self._check_library(X, "transform")
         x = self._checked_for_use(X)
+        return like_input(self._current_network(x).hidden(x, self._hidden_layer()), X)
+
+    def _hidden_layer(self) -> int:
+        """Return the number of the hidden layer that `transform` shows, counted from 0."""
         count = len(self.coefs_) - 1
+        if not count:
+            raise ArgumentError(
+                "got transform of an estimator without hidden layers; expected at least one: set "
+                "hidden_layer_sizes and fit again"
+            )
         if not -count <= self.transform_layer < count:
             raise ArgumentError(
                 f"got transform_layer={self.transform_layer} of {count} hidden layers; expected "
                 f"{-count} to {count - 1}: set transform_layer"
             )
-        return like_input(self._current_network(x).hidden(x, self.transform_layer % count), X)
+        return int(self.transform_layer) % count
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns of `transform`.
 
         Args:
-            input_features: not used.
+            input_features: the names of the features of `fit`, which are checked; or None.
+
+        Raises:
+            ValueError: these are not the names, or as many names, as in `fit`.
+            ArgumentError: there is no such layer.
         """
         check_is_fitted(self)
-        width = self.intercepts_[:-1][self.transform_layer].size
+        _check_feature_names_in(self, input_features, generate_names=False)
+        width = self.intercepts_[self._hidden_layer()].size
         name = type(self).__name__.lower()
         return np.asarray([f"{name}{unit}" for unit in range(width)], dtype=object)
 
@@ -168,6 +184,10 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
         tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state. Parameters that its version did not have get their defaults."""
+        super().__setstate__(type(self)().get_params(deep=False) | state)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain arrays and numbers, without objects of a device."""

@@ -1,4 +1,4 @@
-"""The order of the rows, shuffled in the way of scikit-learn."""
+"""The order of the rows, shuffled in the way of scikit-learn, and the weights of its batches."""
 
 from __future__ import annotations
 
@@ -7,15 +7,42 @@ from typing import Any
 import numpy as np
 
 
+class WeightedBatches:
+    """The weights of examples, and the number of examples in a batch.
+
+    Args:
+        weights: (N,) weights, or None.
+        size: the number of examples in a batch.
+    """
+
+    def __init__(self, weights: np.ndarray | None, size: int) -> None:
+        self.weights, self.size = weights, size
+
+    def check(self, order: np.ndarray | slice = slice(None)) -> None:
+        """Check that no batch of an order has weights whose sum is 0.
+
+        Raises:
+            ZeroDivisionError: there is such a batch. NumPy's `average`, which scikit-learn calls,
+                raises the same.
+        """
+        if self.weights is None:
+            return
+        w = self.weights[order]
+        for start in range(0, len(w), self.size):
+            if not w[start : start + self.size].sum():
+                raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+
+
 class CumulativeShuffle:
     """Orders of rows in which every epoch shuffles the order of the epoch before.
 
     Args:
         random_state: the random generator. It makes one shuffle per epoch.
+        batches: what is checked of each order.
     """
 
-    def __init__(self, random_state: np.random.RandomState) -> None:
-        self.random_state = random_state
+    def __init__(self, random_state: np.random.RandomState, batches: WeightedBatches) -> None:
+        self.random_state, self.batches = random_state, batches
         self._order: np.ndarray | None = None
         self._epoch = 0
 
@@ -28,6 +55,7 @@ class CumulativeShuffle:
         chosen = np.arange(rows)
         self.random_state.shuffle(chosen)
         self._order, self._epoch = self._order[chosen], epoch
+        self.batches.check(self._order)
         return self._order
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

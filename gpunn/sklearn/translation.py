@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight, compute_sample_weight
 
 from gpunn import ops
 from gpunn.arguments import lookup
@@ -150,7 +150,13 @@ def example_weights(found: Any, y: Array, sample_weight: Any, incremental: bool)
         labels = found.classes_[y.argmax(axis=1)]
     elif y.shape[1] == 1:
         labels = found.classes_[labels[:, 0]]
-    by_class: Any = compute_sample_weight(wanted, labels)
+    if isinstance(wanted, dict) and labels.ndim == 1:  # a part may lack a class that is named
+        classes = found.classes_
+        by_class = compute_class_weight(wanted, classes=classes, y=labels)[
+            np.searchsorted(classes, labels)
+        ]
+    else:
+        by_class = compute_sample_weight(wanted, labels)
     return by_class if sample_weight is None else np.asarray(sample_weight) * by_class
 
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from gpunn.errors import ModelFileError
-from gpunn.storage.untrusted.bounded_json import shown
+from gpunn.errors import ModelFileError, listed
 
 
-def listed(names: Collection[str]) -> str:
-    """Return names for a message: the first ten in order, and the number of the others."""
-    few = [
-        name if len(name) < 60 and name.isprintable() else shown(name)
-        for name in sorted(names)[:10]
-    ]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(few) + more or "none"
+def check_names(found: Collection[str], expected: Collection[str], what: str, wanted: str) -> None:
+    """Check that two sets of names are equal.
+
+    Args:
+        found: the names that are there.
+        expected: the names that must be there.
+        what: what has the names, for the message.
+        wanted: what was expected, and what to do.
+
+    Raises:
+        ModelFileError: names are missing or left over.
+    """
+    missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
+    if missing or unknown:
+        raise ModelFileError(
+            f"got {what} with other names (missing: {listed(missing) or 'none'}; unknown: "
+            f"{listed(unknown) or 'none'}); expected {wanted}"
+        )
 
 
 def check_state(
@@ -33,12 +42,7 @@ def check_state(
     Raises:
         ModelFileError: names are missing or left over; a shape or a dtype differs.
     """
-    if found.keys() != expected.keys():
-        missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
-        raise ModelFileError(
-            f"got {what} with other names (missing: {listed(missing)}; unknown: {listed(unknown)})"
-            "; expected those of this model: build the model that was saved"
-        )
+    check_names(found, expected, what, "those of this model: build the model that was saved")
     for name, value in expected.items():
         shape, dtype = getattr(found[name], "shape", None), getattr(found[name], "dtype", None)
         if shape is None or tuple(shape) != tuple(value.shape):

@@ -131,16 +131,17 @@ def _targets(
     return y
 
 
-def training_weights(x: Array, weights: Any) -> Array:
+def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
     """Check the weights of examples, and convert them to the device and dtype of the examples.
 
     Args:
         x: (N, ...) examples as `training_arrays` returns them.
         weights: (N,) numbers of at least 0.
+        signed: whether weights may also be negative, or all 0.
 
     Raises:
         ShapeError: there is not one number for each example.
-        DataError: a weight is negative, NaN or infinite, or all weights are 0.
+        DataError: a weight is NaN or infinite, or without `signed` negative, or all are 0.
     """
     b = backend("cpu") if is_sparse(x) else backend_of(x)
     weights = _moved(b, as_array(from_frame(weights, "sample_weight")), "sample_weight")
@@ -151,7 +152,7 @@ def training_weights(x: Array, weights: Any) -> Array:
         )
     weights = b.xp.ascontiguousarray(weights.astype(x.dtype, copy=False))
     _check_finite(b, "sample_weight", weights)
-    if bool((weights < 0).any()) or not bool((weights > 0).any()):
+    if not signed and (bool((weights < 0).any()) or not bool((weights > 0).any())):
         raise DataError(
             "got a sample_weight below 0, or nothing but zeros; expected numbers of at least 0, "
             "and one above 0: leave out examples that must not count"

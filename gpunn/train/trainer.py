@@ -218,10 +218,14 @@ class Trainer(Training):
         """Check the tables of a fit and its validation data, and move them to the device."""
         tables: tuple[Array, ...] = self._inputs(x, y, "x")
         if weights is not None:
-            tables += (training_weights(tables[0], weights),)
+            tables += (self.weights_of(tables[0], weights),)
         if validation is None:
             return tables, None
         return tables, self._inputs(*pair(validation), "validation")
+
+    def weights_of(self, x: Array, weights: Any) -> Array:
+        """Check the weights of examples, and convert them; a subclass may allow other weights."""
+        return training_weights(x, weights)
 
     def _inputs(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
         return training_arrays(self.model, self.loss, x, y, name)

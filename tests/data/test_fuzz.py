@@ -344,7 +344,7 @@ def test_odd_csv_files(content, words, tmp_path):
 def test_messages_about_wide_tables_are_short(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(",".join(f"c{k}" for k in range(5000)) + "\n")
-    with pytest.raises(DataError, match="c11 and 4988 more; expected z too") as caught:
+    with pytest.raises(DataError, match="c23 and 4976 more; expected z too") as caught:
         load_features(path, ("z", "c1"))
     assert len(str(caught.value)) < 600
 

@@ -324,3 +324,18 @@ def test_float32_and_integers_are_taken():
         for model in (theirs, ours):
             model.fit(whole, x[:, 0] > 0)
     assert_same(theirs, ours, whole)
+
+
+@pytest.mark.parametrize("kind", [gpunn.sklearn.MLPClassifier, gpunn.sklearn.MLPRegressor])
+def test_a_pickle_without_a_newer_parameter_gets_its_default(kind):
+    x, y = data("binary")
+    model = kind(hidden_layer_sizes=(3,), max_iter=2, random_state=0).fit(x, y)
+    state, expected = model.__getstate__(), model.predict(x)
+    for name, default in kind().get_params().items():
+        if name in ("hidden_layer_sizes", "max_iter", "random_state"):
+            continue
+        older = kind.__new__(kind)
+        older.__setstate__({key: value for key, value in state.items() if key != name})
+        assert older.get_params()[name] == default
+        np.testing.assert_array_equal(older.predict(x), expected)
+        clone(older).fit(x, y)
