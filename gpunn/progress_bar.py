@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+NUMBERS_FIRST = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+"""A bar that leaves the width of a terminal to the numbers after it."""
 
-def progress_bar(total: int | None, unit: str, *, shown: bool = True, scaled: bool = False) -> Any:
+
+def progress_bar(
+    total: int | None,
+    unit: str,
+    *,
+    shown: bool = True,
+    scaled: bool = False,
+    form: str | None = None,
+) -> Any:
     """Make a bar of tqdm, which takes 10 ms to import and starts a thread.
 
     Args:
@@ -13,7 +23,15 @@ def progress_bar(total: int | None, unit: str, *, shown: bool = True, scaled: bo
         unit: the name of a unit.
         shown: whether anything is printed.
         scaled: whether large counts are written as 12.3k and 4.5M.
+        form: the parts of the bar, in tqdm's notation; None for all of them.
     """
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=unit, unit_scale=scaled, disable=not shown, dynamic_ncols=True)
+    return tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=scaled,
+        disable=not shown,
+        dynamic_ncols=True,
+        bar_format=form,
+    )

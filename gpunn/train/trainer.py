@@ -16,7 +16,7 @@ from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError
 from gpunn.examples import BATCH_ROWS
 from gpunn.ops.elementwise_losses import decision, targets_checked
-from gpunn.progress_bar import progress_bar
+from gpunn.progress_bar import NUMBERS_FIRST, progress_bar
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.inputs import pair, training_arrays, training_weights
@@ -338,10 +338,10 @@ class ShownBar(Bar):
         """Begin epoch `number` of `epochs`. The bar is made before the first."""
         if self._bar is None:
             at = training.position
-            self._bar = progress_bar(epochs * count, "step")
+            self._bar = progress_bar(epochs * count, "step", form=NUMBERS_FIRST)
             if at.steps > at.start:  # the fit is resumed
                 self._bar.update(at.steps - at.start)
-        self._bar.set_description(f"epoch {number}/{epochs} on {training.model.device}", False)
+        self._bar.set_description_str(f"epoch {number}/{epochs}", False)
 
     def update(self, steps: int) -> None:
         """Add steps to the progress."""
@@ -349,7 +349,8 @@ class ShownBar(Bar):
 
     def end(self, numbers: dict[str, float]) -> None:
         """Show the numbers of an epoch after the bar."""
-        self._bar.set_postfix({k: f"{v:.4g}" for k, v in numbers.items()}, refresh=False)
+        names = sorted(numbers, key=lambda name: name == "lr")  # what a terminal may cut is last
+        self._bar.set_postfix({name: f"{numbers[name]:.4g}" for name in names}, refresh=False)
 
     def close(self) -> None:
         """End the progress bar. It stays visible."""

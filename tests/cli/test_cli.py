@@ -217,3 +217,12 @@ def test_a_run_with_checkpoints_is_taken_up_again(tmp_path):
     assert "another folder" in other.stderr
     assert "Traceback" not in other.stderr
     assert not (tmp_path / "third" / "model.safetensors").exists()
+
+
+def test_equal_runs_write_equal_bytes(tmp_path):
+    for seed in (0, 1):  # of Python's hashes
+        options = ("--epochs", 1, "--quiet", "--output", f"run{seed}")
+        done = gpunn("train", "digits", *options, cwd=tmp_path, PYTHONHASHSEED=str(seed))
+        assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / f"run{n}" / "model.safetensors").read_bytes() for n in (0, 1))
+    assert first == second
