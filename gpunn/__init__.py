@@ -13,6 +13,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpunn import beside as _beside  # noqa: F401  finds gpunn.backends in any source tree
 from gpunn import moved as _moved  # noqa: F401  registers the old names of modules
 from gpunn import ops
 from gpunn.autograd import Tensor, from_dlpack, gradcheck, no_grad, tensor

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
+    {"beside"},
     {"errors", "fingerprint", "log", "moved", "progress_bar", "typing"},
     {"arguments", "names"},
     {"frames", "sparse", "storage"},

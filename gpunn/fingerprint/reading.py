@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.beside import FOLDERS
+
 MISSING: Any = object()
 _PATHS = sysconfig.get_paths()
-_LIBRARIES = tuple(
-    str(Path(path).resolve())
+_LIBRARIES = {
+    Path(path).resolve()
     for path in (
         *(_PATHS[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        str(Path(__file__).parents[1]),
-        str(Path(__file__).parents[1] / "backends"),  # in a checkout, this is a symbolic link
+        *FOLDERS,
     )
-)
+}
 
 
 def is_itself(value: Any) -> bool:
@@ -66,7 +67,8 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 @functools.lru_cache(maxsize=4096)
 def is_library(filename: str) -> bool:
     """Return whether a file belongs to Python, to an installed package or to gpunn."""
-    return filename.startswith("<frozen") or str(Path(filename).resolve()).startswith(_LIBRARIES)
+    found = Path(filename).resolve().parents
+    return filename.startswith("<frozen") or not _LIBRARIES.isdisjoint(found)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,0 +1,40 @@
+"""Source trees without symbolic links work: an unpacked sdist, and a checkout on Windows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINKS = ("backends", "benchmarks")
+
+CODE = """
+import gpunn as gn, gpunn.backends, gpunn.benchmarks, numpy as np
+net = gn.nn.Sequential(gn.nn.Linear(2, 3, "relu"), gn.nn.Linear(3, 2))
+gn.Trainer(net).fit(np.zeros((4, 2)), np.zeros(4, int), epochs=1, progress=False)
+from gpunn.fingerprint.reading import is_library
+assert is_library(gpunn.backends.__file__) and is_library(gpunn.nn.__file__)
+assert not is_library("gpunn2/mine.py") and not is_library("backends2/mine.py")
+print(gpunn.__file__, gpunn.backends.__file__, gpunn.benchmarks.__file__, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("link", ["absent", "a text file"])
+def test_a_tree_without_links_imports_its_own_folders(link, tmp_path):
+    def ignored(folder, names):
+        return {name for name in names if (Path(folder) / name).is_symlink()} | {"__pycache__"}
+
+    for part in ("gpunn", *LINKS):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
+    if link != "absent":
+        for name in LINKS:  # what Git writes where core.symlinks is false
+            (tmp_path / "gpunn" / name).write_text(f"../{name}")
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(Path(line).is_relative_to(tmp_path) for line in done.stdout.split("\n")[:3])
