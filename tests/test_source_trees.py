@@ -38,3 +38,14 @@ def test_a_tree_without_links_imports_its_own_folders(link, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert all(Path(line).is_relative_to(tmp_path) for line in done.stdout.split("\n")[:3])
+
+
+def test_the_hosted_tests_run_the_command_of_the_readme():
+    command = next(
+        line.strip()
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("    pip install") and line.endswith("pytest")
+    )
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert f"run: {command}\n" in workflow
+    assert "--require-gpu" not in workflow

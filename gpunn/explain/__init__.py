@@ -10,7 +10,8 @@ Example:
     10.0
 """
 
+from gpunn.explain.kernels import kernel
 from gpunn.explain.steps import Quantity, Steps
 from gpunn.explain.trace import function, network
 
-__all__ = ["Quantity", "Steps", "function", "network"]
+__all__ = ["Quantity", "Steps", "function", "kernel", "network"]

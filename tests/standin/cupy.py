@@ -48,6 +48,46 @@ class RawKernel:
         MACHINE.launch(self.name, lambda: self._kernel(grid, block, given, shared_mem))
 
 
+class ElementwiseKernel:
+    """As `cupy.ElementwiseKernel` for arrays of one shape: T is their dtype, `raw` is a pointer."""
+
+    def __init__(self, in_params: str, out_params: str, operation: str, name: str) -> None:
+        self.name, self.operation = name, operation
+        self._inputs, self._outputs = (p.split(",") for p in (in_params, out_params))
+
+    def __call__(self, *args: Any) -> Any:
+        """Launch it, a thread for each element, and return the last output."""
+        size = args[-1].size
+        types = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+        parameters, element, given = [], [], []
+        params = [(p, True) for p in self._inputs] + [(p, False) for p in self._outputs]
+        for (param, is_input), value in zip(params, args, strict=True):
+            *role, kind, name = param.split()
+            ctype = {"uint64": "unsigned long long", "int32": "int", "uint32": "unsigned int"}.get(
+                kind, kind
+            )
+            if role == ["raw"]:
+                parameters.append(f"const {ctype}* {name}")
+            elif hasattr(value, "dtype") and value.ndim:
+                const = "const " if is_input else ""
+                parameters.append(f"{const}{ctype}* {name}_p")
+                element.append(f"{ctype}{' ' if is_input else '& '}{name} = {name}_p[i];")
+            else:
+                scalars = {"T": args[-1].dtype.type, "int32": np.int32, "uint32": np.uint32}
+                parameters.append(f"{ctype} {name}")
+                value = scalars[kind](value)
+            given.append(value)
+        text = f"""typedef {types[args[-1].dtype]} T;
+extern "C" __global__ void {self.name}({", ".join(parameters)}, long long n_) {{
+  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n_) return;
+  {" ".join(element)}
+  {self.operation};
+}}"""
+        RawKernel(text, self.name)((-(-size // 128),), (128,), (*given, np.int64(size)))
+        return args[-1]
+
+
 class Stream:
     """As `cupy.cuda.Stream`; work is done at once, or recorded while a capture is on."""
 
@@ -181,7 +221,7 @@ def make() -> ModuleType:
         **{name: getattr(np, name) for name in (*DTYPES, "dtype", "newaxis", "inf", "nan", "pi")},
         **{f.__name__: f for f in (empty, empty_like, zeros, zeros_like, ones, ones_like)},
         **{f.__name__: f for f in (full, full_like, arange, asarray, array, ascontiguousarray)},
-        **{f.__name__: f for f in (asnumpy, RawKernel)},
+        **{f.__name__: f for f in (asnumpy, RawKernel, ElementwiseKernel)},
         "__version__": VERSION,
         "ndarray": DeviceArray,
         "counters": MACHINE.counters,
