@@ -1,8 +1,7 @@
-"""Universal approximation: bumps, indicators, one unit for each configuration, and learning.
+"""Universal approximation: bumps, indicators, and one unit for each configuration.
 
 Lectures 001 and 003: four ReLUs make a bump, and K bumps approximate any function. Two thresholds
 make an indicator, and scaled sigmoids approach thresholds. 2^D units compute any Boolean function.
-A learned network has no bumps.
 """
 
 import itertools
@@ -19,17 +18,6 @@ def target(x):
     return np.sin(3 * x) + x / 2
 
 
-def learned(x, epochs):
-    """Train a network of 40 tanh units, as many units as 10 bumps have, on the same function."""
-    gn.manual_seed(0)
-    net = gn.nn.Sequential(
-        gn.nn.Linear(1, 40, "tanh", dtype="float64"), gn.nn.Linear(40, 1, dtype="float64")
-    )
-    trainer = gn.Trainer(net, "squared_error", gn.optim.Adam(lr=0.02))
-    trainer.fit(x[::10], target(x[::10]), epochs=epochs, batch_size=401, progress=False)
-    return net
-
-
 def main(short):
     x = np.linspace(-2, 2, 4001)[:, None]
     for k in (10, 20, 40, 80):
@@ -41,11 +29,6 @@ def main(short):
     values = np.random.default_rng(0).integers(0, 2, 1024)
     wrong = (build.boolean(values, 10).predict(bits)[:, 0] != values).sum()
     print(f"a random function of 10 bits by 1024 units: {wrong} of 1024 values wrong")
-    net, bumps = learned(x, 300 if short else 3000), build.approximation(target, -2, 2, 10)
-    for name, model in (("10 bumps", bumps), ("learned", net)):
-        bend = np.abs(np.diff(model.predict(x)[:, 0], 2)).sum() / 0.001
-        error = np.abs(model.predict(x) - target(x)).max()
-        print(f"{name}, 40 hidden units: largest error {error:.3f}, all bends {bend:.0f}")
 
     figure, axes = gn.plot.figure(1, 3, width=4.2)
     wide = np.linspace(0, 4, 801)[:, None]
@@ -55,9 +38,8 @@ def main(short):
     gn.plot.series(ready, axes[0], title="The indicator of [1, 2]", xlabel="x")
     scaled = {f"sigmoid({k} x)": (x, gn.ops.sigmoid(gn.tensor(k * x)).numpy()) for k in (2, 10, 50)}
     gn.plot.series(scaled, axes[1], title="Scaled sigmoids become a step", xlabel="x")
-    fits = {"target": target(x), "10 bumps": bumps.predict(x), "learned": net.predict(x)}
-    fits = {label: (x, y) for label, y in fits.items()}
-    gn.plot.series(fits, axes[2], title="Built and learned, 40 units each", xlabel="x")
+    fits = {f"{k} bumps": (x, build.approximation(target, -2, 2, k).predict(x)) for k in (10, 40)}
+    gn.plot.series({"target": (x, target(x)), **fits}, axes[2], title="Sums of bumps", xlabel="x")
     return figure
 
 

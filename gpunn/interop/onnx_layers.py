@@ -20,6 +20,7 @@ from gpunn.nn import (
     LayerNorm,
     Linear,
     Module,
+    PolynomialFeatures,
     QuadraticFeatures,
     RandomFeatures,
     Residual,
@@ -209,6 +210,20 @@ def _quadratic_features(draft: Draft, layer: Any, place: str, x: Value) -> Value
     return draft.apply("Concat", x, product, place=place, width=width, axis=1)
 
 
+def _polynomial_features(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    draft.demand(x, layer.in_features, place)
+    factors, blocks = layer.factors(), []
+    for size in range(1, layer.degree + 1):
+        columns = np.array([each for each in factors if len(each) == size], np.int64)
+        block = None
+        for k in range(size if len(columns) else 0):
+            index = draft.constant(columns[:, k].copy(), f"{place}.factor_{k}")
+            factor = draft.apply("Gather", x, index, place=place, axis=1)
+            block = factor if block is None else draft.apply("Mul", block, factor, place=place)
+        blocks += [] if block is None else [block]
+    return draft.apply("Concat", *blocks, place=place, width=len(factors), axis=1)
+
+
 def _difference_feature(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     draft.demand(x, 2, place)
     columns = (draft.constant(np.array([n]), f"{place}.column_{n}") for n in (0, 1))
@@ -272,6 +287,7 @@ LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     BatchNorm.forward: _batch_norm,
     RandomFeatures.forward: _random_features,
     QuadraticFeatures.forward: _quadratic_features,
+    PolynomialFeatures.forward: _polynomial_features,
     DifferenceFeature.forward: _difference_feature,
     Sequential.forward: _sequential,
     Residual.forward: _residual,

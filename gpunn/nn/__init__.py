@@ -4,7 +4,12 @@ from gpunn.nn import constructed, init, wiring
 from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
 from gpunn.nn.diagnostics import UnitReport, collapse, dead_units, gradient_norms
 from gpunn.nn.dropout import Dropout, VanillaDropout
-from gpunn.nn.features import DifferenceFeature, QuadraticFeatures, RandomFeatures
+from gpunn.nn.features import (
+    DifferenceFeature,
+    PolynomialFeatures,
+    QuadraticFeatures,
+    RandomFeatures,
+)
 from gpunn.nn.linear import Activate, FeedbackLinear, Linear
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.nn.normalization import BatchNorm, LayerNorm, Standardize
@@ -22,6 +27,7 @@ __all__ = [
     "Linear",
     "Module",
     "Parameter",
+    "PolynomialFeatures",
     "QuadraticFeatures",
     "RandomFeatures",
     "Residual",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations, combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import count, in_range
+from gpunn.arguments import count, flag, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.dtypes import float_dtype
@@ -18,6 +19,71 @@ from gpunn.nn.module import Buffer, Module
 from gpunn.ops import abs as absolute
 from gpunn.ops import concatenate, get_activation, linear, multiply, subtract
 from gpunn.typing import Array, DeviceLike, DType, Shape
+
+
+class PolynomialFeatures(Module):
+    """The products of up to `degree` features, each product once, without the constant 1.
+
+    The order is scikit-learn's: x_1 ... x_D, then x_1 x_1, x_1 x_2, ..., then products of three.
+    There are (D + degree)! / (D! degree!) - 1 of them.
+
+    Args:
+        in_features: D, the number of inputs.
+        degree: the most factors of a product.
+        interaction_only: whether to leave out products in which a feature appears twice.
+
+    Raises:
+        ArgumentError: an argument is outside its range.
+        ShapeError: the inputs are not (N, D).
+
+    Reference:
+        Lecture 004, "polynomial expansion", with the products of higher degree behind its dots.
+
+    Example:
+        >>> PolynomialFeatures(2, degree=3)(np.array([[2.0, 3.0]])).numpy()
+        array([[ 2.,  3.,  4.,  6.,  9.,  8., 12., 18., 27.]])
+    """
+
+    def __init__(
+        self, in_features: int, degree: int = 2, *, interaction_only: bool = False
+    ) -> None:
+        self.in_features = count("in_features", in_features)
+        self.degree = count("degree", degree)
+        self.interaction_only = flag("interaction_only", interaction_only)
+
+    def forward(self, x: Any) -> Tensor:
+        """Return the products, (N, number of products)."""
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        d, skip = self.in_features, int(self.interaction_only)
+        if x.ndim != 2 or x.shape[1] != d:
+            raise ShapeError(f"got x of shape {x.shape}; expected (N, {d}): pass the same columns")
+        found, before, starts = [x], x, [*range(d), d]
+        for _ in range(1, self.degree):  # x_i times the products of one factor less from x_i on
+            parts, ends = [], [0]
+            for i in range(d):
+                first = starts[min(i + skip, d)]
+                if first < before.shape[1]:
+                    parts.append(multiply(x[:, i : i + 1], before[:, first:]))
+                ends.append(ends[-1] + before.shape[1] - first)
+            if not parts:
+                break
+            before, starts = concatenate(*parts) if len(parts) > 1 else parts[0], ends
+            found.append(before)
+        return concatenate(*found) if len(found) > 1 else x
+
+    def factors(self) -> list[tuple[int, ...]]:
+        """Return the columns of x that each product has as factors, in order."""
+        choose = combinations if self.interaction_only else combinations_with_replacement
+        sizes = range(1, self.degree + 1)
+        return [each for size in sizes for each in choose(range(self.in_features), size)]
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "in_features": self.in_features,
+            "degree": self.degree,
+            "interaction_only": self.interaction_only,
+        }
 
 
 class QuadraticFeatures(Module):
@@ -52,11 +118,7 @@ class QuadraticFeatures(Module):
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.ndim != 2:
             raise ShapeError(f"got x of shape {x.shape}; expected (N, D): reshape the examples")
-        d, skip = x.shape[1], 0 if self.squares else 1
-        products = [
-            multiply(x[:, i : i + 1], x[:, i + skip :]) for i in range(d) if i + skip < d
-        ]  # (N, D - i - skip) each
-        return concatenate(x, *products) if products else x
+        return PolynomialFeatures(x.shape[1], interaction_only=not self.squares).forward(x)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

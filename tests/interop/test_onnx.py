@@ -80,6 +80,8 @@ LAYERS = {
     "random features": lambda: nn.Sequential(nn.RandomFeatures(D, 9, "tanh"), nn.Linear(9, 2)),
     "products and squares": lambda: nn.Sequential(nn.QuadraticFeatures(), nn.Linear(20, 2)),
     "products": lambda: nn.Sequential(nn.Linear(D, D), nn.QuadraticFeatures(squares=False)),
+    "products of three": lambda: nn.Sequential(nn.PolynomialFeatures(D, 3), nn.Linear(55, 2)),
+    "different factors": lambda: nn.PolynomialFeatures(D, 9, interaction_only=True),
     "difference": lambda: nn.Sequential(nn.Linear(D, 2), nn.DifferenceFeature()),
     "residual": lambda: nn.Residual(nn.Linear(D, D, "tanh")),
     "residual of a column": lambda: nn.Residual(nn.Linear(D, 1)),

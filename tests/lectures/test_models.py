@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -227,6 +228,25 @@ def test_the_polynomial_expansion_is_scikit_learns(rng):
     x = rng.standard_normal((5, 4))
     expected = preprocessing.PolynomialFeatures(2, include_bias=False).fit_transform(x)
     np.testing.assert_allclose(nn.QuadraticFeatures().predict(x), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 5])
+@pytest.mark.parametrize("columns", [1, 2, 4])
+@pytest.mark.parametrize("interaction_only", [False, True])
+def test_products_of_higher_degree_are_scikit_learns(degree, columns, interaction_only, device):
+    """M10: the three dots of lecture 004, with their number (D + degree)! / (D! degree!) - 1."""
+    theirs = pytest.importorskip("sklearn.preprocessing").PolynomialFeatures(
+        degree, interaction_only=interaction_only, include_bias=False
+    )
+    x = np.random.default_rng(0).uniform(-2, 2, (6, columns))
+    layer = nn.PolynomialFeatures(columns, degree, interaction_only=interaction_only)
+    found = layer(gn.tensor(x, requires_grad=True, device=device))
+    np.testing.assert_allclose(found.numpy(), theirs.fit_transform(x), rtol=1e-12)
+    powers = [tuple(np.bincount(each, minlength=columns)) for each in layer.factors()]
+    assert powers == [tuple(row) for row in theirs.powers_.tolist()]
+    if not interaction_only:
+        assert found.shape[1] == math.comb(columns + degree, degree) - 1
+        gn.gradcheck(layer, gn.tensor(x[:2], device=device))
 
 
 def test_more_random_features_make_data_more_separable():
