@@ -19,6 +19,25 @@ def cross(n):
     return x[keep], (side > 0).any(axis=1)[keep].astype(int)
 
 
+def animate(path, frames=36):
+    """Write a GIF: the points under (1 - t) x + t W x, then under a growing ReLU."""
+    from matplotlib.animation import FuncAnimation, PillowWriter
+
+    x, y = cross(300)
+    z = x @ np.array([[1.0, 0.6], [-0.5, 1.0]], np.float32)
+    figure, ax = gn.plot.figure(width=3.2, height=3.2)
+    dots = ax.scatter(*x.T, c=[gn.plot.PALETTE[label] for label in y], s=12)
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[])
+
+    def draw(frame):
+        t = 2 * min(frame / (frames - 12), 1.0)
+        part = x + min(t, 1.0) * (z - x) if t <= 1 else z - (t - 1) * np.minimum(z, 0)
+        dots.set_offsets(part)
+        ax.set_title("W x" if t <= 1 else "max(0, W x)", fontsize=10)
+
+    FuncAnimation(figure, draw, frames).save(path, PillowWriter(fps=12), dpi=80)
+
+
 def main(short):
     x, y = cross(200 if short else 500)
     fold = gn.nn.Linear(2, 2, "relu", bias=False)

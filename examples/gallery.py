@@ -7,6 +7,7 @@ Options such as --data-dir and --device are passed on to the examples.
 """
 
 import ast
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,9 @@ def run(script, options):
         command = [sys.executable, str(script), "--out", folder, *options]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         picture = Image.open(Path(folder) / f"{script.stem}.png").convert("RGB")
+        moving = Path(folder) / f"{script.stem}.gif"
+        if moving.exists():
+            shutil.copy(moving, PICTURES)
     picture.thumbnail((WIDEST, WIDEST))
     picture.quantize(256, dither=Image.Dither.NONE).save(
         PICTURES / f"{script.stem}.png", optimize=True
@@ -51,9 +55,11 @@ def section(script):
     """Return the section of the page about an example."""
     title, _, text = ast.get_docstring(ast.parse(script.read_text("utf-8"))).partition("\n")
     numbers = (PICTURES / f"{script.stem}.txt").read_text("utf-8")
+    moving = (PICTURES / f"{script.stem}.gif").exists()
+    animation = f"![{title}](gallery/{script.stem}.gif)\n\n" if moving else ""
     return (
         f"\n## {int(script.stem[:2])}. {title}\n\n{text.strip()}\n\n"
-        f"![{title}](gallery/{script.stem}.png)\n\n```text\n{numbers}```\n\n"
+        f"![{title}](gallery/{script.stem}.png)\n\n{animation}```text\n{numbers}```\n\n"
         f"[examples/{script.name}](../examples/{script.name})\n"
     )
 

@@ -29,5 +29,8 @@ def run(main):
         device = gn.backend().describe()
     seconds = time.perf_counter() - start
     options.out.mkdir(parents=True, exist_ok=True)
+    animate = getattr(sys.modules[main.__module__], "animate", None)
+    if animate is not None:
+        animate(options.out / f"{here.stem}.gif")
     gn.plot.save(figure, options.out / f"{here.stem}.png", dpi=110)
     print(f"{options.out / here.stem}.png after {seconds:.1f} s on {device}")

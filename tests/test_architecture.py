@@ -39,6 +39,7 @@ SINGLE_IMPORTERS = {
         "backends/cpu/compiled/compiler.py",
     },
     "scipy": {
+        "gpunn/data/images.py",
         "gpunn/ops/activations.py",
         "gpunn/ops/losses.py",
         "gpunn/sklearn/arithmetic.py",

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MAP = (DOCS / "lectures.md").read_text("utf-8")
-COUNTS = {"A": 11, "L": 7, "R": 4, "D": 7, "M": 25, "B": 14, "T": 3, "E": 15}
+COUNTS = {"A": 11, "L": 7, "R": 4, "D": 7, "M": 25, "B": 14, "C": 12, "T": 3, "E": 20}
 LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 ROWS = [
     [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]

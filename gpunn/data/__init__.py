@@ -13,7 +13,13 @@ Example:
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.data.digits import load_digits
 from gpunn.data.idx import read_idx, write_idx
-from gpunn.data.images import color_histogram, oriented_gradients
+from gpunn.data.images import (
+    bag_of_words,
+    color_histogram,
+    oriented_gradients,
+    patches,
+    visual_words,
+)
 from gpunn.data.loader import batches
 from gpunn.data.mnist import load_mnist
 from gpunn.data.stream import FeatureStream, load_features, open_features
@@ -24,6 +30,7 @@ __all__ = [
     "Dataset",
     "FeatureStream",
     "Standardizer",
+    "bag_of_words",
     "batches",
     "blobs",
     "circles",
@@ -35,9 +42,11 @@ __all__ = [
     "load_npz",
     "open_features",
     "oriented_gradients",
+    "patches",
     "read_idx",
     "shifted_patterns",
     "spirals",
+    "visual_words",
     "write_idx",
     "xor",
 ]

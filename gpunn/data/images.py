@@ -92,6 +92,83 @@ def color_histogram(images: Any, bins: int = 8) -> Images:
     return hits.reshape(len(pixels), -1)
 
 
+def patches(images: Any, size: int = 5, step: int = 2) -> Images:
+    """Cut square patches out of images, each with a mean of 0.
+
+    Args:
+        images: (N, height, width) or (N, height, width, channels) numbers.
+        size: the side of a patch, in pixels.
+        step: the distance between two patches, in pixels.
+
+    Returns:
+        (N, P, size * size * channels) float64, the P patches of each image.
+
+    Raises:
+        ShapeError: the array has another number of axes, or the images are smaller than a patch.
+    """
+    pixels = np.asarray(images, np.float64)
+    pixels = pixels[..., None] if pixels.ndim == 3 else _floats(pixels, 4, "(N, H, W[, channels])")
+    size, step = count("size", size), count("step", step)
+    if min(pixels.shape[1:3]) < size:
+        raise ShapeError(
+            f"got images of {pixels.shape[1:3]} pixels; expected at least {size} each: pass a "
+            "smaller size"
+        )
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2))
+    windows = windows[:, ::step, ::step]  # (N, rows, columns, channels, size, size)
+    found = windows.reshape(len(pixels), windows.shape[1] * windows.shape[2], -1)
+    centred: Images = found - found.mean(axis=2, keepdims=True)
+    return centred
+
+
+def visual_words(found: Any, count_of_words: int, seed: int = 0) -> Images:
+    """Find the patches that stand for all others, by k-means: the words of a visual vocabulary.
+
+    Args:
+        found: (N, P, D) patches, as `patches` returns them.
+        count_of_words: K, the number of words.
+        seed: the seed of the first words.
+
+    Returns:
+        (K, D) float64.
+
+    Reference:
+        Lecture 001, "bag of words"; Fei-Fei and Perona (2005).
+    """
+    from scipy.cluster.vq import kmeans2
+
+    rows = _floats(found, 3, "(N, P, D)")
+    rows = rows.reshape(-1, rows.shape[2])
+    words: Images = kmeans2(rows, count("count_of_words", count_of_words), minit="++", rng=seed)[0]
+    return words
+
+
+def bag_of_words(found: Any, words: Any) -> Images:
+    """Compute the fraction of the patches of each image that are nearest to each word.
+
+    Args:
+        found: (N, P, D) patches, as `patches` returns them.
+        words: (K, D) patches, as `visual_words` returns them.
+
+    Returns:
+        (N, K) float64; each row adds up to 1.
+
+    Raises:
+        ShapeError: the patches and the words do not have the same length.
+    """
+    from scipy.cluster.vq import vq
+
+    rows, words = _floats(found, 3, "(N, P, D)"), np.asarray(words, np.float64)
+    if words.ndim != 2 or words.shape[1] != rows.shape[2]:
+        raise ShapeError(
+            f"got words of shape {words.shape} for patches of {rows.shape[2]} numbers; expected "
+            f"(K, {rows.shape[2]}): cut both with the same size"
+        )
+    nearest = vq(rows.reshape(-1, rows.shape[2]), words)[0].reshape(rows.shape[:2])
+    shares: Images = (nearest[..., None] == np.arange(len(words))).mean(axis=1)
+    return shares
+
+
 def _floats(images: Any, axes: int, shape: str) -> Images:
     pixels = np.asarray(images, np.float64)
     if pixels.ndim != axes:

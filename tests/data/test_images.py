@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from gpunn.data import color_histogram, oriented_gradients
+from gpunn.data import bag_of_words, color_histogram, oriented_gradients, patches, visual_words
 from gpunn.errors import ArgumentError, DataError, ShapeError
 
 
@@ -110,3 +110,81 @@ def test_a_linear_classifier_on_oriented_gradients_beats_one_on_pixels():
         trainer.fit(x[:half], digits.y[:half], epochs=20, batch_size=64, progress=False)
         scores.append(trainer.evaluate(x[half:], digits.y[half:])["accuracy"])
     assert scores[1] > scores[0] + 0.1
+
+
+# colours and words -------------------------------------------------------------------------------
+
+
+def pictures(n, rng):
+    """Colour images of 16 x 16 pixels: four classes, of two colours and two textures, anywhere."""
+    labels = np.arange(n) % 4
+    rows, columns = np.mgrid[:16, :16]
+    found = np.empty((n, 16, 16, 3))
+    for image, label in zip(found, labels, strict=True):
+        shift = rng.integers(0, 4, 2)
+        along = (rows + shift[0]) if label % 2 else (columns + shift[1])
+        stripes = (along // 2 % 2)[..., None]
+        hue = np.array([[0.9, 0.3, 0.2], [0.2, 0.4, 0.9]][label // 2])
+        image[:] = 0.25 + 0.5 * stripes * hue + 0.1 * rng.standard_normal((16, 16, 3))
+    return np.clip(found, 0, 1), labels
+
+
+def linear_accuracy(features, labels):
+    half = len(labels) // 2
+    x = features.astype(np.float32)
+    trainer = gn.Trainer(gn.nn.Linear(x.shape[1], 4, seed=0), optimizer=gn.optim.Adam(lr=0.1))
+    trainer.fit(x[:half], labels[:half], epochs=200, batch_size=half, progress=False)
+    return trainer.evaluate(x[half:], labels[half:])["accuracy"]
+
+
+def test_colours_tell_colours_and_words_tell_textures(rng):
+    """C12: a linear model on a colour histogram cannot tell the stripes, one on grey words can."""
+    images, labels = pictures(240, rng)
+    colours = color_histogram(images, bins=6)
+    found = patches(images.mean(axis=3), size=4)
+    words = visual_words(found[:120], 12)
+    texts = bag_of_words(found, words)
+    np.testing.assert_allclose(texts.sum(axis=1), 1)
+    assert linear_accuracy(colours, labels // 2) > 0.97
+    assert linear_accuracy(texts, labels % 2) > 0.97
+    assert linear_accuracy(colours, labels % 2) < 0.65
+    assert linear_accuracy(np.hstack([colours, texts]), labels) > 0.95
+
+
+def test_a_colour_histogram_does_not_know_places(rng):
+    images = rng.random((3, 4, 4, 3))
+    mixed = images.reshape(3, 16, 3)[:, rng.permutation(16)].reshape(3, 4, 4, 3)
+    np.testing.assert_array_equal(color_histogram(images), color_histogram(mixed))
+
+
+def test_patches_are_cut_where_they_should_be(rng):
+    image = rng.random((2, 7, 6, 3))
+    found = patches(image, size=3, step=2)
+    assert found.shape == (2, 3 * 2, 27)
+    expected = image[1, 2:5, 2:5].transpose(2, 0, 1).ravel()
+    np.testing.assert_allclose(found[1, 3], expected - expected.mean(), atol=1e-15)
+
+
+def test_words_are_the_centres_of_clouds(rng):
+    centres = np.array([[0.0, 0, 0], [5, 5, 5], [-5, 5, 0]])
+    found = centres[rng.integers(0, 3, (4, 200))] + 0.1 * rng.standard_normal((4, 200, 3))
+    words = visual_words(found, 3)
+    nearest = np.abs(words[:, None] - centres).sum(axis=2)
+    assert sorted(nearest.argmin(axis=1)) == [0, 1, 2]
+    assert nearest.min(axis=1).max() < 0.1
+    np.testing.assert_array_equal(visual_words(found, 3), words)  # the same seed, the same words
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: patches(np.zeros((1, 3, 3)), size=4), ShapeError),
+        (lambda: patches(np.zeros((3, 3))), ShapeError),
+        (lambda: patches(np.zeros((1, 9, 9)), size=0), ArgumentError),
+        (lambda: bag_of_words(np.zeros((1, 2, 9)), np.zeros((3, 8))), ShapeError),
+        (lambda: visual_words(np.zeros((2, 9)), 3), ShapeError),
+    ],
+)
+def test_what_has_no_patches_is_refused(call, error):
+    with pytest.raises(error, match="expected"):
+        call()

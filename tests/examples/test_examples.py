@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -33,6 +35,67 @@ NUMBERS = {  # what the short form must print
 }
 
 
+def numbers(pattern, text):
+    """The numbers that a pattern finds in a text, in order."""
+    found = re.findall(pattern, text)
+    assert found, f"{pattern} is not in {text}"
+    return [float(number) for number in found]
+
+
+def falls(values, by=0.0):
+    return all(a - b >= by for a, b in pairwise(values))
+
+
+CLAIMS = {  # what the picture of the short form shows, from the numbers that it prints
+    "03_eight_weights": lambda text: (
+        numbers(r"dE/dw67 +. ([-+][\d.]+)", text) == [0.0, -0.718123]
+        and numbers(r"dE/dz7 +. ([-+][\d.]+)", text) == [0.0, -1.0]
+    ),
+    "08_folding": lambda text: (
+        numbers(r"before folding: ([\d.]+)%", text)[0] < 96
+        and numbers(r"after: ([\d.]+)%", text)[0] > 99
+        and "class 0 end in the origin: {0}" in text
+    ),
+    "09_capacity": lambda text: falls(numbers(r"median training error ([\d.]+)%", text)),
+    "10_regularization": lambda text: (
+        falls(numbers(r"\|W\|\^2 +([\d.]+)", text), 0.1)
+        and falls(numbers(r"total variation +([\d.]+)", text), 1.0)
+    ),
+    "15_mnist": lambda text: falls(numbers(r"test error ([\d.]+) %", text), 0.5),
+    "16_feedback_alignment": lambda text: (
+        falls(numbers(r"linear network.*-> ([\d.]+) degrees", text), 5)
+        and max(numbers(r"digits.*angle [\d.]+ -> ([\d.]+)", text)) < 75
+    ),
+    "20_other_models": lambda text: (
+        falls([float(n) for n in re.findall(r"nearest.*\[(.*?) *\]", text)[0].split()], 0.1)
+        and float(re.findall(r"network .* ([\d.]+) *\]", text)[0]) < 0.05
+    ),
+    "21_no_bumps": lambda text: (
+        falls(numbers(r"largest error ([\d.]+)", text), 0.3)
+        and falls(numbers(r"changes by (\d+),", text), 200)
+    ),
+    "22_network_at_work": lambda text: (
+        min(numbers(r"a line leaves (\d+) wrong", text)) >= 5
+        and numbers(r"t = 1000: .* at most (\d+) wrong", text) == [0, 0]
+    ),
+    "23_compact_representations": lambda text: (
+        min(numbers(r"random units.*error ([\d.]+)", text))
+        > 2 * min(numbers(r"learned units.*error ([\d.]+)", text))
+    ),
+    "24_depth_and_overfitting": lambda text: (
+        falls(numbers(r"layers of 20 units.*training error +([\d.]+)%", text))
+        and numbers(r"lambda.*0\.003.*new points +([\d.]+)", text)[0]
+        < numbers(r"lambda.*0\.001.*new points +([\d.]+)", text)[0]
+    ),
+    "25_convexity": lambda text: (
+        "linear scores : 5 seeds end in 1 minima" in text
+        and numbers(r"second difference on 3 lines is ([-\d.e]+)", text)[0] > 0
+        and numbers(r"mirror image, ([\d.]+) half way", text)[0]
+        > numbers(r"loss ([\d.]+) at a minimum", text)[0] + 0.2
+    ),
+}
+
+
 def run(name, device, capsys):
     """The figure and the text of an example's short form."""
     with gn.device(device):
@@ -45,7 +108,12 @@ def test_the_short_form(name, capsys):
     figure, text = run(name, "cpu", capsys)
     assert figure.axes
     assert NUMBERS.get(name, "") in text
+    assert CLAIMS.get(name, bool)(text)
     assert len(text.splitlines()) >= 2
+
+
+def test_every_example_asserts_a_number():
+    assert {*NAMES} <= {*NUMBERS} | {*CLAIMS}
 
 
 @pytest.mark.parametrize("name", LIGHT)

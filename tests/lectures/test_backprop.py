@@ -7,6 +7,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, ops
+from gpunn.autograd.engine import Leaf
 from tests.opcases import CASES
 
 
@@ -221,3 +222,142 @@ def test_any_loss_on_any_network(net, loss, rng):
         return ops.LOSSES[loss](model(gn.tensor(x)), t)
 
     gn.gradcheck(objective, *values, rtol=1e-5)
+
+
+# C4: the backward pass of two hidden layers, slide by slide --------------------------------------
+
+SLOPES = {
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)) / (1 + np.exp(z)),
+    "relu": lambda z: (z > 0).astype(float),
+}
+VALUES = {"tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z)), "relu": lambda z: z * (z > 0)}
+
+
+@pytest.mark.parametrize("f", SLOPES)
+def test_the_backward_pass_of_two_hidden_layers_as_lecture_001_writes_it(f, device, rng):
+    """Each downstream gradient is local times upstream, by the slides' sums over indices."""
+    options = {"dtype": "float64", "device": device}
+    first, second = nn.Linear(3, 4, f, seed=1, **options), nn.Linear(4, 5, f, seed=2, **options)
+    net = nn.Sequential(first, second, nn.Linear(5, 1, seed=3, **options))
+    for layer in net.layers:
+        layer.bias.data[:] = layer.backend.upload(rng.standard_normal(layer.out_features))
+    x, y = rng.standard_normal(3), rng.standard_normal()
+    steps = gn.explain.network(net, x[None], np.array([[y]]), loss="squared_error")
+    w1, b1, w2, b2 = (v.numpy().T for layer in (first, second) for v in (layer.weight, layer.bias))
+    theta, c = net[2].weight.numpy()[:, 0], net[2].bias.numpy()[0]
+    z1 = np.array([sum(w1[j, i] * x[i] for i in range(3)) + b1[j] for j in range(4)])
+    h1 = VALUES[f](z1)
+    z2 = np.array([sum(w2[j, i] * h1[i] for i in range(4)) + b2[j] for j in range(5)])
+    h2 = VALUES[f](z2)
+    prediction = sum(theta[j] * h2[j] for j in range(5)) + c
+    loss = (prediction - y) ** 2
+
+    upstream = 2 * (prediction - y)
+    g_theta = np.array([h2[j] * upstream for j in range(5)])
+    g_h2 = np.array([theta[j] * upstream for j in range(5)])
+    slope1, slope2 = SLOPES[f](z1), SLOPES[f](z2)
+    g_w2 = np.array([[slope2[j] * h1[i] * g_h2[j] for i in range(4)] for j in range(5)])
+    g_b2 = np.array([slope2[j] * g_h2[j] for j in range(5)])
+    g_h1 = np.array([sum(slope2[j] * w2[j, i] * g_h2[j] for j in range(5)) for i in range(4)])
+    g_w1 = np.array([[slope1[i] * x[k] * g_h1[i] for k in range(3)] for i in range(4)])
+    g_b1 = np.array([slope1[i] * g_h1[i] for i in range(4)])
+
+    for name, value in (("z1", z1), ("h1", h1), ("z2", z2), ("h2", h2), ("y", prediction)):
+        np.testing.assert_allclose(steps[name].value.ravel(), value, rtol=1e-12, err_msg=name)
+    assert float(steps["L"].value) == pytest.approx(loss, rel=1e-12)
+    gradients = {
+        **{"y": upstream, "W3": g_theta, "b3": upstream, "h2": g_h2, "W2": g_w2.T, "b2": g_b2},
+        **{"h1": g_h1, "W1": g_w1.T, "b1": g_b1, "z2": g_b2, "z1": g_b1},
+    }
+    for name, value in gradients.items():
+        found = steps[name].grad.reshape(np.shape(value))
+        np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-14, err_msg=name)
+
+
+# C6: a single neuron and a linear regressor ------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["identity", "relu"])
+def test_the_gradient_of_one_neuron_as_lecture_002_writes_it(activation, device, rng):
+    """dL/dw = x * dg/dz * 2 (g - y), for g = w'x and for g = ReLU(w'x)."""
+    for _ in range(6):
+        layer = nn.Linear(4, 1, activation, bias=False, dtype="float64", device=device)
+        w, x, y = rng.standard_normal((4, 1)), rng.standard_normal(4), rng.standard_normal()
+        layer.load_state_dict({"weight": w})
+        b = layer.backend
+        loss = ops.squared_error(layer(b.upload(x[None])), b.upload(np.array([[y]])))
+        loss.backward()
+        z = float(x @ w[:, 0])
+        g, slope = (z, 1.0) if activation == "identity" else (max(0.0, z), float(z > 0))
+        expected = x * slope * 2 * (g - y)
+        np.testing.assert_allclose(b.download(layer.weight.grad)[:, 0], expected, rtol=1e-12)
+
+
+# B7: how often the engine itself works -----------------------------------------------------------
+
+
+def units_on_the_tape(width, layers):
+    """A network of single units, a tensor each; every unit reads all units of the layer before."""
+    rng = np.random.default_rng(0)
+    inputs = [gn.tensor(np.float64(v), requires_grad=True) for v in rng.standard_normal(width)]
+    before = inputs
+    for _ in range(layers - 1):
+        terms = [[before[i] * float(rng.standard_normal()) for i in range(width)] for _ in before]
+        before = [sum(row[1:], start=row[0]).tanh() for row in terms]
+    return inputs, sum(before[1:], start=before[0])
+
+
+def nodes_of(tensor):
+    """Every node behind a tensor, and the number of paths from it to the leaves."""
+    paths = {}
+
+    def count(node):
+        if node not in paths:
+            parents = [p for p in getattr(node, "parents", ()) if p is not None]
+            paths[node] = sum(map(count, parents)) if parents else 1
+        return paths[node]
+
+    return count(tensor.node), list(paths)
+
+
+def test_the_engine_visits_each_node_once_however_many_paths_there_are():
+    found = {}
+    for layers in (3, 4, 5, 6):
+        inputs, y = units_on_the_tape(3, layers)
+        paths, nodes = nodes_of(y)
+        visits = dict.fromkeys(nodes, 0)
+        for node in nodes:
+            if not isinstance(node, Leaf):
+
+                def visited(gy, needs, node=node, real=node.backward, visits=visits):
+                    visits[node] += 1
+                    return real(gy, needs)
+
+                node.backward = visited
+        y.backward()
+        inner = [node for node in nodes if not isinstance(node, Leaf)]
+        assert [visits[node] for node in inner] == [1] * len(inner)
+        assert all(tensor.grad is not None for tensor in inputs)
+        found[layers] = paths, len(inner)
+    for layers in (3, 4, 5):
+        assert found[layers + 1][0] == 3 * found[layers][0]  # paths: a power of the width
+    assert found[6][1] - found[5][1] == found[5][1] - found[4][1]  # visits: linear in the layers
+
+
+def test_the_signal_behind_the_second_layer_is_computed_once_for_both_weights(launches):
+    """Lecture 002, "reuse of computation": dL/dZ2 serves dL/dW2 and dL/dW1."""
+    counts = {}
+    for trained in ("W1", "W2", "both"):
+        net = nn.Sequential(
+            *(nn.Linear(4, 4, "sigmoid", bias=False, device="standin", seed=k) for k in range(2))
+        )
+        b = net.backend
+        for layer, name in zip(net.layers, ("W1", "W2"), strict=True):
+            if trained not in (name, "both"):
+                layer.weight = gn.nn.Buffer(layer.weight.data)
+        y = net(b.upload(np.ones((2, 4), np.float32))).sum()
+        with launches() as found:
+            y.backward()
+        counts[trained] = found.launches.get("gpunn_sigmoid_grad", 0)
+    assert counts == {"W2": 1, "W1": 2, "both": 2}  # and not 1 + 2

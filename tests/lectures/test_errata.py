@@ -7,6 +7,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, ops
+from gpunn.optim.optimizer import Rule
 
 
 @pytest.fixture
@@ -83,28 +84,39 @@ def test_e7_nine_directions_make_10800_numbers():
     assert gn.data.oriented_gradients(image, 8, bins=8).shape[1] != 10_800
 
 
-def short_network(update):
-    """Lecture 001's listing with one of its two updates; the first losses."""
-    np.random.seed(0)  # noqa: NPY002 - the lecture's own numbers
-    x, y, w1, w2 = (np.random.randn(*s) for s in ((64, 50), (64, 10), (50, 20), (20, 10)))  # noqa: NPY002
-    losses = []
+class AsPrinted(gn.optim.Optimizer):
+    """The update of lecture 001's first listing, w = 1e-4 * dw."""
+
+    rule = Rule(
+        "as_printed",
+        "-> ",
+        numpy=lambda g, lr, step, p: np.multiply(g, lr, out=p),
+        cuda="p = lr * g;",
+    )
+
+    def options(self):
+        return ()
+
+
+def short_network(rule):
+    """Lecture 001's network, smaller, with an update rule; the first losses."""
+    rng = np.random.default_rng(0)
+    x, y, w1, w2 = (rng.standard_normal(s) for s in ((64, 50), (64, 10), (50, 20), (20, 10)))
+    w1, w2 = (gn.tensor(w, requires_grad=True) for w in (w1, w2))
+    optimizer, losses = rule([w1, w2], lr=1e-4), []
     for _ in range(30):
-        h = 1.0 / (1.0 + np.exp(-x.dot(w1)))
-        y_pred = h.dot(w2)
-        losses.append(np.square(y_pred - y).sum())
-        dy_pred = 2.0 * (y_pred - y)
-        dw2, dh = h.T.dot(dy_pred), dy_pred.dot(w2.T)
-        dw1 = x.T.dot(dh * h * (1 - h))
-        w1, w2 = update(w1, dw1), update(w2, dw2)
+        optimizer.zero_grad()
+        loss = ops.squared_error(ops.sigmoid(gn.tensor(x) @ w1) @ w2, y, reduction="sum")
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
     return np.array(losses)
 
 
 def test_e8_the_listing_lost_the_minus_of_its_updates():
     """Lecture 001's first listing assigns w1 = 1e-4 * dw1; the second, w1 -= ..., descends."""
-    right = short_network(lambda w, dw: w - 1e-4 * dw)
-    printed = short_network(lambda w, dw: 1e-4 * dw)
-    assert (np.diff(right) < 0).all()
-    assert not (np.diff(printed) < 0).all()
+    assert (np.diff(short_network(gn.optim.SGD)) < 0).all()
+    assert not (np.diff(short_network(AsPrinted)) < 0).all()
 
 
 def test_e9_what_is_needed_is_the_gradient_of_the_biases(pair):
@@ -192,3 +204,65 @@ def test_e15_rate_is_the_probability_of_dropping():
     assert (y == 0).mean() == pytest.approx(0.125, abs=0.01)
     with pytest.raises(TypeError, match="unexpected keyword"):
         nn.Dropout(p=0.125)
+
+
+def test_e16_a_convex_combination_has_no_negative_weights():
+    """Lecture 003 asks only for sum lambda_i = 1; with a negative one, a half-space can be left."""
+    unit = nn.Linear(2, 1, dtype="float64")
+    unit.load_state_dict({"weight": np.array([[1.0], [1.0]]), "bias": np.array([-0.5])})
+    points = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    assert (unit.predict(points) > 0).all()
+    inside = lambda weights: unit.predict((np.array(weights) @ points)[None]).item() > 0  # noqa: E731
+    assert inside([0.2, 0.5, 0.3])
+    assert not inside([1.0, 1.0, -1.0])  # adds up to 1 as well
+
+
+def test_e17_lecture_004_uses_both_layouts(pair):
+    """Its forward pass has z = W x with W_ji = w_ij, its backward pass W of d_(l-1) x d_l."""
+    net, x, t = pair
+    layer = net[0]
+    np.testing.assert_allclose(layer.W_col @ x[0] + layer.bias.numpy(), layer.predict(x)[0])
+    steps = gn.explain.network(net, x, t, reduction="sum")
+    back = net[1].weight.numpy() @ steps["y"].grad[0]  # W of the backward pass: (in, out)
+    np.testing.assert_allclose(steps["z1"].grad[0], back, rtol=1e-12)
+    assert far(steps["z1"].grad[0], net[1].W_col @ steps["y"].grad[0])
+
+
+def test_e18_delta_7_is_by_z_and_the_others_are_by_a(rng):
+    """Lecture 004: delta_7 = dE/dz7, but delta_6 = dE/da6 with g'(z6) in the next formula."""
+    w46, w67, a4, t = 0.7, -1.3, 0.4, 1.0
+    steps = gn.explain.function(
+        lambda a4, w46, w67: {
+            "z6": (z6 := a4 * w46),
+            "a6": (a6 := ops.sigmoid(z6)),
+            "z7": (z7 := a6 * w67),
+            "a7": (a7 := ops.sigmoid(z7)),
+            "E": ops.perceptron(a7 - 0.9, np.array(t)),
+        },
+        a4=np.array(a4),
+        w46=np.array(w46),
+        w67=np.array(w67),
+    )
+    slope = lambda name: steps[name].value * (1 - steps[name].value)  # noqa: E731
+    by_z = {n: float(steps[f"z{n}"].grad) for n in (6, 7)}
+    by_a = {n: float(steps[f"a{n}"].grad) for n in (6, 7)}
+    assert by_a[6] == pytest.approx(by_z[7] * w67, rel=1e-12)  # from delta_7 by z
+    assert by_z[6] == pytest.approx(by_a[6] * slope("a6"), rel=1e-12)  # from delta_6 by a
+    assert abs(by_a[7] * w67 - by_a[6]) > 1e-3  # one rule for all would mix the two
+
+
+def test_e19_the_elegant_gradient_has_a_minus():
+    """Lecture 002 prints sigma'(z) = sigma(z) (1 sigma(z)); it is 1 - sigma(z)."""
+    z = gn.tensor(np.linspace(-3, 3, 13), requires_grad=True)
+    s = ops.sigmoid(z)
+    s.sum().backward()
+    np.testing.assert_allclose(z.grad, s.numpy() * (1 - s.numpy()), rtol=1e-13)
+    assert far(z.grad, s.numpy() * (1 * s.numpy()))
+
+
+def test_e20_h_dot_w2_is_a_product(rng):
+    """Lecture 001's first listing prints h_dot(w2), which is no name; it is h.dot(w2)."""
+    h, w2 = rng.standard_normal((3, 4)), rng.standard_normal((4, 2))
+    np.testing.assert_array_equal((gn.tensor(h) @ gn.tensor(w2)).numpy(), h.dot(w2))
+    with pytest.raises(AttributeError):
+        _ = gn.tensor(h).h_dot

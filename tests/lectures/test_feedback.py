@@ -13,12 +13,12 @@ from gpunn.errors import GradcheckError, ModelFileError, ShapeError
 
 
 @cache
-def aligned(penalty, device, steps=600):
-    """Losses and the final angle of a linear network of 20-50-1 units on a linear teacher."""
-    rng = np.random.default_rng(0)
+def aligned(penalty, device, seed=0, steps=600):
+    """Losses, and the angle before and after, of a 20-50-1 linear network on a linear teacher."""
+    rng = np.random.default_rng(seed)
     x = rng.standard_normal((50, 20))
     y = x @ rng.standard_normal((20, 1)) / np.sqrt(20)
-    gn.manual_seed(0)
+    gn.manual_seed(seed)
     options = {"dtype": "float64", "bias": False, "init": "lecun_normal"}
     net = nn.Sequential(nn.Linear(20, 50, **options), nn.FeedbackLinear(50, 1, **options))
     before = net[1].alignment()
@@ -40,12 +40,52 @@ def test_the_loss_of_a_linear_network_falls_exponentially(device):
     assert np.corrcoef(np.arange(len(logs)), logs)[0, 1] < -0.99
 
 
-def test_only_weight_decay_aligns_the_weights(device):
-    _, before, without = aligned(0.0, device)
-    _, _, with_decay = aligned(0.05, device)
-    assert before > 80
-    assert without > 70
-    assert with_decay < 30
+@pytest.mark.parametrize("seed", range(4))
+def test_only_weight_decay_aligns_the_weights_of_the_papers_linear_network(seed):
+    """Regression of one number with more units than examples: 70 degrees without, under 25 with."""
+    _, before, without = aligned(0.0, "cpu", seed)
+    _, _, with_decay = aligned(0.05, "cpu", seed)
+    assert 75 < before < 105
+    assert without > 65
+    assert with_decay < 25
+
+
+def test_alignment_is_the_same_on_a_device(cuda_device):
+    there, here = (aligned(0.05, place)[2] for place in (cuda_device, "cpu"))
+    assert there == pytest.approx(here, abs=1e-6)
+
+
+@cache
+def digits_angles(activation, penalty, seed):
+    """The angle before and after, and the accuracy on new digits, of a 64-100-10 network."""
+    train, test = gn.data.load_digits().split(0.2, stratify=True)
+    gn.manual_seed(seed)
+    head = nn.FeedbackLinear(100, 10)
+    net = nn.Sequential(nn.Linear(64, 100, activation), head)
+    before = head.alignment()
+    rule = gn.optim.SGD(lr=0.5 if activation == "sigmoid" else 0.1)
+    decay = gn.optim.L2(penalty) if penalty else None
+    trainer = gn.Trainer(net, optimizer=rule, seed=seed, regularizer=decay)
+    scale = train.x.max()
+    trainer.fit(train.x / scale, train.y, epochs=20, batch_size=64, progress=False)
+    accuracy = trainer.evaluate(test.x / scale, test.y)["accuracy"]
+    return before, head.alignment(), accuracy
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "identity"])
+def test_on_digits_weights_align_without_decay(activation):
+    """What the claim does not cover: ten classes, nonlinear or linear. Three seeds.
+
+    Without decay the angle falls by more than 15 degrees; a decay of 1e-3 takes it 6 degrees
+    further at most, and adds no accuracy.
+    """
+    for seed in range(3):
+        before, plain, accuracy = digits_angles(activation, 0.0, seed)
+        _, decayed, other = digits_angles(activation, 1e-3, seed)
+        assert before - plain > 15
+        assert accuracy > 0.85
+        assert 0 < plain - decayed < 6
+        assert other < accuracy + 0.02
 
 
 def test_the_error_signal_goes_through_the_feedback_weights(device, rng):

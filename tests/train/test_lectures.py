@@ -55,6 +55,29 @@ def mnist_folder():
     return Path(folder) if folder and list(Path(folder).rglob("train-images*")) else None
 
 
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """Four IDX files as MNIST has them: the digits that ship with gpunn, enlarged to 28 x 28."""
+    train, test = gn.data.load_digits().split(0.25, stratify=True)
+    for part, name in ((train, "train"), (test, "t10k")):
+        images = (part.x.reshape(-1, 8, 8) / part.x.max() * 255).astype(np.uint8)
+        large = np.pad(images.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
+        gn.data.write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", large)
+        gn.data.write_idx(tmp_path / f"{name}-labels-idx1-ubyte", part.y.astype(np.uint8))
+    monkeypatch.setenv("GPUNN_DATA_DIR", str(tmp_path))
+
+
+def test_lecture_003_networks_on_idx_files(small_mnist, capsys):
+    """M17 without MNIST: the full form of the example, with files that the test has written."""
+    figure = example("15_mnist").main(False)
+    found = re.findall(r"(784-\S*10): test error ([\d.]+) %", capsys.readouterr().out)
+    errors = {name: float(error) for name, error in found}
+    assert errors["784-10"] < 7.0
+    assert errors["784-50-10"] < 4.5
+    assert errors["784-50-10"] < errors["784-10"]
+    assert len(figure.axes) >= 4
+
+
 def test_lecture_003_network_learns_mnist_in_two_epochs():
     folder = mnist_folder()
     if folder is None:
