@@ -10,12 +10,12 @@ import numpy as np
 
 from gpunn.backends import backend_of
 from gpunn.backends.capture import RATE, Captured, State
+from gpunn.data.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
-from gpunn.train.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.train.step import EagerStep
 from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.data.feed import on_device
 from gpunn.errors import OutOfMemoryError
 from gpunn.nn import Module
 from gpunn.nn.decisions import above, largest
@@ -14,7 +15,6 @@ from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.ops.reductions import ACCUMULATE
-from gpunn.train.feed import on_device
 from gpunn.typing import Array
 
 

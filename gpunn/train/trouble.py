@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from gpunn.autograd import Tensor, no_grad
+from gpunn.data.feed import Feed, on_device
 from gpunn.nn import Module
 from gpunn.nn.observation import observe
 from gpunn.optim import Optimizer
-from gpunn.train.feed import Feed, on_device
 from gpunn.typing import Array
 
 Loss = Callable[..., Tensor]
