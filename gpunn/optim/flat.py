@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -85,11 +86,17 @@ class FlatParameters:
             for tensor, start in zip(self.tensors, ends, strict=False):
                 self._adopt(tensor, slice(start, start + tensor.size))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters; a copy makes buffers and views of its own."""
+        return {"tensors": self.tensors}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        FlatParameters.__init__(self, state["tensors"])
+
     def take_back(self) -> None:
         """Make all parameters views of this buffer again, with their present values.
 
-        Another optimizer may have taken the parameters meanwhile. Copying a model and its optimizer
-        separates them, too.
+        Another optimizer may have taken the parameters meanwhile.
 
         Raises:
             DeviceMismatchError: a parameter is on another device now.
