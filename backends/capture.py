@@ -65,6 +65,7 @@ class Captured:
             it are those that the work draws from.
         changes: returns the arrays that the work changes, for the comparison on the CPU.
         steps: the number of steps in one recording.
+        settles: whether the device takes back draws of steps that did not happen.
         required: whether to raise an error if the work cannot be repeated. Otherwise the work is
             done as usual, and the log gets one line.
         what: the description of the work in the log.
@@ -83,6 +84,7 @@ class Captured:
         *,
         changes: Callable[[Fingerprint], list[Array]] = lambda parts: [],
         steps: int = 1,
+        settles: bool = False,
         required: bool = False,
         what: str = "training without captured steps",
     ) -> None:
@@ -90,7 +92,7 @@ class Captured:
         self.state, self.repeated = State.COLD, 0
         self.result: Any = None
         self._work, self._parts, self._changes = work, parts, changes
-        self._required, self._what = required, what
+        self._required, self._what, self._settles = required, what, settles
         self._known: Fingerprint | None = None
         self._graph: Graph | None = None
         self._results: list[Any] = []
@@ -136,6 +138,17 @@ class Captured:
         Returns:
             The number of steps that were done.
         """
+        taken = self._advance(tick, limit)
+        if self.backend.synchronous:
+            self.settle()
+        return taken
+
+    def settle(self) -> None:
+        """Let the host know of draws that the device took back. On a GPU this waits."""
+        if self._settles and self._counts.streams:
+            self._counts.settle()
+
+    def _advance(self, tick: int, limit: int) -> int:
         if self.state is State.PROVED:
             return self._repeat(tick, limit)
         if self.state is State.COLD:
@@ -164,6 +177,8 @@ class Captured:
         graph.launch()
         if counts.streams:  # the number of the step is of no use here
             counts.took(1)
+            if self.backend.synchronous:
+                self.settle()
         self.repeated += self.steps
         return True
 

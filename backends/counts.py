@@ -23,6 +23,13 @@ ADVANCE = Elementwise(
     cuda="count = count + by;",
 )
 
+TAKE_BACK = Elementwise(
+    "take_back",
+    "int64 go, int64 drawn -> int64 count",
+    numpy=lambda go, drawn, count: np.subtract(count, 0 if int(go) else drawn, out=count),
+    cuda="count = go ? count : count - drawn;",
+)
+
 
 class Counts:
     """The counts of a recording on the device and on the host.
@@ -74,6 +81,16 @@ class Counts:
         for stream, drawn in zip(self.streams, self._drawn, strict=True):
             stream.call -= steps * drawn // self.steps
 
+    def settle(self) -> None:
+        """Take over what the device's counts lack. Work may have launched `take_back` for a stream.
+
+        This waits for the device.
+        """
+        found = self.backend.download(self._counters)[1:].tolist()
+        for stream, expected, count in zip(self.streams, self._calls, found, strict=True):
+            stream.call -= expected - count
+        self._calls = found
+
     def set_back(self, calls: Sequence[int]) -> None:
         """Put the streams back to these numbers of draws."""
         for stream, call in zip(self.streams, calls, strict=True):
@@ -93,6 +110,18 @@ class Counts:
         """Take the increments of a recording from the draws before and after it."""
         self._drawn = [end - start for end, start in zip(ends, starts, strict=True)]
         self.backend.write(self._increments, np.array([self.steps, *self._drawn], np.int64))
+
+    @staticmethod
+    def take_back_unless(b: Backend, go: Array, stream: RandomStream, calls: int) -> None:
+        """Set a stream back to `calls` draws if `go`, a 0-d int64 array of the device, is 0.
+
+        In captured work the device decides; `settle` tells the host. Otherwise this waits for the
+        device.
+        """
+        if stream.counter is not None:
+            b.launch(TAKE_BACK, go, stream.call - calls, out=stream.counter.call)
+        elif not int(b.download(go)):
+            stream.call = calls
 
     @contextmanager
     def on_device(self) -> Iterator[None]:

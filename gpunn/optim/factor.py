@@ -6,6 +6,7 @@ guard against losses that are NaN or infinite. `Factor` computes it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gpunn.backends import Backend, Elementwise
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import FlatParameters
+from gpunn.optim.kept import SPOILED, WITH_SIGN
 from gpunn.typing import Array
 
 MODES = {"stop": 0, "skip": 1, "ignore": 2}
@@ -52,9 +54,11 @@ __device__ inline T clip_factor(T norm, T limit) {  // NaN if the norm is not fi
 
 CLIP_FACTOR = Elementwise(
     "clip_factor",
-    "norm, T limit -> factor",
-    numpy=lambda norm, limit, factor: factor.fill(clip_factor(float(norm), limit)),
-    cuda="factor = clip_factor(norm, limit);",
+    "norm, T limit, int64 go -> factor",
+    numpy=lambda norm, limit, go, factor: factor.fill(
+        clip_factor(float(norm), limit) if int(go) else 0
+    ),
+    cuda="factor = go ? clip_factor(norm, limit) : T(0);",
     preamble=CLIP_FACTOR_CUDA,
 )
 
@@ -62,6 +66,17 @@ CLIP_FACTOR = Elementwise(
 def global_norm(flat: FlatParameters) -> Array:
     """Compute the Euclidean norm of all gradients together, a 0-d array of the device."""
     return flat.backend.launch(NORM, flat.grad)
+
+
+def sign_of_gradients(flat: FlatParameters) -> Array:
+    """Return a 0-d array of the device that is finite if an update by the gradients is, too.
+
+    It is the norm of the gradients, because optimizers square them. In float16, whose squares
+    overflow from 256 on, it only tells whether all gradients are finite.
+    """
+    if flat.dtype.itemsize < 4:
+        return flat.backend.launch(SPOILED, flat.grad)
+    return global_norm(flat)
 
 
 def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:
@@ -84,7 +99,7 @@ def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:
     """
     check_kind("flat", flat, FlatParameters, "optimizer.bound, or clip_norm to Trainer")
     b, norm = flat.backend, global_norm(flat)
-    factor = b.launch(CLIP_FACTOR, norm, check_max_norm(max_norm))
+    factor = b.launch(CLIP_FACTOR, norm, check_max_norm(max_norm), b.one(np.int64))
     b.launch(SCALED, factor, flat.grad, 1.0, out=flat.grad)
     return norm
 
@@ -102,8 +117,17 @@ def check_max_norm(max_norm: float) -> float:
 
 
 def _rescale(
-    norm: Array, limit: float, interval: int, factor: Array, scale: Array, good: Array
+    norm: Array,
+    limit: float,
+    interval: int,
+    go: Array,
+    factor: Array,
+    scale: Array,
+    good: Array,
 ) -> None:
+    if not int(go):
+        factor[...] = 0
+        return
     if not np.isfinite(norm):
         factor[...], good[...] = 0, 0
         scale[...] = max(float(scale) / 2, 1.0)
@@ -117,10 +141,10 @@ def _rescale(
 
 RESCALE = Elementwise(
     "rescale",
-    "norm, T limit, int64 interval -> factor, scale, int64 good",
+    "norm, T limit, int64 interval, int64 go -> factor, scale, int64 good",
     numpy=_rescale,
     cuda=(
-        "if (norm - norm != T(0)) { factor = T(0); good = 0; "
+        "if (!go) factor = T(0); else if (norm - norm != T(0)) { factor = T(0); good = 0; "
         "scale = scale / T(2) > T(1) ? scale / T(2) : T(1); } else { "
         "factor = (limit > T(0) ? clip_factor(norm / scale, limit) : T(1)) / scale; "
         "good = good + 1; if (good == interval) { good = 0; scale = scale * T(2); } }"
@@ -162,16 +186,25 @@ class LossScale(Tracked):
         """Return the arrays of the scale and the good steps, on the device."""
         return {"scale": self.scale, "good": self.good}
 
-    def factor(self, flat: FlatParameters, clip_norm: float | None) -> Array:
+    def factor(
+        self, flat: FlatParameters, clip_norm: float | None, go: Array | None = None
+    ) -> Array:
         """Compute the factor of the gradients, and update the scale.
 
         The factor is 0 if a gradient is not finite. Else it undoes the scale and, with
         `clip_norm`, clips the gradients by their global norm.
+
+        Args:
+            flat: the parameters with their gradients.
+            clip_norm: the largest global norm of the gradients, or None.
+            go: a 0-d int64 array of the device. If it is 0, the factor is 0, and the scale stays.
+                None for 1.
         """
         b = self.backend
         norm = b.launch(NORM, flat.grad)
         out = (self._factor, self.scale, self.good)
-        b.launch(RESCALE, norm, clip_norm or 0.0, self.interval, out=out)
+        go = b.one(np.int64) if go is None else go
+        b.launch(RESCALE, norm, clip_norm or 0.0, self.interval, go, out=out)
         return self._factor
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,8 +231,8 @@ class LossScale(Tracked):
 
 def _guard(
     loss: Array,
-    times: Array,
     skip: int,
+    go: Array,
     factor: Array,
     kept: Array,
     first: Array,
@@ -212,18 +245,18 @@ def _guard(
         count += 1
         if not first:
             first[...] = steps
-    factor[...] = times if (finite if skip else not first) else 0
+    go[...] = factor[...] = finite if skip else not first
     kept[...] = loss if finite else 0
 
 
 GUARD = Elementwise(
     "guard",
-    "loss, times, int64 skip -> factor, kept, int64 first, int64 count, int64 steps",
+    "loss, int64 skip -> int64 go, factor, kept, int64 first, int64 count, int64 steps",
     numpy=_guard,
     cuda=(
         "steps = steps + 1; const bool finite = loss - loss == T(0); "
         "if (!finite) { count = count + 1; if (first == 0) first = steps; } "
-        "factor = (skip ? finite : first == 0) ? times : T(0); kept = finite ? loss : T(0);"
+        "go = (skip ? finite : first == 0) ? 1 : 0; factor = T(go); kept = finite ? loss : T(0);"
     ),
 )
 
@@ -231,9 +264,11 @@ GUARD = Elementwise(
 class Guard(Tracked):
     """A guard that checks the loss of every step on the device.
 
-    A step is broken if its loss is not finite. In the mode "stop", the first broken step and all
-    later ones change no parameter. At the end of the epoch the parameters are then still those that
-    gave the broken loss. In the mode "skip", only the broken steps change no parameter.
+    A step is broken if its loss or the norm of its gradients is not finite, or if a buffer of the
+    model is no longer finite. (With a loss scale, an infinite norm only lowers the scale.) In the
+    mode "stop", the first broken step and all later ones change nothing. At the end of the epoch
+    the parameters are then still those that gave the broken loss. In the mode "skip", only the
+    broken steps change nothing.
 
     Args:
         b: the backend.
@@ -241,6 +276,7 @@ class Guard(Tracked):
         dtype: the dtype of the parameters.
 
     Attributes:
+        go: 1 if the last step may change something, else 0; a 0-d int64 array.
         first: the first broken step since `begin`, counted from 1, or 0; a 0-d int64 array.
         count: the number of broken steps since the guard was made; a 0-d int64 array.
         kept: the loss of the last step, or 0 if it was not finite; a 0-d array.
@@ -249,7 +285,7 @@ class Guard(Tracked):
     def __init__(self, b: Backend, mode: str, dtype: np.dtype) -> None:
         lookup("on_nonfinite", mode, MODES)
         self.backend, self.mode = b, mode
-        self.first, self.count, self._steps = (b.zeros((), np.int64) for _ in range(3))
+        self.go, self.first, self.count, self._steps = (b.zeros((), np.int64) for _ in range(4))
         self._factor, self.kept = (b.zeros((), dtype) for _ in range(2))
 
     def __fingerprint__(self) -> dict[str, Any]:
@@ -262,11 +298,11 @@ class Guard(Tracked):
 
     def state(self) -> tuple[Array, ...]:
         """Return the arrays that a step changes."""
-        return self._factor, self.kept, self.first, self.count, self._steps
+        return self.go, self._factor, self.kept, self.first, self.count, self._steps
 
-    def factor(self, loss: Array, times: Array) -> Array:
-        """Compute the factor of the gradients: `times`, or 0 to change no parameter."""
-        self.backend.launch(GUARD, loss, times, MODES[self.mode], out=self.state())
+    def judge(self, loss: Array) -> Array:
+        """Judge a step by its loss: set `go`, and return it as a factor of the gradients."""
+        self.backend.launch(GUARD, loss, MODES[self.mode], out=self.state())
         return self._factor
 
 
@@ -294,27 +330,36 @@ class Factor(Tracked):
         self.clip_norm = None if clip_norm is None else check_max_norm(clip_norm)
         self.scale, self.guard = scale, guard
 
-    def of(self, flat: FlatParameters, loss: Array) -> tuple[Array | None, Array]:
+    def of(
+        self, flat: FlatParameters, loss: Array, signs: Iterable[Array] = ()
+    ) -> tuple[Array | None, Array]:
         """Compute the factor for the gradients of a loss, and the loss to be counted.
 
         Args:
             flat: the parameters with their gradients.
             loss: the loss, a 0-d array of the device.
+            signs: further 0-d arrays of the device. If one is not finite, the step is broken.
 
         Returns:
             The factor, a 0-d array of the device, or None for 1; and the loss, or 0 if the step is
             skipped.
         """
-        factor = None
+        b, guard, clip, norm = flat.backend, self.guard, self.clip_norm, None
+        go, factor = b.one(np.int64), None
+        if clip is not None and self.scale is None:
+            norm = global_norm(flat)
+        if guard is not None:
+            if self.scale is None:
+                signs = (*signs, sign_of_gradients(flat) if norm is None else norm)
+            for sign in signs:
+                loss = b.launch(WITH_SIGN, loss, b.cast(sign, loss.dtype))
+            factor, go = guard.judge(loss), guard.go
+            loss = guard.kept if guard.mode == "skip" else loss
         if self.scale is not None:
-            factor = self.scale.factor(flat, self.clip_norm)
-        elif self.clip_norm is not None:
-            factor = flat.backend.launch(CLIP_FACTOR, global_norm(flat), self.clip_norm)
-        guard = self.guard
-        if guard is None:
-            return factor, loss
-        factor = guard.factor(loss, flat.backend.one(flat.dtype) if factor is None else factor)
-        return factor, guard.kept if guard.mode == "skip" else loss
+            factor = self.scale.factor(flat, clip, go)
+        elif clip is not None:
+            factor = b.launch(CLIP_FACTOR, norm, clip, go)
+        return factor, loss
 
     def state(self) -> tuple[Array, ...]:
         """Return the arrays that a step changes."""

@@ -144,6 +144,12 @@ class Regularizers(Regularizer):
             part.constrain(flat)
 
 
+def constrains(regularizer: Regularizer | None) -> bool:
+    """Return whether a regularizer changes the parameters after an update."""
+    parts = () if regularizer is None else _parts(regularizer)
+    return any(type(part).constrain is not Regularizer.constrain for part in parts)
+
+
 def _parts(regularizer: Regularizer) -> tuple[Regularizer, ...]:
     return regularizer.parts if isinstance(regularizer, Regularizers) else (regularizer,)
 

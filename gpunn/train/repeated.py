@@ -48,6 +48,26 @@ class Repeated:
     def __init__(self, training: Training, tables: tuple[Array, ...], batch_size: int) -> None:
         self.training = training
         self.feed = self._feed(tables, batch_size)
+        self._order: np.ndarray[Any, Any] | None = None
+        self._each: list[float] = []
+        self._make()
+
+    def follow(self) -> None:
+        """Do what the training says now. A callback may have given it another loss, for example."""
+        if not all(map(is_, self._choices(), self._made_of)):
+            self.training.prepare()
+            self._make()
+        self.step.look()
+
+    def _choices(self) -> tuple[Any, ...]:
+        at = self.training
+        parts = (at.model, at.loss, at.optimizer, at.regularizer)
+        return (*parts, at.clip_norm, at.on_nonfinite, at.capture)
+
+    def _make(self) -> None:
+        """Make the step, captured if that is wanted and possible."""
+        training = self.training
+        self._made_of = self._choices()
         self.captured: Captured | None = None
         why = self._why_not_captured()
         if why and training.capture is True:
@@ -61,8 +81,6 @@ class Repeated:
         self._rates = self.feed.backend.zeros((self.feed.steps,), training.optimizer.bound.dtype)
         if not why:
             self.captured = self._captured()
-        self._order: np.ndarray[Any, Any] | None = None
-        self._each: list[float] = []
 
     @property
     def count(self) -> int:
@@ -115,7 +133,7 @@ class Repeated:
             # advanced the random streams.
             if captured is not None:
                 captured.take_back(at.batches + taken - broken)
-            taken = broken - at.batches
+            taken = broken - 1 - at.batches
         at.batches += taken
         at.steps += taken
         if broken:
@@ -131,20 +149,30 @@ class Repeated:
         training, feed = self.training, self.feed
         at = training.position
         at.loss_sum = float(feed.backend.download(feed.total))
+        if self.captured is not None:
+            self.captured.settle()
         if training.on_nonfinite != "stop" or np.isfinite(at.loss_sum):
             return at.loss_sum / len(feed)
         guard = self.step.factor.guard
         first = 0 if guard is None else int(feed.backend.download(guard.first))
         batch = first - 1 if first else at.batches - 1
+        if batch < at.batches - 1:  # the host hears of a broken step of a GPU after the epoch
+            if self.captured is not None:
+                self.captured.take_back(at.batches - 1 - batch)
+            at.steps, at.batches = at.steps - at.batches + batch, batch
         feed.begin(self._order, batch)
-        x = feed.batch(batch)[0].astype(training.model.dtype, copy=False)
-        words = divergence(training.model, x, at.loss_sum)
+        x, *given = feed.batch(batch)
+        x = x.astype(training.model.dtype, copy=False)
+        redo = None if guard is None else (lambda: self.step.gradients(x, *given))
+        words = divergence(training.model, x, at.loss_sum, redo)
         raise DivergenceError(f"{words} (step {batch + 1} of epoch {at.epoch})")
 
     # how the steps run -----------------------------------------------------------------------
 
     def _one(self, number: int) -> int:
         """Do one step as usual."""
+        if self.captured is not None:
+            self.captured.settle()
         self.step.optimizer.lr = self._each[number]
         arrays = self.feed.batch(number)
         self.feed.add(self.step(*arrays), arrays[0].shape[0])
@@ -181,6 +209,7 @@ class Repeated:
             step.parts,
             changes=changes,
             steps=1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1)),
+            settles=step.skips,
             required=self.training.capture is True,
         )
 
@@ -247,6 +276,7 @@ class _Shape:
             lambda tick, k: step(*read),
             step.parts,
             changes=step.changes,
+            settles=step.skips,
             what="a step by hand runs without capture",
         )
 

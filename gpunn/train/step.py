@@ -8,12 +8,17 @@ import numpy as np
 
 from gpunn.autograd import Tensor
 from gpunn.backends import RandomStream
+from gpunn.backends.counts import Counts
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
+from gpunn.ops import identity
 from gpunn.ops.reductions import WITH_PENALTY
 from gpunn.optim import Optimizer, Regularizer
-from gpunn.optim.factor import Factor, Guard, LossScale
+from gpunn.optim.factor import Factor, Guard, LossScale, sign_of_gradients
+from gpunn.optim.flat import FlatParameters
+from gpunn.optim.kept import CHOSEN, Kept
+from gpunn.optim.regularizers import constrains
 from gpunn.train.trouble import divergence
 from gpunn.typing import Array
 
@@ -50,6 +55,8 @@ class EagerStep(Tracked):
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.regularizer, self.stops = regularizer, stops
         self.factor = Factor(clip_norm, scale, guard)
+        self.kept: Kept | None = None
+        self.look()
         trained = set(optimizer.bound.tensors)
         self._others = tuple(p for p in model.parameters() if p not in trained)
 
@@ -69,12 +76,44 @@ class EagerStep(Tracked):
             DivergenceError: the loss can be read without waiting, and it is NaN or infinite. No
                 parameter was changed.
         """
-        flat = self.optimizer.bound
-        factor, value = self.factor.of(flat, self.gradients(x, y, weights))
+        flat, kept, guard = self.optimizer.bound, self.kept, self.factor.guard
+        streams = self.model.streams() if self.skips else []
+        calls = [stream.call for stream in streams]
+        value = self.gradients(x, y, weights)
+        self._check(x, value, sign_of_gradients)
+        signs = () if kept is None or guard is None else kept.signs()
+        factor, value = self.factor.of(flat, value, signs)
         self.optimizer.step(factor)
-        if self.regularizer is not None:
-            self.regularizer.constrain(flat)
+        if self.regularizer is not None and constrains(self.regularizer):
+            self._constrain(self.regularizer, guard)
+        if kept is not None and guard is not None:
+            kept.settle(guard.go)
+        if guard is not None:
+            for stream, before in zip(streams, calls, strict=True):
+                Counts.take_back_unless(flat.backend, guard.go, stream, before)
         return value
+
+    @property
+    def skips(self) -> bool:
+        """Whether broken steps are skipped."""
+        return self.factor.guard is not None and self.factor.guard.mode == "skip"
+
+    def look(self) -> None:
+        """Look for the buffers that the model has now."""
+        watched = self.stops or self.factor.guard is not None
+        buffers = [t for _, t in self.model.state() if isinstance(t, Buffer)] if watched else []
+        if list(map(id, buffers)) != list(map(id, self.kept.tensors if self.kept else ())):
+            self.kept = Kept(self.optimizer.bound.backend, buffers) if buffers else None
+
+    def _constrain(self, regularizer: Regularizer, guard: Guard | None) -> None:
+        """Apply a constraint, unless the step is broken: it may round parameters that meet it."""
+        flat, b = self.optimizer.bound, self.optimizer.bound.backend
+        if guard is None:
+            regularizer.constrain(flat)
+            return
+        before = b.launch(identity.kernel, flat.data, out=b.empty_like(flat.data))
+        regularizer.constrain(flat)
+        b.launch(CHOSEN, before, guard.go, out=flat.data)
 
     def gradients(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Compute the gradients of one batch without changing a parameter.
@@ -92,6 +131,8 @@ class EagerStep(Tracked):
         """
         flat = self.optimizer.bound
         b = flat.backend
+        if self.kept is not None:
+            self.kept.save()
         loss = self.loss_of(self.model(x), y, weights)
         if not isinstance(loss, Tensor) or loss.shape:
             raise ArgumentError(
@@ -149,12 +190,31 @@ class EagerStep(Tracked):
         moved = [flat.data, *optimizer.state, optimizer.device_step, *self.factor.state()]
         return moved + others
 
-    def _check(self, x: Array, value: Array) -> None:
-        """Raise an error for a loss that is not finite, if it must be and can be read at once."""
-        if not self.stops or self.factor.guard is not None:
+    def _check(
+        self,
+        x: Array,
+        value: Array,
+        more: Callable[[FlatParameters], Array] | None = None,
+    ) -> None:
+        """Raise an error for a broken step, if it must be and can be seen at once.
+
+        Args:
+            x: the examples.
+            value: the loss.
+            more: another number that must be finite, as a function of the parameters; the loss has
+                its gradients then.
+        """
+        flat, kept = self.optimizer.bound, self.kept
+        if not self.stops or self.factor.guard is not None or not flat.backend.synchronous:
             return
-        if self.optimizer.bound.backend.synchronous and not np.isfinite(value):
-            raise DivergenceError(divergence(self.model, x, float(value)))
+        numbers = [value, *(() if kept is None else kept.signs())]
+        numbers += [] if more is None else [more(flat)]
+        if all(np.isfinite(number) for number in numbers):
+            return
+        if kept is not None:
+            kept.set_back()
+        done = None if more is None else lambda: value
+        raise DivergenceError(divergence(self.model, x, float(value), done))
 
 
 def _kind(loss: object) -> str:

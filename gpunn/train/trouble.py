@@ -67,10 +67,24 @@ def undisturbed(model: Module) -> Iterator[None]:
         model.load_state_dict(state)
 
 
-def divergence(model: Module, x: Array, loss: float) -> str:
-    """Describe a loss that is not finite: the first parameter or layer that is not finite."""
+def divergence(
+    model: Module, x: Array, loss: float, gradients: Callable[[], Array] | None = None
+) -> str:
+    """Describe a broken step: the first parameter, layer or gradient that is not finite.
+
+    Args:
+        model: the model, as it was before the step.
+        x: the examples.
+        loss: the loss.
+        gradients: a function that computes the gradients of the step and returns its loss; None
+            if the loss is known to be broken.
+    """
     with undisturbed(model):  # the search for the layer must not count as a step
         begins = _where(model, x)
+        if not begins and gradients is not None:
+            again = model.backend.download(gradients())
+            begins = _largest_gradient(model) if np.isfinite(again) else ""
+        begins = begins or "the loss itself"
     return (
         f"got a loss of {loss}; it began in {begins}: lower the learning rate, clip the "
         "gradients with clip_norm, or scale the data"
@@ -78,6 +92,7 @@ def divergence(model: Module, x: Array, loss: float) -> str:
 
 
 def _where(model: Module, x: Array) -> str:
+    """Name what is first not finite in a forward pass; "" if everything is finite."""
     names = {id(module): name or "the model" for name, module in model.named_modules()}
     for name, parameter in model.named_parameters():
         if not np.isfinite(parameter.numpy()).all():
@@ -94,4 +109,21 @@ def _where(model: Module, x: Array) -> str:
             model(x)
         if not found:  # batch norm may fail only with the mean and variance of this batch
             model(x)
-    return found[0] if found else "the loss itself"
+    for name, value in model.state():
+        if not found and not np.isfinite(value.numpy()).all():
+            found.append(f"{name!r}, which this batch makes infinite")
+    return found[0] if found else ""
+
+
+def _largest_gradient(model: Module) -> str:
+    """Name the parameter with the largest gradient, if the norm of all gradients is not finite."""
+    largest, norm, total = "", -1.0, 0.0
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            gradient = parameter.backend.download(parameter.grad)
+            part = float(np.vdot(gradient, gradient))
+            total += part
+            if not part <= norm:
+                largest, norm = name, part
+    broken = not np.isfinite(total)
+    return f"the gradient of parameter {largest!r}, whose norm is not finite" if broken else ""

@@ -528,11 +528,9 @@ def test_the_search_for_the_broken_layer_leaves_no_trace():
         nn.BatchNorm(1), nn.Dropout(0.5, seed=0), nn.Activate(lambda x: x / 0.0), nn.Linear(1, 1)
     )
     trainer = gn.Trainer(net, loss="squared_error")
-    moved = nn.BatchNorm(1)
-    moved(gn.tensor(np.array([[1.0], [3.0]], np.float32)))
     with pytest.raises(DivergenceError, match="layer '2'"):
         fit(trainer, np.array([[1.0], [3.0]]), np.ones(2), epochs=1, shuffle=False)
-    np.testing.assert_allclose(net[0].running_mean.numpy(), moved.running_mean.numpy())
+    assert not net[0].running_mean.numpy().any()  # the broken step moved it, and set it back
     assert net[1].stream.call == 1
 
 

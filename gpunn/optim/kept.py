@@ -1,0 +1,98 @@
+"""Arrays that a step writes besides its update, and that a broken step must leave as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gpunn.autograd import Tensor
+from gpunn.backends import Backend, Elementwise
+from gpunn.fingerprint import Same, Tracked
+from gpunn.ops import identity
+from gpunn.typing import Array
+
+SPOILED = Elementwise(
+    "spoiled",
+    "x -> sum sign",
+    numpy=lambda x, sign: np.add(sign, np.sum(x - x), out=sign),
+    cuda="sign = x - x;",
+)
+"""0 if all elements are finite, else NaN."""
+
+WITH_SIGN = Elementwise(
+    "with_sign",
+    "loss, sign -> marked",
+    numpy=lambda loss, sign, marked: np.add(loss, sign - sign, out=marked),
+    cuda="marked = loss + (sign - sign);",
+)
+"""The loss, or NaN if the sign is not finite."""
+
+CHOSEN = Elementwise(
+    "chosen",
+    "saved, int64 go -> x",
+    numpy=lambda saved, go, x: None if int(go) else np.copyto(x, saved),
+    cuda="if (go == 0) x = saved;",
+)
+
+
+class Kept(Tracked):
+    """The values of tensors before a step, to which a broken step sets them back.
+
+    The tensors of a dtype become views of one array, so that a step takes few launches for any
+    number of tensors.
+
+    Args:
+        b: their backend.
+        tensors: the tensors, such as the running values of batch norm.
+    """
+
+    def __init__(self, b: Backend, tensors: Iterable[Tensor]) -> None:
+        self.backend, self.tensors = b, tuple(tensors)
+        self._views: tuple[Array, ...] = ()
+        self._parts: tuple[tuple[Array, Array], ...] = ()  # present values, saved values
+        self._adopt()
+
+    def __fingerprint__(self) -> dict[str, Any]:
+        return {"arrays": tuple(Same(array) for part in self._parts for array in part)}
+
+    def save(self) -> None:
+        """Save the present values."""
+        if not all(t.data is view for t, view in zip(self.tensors, self._views, strict=True)):
+            self._adopt()  # another step has taken the tensors, or they were moved
+        for now, saved in self._parts:
+            self.backend.launch(identity.kernel, now, out=saved)
+
+    def signs(self) -> list[Array]:
+        """Return 0-d arrays of the device that are NaN if a present value is not finite."""
+        floats = [now for now, _ in self._parts if now.dtype.kind == "f"]
+        return [self.backend.launch(SPOILED, now) for now in floats]
+
+    def settle(self, go: Array) -> None:
+        """Set the saved values back if `go`, a 0-d int64 array of the device, is 0."""
+        for now, saved in self._parts:
+            self.backend.launch(CHOSEN, saved, go, out=now)
+
+    def set_back(self) -> None:
+        """Set the saved values back."""
+        for now, saved in self._parts:
+            now[...] = saved
+
+    def _adopt(self) -> None:
+        b, views, parts = self.backend, {}, []
+        by_dtype: dict[Any, list[Tensor]] = {}
+        for tensor in self.tensors:
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+        with b.current():
+            for dtype, tensors in by_dtype.items():
+                now = b.zeros((sum(t.size for t in tensors),), dtype)
+                start = 0
+                for tensor in tensors:
+                    view = now[start : start + tensor.size].reshape(tensor.shape)
+                    view[...] = tensor.data
+                    tensor.data = views[tensor] = view
+                    start += tensor.size
+                whole = now if dtype.kind == "f" else now.view(np.uint8)  # kernels compute in float
+                parts.append((whole, b.empty_like(whole)))
+        self._views, self._parts = tuple(views[t] for t in self.tensors), tuple(parts)
