@@ -79,6 +79,9 @@ class Backend(Memory):
     def __fingerprint__(self) -> dict[str, Any]:
         return {"tf32": self.tf32}
 
+    def __identity__(self) -> str:
+        return "a device"  # a run may go on on another one
+
     @classmethod
     @abstractmethod
     def diagnose(cls) -> Diagnosis:

@@ -115,6 +115,10 @@ class Elementwise:
     def __fingerprint__(self) -> None:
         """Return None, because a kernel never changes."""
 
+    def __identity__(self) -> dict[str, Any]:
+        parts = ("name", "signature", "numpy", "cuda", "preamble", "once", "numpy_once")
+        return {name: getattr(self, name) for name in parts}
+
     def __post_init__(self) -> None:
         left, right = self.signature.split("->")
         object.__setattr__(self, "inputs", _params(left))

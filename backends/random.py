@@ -148,6 +148,9 @@ class RandomStream(Tracked):
             raise ArgumentError(f"got chosen={self.chosen!r}; expected True or False")
         self.counter: Counter | None = None
 
+    def __identity__(self) -> dict[str, Any]:
+        return {"seed": self.seed, "stream": self.stream}
+
     @classmethod
     def of(cls, numbers: Any) -> RandomStream:
         """Make a stream from the dict that `dataclasses.asdict` made of it.
@@ -228,6 +231,11 @@ def seeds_kept() -> Iterator[None]:
 def new_stream(seed: int | None = None) -> RandomStream:
     """Return a stream of `seed`; for None, the next one of `manual_seed` or one with a new seed."""
     return _SEEDS.next() if seed is None else RandomStream(seed, chosen=True)
+
+
+def is_by_chance(seed: int | None) -> bool:
+    """Return whether `new_stream(seed)` has another seed in every run of a program."""
+    return seed is None and _SEEDS.seed is None
 
 
 def order_stream(seed: int | None = None) -> RandomStream:

@@ -40,6 +40,11 @@ def register(registry: dict[str, Any], kind: str, name: str, value: Any, home: s
     registry[name] = value
 
 
+def is_own(kind: str, name: str) -> bool:
+    """Return whether gpunn itself declared a name."""
+    return _HOMES.get((kind, name), "").partition(".")[0] == "gpunn"
+
+
 def at_home_of(body: Any) -> Callable[[Function], Function]:
     """Make a decorator that sets a function's module to that of `body`."""
 

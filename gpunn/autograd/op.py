@@ -13,7 +13,7 @@ from gpunn.autograd.tensor import METHODS, Tensor
 from gpunn.backends import Backend, backend_of
 from gpunn.errors import DeviceMismatchError, DTypeError, UnknownNameError
 from gpunn.fingerprint import Tracked
-from gpunn.names import home_of, register
+from gpunn.names import home_of, is_own, register
 
 if TYPE_CHECKING:
     import inspect
@@ -65,6 +65,11 @@ class Op(Tracked):
 
     def __fingerprint__(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if name not in _WRITTEN_ONCE}
+
+    def __identity__(self) -> dict[str, Any] | str:
+        if is_own("operation", self.name):
+            return self.name
+        return {**self.__fingerprint__(), "name": self.name, "vjp": self.vjp}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle an operation as its name, so that a copy of it is the same object."""

@@ -38,7 +38,7 @@ def still(value: Any, name: str, known: Any) -> bool:
     return getattr(value, name, MISSING) is known
 
 
-def content_of(array: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], bytes]:
+def content_of(array: np.ndarray[Any, Any] | np.generic) -> tuple[str, tuple[int, ...], bytes]:
     """Return the dtype, the shape and the bytes of an array; a digest for more than 64 bytes."""
     content = array.tobytes()
     if len(content) > 64:

@@ -135,7 +135,7 @@ class Fingerprint:
             self.found.append(value)
         step = next((step for kinds, step in _STEPS if isinstance(value, kinds)), None)
         if step is not None:
-            step(self, path, value)
+            getattr(self, step)(path, value)
         else:
             self._object(path, value)
 
@@ -245,6 +245,15 @@ class Fingerprint:
         for base in value.__bases__:
             self._walk(f"{path}.{base.__name__}", base)
 
+    def _scalar(self, path: str, value: np.generic) -> None:
+        self.values[path] = content_of(value)
+
+    def _dtype(self, path: str, value: np.dtype[Any]) -> None:
+        self.values[path] = value.str
+
+    def _path(self, path: str, value: PurePath) -> None:
+        self.values[path] = str(value)
+
     def _same(self, path: str, value: Any) -> None:
         self.values[path] = Same(value)
 
@@ -331,21 +340,21 @@ _CLASS_NAMES = frozenset(
     )
 )
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-_STEPS: tuple[tuple[Any, Callable[[Fingerprint, str, Any], None]], ...] = (
-    (type, Fingerprint._class),
-    (types.FunctionType, Fingerprint._function),
-    (types.MethodType, Fingerprint._method),
-    (functools.partial, Fingerprint._partial),
-    (dict, Fingerprint._mapping),
-    (types.MappingProxyType, Fingerprint._fixed),
-    ((list, tuple, deque), Fingerprint._sequence),
-    ((set, frozenset), Fingerprint._set),
-    (np.ndarray, Fingerprint._array),
-    (np.generic, lambda self, path, value: self.values.update({path: content_of(value)})),
-    (np.dtype, lambda self, path, value: self.values.update({path: value.str})),
-    (PurePath, lambda self, path, value: self.values.update({path: str(value)})),
-    ((types.ModuleType, np.ufunc, types.CodeType, Enum, Logger), Fingerprint._same),
-    (weakref.ref, Fingerprint._weak),
-    ((types.BuiltinFunctionType, types.MethodWrapperType), Fingerprint._method),
-    (Iterator, Fingerprint._restless),
+_STEPS: tuple[tuple[Any, str], ...] = (
+    (type, "_class"),
+    (types.FunctionType, "_function"),
+    (types.MethodType, "_method"),
+    (functools.partial, "_partial"),
+    (dict, "_mapping"),
+    (types.MappingProxyType, "_fixed"),
+    ((list, tuple, deque), "_sequence"),
+    ((set, frozenset), "_set"),
+    (np.ndarray, "_array"),
+    (np.generic, "_scalar"),
+    (np.dtype, "_dtype"),
+    (PurePath, "_path"),
+    ((types.ModuleType, np.ufunc, types.CodeType, Enum, Logger), "_same"),
+    (weakref.ref, "_weak"),
+    ((types.BuiltinFunctionType, types.MethodWrapperType), "_method"),
+    (Iterator, "_restless"),
 )

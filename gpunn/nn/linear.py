@@ -12,7 +12,7 @@ from gpunn.arguments import count, flag
 from gpunn.autograd import Tensor
 from gpunn.backends import backend
 from gpunn.backends.dtypes import float_dtype
-from gpunn.backends.random import RandomStream, new_stream
+from gpunn.backends.random import RandomStream, is_by_chance, new_stream
 from gpunn.errors import ArgumentError
 from gpunn.nn.dropout import Dropout
 from gpunn.nn.init import Initializer, get_initializer, initial
@@ -97,6 +97,7 @@ class Linear(Module):
         self.out_features = count("out_features", out_features)
         self.activation = activation
         self._activation = get_activation(activation)
+        self.by_chance = is_by_chance(seed)
         initializer, draw = get_initializer(init, self._activation), new_stream(seed).draw()
         b, kind, shape = backend(device), float_dtype(dtype), (self.in_features, self.out_features)
         self.weight = Parameter(initial(initializer, shape, draw, b, kind))

@@ -48,6 +48,9 @@ class Parameter(Tracked, Tensor):
     def __fingerprint__(self) -> dict[str, Any]:
         return {"data": Same(self.data)}  # a recording sees values written to it
 
+    def __identity__(self) -> dict[str, Any]:
+        return {"data": Same(self.data), "regularize": self.regularize}
+
 
 class Buffer(Tracked, Tensor):
     """A tensor that belongs to the state of a module but is not trained."""
@@ -57,6 +60,9 @@ class Buffer(Tracked, Tensor):
     def __fingerprint__(self) -> dict[str, Any]:
         return {"data": Same(self.data)}
 
+    def __identity__(self) -> dict[str, Any]:
+        return self.__fingerprint__()
+
 
 class Module(Tracked):
     """A function with parameters: the base class of layers and networks.
@@ -64,10 +70,15 @@ class Module(Tracked):
     A subclass assigns parameters and modules as attributes and defines `forward`. The backward pass
     follows from the operations that `forward` calls. To be saved by `gpunn.save`, the subclass also
     defines `config`, which returns the arguments of its constructor.
+
+    Attributes:
+        training: whether the module is in training mode.
+        by_chance: whether its initial numbers are others in every run, because nobody gave a seed.
     """
 
     training = True
-    untracked = frozenset(("_captured",))
+    by_chance = False
+    untracked = frozenset(("_captured", "by_chance"))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -109,6 +120,10 @@ class Module(Tracked):
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes that a copy or pickle keeps: all except captured graphs."""
         return {name: value for name, value in vars(self).items() if name != "_captured"}
+
+    def __identity__(self) -> dict[str, Any]:
+        parts = {k: v for k, v in vars(self).items() if k not in (*self.untracked, "training")}
+        return parts if self.training else {**parts, "training": False}
 
     def __repr__(self) -> str:
         """Return the type with its modules, indented, or with the arguments of its constructor."""
@@ -162,6 +177,11 @@ class Module(Tracked):
     def modules(self) -> Iterator[Module]:
         """Return an iterator over this module and all modules inside it, each once."""
         return (module for _, module in self.named_modules())
+
+    def tensors(self) -> Iterator[tuple[str, Any]]:
+        """Yield the parameters and buffers of this module alone, with their names."""
+        yield from self._members(Parameter)
+        yield from self._members(Buffer)
 
     def _tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
@@ -225,6 +245,9 @@ class Module(Tracked):
         with self.backend.current():
             for name, value in tensors.items():
                 value.backend.write(value.data, np.asarray(state[name]))
+        for module in self.modules():
+            if module.by_chance:
+                module.by_chance = False
 
     def streams(self) -> list[RandomStream]:
         """Return the random streams of the modules inside, in order."""

@@ -13,7 +13,7 @@ from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise, scratch_like
 from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
-from gpunn.names import at_home_of, home_of, register
+from gpunn.names import at_home_of, home_of, is_own, register
 from gpunn.optim.flat import FlatParameters
 from gpunn.storage.state import check_state
 from gpunn.typing import Array
@@ -100,6 +100,9 @@ class Rule:
     def __fingerprint__(self) -> None:
         """Return None, because a rule never changes."""
 
+    def __identity__(self) -> dict[str, Any] | str:
+        return self.name if is_own("update rule", self.name) else {"kernel": self.kernel}
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a rule as its name, so that a copy of a rule is the same object."""
         return _known, (self.name,)
@@ -185,6 +188,11 @@ class Optimizer(Tracked):
             parts |= {"flat": Same(self.flat.data), "state": tuple(map(Same, self.state))}
             parts |= {"device_lr": Same(self.device_lr), "device_step": Same(self.device_step)}
         return parts
+
+    def __identity__(self) -> dict[str, Any]:
+        made = ("_lr", "flat", "state", "device_lr", "device_step")
+        options = {name: value for name, value in vars(self).items() if name not in made}
+        return {"lr": self._lr, **options}
 
     def options(self) -> tuple[float, ...]:
         """Return the numbers that the rule's kernel takes."""

@@ -17,7 +17,12 @@ from gpunn.train.training import History, Training
 
 
 class Callback:
-    """The base class of callbacks. `Trainer.fit` calls the methods that a subclass overrides."""
+    """The base class of callbacks. `Trainer.fit` calls the methods that a subclass overrides.
+
+    A callback that overrides `state` belongs to its run: a fit with another one does not go on from
+    the checkpoints. A callback without `state` counts as one that only looks at the run. It may be
+    added, changed or left out.
+    """
 
     def on_fit_start(self, trainer: Training) -> None:
         """Act before the first epoch."""
@@ -71,6 +76,10 @@ class EarlyStopping(Callback):
         self.monitor, self.min_delta = monitor, min_delta
         self.patience = count("patience", patience)
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
+
+    def __identity__(self) -> dict[str, Any]:
+        names = ("monitor", "patience", "min_delta")
+        return {name: getattr(self, name) for name in names}
 
     def on_fit_start(self, trainer: Training) -> None:
         """Forget the weights and scores of earlier fits."""

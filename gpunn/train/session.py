@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from gpunn.data.loader import steps_per_epoch
 from gpunn.errors import ModelFileError
 from gpunn.log import logger
-from gpunn.train.callbacks import Callback
-from gpunn.train.snapshot import Saved, collect, describe_data, restore
-from gpunn.train.training import Training
-from gpunn.typing import Array
+from gpunn.train.identity import Given, Run, refuse
+from gpunn.train.snapshot import Saved, check_run, collect, restore
+from gpunn.train.training import Position, Training
 
 
 class Session:
@@ -25,9 +24,7 @@ class Session:
 
     Args:
         training: the training; its position is set and moved.
-        callbacks: the callbacks of the fit.
-        tables: the data. A checkpoint stores a checksum of it, to recognise its run.
-        batch_size: the examples of a step.
+        given: the arguments of the fit. A checkpoint stores what identifies them.
 
     Attributes:
         is_over: whether a checkpoint says that this fit is over and a later one has begun.
@@ -36,14 +33,12 @@ class Session:
     def __init__(
         self,
         training: Training,
-        callbacks: Sequence[Callback],
-        tables: tuple[Array, ...],
-        batch_size: int,
+        given: Given,
     ) -> None:
-        self.training, self.callbacks = training, callbacks
+        self.training, self.callbacks, self._epochs = training, given.callbacks, given.epochs
+        self._steps = steps_per_epoch(given.tables[0].shape[0], given.batch_size)
         self.is_over = False
-        self._steps = steps_per_epoch(tables[0].shape[0], batch_size)
-        self._data = "" if training.checkpoints is None else describe_data(tables, batch_size)
+        self._run = None if training.checkpoints is None else Run.of(training, given)
         self._signal = 0
         self._open = ExitStack()
 
@@ -53,7 +48,11 @@ class Session:
             if checkpoints is not None:
                 opened.enter_context(checkpoints.locked())
                 opened.enter_context(self._watching())
-            self._start()
+            try:
+                self._start()
+            except ModelFileError:
+                self.training.position.fits -= 1  # this fit has not begun
+                raise
             self._open = opened.pop_all()
         return self
 
@@ -65,15 +64,11 @@ class Session:
         """Whether a signal has asked the fit to end."""
         return bool(self._signal)
 
-    def epochs(self, count: int) -> Iterator[int]:
-        """Yield the numbers of the epochs that are left, until a callback stops the fit.
-
-        Args:
-            count: the number of epochs of the whole fit.
-        """
+    def epochs(self) -> Iterator[int]:
+        """Yield the numbers of the epochs that are left, until a callback stops the fit."""
         while not self.is_over and not self.training.history.stopped:
             number = self.training.position.epochs + 1
-            if number > count:
+            if number > self._epochs:
                 break
             yield number
         if not self.is_over:
@@ -87,6 +82,7 @@ class Session:
         history.append(numbers)
         reasons = [c.on_epoch_end(training, number, history) for c in self.callbacks]
         history.stopped = next(filter(None, reasons), "")
+        training.follow_rate()
         at.epochs, at.batches, at.loss_sum = number, 0, 0.0
         if self.interrupted:
             self.leave()
@@ -116,17 +112,17 @@ class Session:
         at.start, at.epochs, at.batches, at.loss_sum = at.steps, 0, 0, 0.0
         found = None if checkpoints is None else checkpoints.newest()
         saved = None if found is None else Saved.of(found[1])
-        if found is None or saved is None or saved.position.fits < at.fits:
+        if self._run is None or found is None or saved is None or saved.position.fits < at.fits:
             for callback in self.callbacks:
                 callback.on_fit_start(training)
+            training.follow_rate()
             return
         self.is_over = saved.position.fits > at.fits
-        if not self.is_over and saved.position.batches >= self._steps:
-            raise ModelFileError(
-                f"got a checkpoint after {saved.position.batches} steps of an epoch; expected "
-                f"fewer than its {self._steps}: delete the file to go on from the one before"
-            )
-        restore(training, found[0], saved, None if self.is_over else self.callbacks, self._data)
+        callbacks = None if self.is_over else self.callbacks
+        check_run(training, saved, callbacks, self._run)
+        if not self.is_over:
+            self._check_counts(saved.position)
+        restore(training, found[0], saved, callbacks)
         logger.warning(
             "resuming from %s: epoch %d, step %d",
             checkpoints.folder if checkpoints else "",
@@ -134,9 +130,20 @@ class Session:
             training.position.steps,
         )
 
+    def _check_counts(self, there: Position) -> None:
+        """Check that this fit has at least the steps that a checkpoint has done."""
+        if there.batches >= self._steps:
+            raise ModelFileError(
+                f"got a checkpoint after {there.batches} steps of an epoch; expected "
+                f"fewer than its {self._steps}: delete the file to go on from the one before"
+            )
+        done = there.epochs + bool(there.batches)
+        if done > self._epochs:
+            refuse("epochs", f"{done} that it began", f"at most {self._epochs}")
+
     def _write(self) -> None:
-        if self.training.checkpoints is not None:
-            state = collect(self.training, self._data, self.callbacks)
+        if self.training.checkpoints is not None and self._run is not None:
+            state = collect(self.training, self._run, self.callbacks)
             self.training.checkpoints.write(*state)
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,38 +9,24 @@ from typing import Any
 import numpy as np
 
 from gpunn.arguments import in_range
-from gpunn.backends import RandomStream, backend_of
+from gpunn.backends import RandomStream
 from gpunn.errors import ModelFileError
-from gpunn.sparse import is_sparse
+from gpunn.log import logger
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shortened, shown
 from gpunn.train.callbacks import Callback
 from gpunn.train.checkpoints import State, Tensors
+from gpunn.train.identity import Run, check, keepers, refuse, told
 from gpunn.train.training import Position, Training
-from gpunn.typing import Array
 
 
-def describe_data(tables: tuple[Array, ...], batch_size: int) -> str:
-    """Describe the data of a fit: its shapes, dtypes, checksums, and the batch size."""
-    parts = [f"batch_size {batch_size}"]
-    for name, array in zip(("x", "y", "weights"), tables, strict=False):
-        if is_sparse(array):  # a CSR matrix
-            checksum = zlib.crc32(array.data.tobytes(), zlib.crc32(array.indices.tobytes()))
-            parts.append(f"{name} {array.shape} {array.dtype} sparse {checksum:08x}")
-            continue
-        host = backend_of(array).download(array)
-        checksum = zlib.crc32(host.tobytes())
-        parts.append(f"{name} {host.shape} {host.dtype} {checksum:08x}")
-    return ", ".join(parts)
-
-
-def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tuple[Tensors, State]:
+def collect(trainer: Training, run: Run, callbacks: Sequence[Callback]) -> tuple[Tensors, State]:
     """Collect the whole state of a fit between two steps.
 
     Args:
         trainer: the training.
-        data: the description of its data; see `describe_data`.
-        callbacks: the callbacks of the fit.
+        run: the identity of the run.
+        callbacks: the callbacks of the fit. Those without a state are left out.
 
     Returns:
         The arrays by name, and the other values as JSON.
@@ -51,7 +36,7 @@ def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tupl
     tensors = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
     states = []
-    for number, callback in enumerate(callbacks):
+    for number, callback in enumerate(keepers(callbacks)):
         arrays, numbers = callback.state()
         tensors |= {f"callback.{number}.{name}": value for name, value in arrays.items()}
         states.append(numbers)
@@ -65,7 +50,7 @@ def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tupl
             "epochs": at.epochs,
             "batches": at.batches,
             "total": at.loss_sum,
-            "data": data,
+            "data": run.data,
         },
         "epoch": at.epoch,
         "steps": at.steps,
@@ -77,6 +62,8 @@ def collect(trainer: Training, data: str, callbacks: Sequence[Callback]) -> tupl
         "curves": trainer.history.curves,
         "stopped": trainer.history.stopped,
         "callbacks": states,
+        "settings": trainer.told,
+        "given": run.given,
     }
     return {name: np.asarray(value, order="C") for name, value in tensors.items()}, state
 
@@ -134,6 +121,8 @@ class Saved:
                 raise TypeError(f"the curve {shown(name)} has values that are not numbers")
         if not all(isinstance(each, dict) for each in numbers["callbacks"]):
             raise TypeError("the states of the callbacks are not dicts")
+        if "settings" in numbers:
+            _check_settings(numbers["settings"], numbers["given"])
 
 
 def _position(state: Any) -> tuple[Position, str]:
@@ -151,6 +140,19 @@ def _position(state: Any) -> tuple[Position, str]:
     if type(at.loss_sum) not in (int, float) or not isinstance(data, str):
         raise TypeError(f"the progress is {shown(progress)}")
     return at, data
+
+
+def _check_settings(settings: Any, given: Any) -> None:
+    """Check the identity of a run. Files of older releases have none."""
+    if not isinstance(settings, list) or not isinstance(given, dict):
+        raise TypeError("the settings are not a list, or what was given is not a dict")
+    for entry in settings:
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], dict):
+            raise TypeError(f"{shown(entry)} is not the settings of a fit")
+        _count("fit", entry[0])
+    texts = [text for _, changes in settings for text in changes.values() if text is not None]
+    if not all(isinstance(text, str) for text in (*texts, *given.values())):
+        raise TypeError("a setting is not text")
 
 
 _NAMES = {
@@ -173,22 +175,19 @@ def restore(
     tensors: Tensors,
     saved: Saved,
     callbacks: Sequence[Callback] | None,
-    data: str,
 ) -> None:
-    """Restore the state of a training.
+    """Restore the state of a training, after `check_run`.
 
     Args:
         trainer: the training.
         tensors: the arrays of the checkpoint.
         saved: the other values of the checkpoint.
         callbacks: the callbacks of the fit; None for a fit that was over at the checkpoint.
-        data: the description of this fit's data.
 
     Raises:
         ModelFileError: the state belongs to another run. Nothing is changed then, unless only a
             callback finds the fault.
     """
-    _check_run(trainer, saved, callbacks, data)
     parts, numbers = _by_prefix(tensors), saved.numbers
     _check_arrays(trainer, parts)
     try:
@@ -201,6 +200,9 @@ def restore(
             trainer.precision.loss_scale.load_state_dict(parts["loss_scale"])
         trainer.base_lr = float(numbers["base_lr"])
         if callbacks is None:
+            later = told(numbers.get("settings", []), trainer.position.fits + 1)
+            begun = float(later.get("optimizer.lr", trainer.base_lr))
+            trainer.base_lr = in_range("lr", begun, 0.0)  # the rate that the next fit began with
             trainer.position.epoch, trainer.position.steps = (
                 saved.position.epoch,
                 saved.position.steps,
@@ -209,9 +211,10 @@ def restore(
         trainer.position = replace(saved.position)
         trainer.history.curves = {k: list(map(float, v)) for k, v in numbers["curves"].items()}
         trainer.history.stopped = numbers["stopped"]
-        for number, (callback, state) in enumerate(
-            zip(callbacks, numbers["callbacks"], strict=True)
-        ):
+        kept = _kept(saved, callbacks)
+        for callback in callbacks:
+            number = next((n for n, each in enumerate(kept) if each is callback), -1)
+            state = numbers["callbacks"][number] if number >= 0 else {}
             callback.restore(trainer, parts.get(f"callback.{number}", {}), state)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         if isinstance(error, ModelFileError):
@@ -223,30 +226,46 @@ def restore(
         ) from error
 
 
-def _check_run(
-    trainer: Training, saved: Saved, callbacks: Sequence[Callback] | None, data: str
+def _kept(saved: Saved, callbacks: Sequence[Callback]) -> Sequence[Callback]:
+    """Return the callbacks whose states are in a file. Older releases stored one for each."""
+    return keepers(callbacks) if "settings" in saved.numbers else callbacks
+
+
+def check_run(
+    trainer: Training, saved: Saved, callbacks: Sequence[Callback] | None, run: Run
 ) -> None:
-    """Check that a state belongs to a run with the same options."""
-    mine: dict[str, Any] = {
-        "optimizer": type(trainer.optimizer).__name__,
-        "precision": trainer.precision.name,
-        "seed": trainer.seed,
-        "random streams": len(trainer.model.streams()),
-    }
+    """Check that a state belongs to a run with the same settings.
+
+    Args:
+        trainer: the training.
+        saved: the values of the checkpoint.
+        callbacks: the callbacks of the fit; None for a fit that was over at the checkpoint.
+        run: the identity of this run.
+
+    Raises:
+        ModelFileError: it belongs to another run. The message names the first setting that differs.
+    """
+    numbers = saved.numbers
+    if "settings" in numbers:
+        given = None if callbacks is None else numbers["given"]
+        check(run, trainer.position.fits, numbers["settings"], given)
+    else:
+        logger.warning(
+            "the checkpoint is of an older release, which did not store all settings of a run: "
+            "gpunn cannot check that they are those of this run"
+        )
+    mine: dict[str, Any] = {"random streams": len(trainer.model.streams())}
+    theirs: dict[str, Any] = {"random streams": len(saved.streams)}
+    if "settings" not in numbers:
+        mine |= {"optimizer": type(trainer.optimizer).__name__}
+        mine |= {"precision": trainer.precision.name, "seed": trainer.seed}
+        theirs |= {name: numbers[name] for name in ("optimizer", "precision", "seed")}
     if callbacks is not None:
-        mine |= {"data": data, "callbacks": len(callbacks)}
-    theirs = {
-        **{name: saved.numbers[name] for name in ("optimizer", "precision", "seed")},
-        "random streams": len(saved.streams),
-        "data": saved.data,
-        "callbacks": len(saved.numbers["callbacks"]),
-    }
+        mine |= {"data": run.data, "callbacks": len(_kept(saved, callbacks))}
+        theirs |= {"data": saved.data, "callbacks": len(numbers["callbacks"])}
     for name, value in mine.items():
         if theirs[name] != value:
-            raise ModelFileError(
-                f"got a checkpoint of a run with {name} {shortened(repr(theirs[name]))}; "
-                f"expected {shortened(repr(value))}, as in this run: choose another folder for it"
-            )
+            refuse(name, repr(theirs[name]), repr(value))
 
 
 def _check_arrays(trainer: Training, parts: dict[str, Tensors]) -> None:

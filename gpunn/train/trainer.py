@@ -19,6 +19,7 @@ from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.progress_bar import NUMBERS_FIRST, progress_bar
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback, check_callbacks
+from gpunn.train.identity import Given
 from gpunn.train.inputs import pair, training_arrays, training_weights
 from gpunn.train.repeated import Repeated
 from gpunn.train.scores import classes, evaluate
@@ -60,10 +61,11 @@ class Trainer(Training):
         memory_limit: the bytes that arrays on the GPU may take together while this trainer works;
             None to leave the present limit. Data that has no room stays on the host, and its
             batches are streamed.
-        on_nonfinite: the reaction to a loss that is NaN or infinite. "stop": no parameter changes
-            any more, and the fit ends with a `DivergenceError` that names the step and the layer.
-            On a GPU it ends after the epoch, because no step waits for its loss. "skip": the step
-            changes no parameter, and its loss is not counted. "ignore": nothing happens.
+        on_nonfinite: the reaction to a broken step: its loss or the norm of its gradients is NaN or
+            infinite, or it makes a running value of the model so. "stop": the step and all later
+            ones change nothing, and the fit ends with a `DivergenceError` that names the step and
+            the layer. On a GPU it ends after the epoch, because no step waits for its loss. "skip":
+            the step changes nothing, and its loss is not counted. "ignore": nothing happens.
         checkpoint: the folder for checkpoints of the fit; None for no checkpoints. If the folder
             has checkpoints of the same run, `fit` goes on from the newest whole one. Its results
             have the same bits as those of an uninterrupted run. Ctrl-C and SIGTERM finish the
@@ -75,7 +77,9 @@ class Trainer(Training):
         step_class: the class of a training step. A subclass may use another one.
         position: the counts of fits, epochs and steps.
         history: the curves of the last fit.
-        base_lr: the learning rate that the schedule multiplies; a callback may change it.
+        base_lr: the learning rate that the schedule multiplies. A callback may write to it, or to
+            `optimizer.lr`, which is the rate of the last step: a constant schedule keeps a rate
+            that is written there, and other schedules go on from it.
         precision: the precision of the training; holds the loss scale of a float16 training.
 
     Raises:
@@ -141,22 +145,25 @@ class Trainer(Training):
         steps: Repeated | None = None
         tables: tuple[Array, ...] = ()
         held_out: tuple[Array, Array] | None = None
+        given: Given | None = None
         with self.at_work() as b:
             self.base_lr = self.optimizer.lr
             try:
                 tables, held_out = self._data(x, y, sample_weight, validation)
                 self.prepare()
+                self.use_rate(self.base_lr, 1.0)
                 self.position.fits += 1
                 self.history = History(device=b.describe())
                 # NumPy's warnings are off, because a DivergenceError reports an overflow.
+                given = Given(tables, held_out or (), batch_size, shuffle, callbacks, epochs)
                 with (
-                    Session(self, callbacks, tables, batch_size) as session,
+                    Session(self, given) as session,
                     np.errstate(all="ignore"),
                     targets_checked(),
                     closing(ShownBar() if progress else Bar()) as bar,
                 ):
                     steps = None if session.is_over else Repeated(self, tables, batch_size)
-                    for number in session.epochs(epochs):
+                    for number in session.epochs():
                         assert steps is not None
                         begun = time.perf_counter()
                         bar.begin(number, epochs, steps.count, self)
@@ -168,7 +175,7 @@ class Trainer(Training):
                         session.ended(number, numbers, last=number == epochs)
             finally:
                 self.optimizer.lr = self.base_lr  # undo the last factor of the schedule
-                steps, tables, held_out = None, (), None
+                steps, tables, held_out, given = None, (), None, None
                 if not b.on_host:
                     b.free_memory()
         return self.history
@@ -180,11 +187,14 @@ class Trainer(Training):
         at, b = self.position, self.model.backend
         if not at.batches:
             at.epoch += 1
-        self.model.train()
+        self.into_training_mode()
+        steps.follow()
+        factors = self._factors(steps.count, epochs)
         with b.own_stream(), self.precision.training(self.optimizer.bound):
-            steps.begin(self._order(steps, shuffle), self._rates(steps.count, epochs))
+            steps.begin(self._order(steps, shuffle), [self.base_lr * each for each in factors])
             while at.batches < steps.count and not session.interrupted:
                 bar.update(steps.advance())
+        self.use_rate(self.optimizer.lr, factors[at.batches - 1])
         if not b.synchronous and shuffle and not callable(shuffle) and at.epochs + 1 < epochs:
             # The host draws the next order while the device computes.
             steps.next_order = self._permuted(len(steps.feed), at.epoch + 1)
@@ -206,11 +216,11 @@ class Trainer(Training):
     def _permuted(self, rows: int, epoch: int) -> np.ndarray[Any, Any]:
         return permutation(rows, self.seed, SHUFFLE_STREAM, epoch)
 
-    def _rates(self, count: int, epochs: int) -> list[float]:
-        """Return the learning rate of every step of this epoch."""
+    def _factors(self, count: int, epochs: int) -> list[float]:
+        """Return the factor of the learning rate at every step of this epoch."""
         at, factor = self.position, self.schedule.factor
         begun, end = at.steps - at.batches, at.start + epochs * count
-        return [self.base_lr * factor(begun + k, end) for k in range(count)]
+        return [factor(begun + k, end) for k in range(count)]
 
     def _data(
         self, x: Any, y: Any, weights: Any, validation: tuple[Any, Any] | Dataset | None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gpunn.arguments import check_kind, count, lookup
 from gpunn.autograd import Tensor
@@ -104,6 +105,9 @@ class Training:
         history: the curves of the last fit.
         base_lr: the learning rate that the schedule multiplies.
         precision: the precision of the training; holds the loss scale of a float16 training.
+        beginning: the identity of the numbers that the model had before the first fit.
+        told: the settings at the first fit with checkpoints, and the changes before later ones.
+        warned: whether the log has named a part that nothing identifies.
     """
 
     step_class: type[EagerStep] = EagerStep
@@ -147,7 +151,12 @@ class Training:
         self.every = count("every", every)
         self.base_lr = self.optimizer.lr
         self.position, self.history = Position(), History()
+        self.beginning: dict[str, str] = {}
+        self.told: list[tuple[int, dict[str, str | None]]] = []
+        self.warned = False
         self._seeded = False
+        self._resting: list[Module] = []  # the modules that stay in evaluation mode
+        self._rate: tuple[Optimizer, float, float] = self.optimizer, self.base_lr, 1.0
         self._check_optimizer()
 
     @property
@@ -165,6 +174,33 @@ class Training:
         """The number of steps of the training."""
         return self.position.steps
 
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the numbers of the training, by name.
+
+        A checkpoint stores it as text. The device, the checkpoints and the recording of steps
+        decide no numbers.
+        """
+        trained = set(self.optimizer.bound.tensors)
+        names = [name for name, p in self.model.named_parameters() if p in trained]
+        return {
+            "optimizer": self.optimizer,
+            "precision": self.precision.name,
+            "seed": self.seed,
+            "loss": self.loss,
+            "schedule": self.schedule,
+            "regularizer": self.regularizer,
+            "clip_norm": self.clip_norm,
+            "on_nonfinite": self.on_nonfinite,
+            "trained": names,
+            "model": self.model,
+            "step": self.step_class,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        later: dict[str, Any] = {"beginning": {}, "told": [], "warned": False, "_resting": []}
+        later["_rate"] = state["optimizer"], 0.0, 1.0
+        vars(self).update(later | state)  # a pickle of an older release lacks some attributes
+
     def place(self) -> Backend:
         """Move the model to the chosen device, and return the backend of that device."""
         if self._there is not None and self.model.backend is not self._there:
@@ -180,6 +216,8 @@ class Training:
             ArgumentError: the optimizer belongs to another model.
         """
         b = self.place()
+        self.loss, self.schedule = get_loss(self.loss), get_schedule(self.schedule)
+        self.optimizer = get_optimizer(self.optimizer)
         self._check_optimizer()
         if not self._seeded:
             self._seeded = True
@@ -191,6 +229,35 @@ class Training:
         else:
             self.optimizer.flat.take_back()  # another training may have taken the parameters
         self.precision.prepare(b)
+
+    def into_training_mode(self) -> None:
+        """Put the model into training mode, except modules that the user put into evaluation mode.
+
+        A model that is in evaluation mode as a whole was used meanwhile. Then the modules rest that
+        rested when it was last in training mode.
+        """
+        if self.model.training:
+            self._resting = [module for module in self.model.modules() if not module.training]
+            return
+        self._resting = [module for module in self._resting if not module.training]
+        self.model.train()
+        for module in self._resting:
+            module.training = False
+
+    def use_rate(self, rate: float, factor: float) -> None:
+        """Note the rate of the last step, and the factor of the schedule in it."""
+        self._rate = self.optimizer, rate, factor
+
+    def follow_rate(self) -> None:
+        """If `optimizer.lr` was written since the last step, multiply it by the schedule from now.
+
+        The schedule goes on from where it is: what was written is the rate at this moment.
+        """
+        optimizer, rate, factor = self._rate
+        if self.optimizer is not optimizer:
+            self.base_lr = self.optimizer.lr
+        elif self.optimizer.lr != rate:
+            self.base_lr = self.optimizer.lr / (factor or 1.0)
 
     def _check_optimizer(self) -> None:
         flat = self.optimizer.flat

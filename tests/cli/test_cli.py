@@ -226,3 +226,36 @@ def test_equal_runs_write_equal_bytes(tmp_path):
         assert done.returncode == 0, done.stderr
     first, second = ((tmp_path / f"run{n}" / "model.safetensors").read_bytes() for n in (0, 1))
     assert first == second
+
+
+OTHER_RUNS = [
+    ("--lr", 0.1, "optimizer.lr"),
+    ("--activation", "tanh", "activation"),
+    ("--dropout", 0.1, "rate"),
+    ("--hidden", "16", "features"),
+    ("--l2", 0.1, "regularizer"),
+    ("--schedule", "linear", "schedule"),
+    ("--batch-size", 50, "batch_size"),
+    ("--optimizer", "sgd", "optimizer"),
+    ("--held-out", 0.3, "data"),
+    ("--patience", 3, "data"),
+    ("--epochs", 1, "epochs"),
+]
+
+
+def test_another_run_in_a_folder_is_refused_by_name(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from gpunn.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    common = ["train", "digits", "--quiet", "--checkpoint", "c", "--hidden", "8"]
+    first = CliRunner().invoke(app, [*common, "--epochs", "2"])
+    assert first.exit_code == 0, first.output
+    for option, value, name in OTHER_RUNS:
+        other = CliRunner().invoke(app, [*common, "--epochs", "2", option, str(value)])
+        words = str(other.exception)
+        assert "a checkpoint of a run with" in words, option
+        assert name in words, option
+    more = CliRunner().invoke(app, [*common, "--epochs", "3", "--output", "o", "--every", "2"])
+    assert more.exit_code == 0, more.output
