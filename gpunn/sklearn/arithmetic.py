@@ -22,8 +22,7 @@ from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.optimizer import Rule
 from gpunn.optim.regularizers import Regularizers
-from gpunn.train import EagerStep, Trainer
-from gpunn.train.inputs import training_weights
+from gpunn.train import EagerStep
 from gpunn.typing import Array
 
 # update rules ------------------------------------------------------------------------------------
@@ -246,16 +245,6 @@ class SummedStep(EagerStep):
         parts = [flat.parts[tensor] for tensor in flat.tensors]
         spans = [(part.start, part.stop) for part in parts if part.start < flat.weights.stop]
         return flat.backend.upload(np.array(spans, np.int64).reshape(-1, 2))
-
-
-class SummedTrainer(Trainer):
-    """A trainer that divides gradients by the batch size as late as scikit-learn does."""
-
-    step_class = SummedStep
-
-    def weights_of(self, x: Array, weights: Any) -> Array:
-        """Convert the weights of examples. Negative ones are allowed, as in scikit-learn."""
-        return training_weights(x, weights, signed=True)
 
 
 # formulas ----------------------------------------------------------------------------------------

@@ -16,22 +16,18 @@ from gpunn.optim import Optimizer, Schedule
 from gpunn.sklearn.constraints import CLASSIFIER
 from gpunn.sklearn.device_input import like_input, on_device, on_host
 from gpunn.sklearn.perceptron import Perceptron
-from gpunn.sklearn.translation import one_of_many
+from gpunn.sklearn.translation import has_scores, one_of_many
 from gpunn.train import Callback
 from gpunn.typing import Array, DeviceLike
 
 
 def _has_probabilities(found: Any) -> bool:
-    if found.loss == "hinge":
+    if has_scores(found):
         raise AttributeError(
             'got predict_proba with loss="hinge", whose scores are not probabilities; expected '
             'loss="log_loss": use decision_function'
         )
     return True
-
-
-def _has_scores(found: Any) -> bool:
-    return bool(found.loss == "hinge")
 
 
 class MLPClassifier(Perceptron, neural_network.MLPClassifier):
@@ -194,12 +190,12 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
 
     def _predict(self, X: Any, check_input: bool = True) -> Any:
         """Predict the classes of examples; called by scikit-learn's `predict`."""
-        if self.loss != "hinge" and not on_device(X):
+        if not has_scores(self) and not on_device(X):
             return super()._predict(X, check_input)
         y = self._forward_pass_fast(X, check_input)
         if one_of_many(self):
             return like_input(self.classes_[on_host(y.argmax(axis=1))], X)
-        positive = on_host(y > (0 if self.loss == "hinge" else 0.5))
+        positive = on_host(y > (0 if has_scores(self) else 0.5))
         positive = positive[:, 0] if self.n_outputs_ == 1 else positive
         return like_input(self._label_binarizer.inverse_transform(positive.astype(int)), X)
 
@@ -232,7 +228,7 @@ class MLPClassifier(Perceptron, neural_network.MLPClassifier):
         p = self._probabilities(X, "predict_log_proba")
         return like_input(backend_of(p).xp.log(p), X)
 
-    @available_if(_has_scores)
+    @available_if(has_scores)
     def decision_function(self, X: Any) -> Any:
         """Compute the scores of the classes, with loss="hinge".
 

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gpunn.ops.reductions import all_finite
 from gpunn.sklearn.compat import FitTask
+from gpunn.sklearn.continuing import Update
 from gpunn.sklearn.shuffle import CumulativeShuffle
 from gpunn.train import Callback, History, Training
 from gpunn.typing import Array
@@ -40,10 +41,6 @@ class HeldOut(NamedTuple):
 class Estimator(Protocol):
     """An estimator: the parameters that end a fit, and the attributes that an epoch sets."""
 
-    solver: str
-    learning_rate: str
-    learning_rate_init: float
-    power_t: float
     max_iter: int
     n_iter_no_change: float
     tol: float
@@ -77,6 +74,7 @@ class Convergence(Callback):
         best_is_live: whether the weights of the best epoch so far are those that are trained. In
             scikit-learn this is so after a fit with early stopping: a further fit that does not
             beat the best score keeps its last weights.
+        update: the parameters that the optimizer was made with. They decide about the rate.
     """
 
     def __init__(
@@ -88,10 +86,14 @@ class Convergence(Callback):
         order: CumulativeShuffle | None,
         task: FitTask,
         best_is_live: bool,
+        update: Update,
     ) -> None:
         self.best_is_live = best_is_live
         self.estimator, self.rows, self.order, self.task = estimator, rows, order, task
-        self.held_out, self.incremental = held_out, incremental
+        self.held_out, self.incremental, self.update = held_out, incremental, update
+
+    def __identity__(self) -> dict[str, Any]:
+        return {"held_out": self.held_out}
 
     def on_fit_start(self, trainer: Training) -> None:
         """Announce the first epoch to scikit-learn's callbacks."""
@@ -107,8 +109,9 @@ class Convergence(Callback):
         if found.verbose:
             print(f"Iteration {found.n_iter_}, loss = {found.loss_:.8f}")
         self._judge(trainer)
-        if found.solver == "sgd" and found.learning_rate == "invscaling":
-            trainer.base_lr = float(found.learning_rate_init) / (found.t_ + 1) ** found.power_t
+        made = self.update
+        if made.solver == "sgd" and made.learning_rate == "invscaling":
+            trainer.base_lr = float(made.learning_rate_init) / (found.t_ + 1) ** made.power_t
         asked = self.task.epoch_ends()
         if found._no_improvement_count > found.n_iter_no_change:
             words = self._stalled(trainer)
@@ -152,7 +155,7 @@ class Convergence(Callback):
             f"{what} did not improve more than tol={found.tol:f} for {found.n_iter_no_change} "
             "consecutive epochs."
         )
-        slower = found.solver == "sgd" and found.learning_rate == "adaptive"
+        slower = self.update.solver == "sgd" and self.update.learning_rate == "adaptive"
         if slower and trainer.base_lr > SMALLEST_RATE:
             trainer.base_lr /= 5.0
             words, stop = f"{words} Setting learning rate to {trainer.base_lr:f}", ""

@@ -6,18 +6,20 @@ from copy import deepcopy
 from typing import Any
 
 from sklearn import neural_network
+from sklearn.base import is_classifier
 
 from gpunn.errors import ArgumentError
 from gpunn.sklearn.classifier import MLPClassifier
 from gpunn.sklearn.prediction import HELD
 from gpunn.sklearn.regressor import MLPRegressor
+from gpunn.sklearn.translation import has_scores
 
 PAIRS = (
     (neural_network.MLPClassifier, MLPClassifier),
     (neural_network.MLPRegressor, MLPRegressor),
 )
 SCIKIT_LEARNS = ("identity", "logistic", "tanh", "relu")
-OURS = ("device_", "stopped_", "validation_loss_curve_", "_optimizer_state")
+OURS = ("device_", "stopped_", "validation_loss_curve_", "_optimizer_state", "_training_state")
 
 
 def from_sklearn(model: Any, **options: Any) -> Any:
@@ -78,7 +80,7 @@ def _check(model: Any, given: dict[str, Any]) -> None:
             f"got activation={names!r}; expected one of scikit-learn's for all layers, identity, "
             "logistic, tanh or relu: export it with gpunn.interop.to_onnx, or use model.to_module()"
         )
-    if model.loss == "hinge":
+    if is_classifier(model) and has_scores(model):
         raise ArgumentError(
             'got loss="hinge", whose outputs are not probabilities; expected "log_loss": export '
             "it with gpunn.interop.to_onnx, or use model.to_module()"

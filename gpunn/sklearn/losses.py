@@ -140,21 +140,42 @@ def _logistic_log_loss(z: Array, t: Array, weights: Array | None) -> tuple[Any, 
     return value, _weighted(p, weights)
 
 
-def _squared_error(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
-    gz = z - t
-    return 0.5 * _average(gz**2, weights).mean(), _weighted(gz, weights)
+def _squared_error(p: Array, t: Array, weights: Array | None) -> Any:
+    return 0.5 * _average((p - t) ** 2, weights).mean()
 
 
-def _poisson(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+def _poisson(p: Array, t: Array, weights: Array | None) -> Any:
     from scipy.special import xlogy
 
-    p = np.exp(z)
-    value = np.add.reduce(_average(xlogy(t, t / p) - t + p, weights))
-    p -= t
-    return value, _weighted(p, weights)
+    return np.add.reduce(_average(xlogy(t, t / p) - t + p, weights))
+
+
+def _of_regressor(value: Callable[..., Any], exponential: bool) -> Exact:
+    """Return the value of a loss of p, with the gradient p - t; p is z, or exp(z)."""
+
+    def exact(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
+        p = np.exp(z) if exponential else z
+        return value(p, t, weights), _weighted(p - t, weights)
+
+    return exact
 
 
 SOFTMAX = SummedLoss(ops.softmax_cross_entropy, _softmax_log_loss, clipped=True)
 LOGISTIC = SummedLoss(ops.binary_cross_entropy_with_logits, _logistic_log_loss, clipped=True)
-SQUARED = SummedLoss(ops.half_squared_error, _squared_error, mean_of_outputs=True)
-POISSON = SummedLoss(ops.poisson_error, _poisson)
+SQUARED = SummedLoss(
+    ops.half_squared_error, _of_regressor(_squared_error, False), mean_of_outputs=True
+)
+POISSON = SummedLoss(ops.poisson_error, _of_regressor(_poisson, True))
+REGRESSION = {
+    ("squared_error", "identity"): SQUARED,
+    ("poisson", "exp"): POISSON,
+    ("squared_error", "exp"): SummedLoss(ops.poisson_error, _of_regressor(_squared_error, True)),
+    ("poisson", "identity"): SummedLoss(
+        ops.half_squared_error, _of_regressor(_poisson, False), mean_of_outputs=True
+    ),
+}
+"""The losses of scikit-learn's regressor by the parameter `loss` and the output activation.
+
+They belong together, unless `loss` was changed after a fit. The gradient is then that of the output
+activation, and only the value is that of the parameter, as in scikit-learn.
+"""

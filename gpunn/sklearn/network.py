@@ -55,6 +55,7 @@ class Network:
         activations: Sequence[str],
         rates: Sequence[float] | None = None,
     ) -> None:
+        self.activations, self.rates = tuple(activations), tuple(rates or ())
         known = {"logistic": sigmoid(b, dtype)}
         names = [known.get(name, name) for name in activations]
         self.layers = [
@@ -66,6 +67,11 @@ class Network:
             modules += [Dropout(rate), layer] if rate else [layer]
         self.model = Sequential(*modules)
         self.take(coefs, intercepts)
+
+    def suits(self, coefs: Weights, activations: Sequence[str]) -> bool:
+        """Return whether the network has the shapes of these weights, and these activations."""
+        shapes = [layer.weight.shape for layer in self.layers]
+        return shapes == [w.shape for w in coefs] and self.activations == tuple(activations)
 
     @property
     def backend(self) -> Backend:

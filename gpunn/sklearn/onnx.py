@@ -80,7 +80,7 @@ class OnnxExport:
         if not is_classifier(self):
             return {"output": Answer(y, draft.dtype, found.n_outputs_)}
         names = _labels(found.classes_)
-        hinge = found.loss == "hinge"
+        hinge = translation.has_scores(found)
         if translation.one_of_many(self):
             number = largest_of(draft, y)
             scores = Answer(y, draft.dtype, len(names))
@@ -138,7 +138,7 @@ def _declare(operator: Any) -> None:
     if not is_classifier(found):
         operator.outputs[0].type = numbers([rows, found.n_outputs_])
         return
-    if found.loss == "hinge":
+    if translation.has_scores(found):
         raise ArgumentError(
             'got loss="hinge", whose scores are not the probabilities that skl2onnx wants; '
             "expected log_loss: export the estimator alone, with gpunn.interop.to_onnx"

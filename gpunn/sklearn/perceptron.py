@@ -15,20 +15,21 @@ from sklearn.utils import check_array
 from sklearn.utils.optimize import _check_optimize_result
 
 from gpunn.errors import ArgumentError
-from gpunn.optim import SGD
+from gpunn.optim import SGD, get_schedule
 from gpunn.sklearn import translation
-from gpunn.sklearn.arithmetic import SummedStep, SummedTrainer
+from gpunn.sklearn.arithmetic import SummedStep
 from gpunn.sklearn.compat import (
     CallbackSupportMixin,
     FitTask,
     with_callbacks,
 )
+from gpunn.sklearn.continuing import SummedTrainer, Update, go_on, remember, state_of
 from gpunn.sklearn.convergence import Convergence, HeldOut
 from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
 from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
 from gpunn.sklearn.prediction import Predictor
 from gpunn.sklearn.shuffle import CumulativeShuffle, WeightedBatches
-from gpunn.train import Trainer
+from gpunn.train.checkpoints import Checkpoints
 
 
 class Perceptron(CallbackSupportMixin, Predictor):
@@ -72,32 +73,85 @@ class Perceptron(CallbackSupportMixin, Predictor):
         super()._initialize(y, layer_units, dtype)
         self.validation_loss_curve_ = [] if self.validation_curve else None
 
-    def _prepared_trainer(self, X: Any, incremental: bool) -> Trainer:
+    def _prepared_trainer(self, X: Any, incremental: bool) -> SummedTrainer:
         """Return the trainer: the last one to go on with its optimizer, else a new one."""
-        goes_on = incremental or (self.warm_start and self.keep_optimizer)
-        trainer: Trainer | None = getattr(self, "_trainer", None)
-        if goes_on and trainer is not None and self._current_network(X).model is trainer.model:
-            trainer.regularizer = translation.penalty(self)
-            return trainer
-        state = self.__dict__.pop("_optimizer_state", None)
-        self._network = network = self._new_network(self._backend(X), self.coefs_[0].dtype, True)
-        self._trainer = trainer = SummedTrainer(
-            network.model,
-            translation.loss_function(self),
-            translation.update_rule(self),
-            regularizer=translation.penalty(self),
-            schedule=self.schedule or "constant",
-            precision=self.precision,
-            on_nonfinite="ignore",
-            checkpoint=self.checkpoint,
-            seed=self._random_state.randint(2**31) if network.model.streams() else 0,
-        )
-        trainer.prepare()
-        if goes_on and state is not None:
-            trainer.optimizer.load_state_dict(state)
-        self.device_ = network.backend.describe()
+        keeps = incremental or (self.warm_start and self.keep_optimizer)
+        trainer = self._suited(X, incremental) if keeps else None
+        if trainer is None:
+            state = self._training_now() if keeps or self.warm_start else None
+            trainer = self._new_trainer(X, incremental, keeps, state or {})
+        self._trainer = trainer
+        self.__dict__.pop("_training_state", None)
+        trainer.loss = translation.loss_function(self)
+        trainer.regularizer = translation.penalty(self)
+        trainer.schedule = get_schedule(self.schedule or "constant")
+        folder = self.checkpoint
+        trainer.checkpoints = None if folder is None else Checkpoints(folder)
+        if folder is not None:
+            trainer.parameters = self.get_params(deep=False)
+        self.device_ = self._network.backend.describe()
         self._show_weights()
         return trainer
+
+    def _suited(self, X: Any, incremental: bool) -> SummedTrainer | None:
+        """Return the last trainer if it does what the parameters say; else None."""
+        trainer: SummedTrainer | None = getattr(self, "_trainer", None)
+        network = self._current_network(X)
+        if trainer is None or network.model is not trainer.model:
+            return None
+        anywhere = self.device is None and not on_device(X)
+        if not anywhere and network.backend is not self._backend(X):
+            return None
+        same = network.rates == translation.dropout_rates(self)
+        same = same and trainer.precision.name == self.precision
+        same = same and (incremental or trainer.update.is_like(Update.of(self)))
+        return trainer if same else None
+
+    def _new_trainer(
+        self, X: Any, incremental: bool, keeps: bool, state: dict[str, Any]
+    ) -> SummedTrainer:
+        """Make a network and its trainer, which goes on from the state of another if it `keeps`."""
+        now = Update.of(self)
+        then = Update(**state["update"]) if "update" in state else now
+        self._network = network = self._new_network(
+            self._backend(X), self.coefs_[0].dtype, train=True
+        )
+        seed = 0
+        if network.model.streams():
+            draws = not keeps or not state.get("streams")
+            seed = self._random_state.randint(2**31) if draws else state["seed"]
+        update = then if incremental else now
+        trainer = SummedTrainer(
+            network.model,
+            translation.loss_function(self),
+            translation.update_rule(update),
+            precision=self.precision,
+            on_nonfinite="ignore",
+            seed=seed,
+        )
+        trainer.update = update
+        for module in network.model.modules():
+            module.by_chance = self.random_state is None
+        trainer.prepare()
+        if keeps and state:
+            go_on(trainer, state, same=update.is_like(then))
+        remember(trainer, state)
+        return trainer
+
+    def _training_now(self) -> dict[str, Any] | None:
+        """Return the state of the last training that a fit may go on from; None without one."""
+        trainer: SummedTrainer | None = getattr(self, "_trainer", None)
+        if trainer is not None:
+            return state_of(trainer)
+        older = self.__dict__.pop("_optimizer_state", None)  # of a file of an older release
+        state: dict[str, Any] | None = getattr(self, "_training_state", None)
+        return {"optimizer": older} if state is None and older is not None else state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state as plain arrays and numbers, with that of the training."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        trainer: SummedTrainer | None = getattr(self, "_trainer", None)
+        return state if trainer is None else {**state, "_training_state": state_of(trainer)}
 
     def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, *rest: Any) -> None:
         """Train with the solvers "sgd" and "adam"; called by scikit-learn's `fit`."""
@@ -108,6 +162,9 @@ class Perceptron(CallbackSupportMixin, Predictor):
         if self.early_stopping and incremental and held_out is None:
             raise ValueError("partial_fit does not support early_stopping=True")
         best_is_live = self._best_coefs is self.coefs_
+        if not incremental and not self.warm_start:
+            self._forget()
+        translation.settle_output(self)
         trainer = self._prepared_trainer(X, incremental)
         sample_weight = translation.example_weights(self, y, sample_weight, incremental)
         targets = translation.targets(self, y, trainer.model.backend, trainer.model.dtype)
@@ -118,8 +175,9 @@ class Perceptron(CallbackSupportMixin, Predictor):
         order = CumulativeShuffle(self._random_state, batches) if self.shuffle else None
         if order is None:
             batches.check()
+        rows, update = X.shape[0], trainer.update
         epochs = Convergence(
-            self, X.shape[0], held_out, incremental, order, self._task, best_is_live
+            self, rows, held_out, incremental, order, self._task, best_is_live, update
         )
         try:
             self.n_iter_ = 0
@@ -188,7 +246,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         translation.refuse_with_lbfgs(self, translation.dropout_rates(self))
         b = self._backend(X)
         self._network = network = self._new_network(b, np.float64)
-        self.__dict__.pop("_trainer", None)
+        self._forget()
         optimizer = SGD(network.model.parameters())
         loss, penalty = translation.loss_function(self), translation.penalty(self)
         step = SummedStep(network.model, loss, optimizer, penalty, stops=False)
@@ -224,11 +282,17 @@ class Perceptron(CallbackSupportMixin, Predictor):
         self._only_initialize = True
         try:
             self._validate_params()
-            for name in ("coefs_", "_trainer", "_network", "_optimizer_state", "_optimizer"):
+            self._forget()
+            for name in ("coefs_", "_network", "_optimizer"):
                 self.__dict__.pop(name, None)
             return self._fit(X, y)
         finally:
             del self._only_initialize
+
+    def _forget(self) -> None:
+        """Forget the last training, so that no fit goes on from it."""
+        for name in ("_trainer", "_training_state", "_optimizer_state"):
+            self.__dict__.pop(name, None)
 
     @contextmanager
     def _validating(self, validation: Any) -> Iterator[None]:

@@ -16,7 +16,6 @@ from gpunn.sklearn.compat import check_same_namespace
 from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
 from gpunn.sklearn.network import Network, Weights
 from gpunn.sklearn.onnx import OnnxExport
-from gpunn.train import Trainer
 from gpunn.typing import Array, DType
 
 HELD = ("_network", "_trainer", "_fitted_with")
@@ -54,8 +53,8 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
         moved = self.device is None and on_device(X) and network is not None
         if moved and network is not None and network.backend is not backend_of(X):
             network = None
-        shapes = [w.shape for w in self.coefs_]
-        if network is None or [layer.weight.shape for layer in network.layers] != shapes:
+        names = translation.hidden_activations(self)
+        if network is None or not network.suits(self.coefs_, names):
             try:
                 b = self._backend(X)
             except DeviceUnavailableError as error:  # the model was fitted on another machine
@@ -191,8 +190,5 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain arrays and numbers, without objects of a device."""
-        state: dict[str, Any] = dict(super().__getstate__())
-        trainer: Trainer | None = state.get("_trainer")
-        if trainer is not None:
-            state["_optimizer_state"] = trainer.optimizer.state_dict()
+        state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in HELD}

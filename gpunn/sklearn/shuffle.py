@@ -58,6 +58,9 @@ class CumulativeShuffle:
         self.batches.check(self._order)
         return self._order
 
+    def __identity__(self) -> str:
+        return "shuffled as in scikit-learn"  # by `random_state`, which the estimator names
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the state as arrays and JSON values, for `restore`."""
         found: Any = self.random_state.get_state()

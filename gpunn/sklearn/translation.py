@@ -26,7 +26,7 @@ from gpunn.optim import (
 )
 from gpunn.sklearn.arithmetic import SGD, Adam, SummedL2
 from gpunn.sklearn.constraints import HIDDEN
-from gpunn.sklearn.losses import LOGISTIC, POISSON, SOFTMAX, SQUARED, SummedLoss
+from gpunn.sklearn.losses import LOGISTIC, REGRESSION, SOFTMAX, SummedLoss
 from gpunn.typing import Array, DType
 
 
@@ -105,8 +105,31 @@ def loss_function(found: Any) -> SummedLoss:
         return SummedLoss(ops.huber, mean_of_outputs=True, delta=found.huber_delta)
     if found.loss == "quantile":
         return SummedLoss(ops.quantile_error, mean_of_outputs=True, quantile=found.quantile)
-    exact = {"softmax": SOFTMAX, "logistic": LOGISTIC, "exp": POISSON, "identity": SQUARED}
-    return exact[found.out_activation_]
+    if is_classifier(found):
+        return SOFTMAX if found.out_activation_ == "softmax" else LOGISTIC
+    return REGRESSION[found.loss, found.out_activation_]
+
+
+def settle_output(found: Any) -> None:
+    """Set the output activation that the present loss needs, if the loss was changed after a fit.
+
+    A regressor that changes between scikit-learn's own losses keeps its outputs, as scikit-learn's
+    does.
+    """
+    if is_classifier(found):
+        known = "softmax" if one_of_many(found) else "logistic"
+        found.out_activation_ = "identity" if found.loss == "hinge" else known
+    elif found.loss not in ("squared_error", "poisson"):
+        found.out_activation_ = "identity"
+
+
+def has_scores(found: Any) -> bool:
+    """Return whether a classifier's outputs are scores, and not probabilities.
+
+    The fit decides. Before a fit, it is the loss.
+    """
+    fitted = getattr(found, "out_activation_", None)
+    return bool(found.loss == "hinge" if fitted is None else fitted == "identity")
 
 
 def one_of_many(found: Any) -> bool:

@@ -27,8 +27,9 @@ OWN = {
         {"early_stopping": True, "validation_curve": True},
         {"random_state": np.random.RandomState(3)},
         {"activation": ["gelu"], "optimizer": "adamw"},
+        {"dropout": 0.3, "schedule": "cosine"},
     ],
-    ids=["plain", "sgd", "lbfgs", "early_stopping", "random_state", "gelu_adamw"],
+    ids=["plain", "sgd", "lbfgs", "early_stopping", "random_state", "gelu_adamw", "dropout"],
 )
 @pytest.mark.parametrize("task", OWN)
 def test_nothing_but_the_estimator_is_to_be_trusted(task, options):
