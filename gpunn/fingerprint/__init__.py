@@ -1,6 +1,6 @@
 """Fingerprints of everything that a computation depends on, and objects that count changes."""
 
-from gpunn.fingerprint.tracked import Same, Tracked
+from gpunn.fingerprint.tracked import Latest, Same, Tracked
 from gpunn.fingerprint.walk import Fingerprint
 
-__all__ = ["Fingerprint", "Same", "Tracked"]
+__all__ = ["Fingerprint", "Latest", "Same", "Tracked"]
