@@ -192,7 +192,10 @@ class Backend(Memory):
         return f"{self.device} has no graphs"
 
     def own_stream(self) -> AbstractContextManager[None]:
-        """Run the block's work on a stream that can be captured, in order with all other work."""
+        """Run the block's work on a stream that can be captured, in order with all other work.
+
+        On a GPU only one thread at a time is inside such a block. Another thread waits.
+        """
         return nullcontext()
 
     def record(self, work: Callable[[], Any]) -> Graph:

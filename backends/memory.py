@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ class Memory(ABC):
         self.scope: AbstractContextManager[Any] | None = None
         self._constants: dict[str, Array] = {}
         self._ones: dict[DType, Array] = {}
+        self._limits: list[int] = []  # of the open blocks of `limited_memory`
+        self._limit_outside: int | None = None
+        self._limiting = threading.Lock()
 
     @classmethod
     @abstractmethod
@@ -84,6 +88,13 @@ class Memory(ABC):
     def empty_like(self, array: Array) -> Array:
         """Return an array with undefined content and the shape and dtype of another."""
         return self.empty(array.shape, array.dtype)
+
+    def kept(self, array: Array) -> Array:
+        """Return an array whose memory nothing else will count on, for a caller who keeps it.
+
+        It is the array itself, or a copy.
+        """
+        return array
 
     def cast(self, array: Array, dtype: DType) -> Array:
         """Return the array itself if it has that dtype, else a converted copy."""
@@ -142,15 +153,24 @@ class Memory(ABC):
     def limited_memory(self, limit_bytes: int | None) -> Iterator[None]:
         """Set a limit inside the block and restore the earlier one after it.
 
-        None leaves the earlier limit in place.
+        None leaves the earlier limit in place. Blocks of several threads may overlap: the limit of
+        the block that was opened last holds, and the last one to close restores the first state.
         """
         if limit_bytes is None:
             yield
             return
-        with ExitStack() as put_back:
-            put_back.callback(self.limit_memory, self.memory_limit())
+        with self._limiting:
+            before = self.memory_limit()
             self.limit_memory(limit_bytes)
+            if not self._limits:
+                self._limit_outside = before
+            self._limits.append(limit_bytes)
+        try:
             yield
+        finally:
+            with self._limiting:
+                self._limits.remove(limit_bytes)
+                self.limit_memory(self._limits[-1] if self._limits else self._limit_outside)
 
     def double_buffer(self, kinds: Sequence[tuple[Shape, DType]]) -> DoubleBuffer:
         """Make the buffers that batches from the host are copied into.

@@ -11,7 +11,7 @@ import copyreg
 import sys
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +78,7 @@ def kinds() -> tuple[str, ...]:
     return tuple(kind for kind in _kinds if kind != "outline")
 
 
-@cache
+@lru_cache(maxsize=16)
 def diagnose(kind: str) -> Diagnosis:
     """Check whether devices of `kind` can be used; done once per process."""
     return _kinds[kind].load().diagnose()

@@ -23,6 +23,7 @@ LEVELS = {
     "scaling": "step time against width and depth",
     "fit": "seconds to 97.5 % on MNIST",
     "footprint": "import time and installed size",
+    "service": "growth of memory and time over 100,000 predictions of batches of random sizes",
 }
 """The levels. Each is a function in a module of the same name."""
 

@@ -21,6 +21,7 @@ from gpunn.benchmarks import (
     goals,
     kernels,
     scaling,
+    service,
     steps,
     timing,
 )
@@ -74,7 +75,7 @@ def test_an_unknown_level_is_refused(tmp_path):
 def test_levels_are_functions_of_their_module(own_contenders, tmp_path, monkeypatch):
     monkeypatch.setattr(footprint, "MODULES", {"numpy": "numpy", "gpunn": "gpunn"})
     write_small(tmp_path)
-    modules = (steps, engine, kernels, scaling, fit, footprint)
+    modules = (steps, engine, kernels, scaling, fit, footprint, service)
     assert [m.__name__.rpartition(".")[2] for m in modules] == list(LEVELS)
     settings = Settings(("steps/tiny",), quick=True, data_dir=str(tmp_path))
     for module, level in zip(modules, LEVELS, strict=True):

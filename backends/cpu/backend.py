@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn.backends.base import Backend, check_product
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
-from gpunn.backends.cpu.pool import BufferPool
+from gpunn.backends.cpu.pool import OWN
 from gpunn.backends.cpu.recording import NotedNumpy, Plan, recording
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
@@ -34,7 +34,6 @@ class NumpyBackend(Backend):
 
     def __init__(self, device: Device) -> None:
         super().__init__(device)
-        self._pool = BufferPool()
         self._native = Native(find_compiler()) if find_compiler().command else None
 
     @classmethod
@@ -63,9 +62,11 @@ class NumpyBackend(Backend):
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """Return an array with undefined content, from the pool."""
         plan = recording()
-        return (
-            self._pool.empty(shape, np.dtype(dtype)) if plan is None else plan.empty(shape, dtype)
-        )
+        return OWN.pool.empty(shape, np.dtype(dtype)) if plan is None else plan.empty(shape, dtype)
+
+    def kept(self, array: Array) -> Array:
+        """Take the array's buffer out of the pool, or copy a small part of a buffer."""
+        return OWN.pool.forget(array)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """Copy the array."""
@@ -218,11 +219,11 @@ class NumpyBackend(Backend):
 
     def memory_bytes(self) -> int:
         """Return the bytes of this thread's pool."""
-        return self._pool.size_bytes()
+        return OWN.pool.size_bytes()
 
     def free_memory(self) -> None:
         """Drop this thread's idle buffers."""
-        self._pool.free()
+        OWN.pool.free()
 
 
 def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from itertools import groupby
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backends.cpu.compiled import Call
-from gpunn.backends.cpu.pool import BufferPool, address
+from gpunn.backends.cpu.pool import LastingPool, address, root_of
 from gpunn.errors import CaptureError
 from gpunn.typing import Array, DType, Shape
 
@@ -50,7 +50,7 @@ class Plan:
 
     def __init__(self) -> None:
         self.refused = ""
-        self.pool = BufferPool()
+        self.pool = LastingPool()
         self.kept: Any = None
         self._held: list[Any] = []
         self._calls: list[Call | Noted] = []
@@ -81,7 +81,7 @@ class Plan:
             self._held.append(calls)
         self._calls = joined
         if len(joined) == 1 and isinstance(only := joined[0], Call):
-            self._repeated = cache(lambda times: chain([only] * times))
+            self._repeated = lru_cache(maxsize=16)(lambda times: chain([only] * times))
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -100,7 +100,6 @@ class Plan:
             yield
         finally:
             _open.plan = None
-            self._held.append(self.pool.arrays())  # the pool drops its references with its thread
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """Return an array with undefined content from the plan's own pool."""
@@ -120,7 +119,7 @@ class Plan:
         It holds raw addresses, so its arrays are kept alive here. Buffers of the plan's own pool
         live as long as the plan anyway.
         """
-        self._held += [a for a in args if isinstance(a, np.ndarray) and not self._pooled(a)]
+        self._held += [a for a in args if isinstance(a, np.ndarray) and not self.pool.owns(a)]
         self._calls.append(call)
 
     def call(self, function: Callable[..., Any], args: Any, options: Any) -> Any:
@@ -159,23 +158,13 @@ class Plan:
             )
         return result
 
-    def _pooled(self, array: Array) -> bool:
-        return self.pool.owns(_root(array))
-
     def _alias(self, value: Any) -> Any:
         """Return an array over the same memory that does not keep a pooled buffer in use."""
-        if not isinstance(value, np.ndarray) or not self._pooled(value):
+        if not isinstance(value, np.ndarray) or not self.pool.owns(value):
             return value
-        root: Any = _root(value)
+        root = root_of(value)
         start = value.__array_interface__["data"][0] - address(root.base)
         return np.ndarray(value.shape, value.dtype, root.base, start, value.strides)
-
-
-def _root(array: Array) -> Any:
-    """Return the array that owns the memory of a view."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def _again(function: Callable[..., Any], given: tuple[Any, ...], options: Any) -> None:

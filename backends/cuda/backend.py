@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends.base import Backend, check_product
+from gpunn.backends.bounded import Bounded
 from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
 from gpunn.backends.cuda.diagnosis import check_package, climb_ladder
 from gpunn.backends.cuda.graph import Graphs, Recording
-from gpunn.backends.cuda.launcher import Launcher
+from gpunn.backends.cuda.launcher import MOST_FUNCTIONS, Launcher
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
@@ -58,8 +60,9 @@ class CupyBackend(Backend):
         if count > 1:  # CuPy's functions run on the current device, wherever their arrays are
             self.scope = self._here
         self._launcher = Launcher(self.xp)
-        self._rows: dict[tuple[RowKernel, DType, int], Any] = {}
+        self._rows: Bounded[tuple[RowKernel, DType, int], Any] = Bounded(MOST_FUNCTIONS)
         self._stream: Any = None
+        self._alone = threading.RLock()  # held by the thread that uses the stream
         self._graphs = Graphs(self.xp)
         self._no_lt = ""
 
@@ -240,9 +243,10 @@ class CupyBackend(Backend):
     def own_stream(self) -> Iterator[None]:
         """Run the block on this backend's own stream.
 
-        The stream first waits for the current one. At the end, the current one waits for it.
+        The stream first waits for the current one. At the end, the current one waits for it. All
+        work on the stream shares workspaces and is captured together, so other threads wait.
         """
-        with self._here:
+        with self._alone, self._here:
             outer = self.xp.cuda.get_current_stream()
             if self._stream is None:
                 self._stream = self.xp.cuda.Stream(non_blocking=True)

@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
 from ctypes import (
     byref,
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.backends.bounded import Bounded
 from gpunn.backends.cuda.cublaslt_request import (
     Attribute,
     Compute,
@@ -94,6 +96,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {  # every function returns a status
     "cublasLtMatmulAlgoGetHeuristic": (*(c_void_p,) * 7, c_int, c_void_p, c_void_p),
     "cublasLtMatmul": (*(c_void_p,) * 14, c_size_t, c_void_p),
 }
+MOST_PLANS = 1024  # a plan has four descriptors of a few hundred bytes
+UNKNOWN: Any = object()
 STATUS_NAMES = {status.value: status.name for status in Status}
 
 
@@ -106,7 +110,11 @@ class CublasLtError(GpunnError, RuntimeError):
 
 
 class Plan(NamedTuple):
-    """The descriptors and the algorithm for one kind of product."""
+    """The descriptors and the algorithm for one kind of product.
+
+    Attributes:
+        close: frees the descriptors.
+    """
 
     descriptor: c_void_p
     a: c_void_p
@@ -115,14 +123,16 @@ class Plan(NamedTuple):
     algorithm: MatmulAlgo
     one: Any
     zero: Any
+    close: Callable[[], None]
 
 
 class CublasLt:
     """cuBLASLt on the CUDA device that is current when the object is made.
 
-    The object keeps a plan for each combination of shapes, layouts, types, alignments and epilogue.
-    All its products share one workspace, so use one stream at a time. Keep the object as long as a
-    graph that was captured with it.
+    The object keeps a plan for each of the latest `MOST_PLANS` combinations of shapes, layouts,
+    types, alignments and epilogue. A captured product no longer needs its plan. All products share
+    one workspace, so use one stream at a time. Keep the object as long as a graph that was captured
+    with it.
 
     Args:
         library: the functions of cuBLASLt: a `ctypes.CDLL`, or a stand-in of a test.
@@ -140,11 +150,12 @@ class CublasLt:
                 function = getattr(library, name)
                 function.argtypes, function.restype = types, c_int
         self._library, self._xp = library, xp
-        self._plans: dict[tuple[Any, ...], Plan | None] = {}
+        self._plans: Bounded[tuple[Any, ...], Plan | None] = Bounded(MOST_PLANS, _free)
         self._workspace: Array | None = None
         self._lock = threading.Lock()  # ctypes lets other threads run between a product's calls
         self._resources = ExitStack()
         self._handle = self._new(self._resources, "")
+        self._resources.callback(_free_all, self._plans)  # before the handle
         self._finalizer = weakref.finalize(self, self._resources.close)
         # At exit the driver may be closed first. The end of the process frees everything anyway.
         self._finalizer.atexit = False
@@ -227,15 +238,16 @@ class CublasLt:
         with self._lock:
             if not self._finalizer.alive:
                 raise CublasLtError("got a product after close(): make a new CublasLt")
-            if key not in self._plans:
+            plan = self._plans.get(key, UNKNOWN)
+            if plan is UNKNOWN:
                 # Planning uses only the host, so it is allowed in a capture. Usually a warm-up step
                 # has made the plan before.
                 plan = self._plan_or_none(arrays, tf32, epilogue)
                 if plan and kind is Epilogue.RELU_BIAS and not self._keeps_nan(plan, arrays):
                     logger.debug("the ReLU of %s loses NaN, or cannot be tried", arrays)
+                    _free(plan)
                     plan = None
                 self._plans[key] = plan
-            plan = self._plans[key]
             if plan is None:
                 return False
             try:
@@ -297,8 +309,7 @@ class CublasLt:
             except (Refusal, CublasLtError) as reason:
                 logger.debug("cuBLASLt does not do %s, epilogue %s: %s", arrays, epilogue, reason)
                 return None
-            self._resources.callback(descriptors.pop_all().close)
-        return plan
+            return plan._replace(close=descriptors.pop_all().close)
 
     def _plan(self, descriptors: ExitStack, arrays: Operands, request: Request) -> Plan:
         double = request.compute is Compute.COMPUTE_64F
@@ -314,7 +325,7 @@ class CublasLt:
             for view in (request.a, request.b, request.d)
         )
         algorithm = self._choose(request, descriptor, a, b, d, d)
-        return Plan(descriptor, a, b, d, algorithm, number(1), number(0))
+        return Plan(descriptor, a, b, d, algorithm, number(1), number(0), descriptors.close)
 
     def _choose(self, request: Request, *problem: c_void_p) -> MatmulAlgo:
         found, count = HeuristicResult(), c_int(0)
@@ -357,3 +368,14 @@ class CublasLt:
         if status:
             meaning = STATUS_NAMES.get(status, "unknown")
             raise CublasLtError(f"got status {status} ({meaning}) from {name}, expected 0")
+
+
+def _free(plan: Plan | None) -> None:
+    if plan is not None:
+        plan.close()
+
+
+def _free_all(plans: Bounded[Any, Plan | None]) -> None:
+    for plan in plans.values():
+        _free(plan)
+    plans.clear()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.backends.bounded import Bounded
 from gpunn.backends.cuda.source import (
     MAX_SUMS,
     PACK_BYTES,
@@ -20,6 +21,7 @@ from gpunn.backends.kernel import CTYPES, Elementwise
 from gpunn.errors import DeviceMismatchError, ShapeError
 from gpunn.typing import Array, Shape
 
+MOST_FUNCTIONS = 1024  # compiled kernels that are kept
 PACKED = ("each", "row")  # layouts that are read in packs
 SCALARS = {ctype: np.dtype(name).type for name, ctype in CTYPES.items() if name != "bfloat16"}
 
@@ -35,7 +37,7 @@ class Launcher:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        self._compiled: dict[Any, Any] = {}
+        self._compiled: Bounded[Any, Any] = Bounded(MOST_FUNCTIONS)
         self._workspace: dict[str, Array] = {}
 
     def launch(self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> None:

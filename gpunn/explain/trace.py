@@ -145,7 +145,7 @@ def network(
         targets = targets.astype(model.dtype)
     inputs = {"x": Tensor(b.upload(rows)), **_parameters(model), "t": Tensor(b.upload(targets))}
     trace = _Trace()
-    with b.current(), recorded(trace), unfused(model):
+    with b.current(), recorded(trace), unfused():
         outputs = model(inputs["x"])
         value = get_loss(loss)(outputs, inputs["t"], **options)
         named = _board_names(trace, outputs) | {"y": outputs, "L": value}

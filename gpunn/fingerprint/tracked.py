@@ -14,6 +14,11 @@ class Latest:
 
     number = 0
 
+    @classmethod
+    def count(cls) -> None:
+        """Count a change."""
+        cls.number = next(_numbers)
+
 
 class Tracked:
     """An object that counts the changes of its attributes, so that they need not be compared.
@@ -27,11 +32,11 @@ class Tracked:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.untracked and getattr(self, name, _MISSING) is not value:
-            Latest.number = next(_numbers)
+            Latest.count()
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        Latest.number = next(_numbers)
+        Latest.count()
         super().__delattr__(name)
 
 

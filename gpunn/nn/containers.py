@@ -40,12 +40,12 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Return the output of the last layer."""
-        layers = self.layers
+        layers, training = self.layers, self.training
         position = 0
         while position < len(layers):
             layer = layers[position]
             follower = layers[position + 1] if position + 1 < len(layers) else None
-            if self.training and type(layer) is Linear and type(follower) is Dropout:
+            if training and type(layer) is Linear and type(follower) is Dropout:
                 x = layer(x, follower)
                 position += 1
             else:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.autograd import Tensor, no_grad
+from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, GradientError
 from gpunn.nn.containers import Sequential
 from gpunn.nn.linear import Linear, unfused
@@ -69,7 +69,7 @@ def dead_units(model: Module, x: Array) -> dict[str, UnitReport]:
         slopes = np.abs(b.download(slopes)).reshape(-1, z.shape[-1]).astype(np.float64)
         reports[names[id(layer)]] = UnitReport(~slopes.any(axis=0), slopes.mean(axis=0))
 
-    with model.backend.current(), model.evaluating(), no_grad(), unfused(model, look):
+    with model.backend.current(), model.evaluating(), unfused(look):
         model(x if isinstance(x, Tensor) else Tensor(x))
     return reports
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from gpunn.ops.linear import Dropped
 from gpunn.typing import Array, DeviceLike, DType
 
 FEEDBACK_STREAM = 2**62 + 4
+Watch: TypeAlias = Callable[[Module, Tensor, Tensor], Any]
+
+_watched: ContextVar[Watch | None] = ContextVar("gpunn_watched_activations", default=None)
 
 
 def described(activation: Any) -> Any:
@@ -111,8 +115,8 @@ class Linear(Module):
 
     def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
         args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        if not isinstance(opened(self._activation)[0], Activation):
-            y: Tensor = self._activation(linear(*args, feedback=feedback))
+        if _watched.get() is not None or not isinstance(opened(self._activation)[0], Activation):
+            y = activated(self, linear(*args, feedback=feedback))
             return y if dropout is None else dropout(y)
         dropped = None
         if dropout is not None and dropout.training and dropout.rate:
@@ -218,43 +222,35 @@ class Activate(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Return the activation of x."""
-        y: Tensor = self._activation(x)
-        return y
+        return activated(self, x)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"activation": described(self.activation)}
 
 
+def activated(layer: Linear | Activate, z: Tensor) -> Tensor:
+    """Return the activation of z as an operation of its own, and show it to an open `unfused`."""
+    watch = _watched.get()
+    y: Tensor = z if watch and layer._activation is identity else layer._activation(z)
+    if watch is not None:
+        watch(layer, z, y)
+    return y
+
+
 @contextmanager
-def unfused(
-    model: Module, observer: Callable[[Module, Tensor, Tensor], None] | None = None
-) -> Iterator[None]:
+def unfused(observer: Watch = lambda layer, z, y: None) -> Iterator[None]:
     """Run the activations of linear layers as separate operations inside the block.
 
     The outputs stay the same, and the value before the activation, z = x @ weight + bias, can be
-    observed.
+    observed. Other threads do not notice, because no layer is changed.
 
     Args:
-        model: the model whose `Linear` and `Activate` layers are changed.
-        observer: a function that is called with (layer, z, activation(z)) after every activation.
+        observer: a function that is called with (layer, z, activation(z)) after every activation
+            of a `Linear` or `Activate` layer.
     """
-    layers = [m for m in model.modules() if isinstance(m, Linear | Activate)]
-    fused = [layer._activation for layer in layers]
-
-    def apart(layer: Linear | Activate, activation: Callable[..., Any]) -> Callable[..., Any]:
-        def apply(z: Tensor) -> Tensor:
-            y: Tensor = z if activation is identity else activation(z)
-            if observer is not None:
-                observer(layer, z, y)
-            return y
-
-        return apply
-
-    for layer, activation in zip(layers, fused, strict=True):
-        layer._activation = apart(layer, activation)
+    token = _watched.set(observer)
     try:
         yield
     finally:
-        for layer, activation in zip(layers, fused, strict=True):
-            layer._activation = activation
+        _watched.reset(token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from reprlib import Repr
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, backend
 from gpunn.errors import ArgumentError
 from gpunn.examples import BATCH_ROWS
-from gpunn.fingerprint import Same, Tracked
+from gpunn.fingerprint import Latest, Same, Tracked
 from gpunn.names import register
 from gpunn.nn.decisions import largest
 from gpunn.nn.observation import observed
@@ -27,6 +28,7 @@ MODULES: dict[str, type[Module]] = {}
 
 Self = TypeVar("Self", bound="Module")
 
+_evaluating: ContextVar[bool] = ContextVar("gpunn_evaluating", default=False)
 _SHORT = Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 6
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -76,7 +78,6 @@ class Module(Tracked):
         by_chance: whether its initial numbers are others in every run, because nobody gave a seed.
     """
 
-    training = True
     by_chance = False
     untracked = frozenset(("_captured", "by_chance"))
 
@@ -94,6 +95,18 @@ class Module(Tracked):
     def from_config(cls, **config: Any) -> Module:
         """Build a module from the values of its `config()`."""
         return cls(**config)
+
+    @property
+    def training(self) -> bool:
+        """Whether the module is in training mode, as a new one is. False inside `evaluating`."""
+        return not _evaluating.get() and vars(self).get("training", True)
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        attributes = vars(self)
+        if attributes.get("training", True) is not mode:
+            Latest.count()
+            attributes["training"] = mode
 
     def forward(self, *inputs: Any) -> Tensor:
         """Compute the output."""
@@ -149,7 +162,7 @@ class Module(Tracked):
 
     def _members(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
         """Yield attributes of a kind, and elements of lists and dicts that are attributes."""
-        for name, value in vars(self).items():
+        for name, value in tuple(vars(self).items()):  # another thread may set an attribute
             if isinstance(value, kind):
                 yield name, value
                 continue
@@ -212,16 +225,18 @@ class Module(Tracked):
     @property
     def backend(self) -> Backend:
         """The backend of the parameters and buffers; the default one when there are none."""
-        for _, value in self.state():
-            return value.backend
-        return backend()
+        return self._home()[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the parameters and buffers; float32 when there are none."""
+        return self._home()[1]
+
+    def _home(self) -> tuple[Backend, np.dtype[Any]]:
+        """Return the backend and the dtype together, from one look at the modules."""
         for _, value in self.state():
-            return value.dtype
-        return np.dtype(np.float32)
+            return value.backend, value.dtype
+        return backend(), np.dtype(np.float32)
 
     # state ---------------------------------------------------------------------------------
 
@@ -254,7 +269,7 @@ class Module(Tracked):
         return [
             value
             for module in self.modules()
-            for value in vars(module).values()
+            for value in tuple(vars(module).values())
             if isinstance(value, RandomStream)
         ]
 
@@ -286,15 +301,17 @@ class Module(Tracked):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Use evaluation mode and no tape inside the block; restore the modes after it."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
+        """Use evaluation mode and no tape inside the block, in this thread only.
+
+        No module is changed: inside the block `training` is False for every module. Another thread
+        may train the same modules meanwhile.
+        """
+        token = _evaluating.set(True)
         try:
             with no_grad():
                 yield
         finally:
-            for module, mode in modes:
-                module.training = mode
+            _evaluating.reset(token)
 
     def zero_grad(self) -> None:
         """Clear the gradients of all parameters."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.arguments import count
 from gpunn.autograd import Tensor
-from gpunn.backends import backend, backend_of
+from gpunn.backends import Backend, backend, backend_of
 from gpunn.examples import rows_of
 from gpunn.nn.inference import CapturedForward
 from gpunn.nn.observation import observed
@@ -19,23 +19,24 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
     """Return the outputs of a model in evaluation mode; see `Module.predict`."""
     x, batch_size = rows_of(x, "x"), count("batch_size", batch_size)
     sparse = is_sparse(x)
-    here, b = backend("cpu") if sparse else backend_of(x), model.backend
+    here = backend("cpu") if sparse else backend_of(x)
+    b, dtype = model._home()
     stays = here is b
     if sparse:
-        x = sparse_rows(x, model.dtype)
-    forward = _forward(model)
+        x = sparse_rows(x, dtype)
+    forward = _forward(model, b)
 
     def of_batch(batch: Array) -> Array:
-        batch = batch.astype(model.dtype) if batch.dtype != model.dtype else batch
+        batch = batch.astype(dtype) if batch.dtype != dtype else batch
         if sparse and stays:
-            return model(batch).data
+            return b.kept(model(batch).data)
         batch = batch.toarray() if sparse else batch
         if stays:
             y = forward(batch)
-            return y if b.on_host else y.copy()  # the next batch overwrites captured outputs
+            return b.kept(y) if b.on_host else y.copy()  # the next batch overwrites captured ones
         return b.download(forward(b.upload(here.download(batch))))
 
-    with b.current(), model.evaluating():
+    with b.current(), b.own_stream(), model.evaluating():
         parts = [
             of_batch(x[start : start + batch_size])
             for start in range(0, max(x.shape[0], 1), batch_size)
@@ -43,11 +44,10 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
         return parts[0] if len(parts) == 1 else here.xp.concatenate(parts)
 
 
-def _forward(model: Any) -> Callable[[Array], Array]:
+def _forward(model: Any, b: Backend) -> Callable[[Array], Array]:
     """Return the function that computes a batch: captured passes if the device allows them."""
-    b = model.backend
     if b.on_host or b.why_no_capture() or observed.get() is not None:
-        return lambda x: model(Tensor(x)).data
+        return lambda x: model(Tensor(x, backend=b)).data
     if getattr(model, "_captured", None) is None:
         model._captured = CapturedForward(model)
     captured: Callable[[Array], Array] = model._captured

@@ -16,7 +16,8 @@ from gpunn.autograd import OPS, op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, Option
-from gpunn.typing import Array, Shape
+from gpunn.ops.reductions import TABLE_ROWS
+from gpunn.typing import Array
 
 
 def _logistic(x: Array, y: Array) -> None:
@@ -79,9 +80,9 @@ tanh = Activation(
 SMALL = 16_384  # elements: so many zeros fit into a core's L2 cache
 
 
-@lru_cache(maxsize=16)
-def _zeros(shape: Shape, dtype: Any) -> Array:
-    return np.zeros(shape, dtype)
+@lru_cache(maxsize=8)
+def _zeros(dtype: Any) -> Array:
+    return np.zeros(TABLE_ROWS, dtype)
 
 
 def _zero(x: Array) -> Array:
@@ -90,7 +91,10 @@ def _zero(x: Array) -> Array:
     A small x gets zeros of its own shape, so that one loop does the work. A large x gets a single
     row of zeros, with which NumPy compares row after row.
     """
-    return _zeros(x.shape if x.size <= SMALL else x.shape[-1:], x.dtype)
+    if x.size <= SMALL:
+        return _zeros(x.dtype)[: x.size].reshape(x.shape)
+    columns = x.shape[-1] if x.ndim else 1
+    return _zeros(x.dtype)[:columns] if columns <= TABLE_ROWS else np.zeros(columns, x.dtype)
 
 
 def _relu_grad(gy: Array, y: Array, gx: Array) -> None:

@@ -21,7 +21,7 @@ from gpunn.ops.elementwise_losses import (
     must_check,
     no_target_gradient,
 )
-from gpunn.ops.reductions import ones_row
+from gpunn.ops.reductions import TABLE_ROWS, ones_row
 from gpunn.typing import Array
 
 
@@ -104,9 +104,11 @@ def _places(classes: int, step: int) -> Array:
     return np.concatenate([np.arange(classes) * step, np.full(classes, classes * step)])
 
 
-@lru_cache(maxsize=16)
+_NUMBERS = np.arange(TABLE_ROWS)
+
+
 def _numbers(count: int) -> Array:
-    return np.arange(count)
+    return _NUMBERS[:count] if count <= TABLE_ROWS else np.arange(count)
 
 
 def _softmax_rows(

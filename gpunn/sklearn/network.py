@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,23 @@ def sigmoid(b: Backend, dtype: DType) -> Op:
 class Network:
     """Linear layers whose weights are shown as scikit-learn's attributes.
 
-    On the CPU, a coefficient array and the layer's weight share their memory, so a change of one
-    changes the other. On a GPU they are copies.
+    On the CPU the layers compute with the arrays of the attributes themselves, so a change of one
+    is a change of the other. A GPU has copies. The attributes are read-only then, so that a change
+    which the copies would miss is an error. The same holds for attributes of another dtype.
 
     Args:
         b: the backend.
         dtype: the dtype to compute in.
-        coefs: the (D, H) weight of each layer.
-        intercepts: the (H,) bias of each layer.
+        coefs: the (D, H) weight of each layer. An array that must be copied is replaced in the
+            list by a read-only view.
+        intercepts: the (H,) bias of each layer, likewise.
         activations: the name of each hidden layer's activation.
         rates: the dropout rate of the features, then of each hidden layer; None for no dropout.
+
+    Attributes:
+        backend: the backend of the layers.
+        dtype: the dtype of the layers.
+        activations: the name of each hidden layer's activation.
     """
 
     def __init__(
@@ -55,7 +63,8 @@ class Network:
         activations: Sequence[str],
         rates: Sequence[float] | None = None,
     ) -> None:
-        self.activations, self.rates = tuple(activations), tuple(rates or ())
+        self.backend, self.dtype, self.activations = b, np.dtype(dtype), tuple(activations)
+        self.rates = tuple(rates or ())
         known = {"logistic": sigmoid(b, dtype)}
         names = [known.get(name, name) for name in activations]
         self.layers = [
@@ -66,36 +75,52 @@ class Network:
         for rate, layer in zip(rates or [0.0] * len(self.layers), self.layers, strict=True):
             modules += [Dropout(rate), layer] if rate else [layer]
         self.model = Sequential(*modules)
-        self.take(coefs, intercepts)
+        self._parameters = [
+            *[layer.weight for layer in self.layers],
+            *[layer.bias for layer in self.layers if layer.bias is not None],
+        ]
+        for values, parameters in (
+            (coefs, self._parameters[: len(coefs)]),
+            (intercepts, self._parameters[len(coefs) :]),
+        ):
+            for k, parameter in enumerate(parameters):
+                parameter.data, values[k] = self._adopted(values[k], dtype)
+        self._held = [*coefs, *intercepts]
 
     def suits(self, coefs: Weights, activations: Sequence[str]) -> bool:
         """Return whether the network has the shapes of these weights, and these activations."""
         shapes = [layer.weight.shape for layer in self.layers]
         return shapes == [w.shape for w in coefs] and self.activations == tuple(activations)
 
-    @property
-    def backend(self) -> Backend:
-        """The backend of the layers."""
-        return self.model.backend
+    def holds(self, coefs: Weights, intercepts: Weights, activations: Sequence[str]) -> bool:
+        """Return whether the layers compute with exactly these arrays, and these activations."""
+        given = (*coefs, *intercepts)
+        same = len(given) == len(self._held) and all(map(is_, given, self._held))
+        return same and self.activations == tuple(activations)
 
     def take(self, coefs: Weights, intercepts: Weights) -> None:
-        """Copy these arrays into the layers, except those that are the layers' own."""
-        b = self.backend
-        for layer, w, bias in zip(self.layers, coefs, intercepts, strict=True):
-            assert layer.bias is not None
-            for parameter, value in ((layer.weight, w), (layer.bias, bias)):
-                if parameter.data is not value:
-                    with b.current():
-                        b.write(parameter.data, value.astype(parameter.dtype, copy=False))
+        """Copy these arrays into the layers of a training, except those that they hold already."""
+        b, given = self.backend, [*coefs, *intercepts]
+        for parameter, held, value in zip(self._parameters, self._held, given, strict=True):
+            if value is not held:
+                with b.current():
+                    b.write(parameter.data, value.astype(parameter.dtype, copy=False))
 
     def show(self) -> tuple[Weights, Weights]:
         """Return the weights and biases: on the CPU the layers' arrays, on a GPU host copies."""
         b = self.backend
-        weights = [layer.weight.data for layer in self.layers]
-        biases = [layer.bias.data for layer in self.layers if layer.bias is not None]
-        if b.on_host:
-            return weights, biases
-        return [b.download(w) for w in weights], [b.download(bias) for bias in biases]
+        values = [parameter.data for parameter in self._parameters]
+        if not b.on_host:
+            values = [_read_only(b.download(value)) for value in values]
+        self._held, count = values, len(self.layers)
+        return values[:count], values[count:]
+
+    def _adopted(self, value: Array, dtype: DType) -> tuple[Array, Array]:
+        """Return an attribute's array for the layers, and as it is to be shown."""
+        if self.backend.on_host and value.dtype == dtype:
+            return np.asarray(value), value
+        with self.backend.current():
+            return self.backend.upload(value.astype(dtype, copy=False)), _read_only(value)
 
     def outputs(self, x: Array, out_activation: str) -> Array:
         """Compute the (N, K) outputs for (N, D) examples, after the output activation."""
@@ -109,7 +134,13 @@ class Network:
     def _run(self, model: Module, x: Array) -> Array:
         # On the CPU all rows are in one product, as in scikit-learn, to give the same bits.
         rows = max(1, x.shape[0]) if self.backend.on_host else BATCH_ROWS
-        return model.predict(narrowed(x, self.model.dtype), batch_size=rows)
+        return model.predict(narrowed(x, self.dtype), batch_size=rows)
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def activated(z: Array, out_activation: str) -> Array:

@@ -193,13 +193,14 @@ class Perceptron(CallbackSupportMixin, Predictor):
             )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
+        finally:
+            self._show_weights()
         self.stopped_ = trainer.history.stopped
-        self._show_weights()
         if held_out is not None and (self.stopped_ or not incremental):
-            if epochs.best_is_live:
-                self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
-            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
-            self._network.take(self.coefs_, self.intercepts_)
+            if not epochs.best_is_live:
+                self._network.take(self._best_coefs, self._best_intercepts)
+                self._show_weights()
+            self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
 
     def _split(
         self, X: Any, y: Any, targets: Any, sample_weight: Any

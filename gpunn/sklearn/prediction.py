@@ -18,7 +18,7 @@ from gpunn.sklearn.network import Network, Weights
 from gpunn.sklearn.onnx import OnnxExport
 from gpunn.typing import Array, DType
 
-HELD = ("_network", "_trainer", "_fitted_with")
+HELD = ("_network", "_predictor", "_trainer", "_fitted_with")
 """Attributes that are not pickled. Their contents are also in the fitted attributes."""
 
 
@@ -47,27 +47,45 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
             return backend_of(X)
         return backend(self.device)
 
-    def _current_network(self, X: Any) -> Network:
-        """Return a network with the present weights of the attributes."""
-        network: Network | None = getattr(self, "_network", None)
-        moved = self.device is None and on_device(X) and network is not None
-        if moved and network is not None and network.backend is not backend_of(X):
-            network = None
-        names = translation.hidden_activations(self)
-        if network is None or not network.suits(self.coefs_, names):
-            try:
-                b = self._backend(X)
-            except DeviceUnavailableError as error:  # the model was fitted on another machine
-                warnings.warn(f"predicting on the CPU: {error}", stacklevel=2)
-                b = backend("cpu")
-            self._network = network = self._new_network(b, self.coefs_[0].dtype)
-        else:
-            network.take(self.coefs_, self.intercepts_)
+    def _network_for(self, X: Any) -> Network:
+        """Return a network that holds the arrays of the attributes, to predict with.
+
+        A prediction changes no network, because another thread may predict or fit with it.
+        """
+        weights = self.coefs_, self.intercepts_, translation.hidden_activations(self)
+        for name in ("_network", "_predictor"):
+            known: Network | None = vars(self).get(name)
+            if known is not None and self._is_near(known, X) and known.holds(*weights):
+                return known
+        try:
+            b = self._backend(X)
+        except DeviceUnavailableError as error:  # the model was fitted on another machine
+            warnings.warn(f"predicting on the CPU: {error}", stacklevel=2)
+            b = backend("cpu")
+        self._predictor = network = self._new_network(b, self.coefs_[0].dtype)
         return network
+
+    def _current_network(self, X: Any) -> Network:
+        """Return the last fit's network, with the present weights of the attributes.
+
+        It is another network if that one has other shapes or activations, or is elsewhere.
+        """
+        network: Network | None = getattr(self, "_network", None)
+        names = translation.hidden_activations(self)
+        if network is not None and self._is_near(network, X) and network.suits(self.coefs_, names):
+            network.take(self.coefs_, self.intercepts_)
+            return network
+        return self._network_for(X)
+
+    def _is_near(self, network: Network, X: Any) -> bool:
+        """Return whether a network is where the examples are, if no device is named."""
+        anywhere = self.device is not None or not on_device(X)
+        return anywhere or network.backend is backend_of(X)
 
     def _show_weights(self) -> None:
         """Set the attributes to the weights of the network."""
         self.coefs_, self.intercepts_ = self._network.show()
+        self.__dict__.pop("_predictor", None)
 
     # prediction ------------------------------------------------------------------------------
 
@@ -104,7 +122,7 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         """Compute the (N, K) outputs for examples; called by scikit-learn's `predict`."""
         X = self._checked_for_use(X) if check_input else X
-        y = self._current_network(X).outputs(X, self.out_activation_)
+        y = self._network_for(X).outputs(X, self.out_activation_)
         return y.astype(np.result_type(X.dtype, y.dtype), copy=False)
 
     def transform(self, X: Any) -> Array:
@@ -122,7 +140,7 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         self._check_library(X, "transform")
         x = self._checked_for_use(X)
-        return like_input(self._current_network(x).hidden(x, self._hidden_layer()), X)
+        return like_input(self._network_for(x).hidden(x, self._hidden_layer()), X)
 
     def _hidden_layer(self) -> int:
         """Return the number of the hidden layer that `transform` shows, counted from 0."""
@@ -187,6 +205,10 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state. Parameters that its version did not have get their defaults."""
         super().__setstate__(type(self)().get_params(deep=False) | state)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there are weights. scikit-learn would look through all attributes."""
+        return hasattr(self, "coefs_")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain arrays and numbers, without objects of a device."""

@@ -14,6 +14,7 @@ from gpunn.data.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
+from gpunn.nn.inference import MAX_SHAPES
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
 from gpunn.train.step import EagerStep
@@ -311,6 +312,9 @@ class CapturedStep:
     and nothing is copied. The first call with other arrays makes a new recording with its own
     arrays, and every batch is copied into these.
 
+    Each recording holds the arrays of a step, so only the first `MAX_SHAPES` shapes are recorded.
+    Batches of other shapes run as usual.
+
     You may change anything between two calls. The step is then recorded again.
 
     Args:
@@ -344,6 +348,8 @@ class CapturedStep:
                 return self.step(*arrays)
             key = tuple((a.shape, a.dtype) for a in arrays)
             found = self._shapes.get(key)
+            if found is None and len(self._shapes) == MAX_SHAPES:
+                return self.step(*arrays)
             if found is None:
                 found = self._shapes[key] = _Shape(self.step, arrays)
             captured = found.captured

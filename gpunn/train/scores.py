@@ -57,7 +57,7 @@ def evaluate(
     total = b.zeros((), np.float64)
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     try:
-        with model.evaluating(), targets_checked():
+        with b.own_stream(), model.evaluating(), targets_checked():
             for start in range(0, rows, batch_size):
                 part = slice(start, start + batch_size)
                 xb, yb = on_device(b, x[part]), on_device(b, y[part])

@@ -203,9 +203,11 @@ class Training:
 
     def place(self) -> Backend:
         """Move the model to the chosen device, and return the backend of that device."""
-        if self._there is not None and self.model.backend is not self._there:
+        b = self.model.backend
+        if self._there is not None and b is not self._there:
             self.model.to(self._there.device)
-        return self.model.backend
+            return self._there
+        return b
 
     def prepare(self) -> None:
         """Move the model, seed its dropout layers once, and bind the optimizer to its parameters.

@@ -11,9 +11,10 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.backends import Device, RowKernel
+from gpunn.backends.bounded import Bounded
 from gpunn.backends.cpu.backend import NumpyBackend
 from gpunn.backends.cpu.compiled import Call, Compiler, Native, compiler, find_compiler
-from gpunn.backends.cpu.compiled.kernels import ROW_COLUMNS
+from gpunn.backends.cpu.compiled.kernels import MOST_OF_A_KERNEL, ROW_COLUMNS
 from gpunn.backends.kernel import KERNELS
 from gpunn.ops import softmax_cross_entropy
 from gpunn.ops.shaping import RowGather
@@ -371,3 +372,42 @@ def test_it_can_be_switched_off(monkeypatch):
     found = find_compiler.__wrapped__()
     assert found.command == ()
     assert "GPUNN_COMPILED=0" in found.why
+
+
+def test_one_launch_serves_batches_of_all_sizes(native):
+    kernel, entries = gn.ops.relu.bias_kernel, []
+    for rows in (3, 64, 1000):
+        bias, z = np.ones(5, np.float32), np.zeros((rows, 5), np.float32)
+        call = native.elementwise(kernel, (bias,), (z,))
+        call.run(*call.args)
+        assert (z == 1).all()
+        entries.append(len(native._launches))
+    assert entries[0] == entries[-1]
+
+
+@pytest.mark.parametrize("rows", [5, 7, 1])
+def test_a_layout_of_one_shape_is_not_taken_for_another(rows, native):
+    """The key of a launch leaves out the length of a batch, so that must not decide a layout."""
+    kernel = KERNELS["relu_grad"]
+    column, x = np.arange(5, dtype=np.float32)[:, None], np.ones((5, 3), np.float32)
+    assert native.elementwise(kernel, (column, x), (np.empty_like(x),)) is not None
+    other, out = np.ones((rows, 3), np.float32), np.empty((rows, 3), np.float32)
+    fits = native.elementwise(kernel, (column, other), (out,)) is not None
+    assert fits == (rows == 5)
+
+
+def test_a_kernel_with_ever_other_integers_is_not_compiled_for_ever(native, monkeypatch):
+    built = []
+    monkeypatch.setattr(native, "_functions", Bounded(512))
+    monkeypatch.setattr(
+        Compiler, "build", lambda *given: built.append(given) or (lambda slots: None)
+    )
+    kernel = KERNELS["dropout"]
+    inputs, outputs = given(kernel)
+    whole = [k for k, param in enumerate(kernel.inputs) if "int" in param.type]
+    whole = [k for k in whole if isinstance(inputs[k], int)]
+    for number in range(200):
+        native.elementwise(
+            kernel, [number if k in whole else v for k, v in enumerate(inputs)], outputs
+        )
+    assert 0 < len(built) <= MOST_OF_A_KERNEL

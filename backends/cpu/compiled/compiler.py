@@ -127,7 +127,7 @@ def start_of(array: Any) -> int:
         return found
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def _version(command: Sequence[str]) -> str:
     """Return the first line of a compiler's version text; empty if it cannot be run."""
     try:

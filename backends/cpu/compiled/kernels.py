@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from struct import Struct, pack
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.backends.bounded import Bounded
 from gpunn.backends.cpu.blas import thread_count
 from gpunn.backends.cpu.compiled.compiler import Compiler, address, start_of
 from gpunn.backends.cpu.compiled.text import (
@@ -36,6 +36,14 @@ AVX-512; with AVX-512 and a multi-threaded BLAS; with AVX-512 and a single-threa
 """
 PRODUCT = Struct("=11q")
 TILE_COLUMNS = 64  # PACK in column.h
+MOST_ENTRIES = 1024  # of a cache of launches or products
+MOST_FUNCTIONS, MOST_OF_A_KERNEL = 512, 32
+"""The most compiled functions that are kept, and the most that are compiled from one kernel. An
+integer is compiled in, and a kernel that gets another integer at each call must not be compiled
+each time.
+"""
+UNKNOWN: Any = object()
+INTEGERS = (int, np.integer)
 NAMES = {np.dtype(name): name for name in CTYPES if "float16" not in name}
 
 Run = Callable[[bytes], None]
@@ -49,19 +57,17 @@ class Call(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """A compiled function for arguments of certain shapes and dtypes.
+    """A compiled function for arguments of certain layouts and dtypes, of any size.
 
     Attributes:
         run: the function.
         slots: the format of the arguments in memory.
-        numbers: for each argument, whether it is a number.
-        sizes: the number of elements, and the number of elements in a row.
+        nested: whether the function loops over rows and columns.
     """
 
     run: Run
     slots: Struct
-    numbers: tuple[bool, ...]
-    sizes: tuple[int, int]
+    nested: bool
 
 
 class Native:
@@ -76,10 +82,10 @@ class Native:
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
         self._slow = re.compile(SERIAL if compiler.vector_math else SERIAL + VECTORS)
-        self._functions: dict[Any, Run | None] = {}
-        self._launches: dict[Any, Launch | None] = {}
-        self._products: dict[Any, tuple[Run, tuple[int, ...]] | None] = {}
-        self._ticket = np.zeros(1, np.uint32)
+        self._functions: Bounded[Any, Run | None] = Bounded(MOST_FUNCTIONS)
+        self._launches: Bounded[Any, Launch | None] = Bounded(MOST_ENTRIES)
+        self._products: Bounded[Any, tuple[Run, tuple[int, ...]] | None] = Bounded(MOST_ENTRIES)
+        self._ticket = np.zeros(1, np.uint32)  # a row kernel of one thread takes it and ignores it
         self._largest = SMALL_PRODUCT
         if "avx512f" in processor_flags():
             self._largest = LARGE_PRODUCT if thread_count() == 1 else SERIAL_PRODUCT
@@ -89,25 +95,35 @@ class Native:
     ) -> Call | None:
         """Return the call for a launch; None if NumPy has to do it."""
         values = (*inputs, *outputs)
-        kinds: list[Any] = [kernel]
+        whole = outputs[0] if kernel.outputs[0].role == "each" else _whole(kernel, inputs, outputs)
+        if whole is None or not whole.size:
+            return None
+        shape = whole.shape
+        kinds: list[Any] = [kernel, shape[1:]]  # not the length, which differs from batch to batch
+        given: list[Any] = []  # addresses and numbers
         for value in values:
-            if not isinstance(value, np.ndarray):
-                kinds.append(int(value) if isinstance(value, int | np.integer) else type(value))
-            elif value.flags.c_contiguous:
-                kinds.append((value.shape, value.dtype))
+            if isinstance(value, np.ndarray):
+                if not value.flags.c_contiguous:
+                    return None
+                kinds.append(value.dtype)
+                own = value.shape
+                if own != shape:
+                    kinds.append(own if len(own) < 2 else _layout(value, shape))
+                given.append(start_of(value))
             else:
-                return None
-        if not all([value.flags.writeable for value in outputs]):
-            return None  # NumPy raises the error
+                kinds.append(int(value) if isinstance(value, INTEGERS) else type(value))
+                given.append(value)
+        for value in outputs:
+            if not value.flags.writeable:
+                return None  # NumPy raises the error
         key = tuple(kinds)
-        if key not in self._launches:
-            self._launches[key] = self._launch(kernel, inputs, outputs)
-        launch = self._launches[key]
+        launch = self._launches.get(key, UNKNOWN)
+        if launch is UNKNOWN:
+            launch = self._launches[key] = self._launch(kernel, values, shape)
         if launch is None:
             return None
-        pairs = zip(values, launch.numbers, strict=True)
-        given = [v if number else start_of(v) for v, number in pairs]
-        return Call(launch.run, (launch.slots.pack(*given, *launch.sizes),))
+        columns = shape[1] if launch.nested else 0
+        return Call(launch.run, (launch.slots.pack(*given, whole.size, columns),))
 
     def rows(self, kernel: RowKernel, args: Sequence[Any]) -> Call | None:
         """Return the call for a kernel on a matrix; None if NumPy has to do it.
@@ -129,17 +145,20 @@ class Native:
     ) -> Call | None:
         """Return the call for a kernel that divides its work into blocks itself; None for NumPy.
 
-        S in the kernel's text is `dtype`.
+        S in the kernel's text is `dtype`. A kernel with a ticket is left to NumPy, because several
+        threads would count with one ticket.
         """
-        return self._blocks(kernel, blocks, dtype, args) if shares(kernel) == "block" else None
+        if kernel.ticket or shares(kernel) != "block":
+            return None
+        return self._blocks(kernel, blocks, dtype, args)
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
         """Return the call for a float32 matrix product; None if BLAS has to do it."""
         given = a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype
         kinds = (*given, out.shape, out.strides, out.dtype, out.flags.writeable)
-        if kinds not in self._products:
-            self._products[kinds] = self._product(a, b, out)
-        found = self._products[kinds]
+        found = self._products.get(kinds, UNKNOWN)
+        if found is UNKNOWN:
+            found = self._products[kinds] = self._product(a, b, out)
         if found is None:
             return None
         run, sizes = found
@@ -156,7 +175,7 @@ class Native:
             return None
         if (depth and 4 not in steps[2:4]) or (columns > 1 and steps[5] != 4):
             return None
-        run = self._function("product", "product", product_text)
+        run = self._function(("product",), "product", product_text)
         return run and (run, (*[n // 4 for n in steps[:5]], rows, depth, columns))
 
     def chain(self, calls: Sequence[Call]) -> Call | None:
@@ -164,7 +183,7 @@ class Native:
 
         The merged call refers to the memory of `calls`, so keep them as long as it.
         """
-        run = self._function("chain", "chain", chain_text)
+        run = self._function(("chain",), "chain", chain_text)
         if run is None:
             return None
         places = [len(calls)]
@@ -186,83 +205,83 @@ class Native:
         run = self._function((kernel, dtype), kernel.name, lambda: row_text(kernel, dtype))
         return None if run is None else Call(run, (pack(slots, *given),))
 
-    def _launch(
-        self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]
-    ) -> Launch | None:
-        shape = _shape(kernel, inputs, outputs)
-        if shape is None or 0 in shape or self._slow.search(kernel.cuda):
+    def _launch(self, kernel: Elementwise, values: Sequence[Any], shape: Shape) -> Launch | None:
+        if self._slow.search(kernel.cuda):
             return None
         arguments: list[Argument] = []
-        width = 0
-        params, values = (*kernel.inputs, *kernel.outputs), (*inputs, *outputs)
-        for param, value in zip(params, values, strict=True):
-            argument, repeat = _arrange(param, value, shape)
-            if argument is None or (repeat and width not in (0, repeat)):
+        for param, value in zip((*kernel.inputs, *kernel.outputs), values, strict=True):
+            argument = _arrange(param, value, shape)
+            if argument is None:
                 return None
-            width = width or repeat
             arguments.append(argument)
-        if width and kernel.sums:
-            return None
         kinds = tuple(arguments)
+        nested = any(argument.layout in ("row", "column") for argument in kinds)
+        if nested and kernel.sums:
+            return None
         run = self._function(
-            (kernel, kinds, bool(width)),
-            kernel.name,
-            lambda: elementwise_text(kernel, kinds, bool(width)),
+            (kernel, kinds, nested), kernel.name, lambda: elementwise_text(kernel, kinds, nested)
         )
         if run is None:
             return None
         slots = Struct("=" + "".join("d" if a.layout == "value" else "q" for a in kinds) + "qq")
-        numbers = tuple(a.layout in ("value", "fixed") for a in kinds)
-        return Launch(run, slots, numbers, (math.prod(shape), width))
+        return Launch(run, slots, nested)
 
     def _function(self, key: Any, name: str, text: Callable[[], str]) -> Run | None:
         """Return a compiled function; None, with a warning in the log, if the compiler failed."""
-        if key not in self._functions:
+        run: Run | None = self._functions.get(key, UNKNOWN)
+        if run is UNKNOWN:
+            if sum(known[0] is key[0] for known in tuple(self._functions)) >= MOST_OF_A_KERNEL:
+                return None
             try:
-                self._functions[key] = self._compiler.build(text(), name)
+                run = self._compiler.build(text(), name)
             except OSError as error:
                 reason = str(error).partition("\n")[0]
                 logger.warning("kernel %s runs through NumPy: %s", name, reason)
-                self._functions[key] = None
-        return self._functions[key]
+                run = None
+            self._functions[key] = run
+        return run
 
 
-def _shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Shape | None:
-    """Return the shape that a kernel runs over."""
+def _whole(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> Array | None:
+    """Return an array of the shape that a kernel runs over."""
     pairs = (*zip(kernel.outputs, outputs, strict=True), *zip(kernel.inputs, inputs, strict=True))
     for param, value in pairs:
         if param.role == "each" and isinstance(value, np.ndarray):
-            shape: Shape = value.shape
-            return shape
+            return value
     return None
 
 
-def _arrange(param: Param, value: Any, shape: Shape) -> tuple[Argument | None, int]:
-    """Return the layout of an argument and the number of elements after which it repeats.
+def _layout(value: Array, shape: Shape) -> str:
+    """Return how an array that has another shape repeats; an empty text if NumPy has to do it."""
+    if value.size == 1:
+        return "one"
+    if len(shape) == 2 and value.shape in ((shape[1],), (1, shape[1])):
+        return "row"
+    if len(shape) == 2 and value.shape == (shape[0], 1):
+        return "column"
+    return ""
 
-    The argument is a contiguous array or a number. The layout is None if only NumPy can take the
-    argument; the number is 0 if nothing repeats.
+
+def _arrange(param: Param, value: Any, shape: Shape) -> Argument | None:
+    """Return the layout of an argument, a contiguous array or a number; None if NumPy has to do it.
+
+    It depends on nothing but what is in the key of a launch.
     """
     if not isinstance(value, np.ndarray):
         if param.type == "T" and getattr(value, "dtype", "float32") != "float32":
-            return None, 0  # NumPy would compute with this number in its own dtype
+            return None  # NumPy would compute with this number in its own dtype
         if "int" in param.type:
-            return Argument("fixed", str(int(value))), 0
-        return Argument("value", param.type), 0
+            return Argument("fixed", str(int(value)))
+        return Argument("value", param.type)
     dtype = NAMES.get(value.dtype, "")
     if not dtype or (param.type == "T" and dtype != "float32"):
-        return None, 0
+        return None
     if param.role == "raw":
-        return Argument("raw", dtype), 0
-    if param.role != "each" or (value.size == 1 and value.shape != shape):
-        return Argument("one", dtype), 0
-    if value.shape == shape:
-        return Argument("each", dtype), 0
-    if len(shape) == 2 and value.shape in ((shape[1],), (1, shape[1])):
-        return Argument("row", dtype), shape[1]
-    if len(shape) == 2 and value.shape == (shape[0], 1):
-        return Argument("column", dtype), shape[1]
-    return None, 0
+        return Argument("raw", dtype)
+    if param.role != "each":
+        return Argument("one", dtype)
+    layout = "each" if value.shape == shape else _layout(value, shape)
+    return Argument(layout, dtype) if layout else None
 
 
 ROW_DTYPES = frozenset((np.dtype(np.float32), np.dtype(np.int64)))

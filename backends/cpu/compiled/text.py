@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +74,7 @@ def own_text(kernel: RowKernel) -> str:
     return first + next(text for text in kernels if f" {kernel.name}(" in text)
 
 
-@cache
+@lru_cache(maxsize=512)
 def shares(kernel: RowKernel) -> str:
     """Return the part that a block of the kernel works on.
 
