@@ -31,6 +31,9 @@ TALL_ROWS, TALL_THREADS = 256, 512
 SHARED_BLOCKS, SHARED_ROWS = 512, 512
 """Sums of columns use at most SHARED_BLOCKS blocks, with at least SHARED_ROWS rows each."""
 
+EXACT = (Path(__file__).parent / "exact.h").read_text(encoding="utf-8")
+"""The functions that every generated kernel has."""
+
 RESERVED = ("i", "S", "T")
 """The names that every elementwise kernel has already."""
 
@@ -143,7 +146,7 @@ class RowKernel:
         numpy: the body for NumPy arrays, called with the same arguments in the same order.
         cuda_file: the `.cu` file. `S` is the type that its arrays are stored in. `T` is the type
             that it computes in: double for float64, else float. The text of the `block.cuh` in
-            the same folder is put before it.
+            the same folder is put before it, and before that `exact.h`.
         threads: the threads per block.
         dtypes: the dtypes that S may be.
         ticket: whether the last argument of the CUDA function is an `unsigned int*`. It points to
@@ -191,7 +194,7 @@ class RowKernel:
             f"typedef {compute} T;\n"
             f"constexpr int WARP_COLUMNS = {WARP_COLUMNS}, TILE_LANES = {TILE_LANES};\n"
             f"constexpr int HELD = {held};\n"
-            f"{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
+            f"{EXACT}\n{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
         )
 
     def geometry(self, item_bytes: int, rows: int, columns: int) -> tuple[int, int]:

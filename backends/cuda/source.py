@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param
+from gpunn.backends.kernel import CTYPES, EXACT, HEADERS, Elementwise, Param
 
 THREADS = 256
 SUM_BLOCKS = 1024  # the most blocks of a kernel with sums; the workspace has room for their parts
@@ -69,6 +69,7 @@ def elementwise_source(
         index=index,
         lanes=lanes,
         name=kernel.name,
+        exact=EXACT,
         preamble=kernel.preamble,
         threads=THREADS,
         block_sum=BLOCK_SUM.format(threads=THREADS) if kernel.sums else "",
@@ -122,9 +123,13 @@ class _Text:
         const = "" if is_output else "const "
         self.parameters.append(f"{const}{stored}* {name if layout == 'raw' else name + '_p'}")
         if param.role == "sum":
-            self.before.append(f"T {name}_s = 0;")
+            # The rounding errors of a thread's sum are added up beside it.
+            self.before.append(f"T {name}_s = 0, {name}_r = 0;")
             self.element.append(f"T {name} = 0;")
-            self.write.append(f"{name}_s += {name};")
+            self.write.append(
+                f"const T {name}_m = {name}_s + {name}; "
+                f"{name}_r += rest_of_sum({name}_s, {name}, {name}_m); {name}_s = {name}_m;"
+            )
         elif param.role == "one":
             self.once.append(name)
             self.before.append(f"__shared__ {computed} {name}_f;")
@@ -173,7 +178,10 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
         elif argument.layout in ("value", "one"):
             source = f"{name}_p" if argument.layout == "value" else f"{name}_c"
             ends.append(f"const {computed} {name} = {source};")
-    rows = [f"block_sum_({name}_s, part_[{k}])" for k, name in enumerate(sums)]
+    rows = [
+        f"block_sum_({n}_r - {n}_r == T(0) ? {n}_s + {n}_r : {n}_s, part_[{k}])"
+        for k, n in enumerate(sums)
+    ]
     keep = [
         f"if (threadIdx.x == 0) parts_[{k} * gridDim.x + blockIdx.x] = {name}_t;"
         for k, name in enumerate(sums)
@@ -205,6 +213,7 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
 TEMPLATE = """{headers}typedef {compute} T;
 typedef {stored} S;
 typedef {index} I;
+{exact}
 #line 1 "{name}.preamble"
 {preamble}
 #line 1 "{name}.generated"

@@ -11,7 +11,6 @@ from gpunn.ops.activations import (
     relu,
     relu_right,
     sigmoid,
-    softmax,
     tanh,
 )
 from gpunn.ops.arithmetic import abs_ as abs
@@ -50,6 +49,7 @@ from gpunn.ops.normalize import batch_norm, layer_norm
 from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
+from gpunn.ops.softmax import softmax
 from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
 
 __all__ = [

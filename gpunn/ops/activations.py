@@ -7,14 +7,12 @@ declaration; see `gpunn.ops.elementwise`.
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import OPS, op
-from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed, scratch_like
+from gpunn.autograd import OPS
+from gpunn.backends import scratch_like
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, Option
 from gpunn.typing import Array, Shape
 
@@ -319,48 +317,3 @@ identity = Activation(
     grad_cuda="gx = gy;",
     epilogue="bias",
 )
-
-
-def _softmax(x: Array, y: Array, columns: int, rows: int) -> None:
-    np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=y)
-    np.exp(y, out=y)
-    np.divide(y, np.add.reduce(y, axis=-1, dtype=computed(y.dtype), keepdims=True), out=y)
-
-
-def _softmax_grad(gy: Array, y: Array, gx: Array, columns: int, rows: int) -> None:
-    np.multiply(gy, y, out=gx)
-    along = np.add.reduce(gx, axis=-1, dtype=computed(y.dtype), keepdims=True)
-    np.subtract(gy, along, out=gx)
-    np.multiply(gx, y, out=gx)
-
-
-_CUDA = Path(__file__).parent / "cuda" / "softmax.cu"
-SOFTMAX = RowKernel("softmax", _softmax, _CUDA)
-SOFTMAX_GRAD = RowKernel("softmax_grad", _softmax_grad, _CUDA)
-
-
-@op
-def softmax(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """Return the softmax over the last axis, y_k = exp(x_k) / sum_j exp(x_j).
-
-    It is not elementwise. To train a classifier, use `softmax_cross_entropy` on the logits. To
-    predict a class, the argmax of the logits is enough (lecture 001).
-
-    Gradient:
-        gx = y * (gy - sum_k gy_k y_k).
-
-    Numerics:
-        The row's maximum is subtracted first, so no exponential overflows.
-    """
-    y = b.empty_like(x)
-    b.launch_matrix(SOFTMAX, x.shape, x.dtype, b.xp.ascontiguousarray(x), y)
-
-    def backward(gy: Array, needs: Any) -> tuple[Array]:
-        gx = b.empty_like(y)
-        b.launch_matrix(SOFTMAX_GRAD, y.shape, y.dtype, b.xp.ascontiguousarray(gy), y, gx)
-        return (gx,)
-
-    return y, backward
-
-
-ACTIVATIONS["softmax"] = softmax

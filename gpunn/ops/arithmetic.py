@@ -10,6 +10,7 @@ from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
+from gpunn.ops.reductions import summed
 from gpunn.typing import Array, Shape
 
 
@@ -17,10 +18,9 @@ def unbroadcast(b: Backend, g: Array, shape: Shape) -> Array:
     """Sum a gradient over the axes that broadcasting added or stretched."""
     if g.shape == shape:
         return g
-    if g.ndim > len(shape):
-        g = b.xp.sum(g, axis=tuple(range(g.ndim - len(shape))))
-    stretched = tuple(a for a, n in enumerate(shape) if n == 1 and g.shape[a] != 1)
-    return b.xp.sum(g, axis=stretched, keepdims=True) if stretched else g
+    added = g.ndim - len(shape)
+    stretched = (a for a in range(added, g.ndim) if shape[a - added] == 1 and g.shape[a] != 1)
+    return b.cast(summed(b, g, (*range(added), *stretched)).reshape(shape), g.dtype)
 
 
 def _check(name: str, x: Any, y: Any) -> None:

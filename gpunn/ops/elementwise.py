@@ -20,7 +20,7 @@ from gpunn.arguments import lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, DTypeError
 from gpunn.names import at_home_of, home_of
 from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
 from gpunn.typing import Array
@@ -61,6 +61,19 @@ def chosen(
                 f"got {option}={number!r} in {name}; expected {low} < {option} < {high}"
             )
     return tuple(given.get(option, limit.default) for option, limit in options.items())
+
+
+def check_floats(name: str, x: Array) -> None:
+    """Check that the array of an operation holds floats.
+
+    Raises:
+        DTypeError: it holds something else.
+    """
+    if not np.issubdtype(x.dtype, np.floating) and np.dtype(x.dtype).name != "bfloat16":
+        raise DTypeError(
+            f"got {x.dtype} in {name}; expected floats: convert with astype('float32'), because "
+            "gpunn converts nothing by itself"
+        )
 
 
 def opened(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:

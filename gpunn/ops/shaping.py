@@ -13,7 +13,7 @@ import numpy as np
 from gpunn.autograd import Tensor, op
 from gpunn.autograd.engine import Backward
 from gpunn.autograd.op import Op
-from gpunn.backends import Backend, RowKernel, backend_of
+from gpunn.backends import Backend, RowKernel, backend_of, computed
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.typing import Array, DType
 
@@ -212,9 +212,12 @@ def _start(array: Array) -> int:
 
 
 def _scatter_body(
-    gy: Array, index: Array, gx: Array, table_rows: int, columns: int, rows: int
+    gy: Array, index: Array, gx: Array, rest: Array, table_rows: int, columns: int, rows: int
 ) -> None:
-    np.add.at(gx, index, gy)
+    whole = np.add(gx, rest, dtype=np.float64)
+    np.add.at(whole, index, gy.astype(np.float64))
+    gx[...] = whole
+    np.subtract(whole, gx, out=rest, casting="same_kind")
 
 
 SCATTER_ROWS = RowKernel(
@@ -241,12 +244,13 @@ def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Call
     y = gather_rows(b, table, index).reshape(shape) if filled else b.empty(shape, x.dtype)
 
     def backward(gy: Array) -> Array:
-        gx = b.zeros(table.shape, x.dtype)
-        if gy.size:
-            shape = (len(index), table.shape[1])
-            parts = b.xp.ascontiguousarray(gy).reshape(shape)
-            b.launch_matrix(SCATTER_ROWS, shape, x.dtype, parts, index, gx, count)
-        return gx.reshape(x.shape)
+        if not gy.size:
+            return b.zeros(x.shape, x.dtype)
+        gx, rest = (b.zeros(table.shape, computed(x.dtype)) for _ in range(2))
+        shape = (len(index), table.shape[1])
+        parts = b.xp.ascontiguousarray(gy).reshape(shape)
+        b.launch_matrix(SCATTER_ROWS, shape, x.dtype, parts, index, gx, rest, count)
+        return b.cast(b.xp.add(gx, rest), x.dtype).reshape(x.shape)
 
     return y, backward
 
