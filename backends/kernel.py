@@ -92,7 +92,8 @@ class Elementwise:
         signature: for example "gy, y, T rate -> gx, sum total". A parameter without a type has the
             type T, the dtype of the arrays; see `Param` for the roles. If a body reads an output
             before it writes it, pass the output to `Backend.launch` as `out`.
-        numpy: the body for NumPy arrays. It writes to its outputs, and adds to those that are sums.
+        numpy: the body for NumPy arrays. It writes to its outputs, and adds to those that are sums,
+            which are float64 arrays.
         cuda: the body for CUDA. Each name in it is one element, and `i` is the flat index. It
             computes in the type T: double for float64 arrays, float for other floats. S is the
             type that the first array of type T is stored in.
@@ -101,6 +102,8 @@ class Elementwise:
         numpy_once: the same for NumPy, called with all inputs and outputs.
         chunkable: whether the NumPy body may be called on slices of axis 0, one after another.
             False if a parameter is `raw`.
+        widens: whether the NumPy body gets float16 and bfloat16 arrays of type T as float32, in
+            which the CUDA body computes, too. False if the formula depends on the dtype.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Elementwise:
     once: str = ""
     numpy_once: Callable[..., Any] | None = None
     chunkable: bool = True
+    widens: bool = True
     inputs: tuple[Param, ...] = field(init=False)
     outputs: tuple[Param, ...] = field(init=False)
     sums: tuple[Param, ...] = field(init=False)

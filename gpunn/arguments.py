@@ -39,17 +39,27 @@ def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
         raise ArgumentError(f"got {name}={given}; expected a {kind.__name__}: pass {remedy}")
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number of Python or NumPy, and neither True nor False."""
+    kinds = int | float | np.integer | np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 def in_range(name: str, value: object, low: float, high: float = float("inf")) -> float:
     """Check that a value is a number in [low, high), and return it as a float.
 
     Raises:
         ArgumentError: the value is not such a number.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if not is_number(value):
         raise ArgumentError(f"got {name}={value!r}; expected a number")
-    if not low <= value < high:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer of more than 308 digits
+        number = float("inf")
+    if not low <= number < high:
         raise ArgumentError(f"got {name}={value!r}; expected {low} <= {name} < {high}")
-    return float(value)
+    return number
 
 
 def count(name: str, value: object, least: int = 1) -> int:

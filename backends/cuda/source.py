@@ -47,6 +47,12 @@ def compute_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     return CTYPES[min(dtypes)]
 
 
+def parts_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
+    """Return the C type that the sums of a kernel are added up in, the same for all of them."""
+    wide = any(param.type == "float64" for param in kernel.sums)
+    return "double" if wide else compute_type(kernel, arguments)
+
+
 def elementwise_source(
     kernel: Elementwise, arguments: tuple[Argument, ...], lanes: int, wide: bool
 ) -> str:
@@ -110,7 +116,8 @@ class _Text:
             self.before += [f"const auto {name}_c = {name}_f;" for name in self.once]
         self.parameters.append("const I n_")
         if kernel.sums or kernel.once:
-            self.parameters += ["T* parts_", "unsigned int* ticket_"]
+            parts = parts_type(kernel, arguments)
+            self.parameters += [f"{parts}* parts_", "unsigned int* ticket_"]
 
     def _add(self, param: Param, argument: Argument, is_output: bool) -> None:
         name, (layout, dtype) = param.name, argument
@@ -124,10 +131,10 @@ class _Text:
         self.parameters.append(f"{const}{stored}* {name if layout == 'raw' else name + '_p'}")
         if param.role == "sum":
             # The rounding errors of a thread's sum are added up beside it.
-            self.before.append(f"T {name}_s = 0, {name}_r = 0;")
-            self.element.append(f"T {name} = 0;")
+            self.before.append(f"{computed} {name}_s = 0, {name}_r = 0;")
+            self.element.append(f"{computed} {name} = 0;")
             self.write.append(
-                f"const T {name}_m = {name}_s + {name}; "
+                f"const {computed} {name}_m = {name}_s + {name}; "
                 f"{name}_r += rest_of_sum({name}_s, {name}, {name}_m); {name}_s = {name}_m;"
             )
         elif param.role == "one":
@@ -164,6 +171,7 @@ class _Text:
 def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     """Return the code after the loop: the sums of a block, then the work of the last block."""
     sums = [p.name for p in kernel.sums]
+    part = parts_type(kernel, arguments)
     if not sums and not kernel.once:
         return ""
     ends, write = [], []
@@ -179,7 +187,7 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
             source = f"{name}_p" if argument.layout == "value" else f"{name}_c"
             ends.append(f"const {computed} {name} = {source};")
     rows = [
-        f"block_sum_({n}_r - {n}_r == T(0) ? {n}_s + {n}_r : {n}_s, part_[{k}])"
+        f"block_sum_({n}_r - {n}_r == {part}(0) ? {n}_s + {n}_r : {n}_s, part_[{k}])"
         for k, n in enumerate(sums)
     ]
     keep = [
@@ -187,9 +195,9 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
         for k, name in enumerate(sums)
     ]
     again = [
-        f"T {name} = 0;\n"
+        f"{part} {name} = 0;\n"
         f"  for (unsigned b_ = threadIdx.x; b_ < gridDim.x; b_ += {THREADS})\n"
-        f"    {name} += ((volatile T*)parts_)[{k} * gridDim.x + b_];\n"
+        f"    {name} += ((volatile {part}*)parts_)[{k} * gridDim.x + b_];\n"
         f"  {name} = block_sum_({name}, part_[{k}]);"
         for k, name in enumerate(sums)
     ]
@@ -202,8 +210,10 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     if not sums:
         return LAST_THREAD.format(finish=finish)
     return LAST_BLOCK.format(
-        shared=f"__shared__ T part_[{len(sums)}][{THREADS} / 32];",
-        totals="\n  ".join(f"const T {n}_t = {row};" for n, row in zip(sums, rows, strict=True)),
+        shared=f"__shared__ {part} part_[{len(sums)}][{THREADS} / 32];",
+        totals="\n  ".join(
+            f"const {part} {n}_t = {row};" for n, row in zip(sums, rows, strict=True)
+        ),
         keep="\n  ".join(keep),
         again="\n  ".join(again),
         finish=finish,
@@ -242,7 +252,8 @@ template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }}
 }}
 """
 
-BLOCK_SUM = """static __device__ T block_sum_(T v, T* part) {{  // no other call may use `part`
+BLOCK_SUM = """template <class V>
+static __device__ V block_sum_(V v, V* part) {{  // no other call may use `part`
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
   __syncthreads();

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed, scratch_like
+from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
 from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.ops.elementwise import Option
 from gpunn.ops.elementwise_losses import (
@@ -22,7 +22,7 @@ from gpunn.ops.elementwise_losses import (
     no_target_gradient,
 )
 from gpunn.ops.exact import exp_of_difference, rest_of_difference
-from gpunn.ops.reductions import add_rows, summed, widened
+from gpunn.ops.reductions import add_rows, summed
 from gpunn.typing import Array
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.arguments import lookup
+from gpunn.arguments import is_number, lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
@@ -33,11 +33,15 @@ GAINS = dict.fromkeys(("he", "glorot"))
 
 
 class Option(NamedTuple):
-    """A number in a formula: its default and the open interval it must lie in."""
+    """A number in a formula: its default and the open interval it must lie in.
+
+    `type` is its type in CUDA bodies: "T", or "float64" if they need more of its digits.
+    """
 
     default: float
     low: float = 0.0
     high: float = float("inf")
+    type: str = "T"
 
 
 def chosen(
@@ -55,8 +59,8 @@ def chosen(
         ArgumentError: a number is outside its interval.
     """
     for option, number in given.items():
-        _, low, high = lookup(f"option of {name}", option, options)
-        if not low < number < high:
+        _, low, high, _ = lookup(f"option of {name}", option, options)
+        if not is_number(number) or not low < number < high:
             raise ArgumentError(
                 f"got {option}={number!r} in {name}; expected {low} < {option} < {high}"
             )
@@ -144,7 +148,7 @@ class Activation(Op):
         lookup("gain", gain, GAINS)
         self.gain, self.limits = gain, MappingProxyType(dict(options or {}))
         self.options = MappingProxyType({k: limit.default for k, limit in self.limits.items()})
-        extra = "".join(f", T {option}" for option in self.options)
+        extra = "".join(f", {limit.type} {option}" for option, limit in self.limits.items())
         saved = saves or "y"
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)
         self.grad_kernel = Elementwise(

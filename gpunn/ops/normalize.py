@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
-from gpunn.arguments import in_range
-from gpunn.backends import Backend, RowKernel, computed, scratch_like
+from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
 from gpunn.errors import DTypeError, ShapeError
-from gpunn.ops.reductions import add_rows, in_shares, widened
+from gpunn.ops.reductions import add_rows, in_shares
 from gpunn.typing import Array
 
 _CUDA = Path(__file__).parent / "cuda"

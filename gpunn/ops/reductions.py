@@ -12,10 +12,10 @@ import numpy as np
 from gpunn.arguments import flag
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, RowKernel, computed, scratch_like
+from gpunn.backends import Backend, Elementwise, RowKernel, computed, scratch_like, widened
 from gpunn.backends.kernel import shares
 from gpunn.errors import DataError, DTypeError, ShapeError
-from gpunn.typing import Array, DType, Shape
+from gpunn.typing import Array, Shape
 
 NONFINITE = Elementwise(
     "nonfinite",
@@ -32,15 +32,6 @@ def all_finite(b: Backend, x: Array) -> bool:
     the size of x and compile for seconds at its first call.
     """
     return not b.download(b.launch(NONFINITE, x))
-
-
-def widened(x: Array, dtype: DType) -> Array:
-    """Return a host array in a wider dtype, in scratch memory; the array itself if it has it."""
-    if x.dtype == dtype:
-        return x
-    wide = scratch_like(x, dtype)
-    np.copyto(wide, x)
-    return wide
 
 
 def _total(x: Array, total: Array) -> None:
@@ -335,7 +326,9 @@ def max_(
     def backward(gy: Array, needs: Any) -> tuple[Array]:
         kind = computed(x.dtype)
         hit = b.xp.equal(x, top)
-        share = b.xp.divide(gy.reshape(top.shape), summed(b, b.cast(hit, kind), axes, keepdims=True))
+        share = b.xp.divide(
+            gy.reshape(top.shape), summed(b, b.cast(hit, kind), axes, keepdims=True)
+        )
         return (b.xp.where(hit, b.cast(share, x.dtype), b.xp.zeros((), x.dtype)),)
 
     return y, backward

@@ -9,11 +9,10 @@ import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed, scratch_like
+from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
 from gpunn.errors import ShapeError
 from gpunn.ops.elementwise import ACTIVATIONS, check_floats
 from gpunn.ops.exact import exp_of_difference
-from gpunn.ops.reductions import widened
 from gpunn.typing import Array
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.arguments import check_kind, in_range, lookup
-from gpunn.backends import Backend, Elementwise
+from gpunn.backends import Backend, Elementwise, widened
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import FlatParameters
@@ -24,15 +24,15 @@ MODES = {"stop": 0, "skip": 1, "ignore": 2}
 
 
 def _norm_body(x: Array, norm: Array) -> None:
-    flat = x.reshape(-1)
+    flat = widened(x, np.float64).reshape(-1)
     norm += np.dot(flat, flat)
 
 
 NORM = Elementwise(
     "norm",
-    "x -> sum norm",
+    "x -> sum float64 norm",  # in float the square of 1e20 is infinite, and that of 1e-23 is 0
     numpy=_norm_body,
-    cuda="norm = x * x;",
+    cuda="norm = (double)x * (double)x;",
     once="norm = sqrt(norm);",
     numpy_once=lambda x, norm: np.sqrt(norm, out=norm),
 )
@@ -61,7 +61,7 @@ CLIP_FACTOR = Elementwise(
 
 def global_norm(flat: FlatParameters) -> Array:
     """Compute the Euclidean norm of all gradients together, a 0-d array of the device."""
-    return flat.backend.launch(NORM, flat.grad)
+    return flat.backend.launch(NORM, flat.grad, out=flat.backend.empty((), flat.dtype))
 
 
 def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:
@@ -169,7 +169,7 @@ class LossScale(Tracked):
         `clip_norm`, clips the gradients by their global norm.
         """
         b = self.backend
-        norm = b.launch(NORM, flat.grad)
+        norm = global_norm(flat)
         out = (self._factor, self.scale, self.good)
         b.launch(RESCALE, norm, clip_norm or 0.0, self.interval, out=out)
         return self._factor

@@ -10,6 +10,7 @@ import numpy as np
 from gpunn.arguments import check_kind, in_range
 from gpunn.backends import Elementwise
 from gpunn.fingerprint import Tracked
+from gpunn.ops.reductions import column_sums
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 
@@ -169,5 +170,5 @@ class MaxNorm(Regularizer):
         for tensor in flat.tensors:
             if tensor.ndim == 2 and getattr(tensor, "regularize", True):
                 w = flat.views[tensor]  # (D, H); column h has the weights into unit h
-                norms = xp.sqrt(xp.sum(xp.multiply(w, w), axis=0))
+                norms = xp.sqrt(column_sums(flat.backend, xp.multiply(w, w)))
                 xp.multiply(w, xp.divide(self.limit, xp.maximum(norms, self.limit)), out=w)

@@ -159,12 +159,12 @@ class _Text:
         if param.role == "sum":
             # A sum of a million floats needs the precision of a double.
             self.before.append(f"double {name}_s[LANES_] = {{}};")
-            self.load.append(f"T {name} = 0;")
+            self.load.append(f"{kind} {name} = 0;")
             self.store.append(f"{name}_s[k_] += {name};")
             self.after.append(
                 f"double {name}_t = 0; for (double part_ : {name}_s) {name}_t += part_;"
             )
-            self.after.append(f"T {name} = (T){name}_t;")
+            self.after.append(f"{kind} {name} = ({kind}){name}_t;")
             self.end.append(f"*{name}_p = ({stored}){name};")
         elif param.role == "one":
             self.before.append(f"const {kind} {name}_c = ({kind})*{name}_p;")
