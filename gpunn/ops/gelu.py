@@ -61,9 +61,9 @@ gelu = Activation(
         gx = gy * (Phi(x) + x * phi(x)), from x.
 
     Numerics:
-        The relative error is a few ulp, also far below 0. In float64 on the CPU it grows as
-        x**2 machine epsilons there. The gradient cancels where it is 0, near x = -0.75: an error
-        is a few machine epsilons of gy / 4 there.
+        The relative error is a few ulp, also far below 0, or |x| times the smallest subnormal
+        number. In float64 on the CPU it grows as x**2 machine epsilons. The gradient cancels near
+        x = -0.75: an error is a few machine epsilons of gy (Phi(x) + |x| phi(x)).
 
     Reference:
         Hendrycks and Gimpel (2016); lecture 001.

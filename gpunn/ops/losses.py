@@ -310,9 +310,7 @@ def _quantile(p: Array, t: Array, quantile: float, loss: Array) -> None:
 
 
 def _quantile_slope(p: Array, t: Array, quantile: float, gp: Array) -> None:
-    np.less(p, t, out=gp)
-    np.subtract(1 - quantile, gp, out=gp)
-    np.multiply(gp, p != t, out=gp)
+    np.multiply(np.where(p < t, -quantile, 1 - quantile), p != t, out=gp, casting="same_kind")
 
 
 quantile_error = ElementwiseLoss(
@@ -339,11 +337,14 @@ quantile_error = ElementwiseLoss(
 )
 
 
+_RATE_END = 1000.0  # exp(p) is infinite beyond, and t * p must not be, too
+
+
 def _poisson(p: Array, t: Array, loss: Array) -> None:
     from scipy.special import xlogy
 
     np.exp(p, out=loss)
-    np.subtract(loss, t * p, out=loss)
+    np.subtract(loss, t * np.minimum(p, _RATE_END), out=loss)
     np.add(loss, xlogy(t, t) - t, out=loss)
 
 
@@ -369,7 +370,10 @@ poisson_error = ElementwiseLoss(
         exp(p) + t |p| + t |log t| + t for the loss, and of exp(p) + t for gp.
     """,
     numpy=_poisson,
-    cuda="l = exp(p) - t * p + (t > T(0) ? T(t * log(t) - t) : T(0));",
+    cuda=(
+        f"l = exp(p) - t * (p > T({_RATE_END}) ? T({_RATE_END}) : p) "
+        "+ (t > T(0) ? T(t * log(t) - t) : T(0));"
+    ),
     grad_numpy=_poisson_slope,
     grad_cuda="gp = exp(p) - t;",
     targets=COUNTS,

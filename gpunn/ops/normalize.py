@@ -85,7 +85,7 @@ def _layer_norm(
     np.subtract(x, mean[:, None], out=work)
     np.divide(np.add.reduce(work, axis=1, out=rest), columns, out=rest)
     np.subtract(work, rest[:, None], out=work)
-    np.vecdot(work, work, out=inverse)
+    np.add.reduce(np.multiply(work, work, out=scratch_like(work)), axis=1, out=inverse)
     np.divide(inverse, columns, out=inverse)
     np.sqrt(np.add(inverse, eps, out=inverse), out=inverse)
     np.reciprocal(inverse, out=inverse)
@@ -110,7 +110,7 @@ def _layer_norm_grad(
     normal = scratch_like(x, mean.dtype)
     _normal(x, mean[:, None], rest[:, None], inverse[:, None], normal)
     np.multiply(gy, gamma, out=work, dtype=mean.dtype)
-    along = np.vecdot(work, normal) / columns
+    along = np.add.reduce(np.multiply(work, normal, out=scratch_like(work)), axis=1) / columns
     np.subtract(work, np.add.reduce(work, axis=1, keepdims=True) / columns, out=work)
     np.subtract(work, np.multiply(normal, along[:, None], out=normal), out=work)
     np.multiply(work, inverse[:, None], out=work)
@@ -301,8 +301,9 @@ def batch_norm(
         As for `layer_norm`, with means over the batch.
 
     Numerics:
-        As for `layer_norm`, with columns for rows. On a GPU, digits of the variance are lost where
-        the deviation is below a few machine epsilons of the mean.
+        As for `layer_norm`, with columns for rows. In a compiled kernel and on a GPU, digits of
+        the variance are lost where the deviation is below a few machine epsilons of the mean, and
+        the square of a machine epsilon of the mean must be finite.
 
     Reference:
         Ioffe and Szegedy (2015).
