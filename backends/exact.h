@@ -1,5 +1,5 @@
-// The rounding errors of sums and products, as numbers. Every generated kernel has these functions,
-// on a GPU and on the CPU. No compiler option that reorders arithmetic may be on.
+// The rounding errors of sums and products, as numbers. Kernels on a GPU and on the CPU have these
+// functions. No compiler option that reorders arithmetic may be on.
 
 // Returns (a + b) - sum, where sum is the rounded a + b (Knuth). NaN if the sum is not finite.
 template <class V>

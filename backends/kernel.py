@@ -32,7 +32,8 @@ SHARED_BLOCKS, SHARED_ROWS = 512, 512
 """Sums of columns use at most SHARED_BLOCKS blocks, with at least SHARED_ROWS rows each."""
 
 EXACT = (Path(__file__).parent / "exact.h").read_text(encoding="utf-8")
-"""The functions that every generated kernel has."""
+"""The functions that a kernel can call for the rounding errors of sums and products."""
+_EXACT_NAMES = re.compile("|".join(re.findall(r"inline V (\w+)\(", EXACT)))
 
 RESERVED = ("i", "S", "T")
 """The names that every elementwise kernel has already."""
@@ -215,6 +216,11 @@ class RowKernel:
         if columns > WARP_COLUMNS:
             return rows, self.threads
         return -(-rows // (self.threads // 32)), self.threads
+
+
+def exact_part(text: str) -> str:
+    """Return the functions of `exact.h` if the text of a kernel calls one of them, else nothing."""
+    return f"{EXACT}\n" if _EXACT_NAMES.search(text) else ""
 
 
 def shares(item_bytes: int, rows: int, columns: int) -> int:

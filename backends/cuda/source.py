@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpunn.backends.kernel import CTYPES, EXACT, HEADERS, Elementwise, Param
+from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param, exact_part
 
 THREADS = 256
 SUM_BLOCKS = 1024  # the most blocks of a kernel with sums; the workspace has room for their parts
@@ -75,7 +75,7 @@ def elementwise_source(
         index=index,
         lanes=lanes,
         name=kernel.name,
-        exact=EXACT,
+        exact=exact_part(kernel.cuda + "rest_of_sum" * bool(kernel.sums)),
         preamble=kernel.preamble,
         threads=THREADS,
         block_sum=BLOCK_SUM.format(threads=THREADS) if kernel.sums else "",
@@ -223,8 +223,7 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
 TEMPLATE = """{headers}typedef {compute} T;
 typedef {stored} S;
 typedef {index} I;
-{exact}
-#line 1 "{name}.preamble"
+{exact}#line 1 "{name}.preamble"
 {preamble}
 #line 1 "{name}.generated"
 template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }};

@@ -13,7 +13,7 @@ import numpy as np
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
 from gpunn.errors import DataError, DTypeError, ShapeError
-from gpunn.ops.elementwise import Option
+from gpunn.ops.elementwise import Option, check_floats, chosen
 from gpunn.ops.elementwise_losses import (
     Loss,
     Reduction,
@@ -32,6 +32,7 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             f"got scores of shape {scores.shape} and labels of shape {labels.shape} in {name}; "
             f"expected (N, C) and (N,): {scores.shape[0]} labels, or one-hot rows"
         )
+    check_floats(name, scores)
     if np.dtype(labels.dtype).kind not in "iu":
         raise DTypeError(
             f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
@@ -183,6 +184,7 @@ def _softmax_cross_entropy(
     Reference:
         Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
     """
+    check_floats("softmax_cross_entropy", z)
     if t.ndim == 2:
         how = Reduction.of(reduction, len(z), z.dtype)
         losses, gz = _soft_targets(b, b.cast(z, computed(z.dtype)), t)
@@ -280,6 +282,7 @@ def _multiclass_hinge(
 
     Raises:
         ShapeError, DTypeError, DataError: as for `softmax_cross_entropy`.
+        ArgumentError: margin is not a finite number.
 
     Gradient:
         gs_j = 1 where a wrong class violates the margin, gs_t = -(number of such classes). At the
@@ -289,6 +292,7 @@ def _multiclass_hinge(
         Weston and Watkins (1999); lecture 001. (The slide prints a plus for the minus.)
     """
     _check_labels(b, "multiclass_hinge", s, t)
+    (margin,) = chosen("multiclass_hinge", multiclass_hinge.limits, {"margin": margin})
     how = Reduction.of(reduction, len(s), s.dtype)
     losses, total, gs = _row_loss(b, MULTICLASS_HINGE, s, t, how, float(margin))
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.arguments import is_number
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
@@ -41,7 +42,7 @@ class Rate(NamedTuple):
         Raises:
             ArgumentError: the rate is outside [0, 1).
         """
-        if not isinstance(rate, int | float | np.floating) or not 0.0 <= rate < 1.0:
+        if not is_number(rate) or not 0.0 <= rate < 1.0:
             raise ArgumentError(
                 f"got rate={rate!r}; expected the probability of dropping, 0 <= rate < 1: pass "
                 "e.g. rate=0.5"

@@ -181,6 +181,7 @@ class Activation(Op):
 
         def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
             values = chosen(name, self.limits, given)
+            check_floats(name, x)
             y = b.launch(self.kernel, x, *values)
             kept = x if saves == "x" else y
 

@@ -211,7 +211,7 @@ def axes_of(name: str, x: Array, axis: Any) -> Shape:
     if len(set(found)) < len(found):
         raise ShapeError(
             f"got axis={axis!r} in {name} for an array of shape {tuple(x.shape)}; expected each "
-            "axis once: leave out the repetition"
+            f"of {ndim} axes once: leave out the repetition"
         )
     return found
 

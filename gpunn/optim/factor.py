@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import check_kind, in_range, lookup
+from gpunn.arguments import check_kind, count, in_range, lookup
 from gpunn.backends import Backend, Elementwise, widened
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.elementwise_losses import SCALED
@@ -150,7 +150,8 @@ class LossScale(Tracked):
     """
 
     def __init__(self, b: Backend, start: float = 2.0**16, interval: int = 2000) -> None:
-        self.backend, self.interval = b, interval
+        self.backend, self.interval = b, count("interval", interval)
+        in_range("start", start, 1.0)
         self.scale = b.full((), start, np.float32)
         self.good = b.zeros((), np.int64)
         self._factor = b.zeros((), np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import in_range, lookup
+from gpunn.arguments import flag, in_range, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import scratch_like
 from gpunn.errors import ArgumentError
@@ -77,7 +77,7 @@ class SGD(Optimizer, name="sgd"):
         nesterov: bool = False,
     ) -> None:
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = flag("nesterov", nesterov)
         if nesterov and not momentum:
             raise ArgumentError(
                 "got nesterov=True with momentum=0; expected momentum > 0: pass e.g. momentum=0.9"

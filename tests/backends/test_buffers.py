@@ -8,7 +8,7 @@ import pytest
 import gpunn as gn
 from gpunn.backends.cpu.backend import CHUNK, BufferPool
 from gpunn.errors import DataError
-from gpunn.ops.shaping import gather_rows
+from gpunn.ops.gather import gather_rows
 
 pytestmark = pytest.mark.fast
 

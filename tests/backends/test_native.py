@@ -16,7 +16,7 @@ from gpunn.backends.cpu.compiled import Call, Compiler, Native, compiler, find_c
 from gpunn.backends.cpu.compiled.kernels import ROW_COLUMNS
 from gpunn.backends.kernel import KERNELS
 from gpunn.ops import softmax_cross_entropy
-from gpunn.ops.shaping import RowGather
+from gpunn.ops.gather import RowGather
 from tests.ops.test_kernels import KINDS, arguments
 from tests.rowcases import ARGUMENTS, Draw
 

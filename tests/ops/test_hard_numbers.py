@@ -290,6 +290,19 @@ def test_the_gradient_of_a_normalisation_with_a_large_mean(over, device, rng):
         np.testing.assert_allclose(ours, wanted, rtol=2e-6, atol=2e-6 * abs(wanted).max())
 
 
+def test_fixed_numbers_that_float16_does_not_have(device):
+    """A running variance of 1e6 is infinite in float16, and a mean of 2049 is 2048."""
+    layer = gn.nn.BatchNorm(1, dtype="float16", device=device).eval()
+    b = layer.backend
+    b.write(layer.running_variance.data, np.full(1, 1e6, np.float32))
+    b.write(layer.running_mean.data, np.full(1, 2049, np.float32))
+    x = gn.tensor(np.full((2, 1), 3050.0, np.float16), device=device)
+    np.testing.assert_array_equal(layer(x).numpy(), np.float16(1.001))
+    scaled = gn.nn.Standardize(np.full(1, 2049.0), np.full(1, 1e6), device=device)
+    np.testing.assert_array_equal(scaled(x).numpy(), np.float16(1e-3 + 1e-6))
+    assert scaled(x).dtype == np.float16
+
+
 # sums --------------------------------------------------------------------------------------------
 
 

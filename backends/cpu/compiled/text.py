@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gpunn.backends.kernel import CTYPES, EXACT, Elementwise, Param, RowKernel
+from gpunn.backends.kernel import CTYPES, EXACT, Elementwise, Param, RowKernel, exact_part
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r'^(?=extern "C")', re.MULTILINE)
@@ -58,7 +58,7 @@ def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], neste
     return (
         f"{_header('host.h')}\n"
         f"typedef float T; typedef float S; typedef long long I;\nconstexpr int LANES_ = {LANES};\n"
-        f"{EXACT}\n{kernel.preamble}\n"
+        f"{exact_part(kernel.cuda)}{kernel.preamble}\n"
         f'extern "C" void run(const Slot* a_) {{\nconst I n_ = a_[{count}].i;\n'
         f"{text.joined('before')}\n{loop}{text.joined('after')}\n{{ {kernel.once} }}\n"
         f"{text.joined('end')}\n}}\n"

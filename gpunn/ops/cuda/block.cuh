@@ -25,8 +25,8 @@ struct Max {
   static __device__ inline T both(T a, T b) { return b > a || b != b ? b : a; }  // keeps NaN
 };
 
-// A sum of one thread. The rounding errors are added up beside it, unless the numbers were stored in
-// 16 bits: a float has digits to spare for them.
+// A sum of one thread. The rounding errors are added up beside it, unless the numbers were stored
+// in 16 bits: a float has digits to spare for them.
 struct Total {
   T sum, rest;
   __device__ inline void add(T v) {
@@ -138,7 +138,8 @@ template <class Use, class... Others>
 __device__ inline T row_sum(const Held& h, T* part, Use use, const Others*... others) {
   Total total = {};
   each_pack(h, [&](const Columns& c, int base, int p) {
-    each_of(h, base, p, [&](auto... v) { total.add(use(v...)); }, c, pack_at(others, h, base, p)...);
+    const auto add = [&](auto... v) { total.add(use(v...)); };
+    each_of(h, base, p, add, c, pack_at(others, h, base, p)...);
   });
   return row_fold<Sum>(total.value(), h.row, part);
 }

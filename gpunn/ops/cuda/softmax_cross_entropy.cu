@@ -15,8 +15,8 @@ extern "C" __global__ void softmax_cross_entropy(
     each(held, [&](T v, int) { top = Max::both(top, v); });
     top = row_fold<Max>(top, row, part);
 
-    // The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has the
-    // logarithm of p_t where p_t is close to 1.
+    // The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has
+    // the logarithm of p_t where p_t is close to 1.
     const long long given = labels[row.at];
     const bool known = given >= 0 && given < classes;
     const int label = known ? (int)given : -1;
