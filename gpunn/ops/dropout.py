@@ -92,17 +92,20 @@ def keep_factors(words: Array, width: int, threshold: int, scale: float, out: Ar
     np.multiply(out, scale, out=out)
 
 
-def _dropout_body(
-    x: Array, words: Array, width: int, threshold: int, scale: float, y: Array
-) -> None:
-    keep_factors(words, width, threshold, scale, y)
-    np.multiply(y, x, out=y)
+def dropped(x: Array, words: Array, width: int, threshold: int, scale: float, out: Array) -> None:
+    """Write x * scale where the bits keep an element, and 0 where they drop it (NumPy)."""
+    factors = scratch_like(out)
+    keep_factors(words, width, threshold, scale, factors)
+    with np.errstate(invalid="ignore"):
+        np.multiply(factors, x, out=out)
+        if np.isnan(np.add.reduce(out, axis=None)):  # 0 times infinity, or NaN that is dropped
+            np.copyto(out, 0, where=factors == 0)
 
 
 DROPOUT = Elementwise(
     "dropout",
     f"x, {DROPOUT_PARAMS} -> y",
-    numpy=_dropout_body,
+    numpy=dropped,
     cuda=f"y = {KEEP} ? T(x * scale) : T(0);",
 )
 

@@ -22,7 +22,7 @@ from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
 from gpunn.errors import ArgumentError, DTypeError
 from gpunn.names import at_home_of, home_of
-from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
+from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, dropped
 from gpunn.typing import Array
 
 ACTIVATIONS: dict[str, Op] = {}
@@ -224,8 +224,7 @@ def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[...
         else:
             y = z
             body(z, *options, z)
-        keep_factors(words, width, threshold, scale, d)
-        np.multiply(d, y, out=d)
+        dropped(y, words, width, threshold, scale, d)
 
     return fused
 
@@ -234,10 +233,8 @@ def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
     @at_home_of(grad_body)
     def fused(gy: Array, saved: Array, *rest: Any) -> None:
         *options, words, width, threshold, scale, gx = rest
-        factors = scratch_like(gx)
-        keep_factors(words, width, threshold, scale, factors)
         grad_body(gy, saved, *options, gx)
-        np.multiply(gx, factors, out=gx)
+        dropped(gx, words, width, threshold, scale, gx)
 
     return fused
 

@@ -137,7 +137,7 @@ class Trainer(Training):
             ArgumentError: an argument is outside its range.
         """
         epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
-        callbacks = check_callbacks(callbacks)
+        callbacks, progress = check_callbacks(callbacks), flag("progress", progress)
         if not callable(shuffle):
             shuffle = flag("shuffle", shuffle)
         steps: Repeated | None = None

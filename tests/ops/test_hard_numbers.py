@@ -16,6 +16,7 @@ import pytest
 import gpunn as gn
 from gpunn import ops, optim
 from gpunn.autograd import OPS
+from gpunn.ops.linear import Dropped
 from gpunn.ops.reductions import column_sums
 from gpunn.optim.factor import NORM, clip_by_global_norm, global_norm
 from gpunn.optim.flat import FlatParameters
@@ -104,6 +105,26 @@ def test_an_infinite_gradient_stays_where_it_flows(name, device):
         "leaky_relu": [np.inf] * 3,
     }
     np.testing.assert_array_equal(x.backend.download(x.grad), expected[name])
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 2.0])
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.3])
+def test_what_dropout_drops_is_0(rate, value, device):
+    """Also behind another activation, and in the gradient."""
+    draw = gn.backends.RandomStream(3).draw()
+    ones = np.ones((8, 16), np.float32)
+    kept = ops.dropout(gn.tensor(ones, device=device), rate=rate, draw=draw).numpy() > 0
+    x = np.full((8, 16), value, np.float32)
+    y = ops.dropout(gn.tensor(x, device=device), rate=rate, draw=draw).numpy()
+    assert (y[~kept] == 0).all()
+    assert not (y[kept] == 0).any()
+    arrays = np.eye(8, 16, dtype=np.float32), np.zeros(16, np.float32)
+    layer = [gn.tensor(a, requires_grad=True, device=device) for a in arrays]
+    dropped = Dropped(rate, draw)
+    y = ops.linear(gn.tensor(np.eye(8, dtype=np.float32), device=device), *layer, dropout=dropped)
+    y.backward(y.backend.upload(x))
+    gbias = y.backend.download(layer[1].grad)
+    np.testing.assert_array_equal(gbias == 0, ~kept.any(axis=0))
 
 
 @pytest.mark.parametrize("dtype", NARROW_TOO)
