@@ -326,10 +326,10 @@ def max_(
     def backward(gy: Array, needs: Any) -> tuple[Array]:
         kind = computed(x.dtype)
         hit = b.xp.equal(x, top)
-        share = b.xp.divide(
-            gy.reshape(top.shape), summed(b, b.cast(hit, kind), axes, keepdims=True)
-        )
-        return (b.xp.where(hit, b.cast(share, x.dtype), b.xp.zeros((), x.dtype)),)
+        hits = summed(b, b.cast(hit, kind), axes, keepdims=True)
+        share = b.xp.divide(gy.reshape(top.shape), hits)
+        nothing = b.xp.divide(b.xp.subtract(hits, hits), hits)  # 0, or NaN for a maximum of NaN
+        return (b.cast(b.xp.where(hit, share, nothing), x.dtype),)
 
     return y, backward
 

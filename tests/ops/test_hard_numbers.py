@@ -414,6 +414,14 @@ def test_gradients_that_are_sums(dtype, device):
     np.testing.assert_allclose(b.download(v.grad), 1 / n, rtol=1e-3)
 
 
+def test_the_gradient_of_a_maximum_of_infinity_and_nan(device):
+    x = np.array([[np.inf, 1, np.inf], [np.nan, 1, 2], [-np.inf, 3, 1]], np.float32)
+    t = gn.tensor(x, requires_grad=True, device=device)
+    ops.max(t, axis=1).backward(t.backend.upload(np.array([1, 1, np.inf], np.float32)))
+    expected = [[0.5, 0, 0.5], [np.nan] * 3, [0, np.inf, 0]]
+    np.testing.assert_array_equal(t.backend.download(t.grad), expected)
+
+
 @pytest.mark.parametrize("dtype", NARROW_TOO)
 def test_a_product_of_matrices(dtype, device, rng):
     """The error is that of adding up one after another: K eps / 2."""
