@@ -14,7 +14,7 @@ from gpunn.backends.choice import (
     resolve_device,
     set_default_device,
 )
-from gpunn.backends.cpu.pool import scratch_like
+from gpunn.backends.cpu.pool import scratch_like, widened
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel, computed
@@ -43,4 +43,5 @@ __all__ = [
     "resolve_device",
     "scratch_like",
     "set_default_device",
+    "widened",
 ]

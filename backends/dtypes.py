@@ -35,6 +35,22 @@ def precision_dtype(precision: str) -> np.dtype[Any]:
     return found
 
 
+def real_dtype(dtype: DType) -> np.dtype[Any]:
+    """Check that a tensor can have a dtype, and return it as a NumPy dtype.
+
+    Raises:
+        DTypeError: the dtype is not one of floats, integers or booleans.
+    """
+    found: np.dtype[Any] | None = None
+    with suppress(TypeError, ValueError):
+        found = None if dtype is None else np.dtype(dtype)
+    if found is None or not (found.kind in "iub" or found.name in (*FLOATS, "bfloat16")):
+        raise DTypeError(
+            f"got dtype {dtype!r}; expected {', '.join(FLOATS)}, bfloat16, integers or booleans"
+        )
+    return found
+
+
 def float_dtype(dtype: DType) -> np.dtype[Any]:
     """Check that gpunn computes in a dtype, and return it as a NumPy dtype.
 

@@ -31,6 +31,10 @@ TALL_ROWS, TALL_THREADS = 256, 512
 SHARED_BLOCKS, SHARED_ROWS = 512, 512
 """Sums of columns use at most SHARED_BLOCKS blocks, with at least SHARED_ROWS rows each."""
 
+EXACT = (Path(__file__).parent / "exact.h").read_text(encoding="utf-8")
+"""The functions that a kernel can call for the rounding errors of sums and products."""
+_EXACT_NAMES = re.compile("|".join(re.findall(r"inline V (\w+)\(", EXACT)))
+
 RESERVED = ("i", "S", "T")
 """The names that every elementwise kernel has already."""
 
@@ -89,7 +93,8 @@ class Elementwise:
         signature: for example "gy, y, T rate -> gx, sum total". A parameter without a type has the
             type T, the dtype of the arrays; see `Param` for the roles. If a body reads an output
             before it writes it, pass the output to `Backend.launch` as `out`.
-        numpy: the body for NumPy arrays. It writes to its outputs, and adds to those that are sums.
+        numpy: the body for NumPy arrays. It writes to its outputs, and adds to those that are sums,
+            which are float64 arrays.
         cuda: the body for CUDA. Each name in it is one element, and `i` is the flat index. It
             computes in the type T: double for float64 arrays, float for other floats. S is the
             type that the first array of type T is stored in.
@@ -98,6 +103,8 @@ class Elementwise:
         numpy_once: the same for NumPy, called with all inputs and outputs.
         chunkable: whether the NumPy body may be called on slices of axis 0, one after another.
             False if a parameter is `raw`.
+        widens: whether the NumPy body gets float16 and bfloat16 arrays of type T as float32, in
+            which the CUDA body computes, too. False if the formula depends on the dtype.
     """
 
     name: str
@@ -108,6 +115,7 @@ class Elementwise:
     once: str = ""
     numpy_once: Callable[..., Any] | None = None
     chunkable: bool = True
+    widens: bool = True
     inputs: tuple[Param, ...] = field(init=False)
     outputs: tuple[Param, ...] = field(init=False)
     sums: tuple[Param, ...] = field(init=False)
@@ -147,7 +155,7 @@ class RowKernel:
         numpy: the body for NumPy arrays, called with the same arguments in the same order.
         cuda_file: the `.cu` file. `S` is the type that its arrays are stored in. `T` is the type
             that it computes in: double for float64, else float. The text of the `block.cuh` in
-            the same folder is put before it.
+            the same folder is put before it, and before that `exact.h`.
         threads: the threads per block.
         dtypes: the dtypes that S may be.
         ticket: whether the last argument of the CUDA function is an `unsigned int*`. It points to
@@ -195,7 +203,7 @@ class RowKernel:
             f"typedef {compute} T;\n"
             f"constexpr int WARP_COLUMNS = {WARP_COLUMNS}, TILE_LANES = {TILE_LANES};\n"
             f"constexpr int HELD = {held};\n"
-            f"{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
+            f"{EXACT}\n{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
         )
 
     def geometry(self, item_bytes: int, rows: int, columns: int) -> tuple[int, int]:
@@ -212,6 +220,11 @@ class RowKernel:
         if columns > WARP_COLUMNS:
             return rows, self.threads
         return -(-rows // (self.threads // 32)), self.threads
+
+
+def exact_part(text: str) -> str:
+    """Return the functions of `exact.h` if the text of a kernel calls one of them, else nothing."""
+    return f"{EXACT}\n" if _EXACT_NAMES.search(text) else ""
 
 
 def shares(item_bytes: int, rows: int, columns: int) -> int:

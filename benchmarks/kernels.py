@@ -17,8 +17,8 @@ from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.backends.random import Draw
 from gpunn.benchmarks.settings import Settings
 from gpunn.ops.dropout import Rate
+from gpunn.ops.gather import gather_rows
 from gpunn.ops.reductions import column_sums
-from gpunn.ops.shaping import gather_rows
 from gpunn.optim.factor import global_norm
 
 REPEATS = 20

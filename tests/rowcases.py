@@ -54,26 +54,28 @@ def _correct(draw: Draw) -> list[Any]:
 
 
 def _scatter(draw: Draw) -> list[Any]:
-    return [draw.normal(), draw.rng.integers(0, 5, draw.rows), draw.normal(5, draw.columns), 5]
+    sums = draw.normal(5, draw.columns).astype(draw.statistic)
+    return [draw.normal(), draw.rng.integers(0, 5, draw.rows), sums, np.zeros_like(sums), 5]
 
 
 def _layer_norm(draw: Draw) -> list[Any]:
     each = draw.normal(draw.columns), draw.normal(draw.columns)
-    kept = (draw.out(draw.rows, dtype=draw.statistic) for _ in range(2))
+    kept = (draw.out(draw.rows, dtype=draw.statistic) for _ in range(3))
     return [3 + draw.normal(), *each, draw.out(), *kept, 1e-5]
 
 
 def _batch_norm(draw: Draw) -> list[Any]:
     each = draw.normal(draw.columns), draw.normal(draw.columns)
-    kept = (draw.out(draw.columns, dtype=draw.statistic) for _ in range(2))
+    kept = (draw.out(draw.columns, dtype=draw.statistic) for _ in range(3))
     running = (abs(draw.normal(draw.columns)).astype(draw.statistic) for _ in range(2))
     return [3 + draw.normal(), *each, draw.out(), *kept, *running, 0.25, 1e-5]
 
 
 def _statistics(draw: Draw, count: int) -> list[np.ndarray]:
-    """Means and inverse deviations, kept by a forward."""
-    mean, inverse = draw.rng.standard_normal(count), draw.rng.uniform(0.5, 2, count)
-    return [mean.astype(draw.statistic), inverse.astype(draw.statistic)]
+    """The two parts of means, and inverse deviations, kept by a forward."""
+    mean, rest, inverse = draw.rng.standard_normal((3, count)) * [[1.0], [0.01], [0.0]]
+    inverse += draw.rng.uniform(0.5, 2, count)
+    return [array.astype(draw.statistic) for array in (mean, rest, inverse)]
 
 
 ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
@@ -83,6 +85,7 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
     "softmax": lambda draw: [4 * draw.normal(), draw.out()],
     "softmax_grad": lambda draw: [draw.normal(), abs(draw.normal()) / draw.columns, draw.out()],
     "scatter_rows": _scatter,
+    "row_sums": lambda draw: [draw.normal(), draw.out(draw.rows, dtype=draw.statistic)],
     "column_sums": lambda draw: [draw.normal(), draw.out(draw.columns)],
     "column_sums_wide": lambda draw: [draw.normal(), draw.out(draw.columns, dtype=draw.statistic)],
     "layer_norm": _layer_norm,

@@ -40,7 +40,7 @@ SINGLE_IMPORTERS = {
     },
     "scipy": {
         "gpunn/data/images.py",
-        "gpunn/ops/activations.py",
+        "gpunn/ops/gelu.py",
         "gpunn/ops/losses.py",
         "gpunn/sklearn/arithmetic.py",
         "gpunn/sklearn/lbfgs.py",

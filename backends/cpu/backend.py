@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn.backends.base import Backend, check_product
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
-from gpunn.backends.cpu.pool import OWN
+from gpunn.backends.cpu.pool import OWN, widened
 from gpunn.backends.cpu.recording import NotedNumpy, Plan, recording
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
@@ -124,15 +124,26 @@ class NumpyBackend(Backend):
             if call is not None:
                 _call(call, (*inputs, *outputs))
                 return outputs[0] if len(outputs) == 1 else outputs
-        for total in kernel.sums:
-            _do(np.ndarray.fill, outputs[kernel.outputs.index(total)], 0)
+        body, once = kernel.numpy, kernel.numpy_once
+        args = [*inputs, *outputs]
+        places = [len(inputs) + kernel.outputs.index(param) for param in kernel.sums]
+        totals = np.zeros(len(places))  # a float is too short for a long sum
+        for k, place in enumerate(places):
+            args[place] = totals[k : k + 1].reshape(())
+        if kernel.widens and any(map(_is_narrow, args)):
+            body = _in_float32(kernel, body)
+            once = None if once is None else _in_float32(kernel, once)
+        if places:
+            _do(np.ndarray.fill, totals, 0)
         first = outputs[0] if kernel.outputs[0].role == "each" else inputs[0]
         if kernel.chunkable and first.size > 2 * CHUNK and first.ndim:
-            _by_chunks(kernel.numpy, first.shape, (*inputs, *outputs))
+            _by_chunks(body, first.shape, tuple(args))
         else:
-            _do(kernel.numpy, *inputs, *outputs)
-        if kernel.numpy_once is not None:
-            _do(kernel.numpy_once, *inputs, *outputs)
+            _do(body, *args)
+        if once is not None:
+            _do(once, *args)
+        for place in places:
+            _do(_round_to, outputs[place - len(inputs)], args[place])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def launch_rows(
@@ -224,6 +235,34 @@ class NumpyBackend(Backend):
     def free_memory(self) -> None:
         """Drop this thread's idle buffers."""
         OWN.pool.free()
+
+
+def _is_narrow(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.name in ("float16", "bfloat16")
+
+
+def _in_float32(kernel: Elementwise, body: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a body that computes in float32 for narrow arrays and rounds the outputs once."""
+    params = (*kernel.inputs, *kernel.outputs)
+    first = len(kernel.inputs)
+
+    def widening(*args: Any) -> None:
+        wide = [
+            widened(a, np.float32) if p.type == "T" and _is_narrow(a) else a
+            for p, a in zip(params, args, strict=True)
+        ]
+        body(*wide)
+        for out, found in zip(args[first:], wide[first:], strict=True):
+            if found is not out:
+                _round_to(out, found)
+
+    return widening
+
+
+def _round_to(to: Array, array: Array) -> None:
+    """Copy to a narrower array. A number that is too large becomes infinite, as in CUDA."""
+    with np.errstate(over="ignore"):
+        to[...] = array
 
 
 def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) -> None:

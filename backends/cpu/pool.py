@@ -235,3 +235,17 @@ def scratch_like(array: Array, dtype: DType | None = None) -> Array:
         dtype: the wanted dtype; None for that of `array`.
     """
     return OWN.pool.empty(array.shape, array.dtype if dtype is None else np.dtype(dtype))
+
+
+def widened(array: Array, dtype: DType) -> Array:
+    """Return an array in a wider dtype, in scratch memory; the array itself if it has that dtype.
+
+    Args:
+        array: an array on the host.
+        dtype: the wanted dtype.
+    """
+    if array.dtype == dtype:
+        return array
+    wide = scratch_like(array, dtype)
+    np.copyto(wide, array)
+    return wide

@@ -16,6 +16,7 @@ from gpunn.backends.cuda.source import (
     Argument,
     compute_type,
     elementwise_source,
+    parts_type,
 )
 from gpunn.backends.kernel import CTYPES, Elementwise
 from gpunn.errors import DeviceMismatchError, ShapeError
@@ -142,7 +143,7 @@ class Launcher:
                 found.append(index(repeat))
         found.append(index(n))
         if kernel.sums or kernel.once:
-            found += [self.space(computed), self.space("ticket")]
+            found += [self.space(parts_type(kernel, key)), self.space("ticket")]
         return tuple(found)
 
     def space(self, name: str) -> Array:

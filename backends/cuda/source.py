@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param
+from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param, exact_part
 
 THREADS = 256
 SUM_BLOCKS = 1024  # the most blocks of a kernel with sums; the workspace has room for their parts
@@ -47,6 +47,12 @@ def compute_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     return CTYPES[min(dtypes)]
 
 
+def parts_type(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
+    """Return the C type that the sums of a kernel are added up in, the same for all of them."""
+    wide = any(param.type == "float64" for param in kernel.sums)
+    return "double" if wide else compute_type(kernel, arguments)
+
+
 def elementwise_source(
     kernel: Elementwise, arguments: tuple[Argument, ...], lanes: int, wide: bool
 ) -> str:
@@ -69,6 +75,7 @@ def elementwise_source(
         index=index,
         lanes=lanes,
         name=kernel.name,
+        exact=exact_part(kernel.cuda + "rest_of_sum" * bool(kernel.sums)),
         preamble=kernel.preamble,
         threads=THREADS,
         block_sum=BLOCK_SUM.format(threads=THREADS) if kernel.sums else "",
@@ -109,7 +116,8 @@ class _Text:
             self.before += [f"const auto {name}_c = {name}_f;" for name in self.once]
         self.parameters.append("const I n_")
         if kernel.sums or kernel.once:
-            self.parameters += ["T* parts_", "unsigned int* ticket_"]
+            parts = parts_type(kernel, arguments)
+            self.parameters += [f"{parts}* parts_", "unsigned int* ticket_"]
 
     def _add(self, param: Param, argument: Argument, is_output: bool) -> None:
         name, (layout, dtype) = param.name, argument
@@ -122,9 +130,13 @@ class _Text:
         const = "" if is_output else "const "
         self.parameters.append(f"{const}{stored}* {name if layout == 'raw' else name + '_p'}")
         if param.role == "sum":
-            self.before.append(f"T {name}_s = 0;")
-            self.element.append(f"T {name} = 0;")
-            self.write.append(f"{name}_s += {name};")
+            # The rounding errors of a thread's sum are added up beside it.
+            self.before.append(f"{computed} {name}_s = 0, {name}_r = 0;")
+            self.element.append(f"{computed} {name} = 0;")
+            self.write.append(
+                f"const {computed} {name}_m = {name}_s + {name}; "
+                f"{name}_r += rest_of_sum({name}_s, {name}, {name}_m); {name}_s = {name}_m;"
+            )
         elif param.role == "one":
             self.once.append(name)
             self.before.append(f"__shared__ {computed} {name}_f;")
@@ -159,6 +171,7 @@ class _Text:
 def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     """Return the code after the loop: the sums of a block, then the work of the last block."""
     sums = [p.name for p in kernel.sums]
+    part = parts_type(kernel, arguments)
     if not sums and not kernel.once:
         return ""
     ends, write = [], []
@@ -173,15 +186,18 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
         elif argument.layout in ("value", "one"):
             source = f"{name}_p" if argument.layout == "value" else f"{name}_c"
             ends.append(f"const {computed} {name} = {source};")
-    rows = [f"block_sum_({name}_s, part_[{k}])" for k, name in enumerate(sums)]
+    rows = [
+        f"block_sum_({n}_r - {n}_r == {part}(0) ? {n}_s + {n}_r : {n}_s, part_[{k}])"
+        for k, n in enumerate(sums)
+    ]
     keep = [
         f"if (threadIdx.x == 0) parts_[{k} * gridDim.x + blockIdx.x] = {name}_t;"
         for k, name in enumerate(sums)
     ]
     again = [
-        f"T {name} = 0;\n"
+        f"{part} {name} = 0;\n"
         f"  for (unsigned b_ = threadIdx.x; b_ < gridDim.x; b_ += {THREADS})\n"
-        f"    {name} += ((volatile T*)parts_)[{k} * gridDim.x + b_];\n"
+        f"    {name} += ((volatile {part}*)parts_)[{k} * gridDim.x + b_];\n"
         f"  {name} = block_sum_({name}, part_[{k}]);"
         for k, name in enumerate(sums)
     ]
@@ -194,8 +210,10 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     if not sums:
         return LAST_THREAD.format(finish=finish)
     return LAST_BLOCK.format(
-        shared=f"__shared__ T part_[{len(sums)}][{THREADS} / 32];",
-        totals="\n  ".join(f"const T {n}_t = {row};" for n, row in zip(sums, rows, strict=True)),
+        shared=f"__shared__ {part} part_[{len(sums)}][{THREADS} / 32];",
+        totals="\n  ".join(
+            f"const {part} {n}_t = {row};" for n, row in zip(sums, rows, strict=True)
+        ),
         keep="\n  ".join(keep),
         again="\n  ".join(again),
         finish=finish,
@@ -205,7 +223,7 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
 TEMPLATE = """{headers}typedef {compute} T;
 typedef {stored} S;
 typedef {index} I;
-#line 1 "{name}.preamble"
+{exact}#line 1 "{name}.preamble"
 {preamble}
 #line 1 "{name}.generated"
 template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }};
@@ -233,7 +251,8 @@ template <class V> struct alignas(sizeof(V) * {lanes}) Pack_ {{ V v[{lanes}]; }}
 }}
 """
 
-BLOCK_SUM = """static __device__ T block_sum_(T v, T* part) {{  // no other call may use `part`
+BLOCK_SUM = """template <class V>
+static __device__ V block_sum_(V v, V* part) {{  // no other call may use `part`
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
   __syncthreads();

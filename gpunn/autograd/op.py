@@ -119,6 +119,8 @@ class Op(Tracked):
                 backend = here
             elif here is not backend:
                 raise DeviceMismatchError(_mismatch(self.name, args))
+            if arg.dtype.kind not in "fiub":
+                check_real(self.name, arg)
             if arg.dtype.kind == "f" and len(arrays) not in self.any_float:
                 if dtype is None:
                     dtype = arg.dtype
@@ -150,6 +152,19 @@ class Op(Tracked):
         if recording and recording is not True:
             recording(self.name, args, options, result)
         return result
+
+
+def check_real(name: str, array: Any) -> None:
+    """Check that an array of an operation holds real numbers.
+
+    Raises:
+        DTypeError: it holds something else.
+    """
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise DTypeError(
+            f"got {array.dtype} in {name}; expected floats, integers or booleans: convert with "
+            "astype"
+        )
 
 
 _WRITTEN_ONCE = ("vjp", "name", "__name__", "__doc__")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import fitting
 from gpunn.autograd.engine import Leaf, Node, run_backward
 from gpunn.backends import Backend, Device, as_array, backend, backend_of
 from gpunn.backends.dtypes import FLOATS, float_dtype
@@ -350,6 +351,7 @@ def tensor(
 
     Raises:
         DTypeError: the data is neither floats nor integers, or integers require a gradient.
+        DataError: a number is beyond the range of the dtype.
         DeviceUnavailableError: the device cannot be used.
 
     Example:
@@ -366,9 +368,9 @@ def tensor(
     there = here if device is None and not here.on_host else backend(device)
     host = here.download(array)
     if dtype is not None:
-        host = host.astype(float_dtype(dtype))
+        host = fitting("data", host, float_dtype(dtype))
     elif bare and host.dtype == np.float64:
-        host = host.astype(np.float32)
+        host = fitting("data", host, np.float32)
     if host.dtype.kind not in "iub" and host.dtype.name not in FLOATS:
         raise DTypeError(
             f"got data of dtype {host.dtype}; expected integers or {', '.join(FLOATS)}: "

@@ -8,8 +8,8 @@ import numpy as np
 
 from gpunn.backends import Backend, backend_of
 from gpunn.ops import identity
+from gpunn.ops.gather import RowGather
 from gpunn.ops.reductions import ACCUMULATE
-from gpunn.ops.shaping import RowGather
 from gpunn.sparse import is_sparse
 from gpunn.typing import Array, DType
 

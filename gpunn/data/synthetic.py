@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpunn.arguments import count
+from gpunn.arguments import count, in_range, is_number
 from gpunn.backends.random import RandomStream, normal, uniform
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError
@@ -135,7 +135,7 @@ def circles(n: int = 300, noise: float = 0.05, factor: float = 0.5, seed: int = 
         Dataset('circles': 50 examples, 2 features, 2 classes)
     """
     y = _labels(n, 2)
-    if not 0 < factor < 1:
+    if not is_number(factor) or not 0 < factor < 1:
         raise ArgumentError(f"got factor={factor!r}; expected 0 < factor < 1: pass e.g. factor=0.5")
     angle = 2 * np.pi * uniform((n,), RandomStream(seed).seed, ANGLE_STREAM)
     radius = np.where(y == 0, 1.0, factor)[:, np.newaxis]
@@ -155,8 +155,5 @@ def _names(classes: int) -> tuple[str, ...]:
 def _noise(
     scale: float, shape: tuple[int, ...], seed: int, name: str = "noise"
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    if not 0 <= scale < np.inf:
-        raise ArgumentError(
-            f"got {name}={scale!r}; expected a finite number of at least 0: pass e.g. {name}=0.1"
-        )
+    scale = in_range(name, scale, 0.0)
     return scale * normal(shape, RandomStream(seed).seed, NOISE_STREAM)

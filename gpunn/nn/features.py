@@ -111,7 +111,7 @@ class QuadraticFeatures(Module):
     """
 
     def __init__(self, squares: bool = True) -> None:
-        self.squares = bool(squares)
+        self.squares = flag("squares", squares)
 
     def forward(self, x: Any) -> Tensor:
         """Return the features and their products, (N, D + number of products)."""

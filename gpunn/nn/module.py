@@ -20,7 +20,7 @@ from gpunn.names import register
 from gpunn.nn.decisions import largest
 from gpunn.nn.observation import observed
 from gpunn.nn.prediction import outputs
-from gpunn.storage.state import check_state
+from gpunn.storage.state import check_state, fitted
 from gpunn.typing import Array, DeviceLike
 
 MODULES: dict[str, type[Module]] = {}
@@ -252,14 +252,14 @@ class Module(Tracked):
                 NumPy can convert. The values are converted to the model's dtypes.
 
         Raises:
-            ModelFileError: names are missing or left over, a shape differs, or a dtype is not one
-                of real numbers. In this case nothing is set.
+            ModelFileError: names are missing or left over, a shape differs, a dtype is not one of
+                real numbers, or a number is beyond the model's dtype. Then nothing is set.
         """
         tensors = dict(self.state())
         check_state(state, tensors, exact=False)
         with self.backend.current():
-            for name, value in tensors.items():
-                value.backend.write(value.data, np.asarray(state[name]))
+            for name, array in fitted(state, tensors, "a state").items():
+                tensors[name].backend.write(tensors[name].data, array)
         for module in self.modules():
             if module.by_chance:
                 module.by_chance = False

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import count, flag, in_range
+from gpunn.arguments import count, fitting, flag, in_range
 from gpunn.autograd import Tensor
 from gpunn.backends import backend, computed
 from gpunn.backends.dtypes import float_dtype
@@ -34,7 +34,8 @@ class Standardize(Module):
     Raises:
         ShapeError: mean and scale have different lengths.
         DTypeError: mean or scale does not hold numbers.
-        ArgumentError: a scale is 0, or a number is not finite.
+        ArgumentError: a scale is 0 in the dtype, or a number is not finite.
+        DataError: a number is beyond the range of the dtype.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class Standardize(Module):
                 f"got mean {mean.shape}, scale {scale.shape}; expected (D,) and (D,): pass one of "
                 "each for every column"
             )
-        if not scale.all():
+        if not scale.astype(float_dtype(dtype)).all():
             raise ArgumentError(
                 "got a scale of 0; expected numbers other than 0: use 1 for a constant column"
             )
         b, kind = backend(device), float_dtype(dtype)
         self.inverse = flag("inverse", inverse)
-        self.mean = Buffer(b.upload(mean.astype(kind)))
-        self.scale = Buffer(b.upload(scale.astype(kind)))
+        self.mean = Buffer(b.upload(fitting("mean", mean, kind)))
+        self.scale = Buffer(b.upload(fitting("scale", scale, kind)))
 
     @classmethod
     def fit(
@@ -92,10 +93,13 @@ class Standardize(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Return the shifted and scaled x, (N, D)."""
-        mean, scale = _as(x, self.mean), _as(x, self.scale)
+        wide = _wide(x, self.mean)
+        mean, scale = _as(wide, self.mean), _as(wide, self.scale)
         if self.inverse:
-            return add(multiply(x, scale), mean)
-        return divide(subtract(x, mean), scale)
+            y = add(multiply(wide, scale), mean)
+        else:
+            y = divide(subtract(wide, mean), scale)
+        return y if wide is x else y.astype(x.dtype)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -122,8 +126,13 @@ def _numbers(name: str, values: Any) -> np.ndarray[Any, Any]:
     return array.astype(np.float64)
 
 
+def _wide(x: Any, numbers: Buffer) -> Any:
+    """Return x in the dtype of fixed numbers if that is wider: float16 may not have the numbers."""
+    return x.astype(numbers.dtype) if x.dtype.itemsize < numbers.dtype.itemsize else x
+
+
 def _as(x: Any, numbers: Buffer) -> Tensor:
-    """Return fixed numbers in the dtype of x, which mixed precision may narrow."""
+    """Return fixed numbers in the dtype of x, if that is wider than theirs."""
     if x.dtype == numbers.dtype:
         return numbers
     return Tensor(numbers.backend.cast(numbers.data, x.dtype), backend=numbers.backend)
@@ -204,8 +213,10 @@ class BatchNorm(LayerNorm):
     def forward(self, x: Any) -> Tensor:
         """Return the normalised x, (N, D)."""
         if not self.training:
-            deviation = (_as(x, self.running_variance) + self.eps) ** 0.5
-            normal: Tensor = (x - _as(x, self.running_mean)) / deviation
+            wide = _wide(x, self.running_mean)
+            deviation = (_as(wide, self.running_variance) + self.eps) ** 0.5
+            normal: Tensor = (wide - _as(wide, self.running_mean)) / deviation
+            normal = normal if wide is x else normal.astype(x.dtype)
             return normal * self.gamma + self.beta
         return batch_norm(
             x,

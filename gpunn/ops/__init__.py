@@ -2,8 +2,6 @@
 
 from gpunn.ops.activations import (
     elu,
-    gelu,
-    gelu_sigmoid,
     hard_threshold,
     identity,
     leaky_relu,
@@ -11,7 +9,6 @@ from gpunn.ops.activations import (
     relu,
     relu_right,
     sigmoid,
-    softmax,
     tanh,
 )
 from gpunn.ops.arithmetic import abs_ as abs
@@ -33,6 +30,7 @@ from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
 from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
+from gpunn.ops.gelu import gelu, gelu_sigmoid
 from gpunn.ops.linear import linear
 from gpunn.ops.losses import (
     absolute_error,
@@ -51,6 +49,7 @@ from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
 from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
+from gpunn.ops.softmax import softmax
 
 __all__ = [
     "ACTIVATIONS",

@@ -7,25 +7,23 @@ declaration; see `gpunn.ops.elementwise`.
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpunn.autograd import OPS, op
-from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed, scratch_like
+from gpunn.autograd import OPS
+from gpunn.backends import scratch_like
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, Option
 from gpunn.ops.reductions import TABLE_ROWS
 from gpunn.typing import Array
 
 
 def _logistic(x: Array, y: Array) -> None:
-    np.negative(x, out=y)
-    with np.errstate(over="ignore"):  # exp overflows to inf, whose reciprocal is the right 0
-        np.exp(y, out=y)
-    np.add(y, 1, out=y)
-    np.reciprocal(y, out=y)
+    small = np.negative(np.abs(x, out=scratch_like(x)), out=scratch_like(x))
+    np.exp(small, out=small)  # at most 1, so it overflows nowhere
+    np.greater_equal(x, 0, out=y)
+    np.maximum(y, small, out=y)
+    np.divide(y, np.add(small, 1, out=small), out=y)
 
 
 def _times_one_minus_square(gy: Array, y: Array, gx: Array) -> None:
@@ -48,13 +46,14 @@ sigmoid = Activation(
         gx = gy * y * (1 - y), from y alone.
 
     Numerics:
-        No overflow for any x; relative error of a few ulp.
+        No overflow for any x; relative error of a few ulp, also of a subnormal y. The gradient
+        has an absolute error of a machine epsilon of gy, as y near 1 has lost the digits of 1 - y.
 
     Reference:
         Lecture 002, "elegant gradient".
     """,
     numpy=_logistic,
-    cuda="y = T(1) / (T(1) + exp(-x));",
+    cuda="const T small = exp(-abs(x)); y = (x < T(0) ? small : T(1)) / (T(1) + small);",
     grad_numpy=_sigmoid_grad,
     grad_cuda="gx = gy * y * (T(1) - y);",
 )
@@ -70,6 +69,10 @@ tanh = Activation(
 
     Gradient:
         gx = gy * (1 - y**2), from y alone.
+
+    Numerics:
+        The gradient has an absolute error of two machine epsilons of gy, as y near 1 has lost the
+        digits of 1 - y.
     """,
     numpy=lambda x, y: np.tanh(x, out=y),
     cuda="y = tanh(x);",
@@ -97,9 +100,22 @@ def _zero(x: Array) -> Array:
     return _zeros(x.dtype)[:columns] if columns <= TABLE_ROWS else np.zeros(columns, x.dtype)
 
 
+_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+
+
+def _where(compare: np.ufunc, x: Array, gy: Array, gx: Array) -> None:
+    """Write gy where a comparison of x with 0 holds, else 0.
+
+    It works on bits, because 0 times infinity is NaN.
+    """
+    bits = gx.view(_BITS[gx.dtype.itemsize])
+    compare(x, 0, out=bits)
+    np.negative(bits, out=bits)  # -1 has all bits
+    np.bitwise_and(bits, gy.view(bits.dtype), out=bits)
+
+
 def _relu_grad(gy: Array, y: Array, gx: Array) -> None:
-    np.greater(y, 0, out=gx)
-    np.multiply(gx, gy, out=gx)
+    _where(np.greater, y, gy, gx)
 
 
 relu = Activation(
@@ -121,8 +137,7 @@ relu = Activation(
 
 
 def _relu_right_grad(gy: Array, x: Array, gx: Array) -> None:
-    np.greater_equal(x, 0, out=gx)
-    np.multiply(gx, gy, out=gx)
+    _where(np.greater_equal, x, gy, gx)
 
 
 relu_right = Activation(
@@ -183,8 +198,7 @@ def _elu_grad(gy: Array, y: Array, alpha: float, gx: Array) -> None:
     np.minimum(y, _zero(y), out=gx)
     np.add(gx, alpha, out=gx)
     if alpha != 1:
-        above = np.greater(y, 0, out=scratch_like(y))
-        np.add(gx, np.multiply(above, 1 - alpha, out=above), out=gx)
+        np.copyto(gx, 1, where=y > 0)
     np.multiply(gx, gy, out=gx)
 
 
@@ -199,6 +213,10 @@ elu = Activation(
     Gradient:
         gx = gy where y > 0, else gy * (y + alpha).
 
+    Numerics:
+        The gradient has an absolute error of a machine epsilon of alpha gy, as y near -alpha has
+        lost the digits of y + alpha.
+
     Reference:
         Clevert et al. (2016); lecture 001.
     """,
@@ -208,86 +226,6 @@ elu = Activation(
     cuda="y = x > T(0) ? x : T(alpha * expm1(x));",
     grad_numpy=_elu_grad,
     grad_cuda="gx = y > T(0) ? gy : T(gy * (y + alpha));",
-)
-
-_SQRT_HALF = 0.7071067811865476
-_INV_SQRT_2PI = 0.3989422804014327
-
-
-def _normal_cdf(x: Array) -> Array:
-    from scipy.special import ndtr  # NumPy has no error function
-
-    return ndtr(x, out=scratch_like(x))
-
-
-def _gelu_grad(gy: Array, x: Array, gx: Array) -> None:
-    np.multiply(x, x, out=gx)
-    np.multiply(gx, -0.5, out=gx)
-    np.exp(gx, out=gx)
-    np.multiply(gx, _INV_SQRT_2PI, out=gx)
-    np.multiply(gx, x, out=gx)
-    np.add(gx, _normal_cdf(x), out=gx)
-    np.multiply(gx, gy, out=gx)
-
-
-gelu = Activation(
-    "gelu",
-    """Gaussian error linear unit, y = x * Phi(x), with Phi the normal distribution function.
-
-    Gradient:
-        gx = gy * (Phi(x) + x * phi(x)), from x.
-
-    Reference:
-        Hendrycks and Gimpel (2016); lecture 001.
-    """,
-    saves="x",
-    gain="he",
-    numpy=lambda x, y: np.multiply(x, _normal_cdf(x), out=y),
-    cuda=f"y = T(0.5) * x * erfc(-x * T({_SQRT_HALF}));",
-    grad_numpy=_gelu_grad,
-    grad_cuda=(
-        f"gx = gy * (T(0.5) * erfc(-x * T({_SQRT_HALF})) "
-        f"+ x * T({_INV_SQRT_2PI}) * exp(-T(0.5) * x * x));"
-    ),
-)
-
-
-def _gelu_sigmoid(x: Array, y: Array) -> None:
-    gate = np.multiply(x, 1.702, out=scratch_like(x))
-    _logistic(gate, gate)
-    np.multiply(x, gate, out=y)
-
-
-def _gelu_sigmoid_grad(gy: Array, x: Array, gx: Array) -> None:
-    gate = np.multiply(x, 1.702, out=scratch_like(x))
-    _logistic(gate, gate)
-    np.subtract(1, gate, out=gx)
-    np.multiply(gx, x, out=gx)
-    np.multiply(gx, 1.702, out=gx)
-    np.add(gx, 1, out=gx)
-    np.multiply(gx, gate, out=gx)
-    np.multiply(gx, gy, out=gx)
-
-
-gelu_sigmoid = Activation(
-    "gelu_sigmoid",
-    """The sigmoid approximation of GELU, y = x * sigmoid(1.702 x), with an error below 0.0204.
-
-    Gradient:
-        gx = gy * s * (1 + 1.702 x (1 - s)) with s = sigmoid(1.702 x), from x.
-
-    Reference:
-        Hendrycks and Gimpel (2016); lecture 001.
-    """,
-    saves="x",
-    gain="he",
-    numpy=_gelu_sigmoid,
-    cuda="y = x / (T(1) + exp(-T(1.702) * x));",
-    grad_numpy=_gelu_sigmoid_grad,
-    grad_cuda=(
-        "T s = T(1) / (T(1) + exp(-T(1.702) * x)); "
-        "gx = gy * s * (T(1) + T(1.702) * x * (T(1) - s));"
-    ),
 )
 
 hard_threshold = Activation(
@@ -303,7 +241,7 @@ hard_threshold = Activation(
     """,
     numpy=lambda x, y: np.greater(x, 0, out=y),
     cuda="y = x > T(0) ? T(1) : T(0);",
-    grad_numpy=lambda gy, y, gx: np.multiply(gy, 0, out=gx),
+    grad_numpy=lambda gy, y, gx: gx.fill(0),
     grad_cuda="gx = T(0);",
     kinks=(0.0,),
     differentiable=False,
@@ -323,48 +261,3 @@ identity = Activation(
     grad_cuda="gx = gy;",
     epilogue="bias",
 )
-
-
-def _softmax(x: Array, y: Array, columns: int, rows: int) -> None:
-    np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=y)
-    np.exp(y, out=y)
-    np.divide(y, np.add.reduce(y, axis=-1, dtype=computed(y.dtype), keepdims=True), out=y)
-
-
-def _softmax_grad(gy: Array, y: Array, gx: Array, columns: int, rows: int) -> None:
-    np.multiply(gy, y, out=gx)
-    along = np.add.reduce(gx, axis=-1, dtype=computed(y.dtype), keepdims=True)
-    np.subtract(gy, along, out=gx)
-    np.multiply(gx, y, out=gx)
-
-
-_CUDA = Path(__file__).parent / "cuda" / "softmax.cu"
-SOFTMAX = RowKernel("softmax", _softmax, _CUDA)
-SOFTMAX_GRAD = RowKernel("softmax_grad", _softmax_grad, _CUDA)
-
-
-@op
-def softmax(b: Backend, x: Array) -> tuple[Array, Backward]:
-    """Return the softmax over the last axis, y_k = exp(x_k) / sum_j exp(x_j).
-
-    It is not elementwise. To train a classifier, use `softmax_cross_entropy` on the logits. To
-    predict a class, the argmax of the logits is enough (lecture 001).
-
-    Gradient:
-        gx = y * (gy - sum_k gy_k y_k).
-
-    Numerics:
-        The row's maximum is subtracted first, so no exponential overflows.
-    """
-    y = b.empty_like(x)
-    b.launch_matrix(SOFTMAX, x.shape, x.dtype, b.xp.ascontiguousarray(x), y)
-
-    def backward(gy: Array, needs: Any) -> tuple[Array]:
-        gx = b.empty_like(y)
-        b.launch_matrix(SOFTMAX_GRAD, y.shape, y.dtype, b.xp.ascontiguousarray(gy), y, gx)
-        return (gx,)
-
-    return y, backward
-
-
-ACTIVATIONS["softmax"] = softmax

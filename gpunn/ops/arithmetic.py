@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import is_number
 from gpunn.autograd import op, target
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
+from gpunn.ops.elementwise import check_floats
+from gpunn.ops.reductions import summed
 from gpunn.typing import Array, Shape
 
 
@@ -17,13 +21,15 @@ def unbroadcast(b: Backend, g: Array, shape: Shape) -> Array:
     """Sum a gradient over the axes that broadcasting added or stretched."""
     if g.shape == shape:
         return g
-    if g.ndim > len(shape):
-        g = b.xp.sum(g, axis=tuple(range(g.ndim - len(shape))))
-    stretched = tuple(a for a, n in enumerate(shape) if n == 1 and g.shape[a] != 1)
-    return b.xp.sum(g, axis=stretched, keepdims=True) if stretched else g
+    added = g.ndim - len(shape)
+    stretched = (a for a in range(added, g.ndim) if shape[a - added] == 1 and g.shape[a] != 1)
+    return b.cast(summed(b, g, (*range(added), *stretched)).reshape(shape), g.dtype)
 
 
 def _check(name: str, x: Any, y: Any) -> None:
+    for number, other in ((x, y), (y, x)):
+        if not hasattr(number, "dtype"):
+            _check_number(name, number, other.dtype)
     dtypes = [value.dtype for value in (x, y) if hasattr(value, "dtype")]
     if len(dtypes) == 2 and dtypes[0] != dtypes[1]:
         raise DTypeError(
@@ -38,6 +44,29 @@ def _check(name: str, x: Any, y: Any) -> None:
             f"got shapes {shapes[0]} and {shapes[1]} in {name}; expected shapes that broadcast: "
             "reshape one of them"
         ) from error
+
+
+def _check_number(name: str, number: Any, dtype: Any) -> None:
+    """Check that a number can be combined with an array of a dtype.
+
+    Raises:
+        DTypeError: it is no number, or a finite number that the dtype does not have.
+    """
+    if not is_number(number):
+        raise DTypeError(
+            f"got {number!r} in {name}; expected a tensor, an array or a number: convert it"
+        )
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        fits = not isinstance(number, int) or limits.min <= number <= limits.max
+    else:
+        fits = kind.kind != "f" or not float(np.finfo(kind).max) < abs(number) < inf
+    if not fits:
+        raise DTypeError(
+            f"got the number {number!r} beside {kind} in {name}; expected one that {kind} can "
+            "represent: convert the array with astype"
+        )
 
 
 @op
@@ -102,6 +131,7 @@ def divide(b: Backend, x: Any, y: Any) -> tuple[Array, Backward]:
         g / y for x and -g x / y**2 for y, summed over broadcast axes.
     """
     _check("divide", x, y)
+    check_floats("divide", x if hasattr(x, "dtype") else y)
     quotient = b.xp.divide(x, y)
 
     def slope(g: Array) -> Array:
@@ -134,15 +164,17 @@ def power(b: Backend, x: Array, exponent: float) -> tuple[Array, Backward]:
     Gradient:
         gy * exponent * x ** (exponent - 1).
     """
-    if not isinstance(exponent, int | float):
+    if not is_number(exponent):
         raise ArgumentError(
             f"got an exponent of type {type(exponent).__name__}; expected a number: write "
             "exp(y * log(x)) for a tensor"
         )
+    if isinstance(exponent, float) or exponent < 0:
+        check_floats("power", x)
 
     def backward(gy: Array, needs: Any) -> tuple[Any, ...]:
         if exponent == 0:  # x ** -1 would be infinite at 0
-            return b.xp.multiply(gy, 0), None
+            return b.zeros(gy.shape, gy.dtype), None
         return b.xp.multiply(gy, b.xp.multiply(exponent, b.xp.power(x, exponent - 1))), None
 
     return b.xp.power(x, exponent), backward
@@ -155,6 +187,7 @@ def exp(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy * y.
     """
+    check_floats("exp", x)
     y = b.xp.exp(x)
     return y, lambda gy, needs: (b.xp.multiply(gy, y),)
 
@@ -166,6 +199,7 @@ def log(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy / x.
     """
+    check_floats("log", x)
     return b.xp.log(x), lambda gy, needs: (b.xp.divide(gy, x),)
 
 
@@ -176,6 +210,7 @@ def sin(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy * cos(x).
     """
+    check_floats("sin", x)
     return b.xp.sin(x), lambda gy, needs: (b.xp.multiply(gy, b.xp.cos(x)),)
 
 
@@ -186,6 +221,7 @@ def cos(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         -gy * sin(x).
     """
+    check_floats("cos", x)
     return b.xp.cos(x), lambda gy, needs: (b.xp.multiply(b.xp.negative(gy), b.xp.sin(x)),)
 
 
@@ -196,6 +232,7 @@ def sqrt(b: Backend, x: Array) -> tuple[Array, Backward]:
     Gradient:
         gy / (2 y).
     """
+    check_floats("sqrt", x)
     y = b.xp.sqrt(x)
     return y, lambda gy, needs: (b.xp.divide(gy, b.xp.multiply(2, y)),)
 
@@ -216,6 +253,10 @@ def matmul(b: Backend, x: Array, y: Array) -> tuple[Array, Backward]:
 
     Gradient:
         g y' for x and x' g for y. (Lecture 000 prints A' in place of B' for A = B C.)
+
+    Numerics:
+        The products of an element are added up in the order of k, or as BLAS adds them: an error is
+        up to K eps / 2 times the sum of their sizes.
     """
     if x.ndim != 2 or y.ndim != 2:
         raise ShapeError(

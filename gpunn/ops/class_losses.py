@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed, scratch_like
+from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
 from gpunn.errors import DataError, DTypeError, ShapeError
-from gpunn.ops.elementwise import Option
+from gpunn.ops.elementwise import Option, check_floats, chosen
 from gpunn.ops.elementwise_losses import (
     Loss,
     Reduction,
@@ -21,7 +21,8 @@ from gpunn.ops.elementwise_losses import (
     must_check,
     no_target_gradient,
 )
-from gpunn.ops.reductions import TABLE_ROWS, ones_row
+from gpunn.ops.exact import exp_of_difference, rest_of_difference
+from gpunn.ops.reductions import TABLE_ROWS, add_rows, summed
 from gpunn.typing import Array
 
 
@@ -31,6 +32,7 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             f"got scores of shape {scores.shape} and labels of shape {labels.shape} in {name}; "
             f"expected (N, C) and (N,): {scores.shape[0]} labels, or one-hot rows"
         )
+    check_floats(name, scores)
     if np.dtype(labels.dtype).kind not in "iu":
         raise DTypeError(
             f"got labels of dtype {labels.dtype} in {name}; expected integers 0 .. C - 1: use "
@@ -67,13 +69,6 @@ def _row_loss(
     numbers = (*numbers, float(how.divisor), how.scale)
     b.launch_matrix(kernel, scores.shape, scores.dtype, *arrays, *numbers)
     return losses, total, gradients
-
-
-def _finish(loss: Array, gradients: Array, total: Array, divisor: float, scale: float) -> None:
-    """Scale the gradients and write the reduced sum of the losses."""
-    if scale != 1:
-        np.multiply(gradients, scale, out=gradients)
-    total.fill(np.add.reduce(loss) / divisor)
 
 
 FEW_CLASSES = 128  # up to this number, NumPy reduces a (C, N) matrix faster than an (N, C) one
@@ -122,23 +117,30 @@ def _softmax_rows(
     classes: int,
     count: int,
 ) -> None:
-    right: Any  # the positions of the p_t in `flat`
+    right: Any  # the positions of the right classes in `flat`
+    kind = computed(z.dtype)
     if classes > FEW_CLASSES:
-        flat = p = gz.T  # (C, N)
-        right = _places(classes, 1)[labels], _numbers(count)
+        axis, scores = 1, widened(z, kind)
+        flat = p = gz if gz.dtype == kind else scratch_like(gz, kind)
+        right = _numbers(count), _places(classes, 1)[labels]
+        own = scores[right]
     else:
-        flat = scratch_like(gz).reshape(-1)
-        p = flat.reshape(classes, count)
+        axis, flat = 0, scratch_like(gz, kind).reshape(-1)
+        p, scores = flat.reshape(classes, count), scratch_like(gz, kind).reshape(classes, count)
+        np.copyto(scores, z.T)
         right = _places(classes, count)[labels] + _numbers(count)
-    np.copyto(p, z.T)
-    np.subtract(p, np.maximum.reduce(p, axis=0), out=p)
-    np.negative(flat[right], out=loss)
-    np.exp(p, out=p)
-    sums = np.dot(ones_row(classes), p)
-    np.divide(p, sums, out=p, casting="same_kind")
-    np.add(loss, np.log(sums, out=sums), out=loss)
-    flat[right] -= 1
-    np.multiply(p.T, scale, out=gz)
+        own = scores.reshape(-1)[right]
+    top = np.maximum.reduce(scores, axis=axis, keepdims=True)
+    exp_of_difference(scores, top, p)
+    below = np.subtract(top.reshape(-1), own, out=own)
+    # The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has the
+    # logarithm of p_t where p_t is close to 1.
+    power, flat[right] = flat[right], 0
+    others = np.add.reduce(p, axis=1) if axis else add_rows(p, np.empty(count, kind))
+    np.add(below, np.log1p(others + (power - 1)), out=loss)
+    flat[right] = -others
+    np.divide(p, (others + power).reshape(top.shape), out=p)
+    np.multiply(p if axis else p.T, scale, out=gz, casting="same_kind")
     total.fill(np.add.reduce(loss) / divisor)
 
 
@@ -176,11 +178,15 @@ def _softmax_cross_entropy(
         gz = p - onehot(t). It is computed together with the loss and kept.
 
     Numerics:
-        The log-sum-exp subtracts the row's maximum first, so it is finite for finite logits.
+        The log-sum-exp subtracts the row's maximum first, so it is finite for finite logits. A
+        loss close to 0 and 1 - p_t have all their digits. With rows of probabilities as targets,
+        an error is a few machine epsilons of the sum of all terms' sizes: gz cancels where p is
+        close to t.
 
     Reference:
         Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
     """
+    check_floats("softmax_cross_entropy", z)
     if t.ndim == 2:
         how = Reduction.of(reduction, len(z), z.dtype)
         losses, gz = _soft_targets(b, b.cast(z, computed(z.dtype)), t)
@@ -198,17 +204,31 @@ def _softmax_cross_entropy(
     return how.of_losses(losses, total), backward
 
 
+def _corrected(xp: Any, p: Array, z: Array, top: Array, shifted: Array) -> Array:
+    """Return exp(z - top) for the exponential p of the rounded difference."""
+    part = xp.subtract(shifted, z)
+    rest = xp.subtract(xp.subtract(z, xp.subtract(shifted, part)), xp.add(part, top))
+    known = xp.equal(xp.subtract(rest, rest), 0)
+    return xp.add(p, xp.multiply(p, xp.where(known, rest, 0)))
+
+
 def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
     """Return row losses and gradients for targets that are rows of probabilities."""
     t = as_prediction(b, "softmax_cross_entropy", z, t)
     xp = b.xp
-    shifted = xp.subtract(z, xp.max(z, axis=1, keepdims=True))
-    p = xp.exp(shifted)
-    sums = xp.sum(p, axis=1, keepdims=True)
-    mass = xp.sum(t, axis=1, keepdims=True)
-    given = xp.sum(xp.multiply(t, shifted), axis=1)
-    losses = xp.subtract(xp.multiply(mass[:, 0], xp.log(sums[:, 0])), given)
-    return losses, xp.subtract(xp.multiply(xp.divide(p, sums), mass), t)
+    top = xp.max(z, axis=1, keepdims=True)
+    shifted = xp.subtract(z, top)
+    p = _corrected(xp, xp.exp(shifted), z, top, shifted)
+    hits = xp.equal(shifted, 0)
+    # Without one of the largest, for which p = 1, the sum has the digits of 1 - max softmax(z).
+    ties = xp.subtract(xp.sum(hits, axis=1, keepdims=True, dtype=z.dtype), 1)
+    rest = xp.add(summed(b, xp.where(hits, 0, p), (1,), keepdims=True), ties)
+    mass = summed(b, t, (1,), keepdims=True)
+    given = summed(b, xp.where(xp.equal(t, 0), 0, xp.multiply(t, shifted)), (1,))
+    losses = xp.subtract(xp.multiply(mass[:, 0], xp.log1p(rest[:, 0])), given)
+    others = xp.add(rest, xp.subtract(1, p))
+    gz = xp.subtract(xp.multiply(p, xp.subtract(mass, t)), xp.multiply(others, t))
+    return losses, xp.divide(gz, xp.add(rest, 1))
 
 
 def _hinge_rows(
@@ -224,14 +244,20 @@ def _hinge_rows(
     count: int,
 ) -> None:
     right = _numbers(count), _places(classes, 1)[labels]
-    np.subtract(s, s[right][:, None], out=gs)
-    np.add(gs, margin, out=gs)
-    gs[right] = 0
-    np.maximum(gs, 0, out=gs)
-    loss[...] = np.sum(gs, axis=1, dtype=computed(gs.dtype))
-    np.not_equal(gs, 0, out=gs)
-    gs[right] = -np.sum(gs, axis=1, dtype=computed(gs.dtype))
-    _finish(loss, gs, total, divisor, scale)
+    s = widened(s, computed(s.dtype))
+    own = s[right][:, None]
+    with np.errstate(invalid="ignore"):
+        over = np.subtract(s, own, out=scratch_like(s))
+        # Where the margin cancels the difference, its rounding error would be all that is left.
+        rest = rest_of_difference(s, own, over)
+        np.add(np.add(over, margin, out=over), rest, out=over)
+    over[right] = 0
+    np.maximum(over, 0, out=over)
+    np.add.reduce(over, axis=1, out=loss)
+    np.not_equal(over, 0, out=over)
+    over[right] = -np.add.reduce(over, axis=1)
+    np.multiply(over, scale, out=gs, casting="same_kind")
+    total.fill(np.add.reduce(loss) / divisor)
 
 
 MULTICLASS_HINGE = RowKernel(
@@ -258,6 +284,7 @@ def _multiclass_hinge(
 
     Raises:
         ShapeError, DTypeError, DataError: as for `softmax_cross_entropy`.
+        ArgumentError: margin is not a finite number.
 
     Gradient:
         gs_j = 1 where a wrong class violates the margin, gs_t = -(number of such classes). At the
@@ -267,6 +294,7 @@ def _multiclass_hinge(
         Weston and Watkins (1999); lecture 001. (The slide prints a plus for the minus.)
     """
     _check_labels(b, "multiclass_hinge", s, t)
+    (margin,) = chosen("multiclass_hinge", multiclass_hinge.limits, {"margin": margin})
     how = Reduction.of(reduction, len(s), s.dtype)
     losses, total, gs = _row_loss(b, MULTICLASS_HINGE, s, t, how, float(margin))
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.arguments import is_number
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
@@ -41,7 +42,7 @@ class Rate(NamedTuple):
         Raises:
             ArgumentError: the rate is outside [0, 1).
         """
-        if not isinstance(rate, int | float | np.floating) or not 0.0 <= rate < 1.0:
+        if not is_number(rate) or not 0.0 <= rate < 1.0:
             raise ArgumentError(
                 f"got rate={rate!r}; expected the probability of dropping, 0 <= rate < 1: pass "
                 "e.g. rate=0.5"
@@ -91,17 +92,20 @@ def keep_factors(words: Array, width: int, threshold: int, scale: float, out: Ar
     np.multiply(out, scale, out=out)
 
 
-def _dropout_body(
-    x: Array, words: Array, width: int, threshold: int, scale: float, y: Array
-) -> None:
-    keep_factors(words, width, threshold, scale, y)
-    np.multiply(y, x, out=y)
+def dropped(x: Array, words: Array, width: int, threshold: int, scale: float, out: Array) -> None:
+    """Write x * scale where the bits keep an element, and 0 where they drop it (NumPy)."""
+    factors = scratch_like(out)
+    keep_factors(words, width, threshold, scale, factors)
+    with np.errstate(invalid="ignore"):
+        np.multiply(factors, x, out=out)
+        if np.isnan(np.add.reduce(out, axis=None)):  # 0 times infinity, or NaN that is dropped
+            np.copyto(out, 0, where=factors == 0)
 
 
 DROPOUT = Elementwise(
     "dropout",
     f"x, {DROPOUT_PARAMS} -> y",
-    numpy=_dropout_body,
+    numpy=dropped,
     cuda=f"y = {KEEP} ? T(x * scale) : T(0);",
 )
 

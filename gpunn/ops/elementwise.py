@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.arguments import lookup
+from gpunn.arguments import is_number, lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, DTypeError
 from gpunn.names import at_home_of, home_of
-from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, keep_factors
+from gpunn.ops.dropout import DROPOUT_PARAMS, KEEP, dropped
 from gpunn.typing import Array
 
 ACTIVATIONS: dict[str, Op] = {}
@@ -33,11 +33,15 @@ GAINS = dict.fromkeys(("he", "glorot"))
 
 
 class Option(NamedTuple):
-    """A number in a formula: its default and the open interval it must lie in."""
+    """A number in a formula: its default and the open interval it must lie in.
+
+    `type` is its type in CUDA bodies: "T", or "float64" if they need more of its digits.
+    """
 
     default: float
     low: float = 0.0
     high: float = float("inf")
+    type: str = "T"
 
 
 def chosen(
@@ -55,12 +59,25 @@ def chosen(
         ArgumentError: a number is outside its interval.
     """
     for option, number in given.items():
-        _, low, high = lookup(f"option of {name}", option, options)
-        if not low < number < high:
+        _, low, high, _ = lookup(f"option of {name}", option, options)
+        if not is_number(number) or not low < number < high:
             raise ArgumentError(
                 f"got {option}={number!r} in {name}; expected {low} < {option} < {high}"
             )
     return tuple(given.get(option, limit.default) for option, limit in options.items())
+
+
+def check_floats(name: str, x: Array) -> None:
+    """Check that the array of an operation holds floats.
+
+    Raises:
+        DTypeError: it holds something else.
+    """
+    if not np.issubdtype(x.dtype, np.floating) and np.dtype(x.dtype).name != "bfloat16":
+        raise DTypeError(
+            f"got {x.dtype} in {name}; expected floats: convert with astype('float32'), because "
+            "gpunn converts nothing by itself"
+        )
 
 
 def opened(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -131,7 +148,7 @@ class Activation(Op):
         lookup("gain", gain, GAINS)
         self.gain, self.limits = gain, MappingProxyType(dict(options or {}))
         self.options = MappingProxyType({k: limit.default for k, limit in self.limits.items()})
-        extra = "".join(f", T {option}" for option in self.options)
+        extra = "".join(f", {limit.type} {option}" for option, limit in self.limits.items())
         saved = saves or "y"
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)
         self.grad_kernel = Elementwise(
@@ -164,6 +181,7 @@ class Activation(Op):
 
         def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
             values = chosen(name, self.limits, given)
+            check_floats(name, x)
             y = b.launch(self.kernel, x, *values)
             kept = x if saves == "x" else y
 
@@ -206,8 +224,7 @@ def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[...
         else:
             y = z
             body(z, *options, z)
-        keep_factors(words, width, threshold, scale, d)
-        np.multiply(d, y, out=d)
+        dropped(y, words, width, threshold, scale, d)
 
     return fused
 
@@ -216,10 +233,8 @@ def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:
     @at_home_of(grad_body)
     def fused(gy: Array, saved: Array, *rest: Any) -> None:
         *options, words, width, threshold, scale, gx = rest
-        factors = scratch_like(gx)
-        keep_factors(words, width, threshold, scale, factors)
         grad_body(gy, saved, *options, gx)
-        np.multiply(gx, factors, out=gx)
+        dropped(gx, words, width, threshold, scale, gx)
 
     return fused
 

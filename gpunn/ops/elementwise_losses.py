@@ -21,7 +21,7 @@ from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, computed
 from gpunn.errors import DataError, DTypeError, GradientError, ShapeError
 from gpunn.names import at_home_of, home_of
-from gpunn.ops.elementwise import Option, chosen, configured, trait
+from gpunn.ops.elementwise import Option, check_floats, chosen, configured, trait
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
@@ -241,25 +241,28 @@ class ElementwiseLoss(Loss):
         predictions: Domain | None = None,
         options: dict[str, Option] | None = None,
         decides: str | None = None,
+        widens: bool = True,
     ) -> None:
         self.targets, self.predictions, self.decides = targets, predictions, decides
         self.labels = (-1, 1) if targets is SIGNS else (0, 1)
         self.limits = limits = dict(options or {})
         self.options = {option: limit.default for option, limit in limits.items()}
+        extra = "".join(f", {limit.type} {option}" for option, limit in limits.items())
         self.kernel = Elementwise(
             name,
-            f"p, t, T count, T scale{''.join(f', T {option}' for option in limits)} "
-            "-> l, gp, sum total",
+            f"p, t, float64 count, T scale{extra} -> l, gp, sum total",
             numpy=_with_gradient(numpy, grad_numpy),
             cuda=f"{cuda} total = l; {grad_cuda} gp = gp * scale;",
-            once="total = total / count;",
+            once="total = T(total / count);",
             numpy_once=_divide_total,
+            widens=widens,
         )
 
         def vjp(
             b: Backend, p: Array, t: Array, *, reduction: str = "mean", **given: float
         ) -> tuple[Any, Backward]:
             numbers = chosen(name, limits, given)
+            check_floats(name, p)
             t = as_prediction(b, name, p, t)
             if must_check(b):
                 self.check_targets(t)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.backends import computed, scratch_like, widened
 from gpunn.ops.elementwise import Option
 from gpunn.ops.elementwise_losses import (
     COUNTS,
@@ -23,8 +24,8 @@ def _square(p: Array, t: Array, loss: Array) -> None:
 
 
 def _half_square(p: Array, t: Array, loss: Array) -> None:
-    _square(p, t, loss)
-    np.multiply(loss, 0.5, out=loss)
+    np.subtract(p, t, out=loss)
+    np.multiply(loss, np.multiply(loss, 0.5, out=scratch_like(loss)), out=loss)
 
 
 def _twice_difference(p: Array, t: Array, gp: Array) -> None:
@@ -70,21 +71,19 @@ half_squared_error = ElementwiseLoss(
 
 
 def _logit_loss(p: Array, t: Array, loss: Array) -> None:
-    np.abs(p, out=loss)
-    np.negative(loss, out=loss)
-    np.exp(loss, out=loss)
-    np.log1p(loss, out=loss)
-    np.add(loss, np.maximum(p, 0), out=loss)
-    np.subtract(loss, p * t, out=loss)
+    size = np.abs(p, out=scratch_like(p))
+    np.log1p(np.exp(np.negative(size, out=loss), out=loss), out=loss)
+    wrong = np.abs(np.subtract(np.greater(p, 0), t, out=scratch_like(p)))
+    np.add(loss, np.where(wrong == 0, 0, np.multiply(size, wrong, out=size)), out=loss)
 
 
 def _logit_slope(p: Array, t: Array, gp: Array) -> None:
-    np.negative(p, out=gp)
-    with np.errstate(over="ignore"):  # exp overflows to inf, whose reciprocal is the right 0
-        np.exp(gp, out=gp)
-    np.add(gp, 1, out=gp)
-    np.reciprocal(gp, out=gp)
-    np.subtract(gp, t, out=gp)
+    positive = np.greater_equal(p, 0)
+    small = np.exp(np.negative(np.abs(p, out=gp), out=gp), out=scratch_like(p))
+    share = np.where(positive, 1, small)  # of s(p) = share / (1 + small)
+    rest = np.where(positive, small, 1)  # of s(-p)
+    np.subtract((1 - t) * share, t * rest, out=gp)
+    np.divide(gp, np.add(small, 1, out=small), out=gp)
 
 
 binary_cross_entropy_with_logits = ElementwiseLoss(
@@ -100,16 +99,23 @@ binary_cross_entropy_with_logits = ElementwiseLoss(
         gp = s(p) - t.
 
     Numerics:
-        Computed as max(p, 0) - p t + log1p(exp(-|p|)), which is finite for every finite logit.
+        Computed as |p| (1 - t if p > 0 else t) + log1p(exp(-|p|)), whose terms do not cancel, and
+        gp = (1 - t) s(p) - t s(-p), which has all digits of a small 1 - s(p). gp cancels only for
+        t strictly between 0 and 1, where s(p) is close to t.
 
     Reference:
         Lectures 002 and 003.
     """,
     decides="sign",
     numpy=_logit_loss,
-    cuda="l = (p > T(0) ? p : T(0)) - p * t + log1p(exp(-abs(p)));",
+    cuda=(
+        "const T size = abs(p), small = exp(-size), wrong = p > T(0) ? T(1) - t : t; "
+        "l = (wrong == T(0) ? T(0) : size * wrong) + log1p(small);"
+    ),
     grad_numpy=_logit_slope,
-    grad_cuda="gp = (T(1) / (T(1) + exp(-p)) - t);",
+    grad_cuda=(
+        "gp = (p < T(0) ? (T(1) - t) * small - t : (T(1) - t) - t * small) / (T(1) + small);"
+    ),
     targets=ZERO_TO_ONE,
 )
 
@@ -118,8 +124,14 @@ def _smallest(dtype: Any) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
+def _clipped(p: Array) -> Array:
+    """Return probabilities away from 0 and 1, in the dtype that kernels compute in."""
+    smallest = _smallest(p.dtype)
+    return np.clip(widened(p, computed(p.dtype)), smallest, 1 - smallest)
+
+
 def _probability_loss(p: Array, t: Array, loss: Array) -> None:
-    q = np.clip(p, _smallest(p.dtype), 1 - _smallest(p.dtype))
+    q, t = _clipped(p), widened(t, loss.dtype)
     np.log(q, out=loss)
     np.multiply(loss, t, out=loss)
     np.add(loss, (1 - t) * np.log1p(-q), out=loss)
@@ -127,8 +139,9 @@ def _probability_loss(p: Array, t: Array, loss: Array) -> None:
 
 
 def _probability_slope(p: Array, t: Array, gp: Array) -> None:
-    q = np.clip(p, _smallest(p.dtype), 1 - _smallest(p.dtype))
-    np.divide(q - t, q * (1 - q), out=gp)
+    q = _clipped(p)
+    t = widened(t, q.dtype)
+    np.divide(q * (1 - t) - t * (1 - q), q * (1 - q), out=gp, casting="same_kind")
 
 
 _CLIP = (
@@ -152,15 +165,17 @@ binary_cross_entropy = ElementwiseLoss(
         gp = (p - t) / (p (1 - p)).
 
     Numerics:
-        p is clipped to stay half a machine epsilon away from 0 and 1.
+        p is clipped to stay half a machine epsilon of its dtype away from 0 and 1. gp cancels for
+        t strictly between 0 and 1 where p is close to t.
     """,
     decides="half",
     numpy=_probability_loss,
     cuda=_CLIP + "l = -(t * log(q) + (T(1) - t) * log1p(-q));",
     grad_numpy=_probability_slope,
-    grad_cuda="gp = (q - t) / (q * (T(1) - q));",
+    grad_cuda="gp = (q * (T(1) - t) - t * (T(1) - q)) / (q * (T(1) - q));",
     targets=ZERO_TO_ONE,
     predictions=PROBABILITIES,
+    widens=False,
 )
 
 
@@ -295,9 +310,7 @@ def _quantile(p: Array, t: Array, quantile: float, loss: Array) -> None:
 
 
 def _quantile_slope(p: Array, t: Array, quantile: float, gp: Array) -> None:
-    np.less(p, t, out=gp)
-    np.subtract(1 - quantile, gp, out=gp)
-    np.multiply(gp, p != t, out=gp)
+    np.multiply(np.where(p < t, -quantile, 1 - quantile), p != t, out=gp, casting="same_kind")
 
 
 quantile_error = ElementwiseLoss(
@@ -317,18 +330,21 @@ quantile_error = ElementwiseLoss(
         Koenker and Bassett (1978).
     """,
     numpy=_quantile,
-    cuda="l = p < t ? T(quantile * (t - p)) : T((T(1) - quantile) * (p - t));",
+    cuda="l = p < t ? T(quantile) * (t - p) : T(1.0 - quantile) * (p - t);",
     grad_numpy=_quantile_slope,
-    grad_cuda="gp = p < t ? T(-quantile) : p > t ? T(T(1) - quantile) : T(0);",
-    options={"quantile": Option(0.5, 0.0, 1.0)},
+    grad_cuda="gp = p < t ? T(-quantile) : p > t ? T(1.0 - quantile) : T(0);",
+    options={"quantile": Option(0.5, 0.0, 1.0, "float64")},
 )
+
+
+_RATE_END = 1000.0  # exp(p) is infinite beyond, and t * p must not be, too
 
 
 def _poisson(p: Array, t: Array, loss: Array) -> None:
     from scipy.special import xlogy
 
     np.exp(p, out=loss)
-    np.subtract(loss, t * p, out=loss)
+    np.subtract(loss, t * np.minimum(p, _RATE_END), out=loss)
     np.add(loss, xlogy(t, t) - t, out=loss)
 
 
@@ -348,9 +364,16 @@ poisson_error = ElementwiseLoss(
 
     Gradient:
         gp = exp(p) - t.
+
+    Numerics:
+        The terms cancel where exp(p) is close to t: an error is a few machine epsilons of
+        exp(p) + t |p| + t |log t| + t for the loss, and of exp(p) + t for gp.
     """,
     numpy=_poisson,
-    cuda="l = exp(p) - t * p + (t > T(0) ? T(t * log(t) - t) : T(0));",
+    cuda=(
+        f"l = exp(p) - t * (p > T({_RATE_END}) ? T({_RATE_END}) : p) "
+        "+ (t > T(0) ? T(t * log(t) - t) : T(0));"
+    ),
     grad_numpy=_poisson_slope,
     grad_cuda="gp = exp(p) - t;",
     targets=COUNTS,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import flag
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, RowKernel, computed
+from gpunn.backends import Backend, Elementwise, RowKernel, computed, scratch_like, widened
 from gpunn.backends.kernel import shares
-from gpunn.errors import DTypeError, ShapeError
+from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.typing import Array, Shape
 
 NONFINITE = Elementwise(
@@ -31,31 +33,54 @@ def all_finite(b: Backend, x: Array) -> bool:
     return not b.download(b.launch(NONFINITE, x))
 
 
+def _total(x: Array, total: Array) -> None:
+    flat = np.ascontiguousarray(x).reshape(-1)  # NumPy adds up neighbours pairwise
+    np.add(total, np.add.reduce(flat, dtype=total.dtype), out=total)
+
+
+TOTAL = Elementwise("total", "x -> sum total", _total, "total = x;", chunkable=False)
+
+
 def total(b: Backend, x: Array) -> Array:
     """Return the sum of all elements as a 0-d array on the device; integers sum as in NumPy."""
-    if x.dtype in ("float32", "float64"):
-        return b.xp.sum(x, out=b.empty((), x.dtype))
-    if x.dtype == "float16":  # a sum in float32 is rounded only once
-        return b.cast(b.xp.asarray(b.xp.sum(x, dtype="float32")), x.dtype)
-    return b.xp.asarray(b.xp.sum(x))
+    if x.dtype.kind in "iub":
+        return b.xp.asarray(b.xp.sum(x))
+    out = b.empty((), computed(x.dtype))
+    b.launch(TOTAL, x, out=out)
+    return b.cast(out, x.dtype)
 
 
 TABLE_ROWS = 65_536  # one table of constants serves all batches of up to so many rows
-_ONES = np.ones(TABLE_ROWS, np.float32)
+BLOCK = 16  # rows: one after another they cost 15 roundings, no more than the bound 4 log2(16)
+_ONES = np.ones(BLOCK, np.float32)
 
 
-def ones_row(count: int) -> Array:
-    """Return a row of float32 ones. BLAS adds up columns with it faster than NumPy's sum does."""
-    return _ONES[:count] if count <= TABLE_ROWS else np.ones(count, np.float32)
+def add_rows(x: Array, out: Array) -> Array:
+    """Write the sums of the columns of a host array (N, H), and return them.
+
+    Sums in float32 are products with ones of 16 rows at a time, then of 16 such sums. So the
+    error grows with log N, and BLAS is faster than NumPy's sum. Sums in float64 are added row
+    after row, as NumPy and scikit-learn do.
+    """
+    if out.dtype == np.float64:
+        return np.add.reduce(x, axis=0, dtype=out.dtype, out=out)
+    x = widened(x, np.float32)
+    while len(x) > BLOCK:
+        count, left = divmod(len(x), BLOCK)
+        parts = scratch_like(x[: count + (left > 0)])
+        blocks = x[: count * BLOCK].reshape(count, BLOCK, -1)
+        np.matmul(_ONES, blocks, out=parts[:count])
+        if left:
+            np.dot(_ONES[:left], x[-left:], out=parts[-1])
+        x = parts
+    if out.dtype == np.float32 and out.flags.c_contiguous:
+        return np.dot(_ONES[: len(x)], x, out=out)
+    out[...] = np.dot(_ONES[: len(x)], x)
+    return out
 
 
 def _column_sums(x: Array, out: Array, columns: int, rows: int) -> None:
-    if x.dtype == np.float32 and out.flags.c_contiguous:  # BLAS is faster than NumPy's sum
-        np.dot(ones_row(rows), x, out=out)
-    elif x.dtype == out.dtype and x.dtype.itemsize == 2:
-        out[...] = np.add.reduce(x, axis=0, dtype=np.float32)
-    else:
-        np.add.reduce(x, axis=0, dtype=out.dtype, out=out)
+    add_rows(x, out)
 
 
 _CUDA = Path(__file__).parent / "cuda" / "column_sums.cu"
@@ -114,18 +139,82 @@ def in_shares(
         b.launch_matrix(COLUMN_SUMS, part.shape, part.dtype, part, out)
 
 
-def _check_axis(x: Array, axis: int | Shape | None) -> None:
-    axes = (axis,) if isinstance(axis, int) else axis or ()
-    if any(not -x.ndim <= a < x.ndim for a in axes):
+def _row_sums(x: Array, out: Array, columns: int, rows: int) -> None:
+    np.add.reduce(x, axis=1, dtype=out.dtype, out=out)
+
+
+ROW_SUMS = RowKernel("row_sums", _row_sums, _CUDA.with_name("row_sums.cu"))
+
+
+def summed(b: Backend, x: Array, axes: Shape, *, keepdims: bool = False) -> Array:
+    """Return the sum over some axes in the dtype that kernels compute in; see `computed`.
+
+    Integers and booleans are added up as in NumPy.
+
+    Args:
+        b: the backend of the array.
+        x: any array.
+        axes: the numbers of the axes, none negative and none twice.
+        keepdims: whether the axes stay, with the size 1.
+
+    Numerics:
+        The error is at most 2 eps log2(n) sum |x|, in float32 for float16 and bfloat16.
+    """
+    if x.dtype.kind in "iub":
+        return b.xp.asarray(b.xp.sum(x, axis=axes, keepdims=keepdims))
+    kind = computed(x.dtype)
+    others = [a for a in range(x.ndim) if a not in axes]
+    shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a in others)
+    rows = math.prod(x.shape[a] for a in axes)
+    columns = math.prod(x.shape[a] for a in others)
+    if not rows or not columns:
+        return b.zeros(shape, kind)
+    out = b.empty((columns,), kind)
+    if others and min(others) >= len(axes) and not (b.synchronous and kind == np.float64):
+        column_sums(b, x.reshape(rows, columns), out)
+    else:  # NumPy adds up float64 pairwise only along the last axis
+        x = b.xp.ascontiguousarray(b.xp.transpose(x, (*others, *sorted(axes))))
+        b.launch_matrix(ROW_SUMS, (columns, rows), x.dtype, x.reshape(columns, rows), out)
+    return out.reshape(shape)
+
+
+def axes_of(name: str, x: Array, axis: Any) -> Shape:
+    """Return the numbers of the axes that a caller names, none of them negative.
+
+    Args:
+        name: the operation, for messages.
+        x: an array, or another object with a shape.
+        axis: an integer, a sequence of integers, or None for all axes. Negative numbers count from
+            the end.
+
+    Raises:
+        ShapeError: an axis is not an integer, is outside the array, or is named twice.
+    """
+    ndim = len(x.shape)
+    if axis is None:
+        return tuple(range(ndim))
+    named = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    whole = [isinstance(a, int | np.integer) and not isinstance(a, bool) for a in named]
+    if not all(whole) or not all(-ndim <= a < ndim for a in named):
         raise ShapeError(
-            f"got axis={axis} for an array of shape {x.shape}; expected {-x.ndim} to {x.ndim - 1}"
+            f"got axis={axis!r} in {name} for an array of shape {tuple(x.shape)}; expected "
+            f"integers from {-ndim} to {ndim - 1}"
+            if ndim
+            else f"got axis={axis!r} in {name} for a single number; expected an array with axes"
         )
+    found = tuple(int(a) % ndim for a in named)
+    if len(set(found)) < len(found):
+        raise ShapeError(
+            f"got axis={axis!r} in {name} for an array of shape {tuple(x.shape)}; expected each "
+            f"of {ndim} axes once: leave out the repetition"
+        )
+    return found
 
 
-def _spread(b: Backend, g: Array, shape: Shape, axis: Any, keepdims: bool) -> Array:
+def _spread(b: Backend, g: Array, shape: Shape, axes: Shape, keepdims: bool) -> Array:
     """Return a view of the reduced gradient in the shape before the reduction."""
-    if axis is not None and not keepdims:
-        g = b.xp.expand_dims(g, axis)
+    if not keepdims:
+        g = g.reshape(tuple(1 if a in axes else n for a, n in enumerate(shape)))
     return b.xp.broadcast_to(g, shape)
 
 
@@ -135,12 +224,29 @@ def sum_(
 ) -> tuple[Array, Backward]:
     """Return the sum over all axes, or over `axis`.
 
+    Args:
+        x: any array.
+        axis: an axis, or several; None for all.
+        keepdims: whether the axes stay, with the size 1.
+
+    Raises:
+        ShapeError: an axis is outside the array, or is named twice.
+        ArgumentError: `keepdims` is neither True nor False.
+
     Gradient:
         gy, broadcast over the axes that were summed.
+
+    Numerics:
+        The error is at most 2 eps log2(n) sum |x|. float16 and bfloat16 are added up in float32
+        and rounded once.
     """
-    _check_axis(x, axis)
-    y = total(b, x) if axis is None and not keepdims else b.xp.sum(x, axis=axis, keepdims=keepdims)
-    return y, lambda gy, needs: (_spread(b, gy, x.shape, axis, keepdims),)
+    axes, keepdims = axes_of("sum", x, axis), flag("keepdims", keepdims)
+    if len(axes) == x.ndim:
+        y = total(b, x).reshape((1,) * x.ndim if keepdims else ())
+    else:
+        y = summed(b, x, axes, keepdims=keepdims)
+        y = y if x.dtype.kind in "iub" else b.cast(y, x.dtype)
+    return y, lambda gy, needs: (_spread(b, gy, x.shape, axes, keepdims),)
 
 
 @op
@@ -149,13 +255,43 @@ def mean(
 ) -> tuple[Array, Backward]:
     """Return the mean over all axes, or over `axis`.
 
+    Args:
+        x: an array of floats; or of integers, whose mean is float64.
+        axis: an axis, or several; None for all.
+        keepdims: whether the axes stay, with the size 1.
+
+    Raises:
+        ShapeError: an axis is outside the array, or is named twice.
+        DataError: there is nothing to average.
+        ArgumentError: `keepdims` is neither True nor False.
+
     Gradient:
         gy / count, broadcast over the axes that were averaged.
+
+    Numerics:
+        As for `sum`; float16 and bfloat16 are rounded once, after the division.
     """
-    _check_axis(x, axis)
-    y = b.xp.asarray(b.xp.mean(x, axis=axis, keepdims=keepdims))
-    share = y.size / max(x.size, 1)
-    return y, lambda gy, needs: (_spread(b, b.xp.multiply(gy, share), x.shape, axis, keepdims),)
+    axes, keepdims = axes_of("mean", x, axis), flag("keepdims", keepdims)
+    count = math.prod(x.shape[a] for a in axes)
+    _check_something("mean", x, count)
+    if x.dtype.kind in "iub":
+        y = b.xp.asarray(b.xp.mean(x, axis=axes, keepdims=keepdims))
+        return y, lambda gy, needs: (None,)
+    whole = b.xp.divide(summed(b, x, axes, keepdims=keepdims), count)
+    share = 1 / count
+
+    def backward(gy: Array, needs: Any) -> tuple[Array]:
+        return (_spread(b, b.xp.multiply(gy, share), x.shape, axes, keepdims),)
+
+    return b.cast(b.xp.asarray(whole), x.dtype), backward
+
+
+def _check_something(name: str, x: Array, count: int) -> None:
+    if not count:
+        raise DataError(
+            f"got an array of shape {tuple(x.shape)} in {name}; expected at least one element "
+            "along the axes: check how the data were selected"
+        )
 
 
 @op
@@ -164,17 +300,31 @@ def max_(
 ) -> tuple[Array, Backward]:
     """Return the maximum over all axes, or over `axis`.
 
+    Args:
+        x: any array.
+        axis: an axis, or several; None for all.
+        keepdims: whether the axes stay, with the size 1.
+
+    Raises:
+        ShapeError: an axis is outside the array, or is named twice.
+        DataError: there is no element along the axes.
+        ArgumentError: `keepdims` is neither True nor False.
+
     Gradient:
         gy at the maximum, 0 elsewhere; equal maxima share gy equally.
     """
-    _check_axis(x, axis)
-    top = b.xp.max(x, axis=axis, keepdims=True)
-    y = top if keepdims else b.xp.asarray(b.xp.max(x, axis=axis))
+    axes, keepdims = axes_of("max", x, axis), flag("keepdims", keepdims)
+    _check_something("max", x, math.prod(x.shape[a] for a in axes))
+    top = b.xp.max(x, axis=axes, keepdims=True)
+    y = top if keepdims else b.xp.asarray(b.xp.max(x, axis=axes))
 
     def backward(gy: Array, needs: Any) -> tuple[Array]:
-        hit = b.cast(b.xp.equal(x, top), x.dtype)
-        share = b.xp.divide(hit, b.xp.sum(hit, axis=axis, keepdims=True))
-        return (b.xp.multiply(_spread(b, gy, x.shape, axis, keepdims), share),)
+        kind = computed(x.dtype)
+        hit = b.xp.equal(x, top)
+        hits = summed(b, b.cast(hit, kind), axes, keepdims=True)
+        share = b.xp.divide(gy.reshape(top.shape), hits)
+        nothing = b.xp.divide(b.xp.subtract(hits, hits), hits)  # 0, or NaN for a maximum of NaN
+        return (b.cast(b.xp.where(hit, share, nothing), x.dtype),)
 
     return y, backward
 

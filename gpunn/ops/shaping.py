@@ -1,11 +1,10 @@
-"""Operations that move elements without computing, and the gather of rows with checked bounds."""
+"""Operations that move elements without computing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,12 @@ import numpy as np
 from gpunn.autograd import Tensor, op
 from gpunn.autograd.engine import Backward
 from gpunn.autograd.op import Op
-from gpunn.backends import Backend, RowKernel, backend_of
+from gpunn.backends import Backend, backend_of, computed
+from gpunn.backends.dtypes import real_dtype
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
-from gpunn.typing import Array, DType
+from gpunn.ops.gather import SCATTER_ROWS, gather_rows
+from gpunn.ops.reductions import axes_of
+from gpunn.typing import Array
 
 
 @op
@@ -42,29 +44,59 @@ def astype(b: Backend, x: Array, dtype: Any) -> tuple[Array, Backward]:
         x: any array.
         dtype: float16, bfloat16, float32 or float64; or an integer or boolean dtype.
 
+    Raises:
+        DTypeError: `dtype` is another one.
+        DataError: on the CPU, an integer dtype does not have one of the numbers: it is too large,
+            negative, NaN or infinite. A GPU does not check this, as it would have to wait.
+
     Gradient:
         gy in the dtype of x. Integers and booleans pass no gradient.
+
+    Numerics:
+        A fraction is cut off for an integer dtype. A float dtype rounds, also an integer with more
+        digits than it has; a number beyond its range becomes infinite.
     """
-    kind = np.dtype(dtype)
+    kind = real_dtype(dtype)
+    _check_whole(b, x, kind)
     y = b.cast(x, kind)
     if kind.kind in "iub":
         return y, lambda gy, needs: (None, None)
     return y, lambda gy, needs: (b.cast(gy, x.dtype), None)
 
 
+def _check_whole(b: Backend, x: Array, kind: np.dtype[Any]) -> None:
+    if kind.kind not in "iu" or not b.synchronous or not x.size or x.dtype == kind:
+        return
+    limits = np.iinfo(kind)
+    low, high = b.xp.min(x).item(), b.xp.max(x).item()
+    if not (limits.min - 1 < low and high < limits.max + 1):  # NaN is neither
+        raise DataError(
+            f"got numbers from {low} to {high} for {kind}; expected {limits.min} to {limits.max}: "
+            "choose another dtype, or replace the numbers"
+        )
+
+
 @op
 def transpose(b: Backend, x: Array, axes: Any = None) -> tuple[Array, Backward]:
     """Return x with its axes in another order; in reversed order for None.
+
+    Args:
+        x: any array.
+        axes: the number of every axis, once; negative numbers count from the end.
+
+    Raises:
+        ShapeError: an axis is missing, named twice or outside the array.
 
     Gradient:
         gy with the axes in the old order.
     """
     if axes is not None:
-        if sorted(a % max(x.ndim, 1) for a in axes) != list(range(x.ndim)):
+        given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+        axes = axes_of("transpose", x, tuple(given))
+        if len(axes) != x.ndim:
             raise ShapeError(
-                f"got axes {tuple(axes)}; expected each of {x.ndim} axes once: name all of them"
+                f"got axes {tuple(given)}; expected each of {x.ndim} axes once: name all of them"
             )
-        axes = tuple(a % x.ndim for a in axes)
     back = None if axes is None else tuple(int(a) for a in np.argsort(axes))
     return b.xp.transpose(x, axes), lambda gy, needs: (b.xp.transpose(gy, back), None)
 
@@ -73,12 +105,23 @@ def _concatenate(b: Backend, *xs: Array, axis: int = -1) -> tuple[Array, Backwar
     """Join tensors along an axis.
 
     Args:
-        xs: arrays whose shapes agree except along `axis`.
+        xs: arrays of one dtype, whose shapes agree except along `axis`.
         axis: the axis.
+
+    Raises:
+        ShapeError: the shapes do not fit, or there is no such axis.
+        DTypeError: an input is no array, or the dtypes differ.
 
     Gradient:
         Each input gets its part of gy.
     """
+    dtypes = [getattr(x, "dtype", type(x).__name__) for x in xs]
+    if any(dtype != xs[0].dtype for dtype in dtypes):
+        raise DTypeError(
+            f"got {', '.join(map(str, dtypes))} to concatenate; expected arrays of one dtype: use "
+            "astype"
+        )
+    (axis,) = axes_of("concatenate", xs[0], (axis,))
     try:
         y = b.xp.concatenate(xs, axis=axis)
     except ValueError as error:
@@ -98,133 +141,6 @@ def _concatenate(b: Backend, *xs: Array, axis: int = -1) -> tuple[Array, Backwar
 concatenate = Op(_concatenate, "concatenate")
 
 
-def _gather_body(
-    x: Array,
-    x_units: int,
-    y: Array,
-    y_units: int,
-    index: Array,
-    table_rows: int,
-    tick: Array,
-    ahead: int,
-    x_out: Array,
-    y_out: Array,
-) -> None:
-    first = (int(tick) + ahead) * len(x_out)
-    index = index[first : first + len(x_out)]
-    if index.size:  # argmin, item and take run in C alone, which matters for small batches
-        low, high = index.item(index.argmin()), index.item(index.argmax())
-        if low < 0 or high >= table_rows:
-            raise DataError(
-                f"got row numbers from {low} to {high}; expected 0 to {table_rows - 1}: check the "
-                "indices"
-            )
-    x.take(index, 0, x_out, "clip")
-    if y_units:
-        y.take(index, 0, y_out, "clip")
-
-
-GATHER_ROWS = RowKernel(
-    "gather_rows",
-    numpy=_gather_body,
-    cuda_file=Path(__file__).parent / "cuda" / "gather_rows.cu",
-    threads=128,
-    dtypes=("uint8", "uint16", "uint32", "uint64"),
-)
-
-
-def gather_rows(b: Backend, table: Array, index: Array, out: Array | None = None) -> Array:
-    """Return rows of a table by their numbers: y[n] = table[index[n]].
-
-    Args:
-        b: the backend of both arrays.
-        table: (R, ...) of any dtype, contiguous.
-        index: (N,) int64.
-        out: (N, ...) of the table's dtype; None for a new array.
-
-    Returns:
-        (N, ...).
-
-    Raises:
-        DataError: on the CPU, a number is outside [0, R). Kernels on a GPU and in a compiled
-            recording cannot raise: they write NaN (-1 for integers) to that row, and the loss
-            reports it.
-    """
-    gather = RowGather(b, (table,))
-    return gather(index, b.zero(), 0, len(index), None if out is None else (out,))[0]
-
-
-class RowGather:
-    """A gather of rows from one or two tables by their numbers, in one launch.
-
-    Args:
-        b: the backend of the tables.
-        tables: one or two arrays (R, ...) of any dtype, contiguous.
-    """
-
-    def __init__(self, b: Backend, tables: tuple[Array, ...]) -> None:
-        self.backend, self.tables = b, tables
-        sizes = [t.dtype.itemsize * math.prod(t.shape[1:]) for t in tables]
-        places = [*sizes, *map(_start, tables)]
-        self._unit = next(u for u in (8, 4, 2, 1) if not any(place % u for place in places))
-        self._units = np.dtype(f"uint{8 * self._unit}")
-        self._given: list[Any] = []
-        for table, size in zip(tables, sizes, strict=True):
-            self._given += [_as_units(table, self._units), size // self._unit]
-        if len(tables) == 1:
-            self._given += [self._given[0], 0]
-
-    def __call__(
-        self,
-        index: Array,
-        tick: Array,
-        ahead: int,
-        rows: int,
-        out: tuple[Array, ...] | None = None,
-    ) -> tuple[Array, ...]:
-        """Return the rows with the numbers `index[(tick + ahead) * rows + n]`, n in range(rows).
-
-        Args:
-            index: int64 row numbers.
-            tick: a 0-d int64 array on the device.
-            ahead: the number to add to `tick`.
-            rows: the number of rows to gather.
-            out: (rows, ...) arrays, one for each table; None for new ones.
-        """
-        b = self.backend
-        if out is None:
-            out = tuple(b.empty((rows, *t.shape[1:]), t.dtype) for t in self.tables)
-        where = (index, np.int64(len(self.tables[0])), tick, ahead)
-        units = [_as_units(array, self._units) for array in out]
-        ends = (units[0], units[-1])
-        b.launch_rows(GATHER_ROWS, rows, self._units, *self._given, *where, *ends)
-        return out
-
-
-def _as_units(array: Array, dtype: DType) -> Array:
-    """Return a device array as rows of copy units for the kernel; a host array as it is."""
-    return array if isinstance(array, np.ndarray) else array.reshape(len(array), -1).view(dtype)
-
-
-def _start(array: Array) -> int:
-    """Return the address of a device array, which limits the copy unit; 0 on the host."""
-    return 0 if isinstance(array, np.ndarray) else int(array.data.ptr)
-
-
-def _scatter_body(
-    gy: Array, index: Array, gx: Array, table_rows: int, columns: int, rows: int
-) -> None:
-    np.add.at(gx, index, gy)
-
-
-SCATTER_ROWS = RowKernel(
-    "scatter_rows",
-    numpy=_scatter_body,
-    cuda_file=Path(__file__).parent / "cuda" / "scatter_rows.cu",
-    by_columns=True,
-)
-
-
 def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Callable[..., Array]]:
     """Return parts of x by number, counted over its first axes, and the backward function."""
     rest = x.shape[axes:]
@@ -241,12 +157,13 @@ def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Call
     y = gather_rows(b, table, index).reshape(shape) if filled else b.empty(shape, x.dtype)
 
     def backward(gy: Array) -> Array:
-        gx = b.zeros(table.shape, x.dtype)
-        if gy.size:
-            shape = (len(index), table.shape[1])
-            parts = b.xp.ascontiguousarray(gy).reshape(shape)
-            b.launch_matrix(SCATTER_ROWS, shape, x.dtype, parts, index, gx, count)
-        return gx.reshape(x.shape)
+        if not gy.size:
+            return b.zeros(x.shape, x.dtype)
+        gx, rest = (b.zeros(table.shape, computed(x.dtype)) for _ in range(2))
+        shape = (len(index), table.shape[1])
+        parts = b.xp.ascontiguousarray(gy).reshape(shape)
+        b.launch_matrix(SCATTER_ROWS, shape, x.dtype, parts, index, gx, rest, count)
+        return b.cast(b.xp.add(gx, rest), x.dtype).reshape(x.shape)
 
     return y, backward
 
@@ -286,6 +203,8 @@ def _row_numbers(b: Backend, x: Array, index: tuple[Array, ...]) -> Array:
             raise DTypeError(
                 f"got an index of dtype {part.dtype}; expected integers: use astype('int64')"
             )
+        if part.dtype == np.uint64:  # as int64, the largest numbers would count from the end
+            part = b.xp.minimum(part, np.uint64(np.iinfo(np.int64).max))
         at = b.cast(part, np.int64)
         at = b.xp.where(b.xp.less(at, 0), b.xp.add(at, size), at)
         inside = b.xp.logical_and(b.xp.greater_equal(at, 0), b.xp.less(at, size))
@@ -317,7 +236,10 @@ def getitem(b: Backend, x: Array, index: Any) -> tuple[Array, Backward]:
     if arrays:
         return _indexed(b, x, parts, arrays)
     for part in parts:
-        if not (part is None or part is Ellipsis or isinstance(part, int | np.integer | slice)):
+        kinds = int | np.integer | slice
+        if isinstance(part, bool) or not (
+            part is None or part is Ellipsis or isinstance(part, kinds)
+        ):
             raise ArgumentError(
                 f"got an index of type {type(part).__name__}; expected integers, slices, arrays of "
                 "integers or masks: use numpy.asarray"

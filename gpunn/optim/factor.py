@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import check_kind, in_range, lookup
-from gpunn.backends import Backend, Elementwise
+from gpunn.arguments import check_kind, count, in_range, lookup
+from gpunn.backends import Backend, Elementwise, widened
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import FlatParameters
@@ -26,15 +26,15 @@ MODES = {"stop": 0, "skip": 1, "ignore": 2}
 
 
 def _norm_body(x: Array, norm: Array) -> None:
-    flat = x.reshape(-1)
+    flat = widened(x, np.float64).reshape(-1)
     norm += np.dot(flat, flat)
 
 
 NORM = Elementwise(
     "norm",
-    "x -> sum norm",
+    "x -> sum float64 norm",  # in float the square of 1e20 is infinite, and that of 1e-23 is 0
     numpy=_norm_body,
-    cuda="norm = x * x;",
+    cuda="norm = (double)x * (double)x;",
     once="norm = sqrt(norm);",
     numpy_once=lambda x, norm: np.sqrt(norm, out=norm),
 )
@@ -65,7 +65,7 @@ CLIP_FACTOR = Elementwise(
 
 def global_norm(flat: FlatParameters) -> Array:
     """Compute the Euclidean norm of all gradients together, a 0-d array of the device."""
-    return flat.backend.launch(NORM, flat.grad)
+    return flat.backend.launch(NORM, flat.grad, out=flat.backend.empty((), flat.dtype))
 
 
 def sign_of_gradients(flat: FlatParameters) -> Array:
@@ -174,7 +174,8 @@ class LossScale(Tracked):
     """
 
     def __init__(self, b: Backend, start: float = 2.0**16, interval: int = 2000) -> None:
-        self.backend, self.interval = b, interval
+        self.backend, self.interval = b, count("interval", interval)
+        in_range("start", start, 1.0)
         self.scale = b.full((), start, np.float32)
         self.good = b.zeros((), np.int64)
         self._factor = b.zeros((), np.float32)
@@ -201,7 +202,7 @@ class LossScale(Tracked):
                 None for 1.
         """
         b = self.backend
-        norm = b.launch(NORM, flat.grad)
+        norm = global_norm(flat)
         out = (self._factor, self.scale, self.good)
         go = b.one(np.int64) if go is None else go
         b.launch(RESCALE, norm, clip_norm or 0.0, self.interval, go, out=out)

@@ -15,7 +15,7 @@ from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
 from gpunn.names import at_home_of, home_of, is_own, register
 from gpunn.optim.flat import FlatParameters
-from gpunn.storage.state import check_state
+from gpunn.storage.state import check_state, fitted
 from gpunn.typing import Array
 
 RULES: dict[str, Rule] = {}
@@ -308,8 +308,10 @@ class Optimizer(Tracked):
         check_state(state, self.arrays(), what="optimizer state", exact=False)
         lr, step = in_range("lr", float(state["lr"]), 0.0), int(state["step"])
         in_range("step", step, 0, 2**63)
+        slots = dict(zip(self.slots, self.state, strict=True))
+        found = fitted(state, slots, "optimizer state")
         with b.current():
-            for name, array in zip(self.slots, self.state, strict=True):
-                array[...] = b.upload(state[name].astype(array.dtype))
+            for name, array in slots.items():
+                array[...] = b.upload(found[name])
             self.device_step.fill(step)
         self.lr = lr

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import in_range, lookup
+from gpunn.arguments import flag, in_range, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import scratch_like
 from gpunn.errors import ArgumentError
@@ -77,7 +77,7 @@ class SGD(Optimizer, name="sgd"):
         nesterov: bool = False,
     ) -> None:
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = flag("nesterov", nesterov)
         if nesterov and not momentum:
             raise ArgumentError(
                 "got nesterov=True with momentum=0; expected momentum > 0: pass e.g. momentum=0.9"
@@ -166,9 +166,9 @@ class RMSprop(Optimizer, name="rmsprop"):
     slots = ("squares",)
     rule = Rule(
         "rmsprop",
-        "T decay, T eps -> s",
+        "float64 decay, T eps -> s",
         numpy=_rmsprop,
-        cuda="s = decay * s + (T(1) - decay) * g * g; p = p - lr * g / (sqrt(s) + eps);",
+        cuda="s = T(decay) * s + T(1.0 - decay) * g * g; p = p - lr * g / (sqrt(s) + eps);",
     )
 
     def __init__(
@@ -243,10 +243,10 @@ class Adam(Optimizer, name="adam"):
     slots = ("mean", "squares")
     rule = Rule(
         "adam",
-        "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
+        "float64 beta1, float64 beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
         numpy=_adam,
         cuda=(
-            "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
+            "m = T(beta1) * m + T(1.0 - beta1) * g; v = T(beta2) * v + T(1.0 - beta2) * g * g; "
             "p = p - lr * shrink * p; p = p - lr * (m / c1) / (sqrt(v / c2) + eps);"
         ),
         cuda_constants=(

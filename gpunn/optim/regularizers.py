@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from gpunn.arguments import check_kind, in_range
-from gpunn.backends import Elementwise
+from gpunn.backends import Elementwise, widened
 from gpunn.fingerprint import Tracked
+from gpunn.ops.reductions import column_sums
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
 
@@ -17,7 +18,8 @@ from gpunn.typing import Array
 def _penalty(w: Array, times: Array, l1: float, l2: float, g: Array, value: Array) -> None:
     by = float(times)
     if l2:
-        value += l2 * np.vdot(w, w)
+        wide = widened(w, np.float64).reshape(-1)
+        value += l2 * np.dot(wide, wide)
         g += 2 * l2 * by * w
     if l1:
         value += l1 * np.sum(np.abs(w))
@@ -175,5 +177,5 @@ class MaxNorm(Regularizer):
         for tensor in flat.tensors:
             if tensor.ndim == 2 and getattr(tensor, "regularize", True):
                 w = flat.views[tensor]  # (D, H); column h has the weights into unit h
-                norms = xp.sqrt(xp.sum(xp.multiply(w, w), axis=0))
+                norms = xp.sqrt(column_sums(flat.backend, xp.multiply(w, w)))
                 xp.multiply(w, xp.divide(self.limit, xp.maximum(norms, self.limit)), out=w)

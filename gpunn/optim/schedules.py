@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from math import cos, pi
 
-from gpunn.arguments import count, lookup
+from gpunn.arguments import count, in_range, lookup
 
 
 class Schedule(ABC):
@@ -34,12 +34,12 @@ class Step(Schedule):
 
     Args:
         every: the number of steps; by default a third of the run.
-        gamma: the factor.
+        gamma: the factor, at least 0.
     """
 
     def __init__(self, every: int | None = None, gamma: float = 0.1) -> None:
         self.every = None if every is None else count("every", every)
-        self.gamma = gamma
+        self.gamma = in_range("gamma", gamma, 0.0)
 
     def factor(self, step: int, total: int) -> float:
         """Return gamma ** (step // every)."""
@@ -51,7 +51,7 @@ class Cosine(Schedule):
 
     Args:
         steps: the steps of the fall; by default the whole run.
-        end: the last factor.
+        end: the last factor, at least 0.
 
     Reference:
         Loshchilov and Hutter (2017).
@@ -59,7 +59,7 @@ class Cosine(Schedule):
 
     def __init__(self, steps: int | None = None, end: float = 0.0) -> None:
         self.steps = None if steps is None else count("steps", steps)
-        self.end = end
+        self.end = in_range("end", end, 0.0)
 
     def factor(self, step: int, total: int) -> float:
         """Return end + (1 - end) * (1 + cos(pi * step / steps)) / 2."""
@@ -72,7 +72,7 @@ class Linear(Cosine):
 
     Args:
         steps: the steps of the fall; by default the whole run.
-        end: the last factor.
+        end: the last factor, at least 0.
     """
 
     def factor(self, step: int, total: int) -> float:
@@ -84,12 +84,12 @@ class Inverse(Schedule):
     """An inverse decay: the factor is (1 + decay * step) ** -power.
 
     Args:
-        decay: the decay per step.
-        power: the exponent: 1 for inverse time, 0.5 for the inverse square root.
+        decay: the decay per step, at least 0.
+        power: the exponent, at least 0: 1 for inverse time, 0.5 for the inverse square root.
     """
 
     def __init__(self, decay: float = 1e-4, power: float = 1.0) -> None:
-        self.decay, self.power = decay, power
+        self.decay, self.power = in_range("decay", decay, 0.0), in_range("power", power, 0.0)
 
     def factor(self, step: int, total: int) -> float:
         """Return (1 + decay * step) ** -power."""

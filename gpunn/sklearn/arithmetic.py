@@ -312,3 +312,14 @@ EXPIT = Activation(
     grad_cuda="gx = gy * y * (T(1) - y);",
     same_as=sigmoid,
 )
+
+
+def softmax(z: Array) -> Array:
+    """Return the softmax of (N, C) host scores with scikit-learn's rounding.
+
+    `ops.softmax` corrects the rounding errors of z - max(z).
+    """
+    p: Array = z - np.maximum.reduce(z, axis=1, keepdims=True)
+    np.exp(p, out=p)
+    p /= np.add.reduce(p, axis=1)[:, np.newaxis]
+    return p

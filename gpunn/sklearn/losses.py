@@ -18,7 +18,7 @@ from gpunn.autograd import Op, Tensor
 from gpunn.autograd.engine import Node, is_recording
 from gpunn.backends import Backend
 from gpunn.ops.elementwise_losses import SCALED
-from gpunn.sklearn.arithmetic import WEIGHTED_MEAN
+from gpunn.sklearn.arithmetic import WEIGHTED_MEAN, softmax
 from gpunn.typing import Array, DType
 
 OUTPUTS_ONLY = (True, False)  # a gradient is needed for the outputs, not for the targets
@@ -122,9 +122,7 @@ def _clipped(p: Array) -> Array:
 def _softmax_log_loss(z: Array, t: Array, weights: Array | None) -> tuple[Any, Array]:
     from scipy.special import xlogy
 
-    p = z - np.maximum.reduce(z, axis=1, keepdims=True)
-    np.exp(p, out=p)
-    p /= np.add.reduce(p, axis=1)[:, np.newaxis]
+    p = softmax(z)
     value = -np.add.reduce(_average(xlogy(t, _clipped(p)), weights))
     p -= t
     return value, _weighted(p, weights)

@@ -13,7 +13,7 @@ from gpunn.autograd import Op
 from gpunn.backends import Backend, backend_of
 from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Dropout, Linear, Module, Sequential
-from gpunn.sklearn.arithmetic import EXPIT
+from gpunn.sklearn.arithmetic import EXPIT, softmax
 from gpunn.sklearn.device_input import narrowed
 from gpunn.typing import Array, DType
 
@@ -21,7 +21,7 @@ Weights = list[np.ndarray]
 
 OUTPUTS = {
     "identity": lambda b, z: z,
-    "softmax": lambda b, z: ops.softmax.vjp(b, z)[0],
+    "softmax": lambda b, z: softmax(z) if _is_exact(b, z.dtype) else ops.softmax.vjp(b, z)[0],
     "exp": lambda b, z: b.xp.exp(z),
     "logistic": lambda b, z: sigmoid(b, z.dtype).vjp(b, z)[0],
 }
@@ -29,7 +29,12 @@ OUTPUTS = {
 
 def sigmoid(b: Backend, dtype: DType) -> Op:
     """Return the sigmoid. For float64 on the CPU it has the same bits as scikit-learn's."""
-    return EXPIT if b.on_host and dtype == np.float64 else ops.sigmoid
+    return EXPIT if _is_exact(b, dtype) else ops.sigmoid
+
+
+def _is_exact(b: Backend, dtype: DType) -> bool:
+    """Return whether results have the same bits as scikit-learn's."""
+    return b.on_host and np.dtype(dtype) == np.float64
 
 
 class Network:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from gpunn.errors import ModelFileError, listed
+from gpunn.arguments import fitting
+from gpunn.errors import DataError, ModelFileError, listed
 
 
 def check_names(found: Collection[str], expected: Collection[str], what: str, wanted: str) -> None:
@@ -42,6 +43,11 @@ def check_state(
     Raises:
         ModelFileError: names are missing or left over; a shape or a dtype differs.
     """
+    if not hasattr(found, "keys"):
+        raise ModelFileError(
+            f"got {what} of type {type(found).__name__}; expected a mapping of names to arrays: "
+            "pass what state_dict() returned"
+        )
     check_names(found, expected, what, "those of this model: build the model that was saved")
     for name, value in expected.items():
         shape, dtype = getattr(found[name], "shape", None), getattr(found[name], "dtype", None)
@@ -58,3 +64,20 @@ def check_state(
                 f"{value.dtype if exact else 'real numbers'}: build the model that was saved, or "
                 "convert with astype"
             )
+
+
+def fitted(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return arrays that were checked, in the dtypes of a model or an optimizer.
+
+    Args:
+        found: name -> array.
+        expected: the names to convert, with objects that have a dtype.
+        what: the name of `found` in messages.
+
+    Raises:
+        ModelFileError: a number is beyond the range of its dtype.
+    """
+    try:
+        return {name: fitting(name, found[name], v.dtype) for name, v in expected.items()}
+    except DataError as error:
+        raise ModelFileError(f"{error} (in {what})") from error

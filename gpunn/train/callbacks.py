@@ -67,13 +67,14 @@ class EarlyStopping(Callback):
         min_delta: an improvement must be larger than this, at least 0.
 
     Raises:
-        ArgumentError: `patience` is below 1, or the fit does not record the curve.
+        ArgumentError: an argument is outside its range, or the fit does not record the curve.
     """
 
     def __init__(
         self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0
     ) -> None:
-        self.monitor, self.min_delta = monitor, min_delta
+        check_kind("monitor", monitor, str, 'the name of a curve, such as "val_loss"')
+        self.monitor, self.min_delta = monitor, in_range("min_delta", min_delta, 0.0)
         self.patience = count("patience", patience)
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import fitting
 from gpunn.backends import Backend, as_array, backend, backend_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
+from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.log import logger
@@ -19,7 +20,7 @@ from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision
 from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
-from gpunn.typing import Array
+from gpunn.typing import Array, DType
 
 SHARE_FOR_DATA = 0.8  # the share of a device's free memory that data may take
 
@@ -87,7 +88,7 @@ def training_arrays(
                 x.size * model.dtype.itemsize / 2**30,
             )
     x, y = _moved(b, x, name), _moved(b, y, f"the targets of {name}")
-    x = b.xp.ascontiguousarray(x.astype(model.dtype, copy=False))
+    x = b.xp.ascontiguousarray(_in_dtype(b, name, x, model.dtype))
     _check_finite(b, name, x)
     return x, _targets(b, model, loss, x, y, name)
 
@@ -122,7 +123,7 @@ def _targets(
         check_labels(b.download(y), _outputs(model, loss, x))
         return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
     if y.dtype.kind == "f" or trait(loss, "pairs", False):
-        y = y.astype(model.dtype, copy=False)
+        y = _in_dtype(b, f"the targets of {name}", y, model.dtype)
     y = b.xp.ascontiguousarray(y)  # a user's own loss gets integers unchanged
     _check_finite(b, f"the targets of {name}", y)
     check = trait(loss, "check_targets", None)
@@ -141,16 +142,22 @@ def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
 
     Raises:
         ShapeError: there is not one number for each example.
+        DTypeError: the weights are not real numbers.
         DataError: a weight is NaN or infinite, or without `signed` negative, or all are 0.
     """
     b = backend("cpu") if is_sparse(x) else backend_of(x)
     weights = _moved(b, as_array(from_frame(weights, "sample_weight")), "sample_weight")
+    if weights.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"got sample_weight of dtype {weights.dtype}; expected real numbers: convert it with "
+            "astype"
+        )
     if weights.shape != x.shape[:1]:
         raise ShapeError(
             f"got sample_weight of shape {weights.shape} for {x.shape[0]} examples; expected "
             f"{x.shape[:1]}: one number for each example"
         )
-    weights = b.xp.ascontiguousarray(weights.astype(x.dtype, copy=False))
+    weights = b.xp.ascontiguousarray(_in_dtype(b, "sample_weight", weights, x.dtype))
     _check_finite(b, "sample_weight", weights)
     if not signed and (bool((weights < 0).any()) or not bool((weights > 0).any())):
         raise DataError(
@@ -158,6 +165,11 @@ def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
             "and one above 0: leave out examples that must not count"
         )
     return weights
+
+
+def _in_dtype(b: Backend, name: str, array: Array, dtype: DType) -> Array:
+    """Return an array in the dtype of a model. On the host, a number that does not fit is named."""
+    return fitting(name, array, dtype) if b.on_host else array.astype(dtype, copy=False)
 
 
 def _moved(b: Backend, array: Array, name: str) -> Array:

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpunn.arguments import count
+from gpunn.arguments import count, flag
 from gpunn.backends import backend_of
 from gpunn.backends.random import SHUFFLE_STREAM, permutation
 from gpunn.data.dataset import Dataset
-from gpunn.errors import ArgumentError, DataError
+from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.progress_bar import NUMBERS_FIRST, progress_bar
@@ -141,7 +141,9 @@ class Trainer(Training):
             ArgumentError: an argument is outside its range.
         """
         epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
-        callbacks = check_callbacks(callbacks)
+        callbacks, progress = check_callbacks(callbacks), flag("progress", progress)
+        if not callable(shuffle):
+            shuffle = flag("shuffle", shuffle)
         steps: Repeated | None = None
         tables: tuple[Array, ...] = ()
         held_out: tuple[Array, Array] | None = None
@@ -309,12 +311,20 @@ def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:
     """Check an order that a user's function returned, and return it as int64 row numbers.
 
     Raises:
-        DataError: the order is not N integers from 0 to N - 1.
+        ShapeError: the order is not (N,).
+        DTypeError: it does not hold integers.
+        DataError: a number is not in the range from 0 to N - 1.
     """
     found = np.asarray(order)
-    whole = found.shape == (rows,) and found.dtype.kind in "iu"
-    if not whole or found.min() < 0 or found.max() >= rows:
-        raise DataError(
+    wrong: type[Exception] | None = None
+    if found.shape != (rows,):
+        wrong = ShapeError
+    elif found.dtype.kind not in "iu":
+        wrong = DTypeError
+    elif found.min() < 0 or found.max() >= rows:
+        wrong = DataError
+    if wrong is not None:
+        raise wrong(
             f"got an order of shape {found.shape} and {found.dtype} from shuffle for {rows} rows; "
             f"expected ({rows},) integers from 0 to {rows - 1}: return "
             "rng.permutation(rows), for example"

@@ -15,7 +15,7 @@ import gpunn as gn
 from gpunn.backends.cpu.backend import CHUNK
 from gpunn.backends.cpu.pool import IDLE, OWN, WINDOW, BufferPool
 from gpunn.errors import DataError
-from gpunn.ops.shaping import gather_rows
+from gpunn.ops.gather import gather_rows
 
 pytestmark = pytest.mark.fast
 

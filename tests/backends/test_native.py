@@ -17,7 +17,7 @@ from gpunn.backends.cpu.compiled import Call, Compiler, Native, compiler, find_c
 from gpunn.backends.cpu.compiled.kernels import MOST_OF_A_KERNEL, ROW_COLUMNS
 from gpunn.backends.kernel import KERNELS
 from gpunn.ops import softmax_cross_entropy
-from gpunn.ops.shaping import RowGather
+from gpunn.ops.gather import RowGather
 from tests.ops.test_kernels import KINDS, arguments
 from tests.rowcases import ARGUMENTS, Draw
 
@@ -179,8 +179,10 @@ def test_every_kernel_of_narrow_rows_or_columns(name, columns, native):
     arguments = (*ARGUMENTS[name](Draw("float32", 37, columns)), columns, 37)
     found = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
     call = native.rows(kernel, found[0])
-    assert (call is None) == (columns > ROW_COLUMNS and not kernel.by_columns)
-    if call is None:
+    if call is None:  # NumPy's exponentials are faster than those of a compiler without vectors
+        assert columns > ROW_COLUMNS
+        assert not kernel.by_columns
+        assert not find_compiler().vector_math
         return
     call.run(*call.args)
     kernel.numpy(*found[1])

@@ -68,6 +68,7 @@ EQUIVALENT = {
     ("column_sums", "tile_sum, line 12: __syncthreads();"): OWN_SUM,
     ("column_sums_wide", "tile_sum, line 12: __syncthreads();"): OWN_SUM,
     ("correct", "row_fold, line 9: __syncthreads();"): OWN_SUM,
+    ("row_sums", "row_fold, line 9: __syncthreads();"): OWN_SUM,
 }
 """Bugs that are none in one kernel, though in others they are, with the reason."""
 
@@ -124,13 +125,13 @@ def gather():
     """The same for the kernel that moves rows of bytes."""
     rng = np.random.default_rng(0)
     x, y = (rng.integers(0, 99, (7, width)).astype(np.uint32) for width in (150, 2))
-    index, tick = np.array([1, 0, 3, 6, -1, 7]), np.array([1])
-    rows, outs = index[3:], [np.zeros((3, width), np.uint32) for width in (150, 2)]
-    known = ((rows >= 0) & (rows < 7))[:, None]
+    index, tick = np.array([1, 0, 3, 2, 6, -1, 7, 5]), np.array([1])
+    rows, outs = index[4:], [np.zeros((4, width), np.uint32) for width in (150, 2)]
+    known = ((rows >= 0) & (rows < 7) & [True, True, True, False])[:, None]  # the last is beyond
     wanted = [np.where(known, t[rows % 7], np.uint32(2**32 - 1)) for t in (x, y)]
-    numbers = index, np.int64(7), tick, np.int32(0)
+    numbers = index, np.int64(7), np.int64(7), tick, np.int32(0)
     arguments = (x, np.int32(150), y, np.int32(2), *numbers, *outs)
-    return (3,), (128,), arguments, [None] * 8 + wanted
+    return (4,), (128,), arguments, [None] * 9 + wanted
 
 
 def flaw(name, text, cases):
@@ -158,7 +159,8 @@ def elementwise_launch(name, lanes):
         is_array = p.name not in NUMBERS and p.name not in ("factor", "lr")
         number = np.array(1.5, np.float32)
         if p.name in NUMBERS:
-            number = np.float32(-0.25 if p.name.startswith("log") else 0.25)
+            kind = np.float64 if p.type == "float64" else np.float32
+            number = kind(-0.25 if p.name.startswith("log") else 0.25)
         given.append(draw.normal(n) if is_array else number)
     outs = []
     for p in kernel.outputs:
@@ -172,7 +174,8 @@ def elementwise_launch(name, lanes):
     expected = [a.copy() if isinstance(a, np.ndarray) else a for a in (*given, *outs)]
     kernel.numpy(*expected)
     kernel.numpy_once(*expected)
-    end = [np.uint32(n), np.full(4096, np.nan, np.float32), np.zeros(1, np.uint32)]
+    parts = np.float64 if any(p.type == "float64" for p in kernel.sums) else np.float32
+    end = [np.uint32(n), np.full(4096, np.nan, parts), np.zeros(1, np.uint32)]
     case = (-(-n // (256 * lanes)),), (256,), (*given, *outs, *end)
     return text, [(*case, [*expected, None, None, end[2]])]
 

@@ -631,15 +631,23 @@ def test_the_next_order_is_found_while_the_device_computes(cuda_device, rng, mon
 
 @pytest.mark.parametrize("capture", [True, False])
 @pytest.mark.parametrize(
-    "order",
-    [np.arange(19), np.arange(21), np.arange(20) - 1, np.arange(20) + 1, np.arange(20) / 1.0, 3],
-    ids=["short", "long", "negative", "too large", "floats", "a number"],
+    ("order", "error"),
+    [
+        (np.arange(19), ShapeError),
+        (np.arange(21), ShapeError),
+        (np.arange(20) - 1, DataError),
+        (np.arange(20) + 1, DataError),
+        (np.arange(20) / 1.0, DTypeError),
+        (3, ShapeError),
+        (np.arange(20)[:, None], ShapeError),
+    ],
+    ids=["short", "long", "negative", "too large", "floats", "a number", "a column"],
 )
-def test_an_order_that_is_none_is_refused(order, capture, rng):
+def test_an_order_that_is_none_is_refused(order, error, capture, rng):
     x, y = rng.standard_normal((20, 3), dtype=np.float32), np.arange(20) % 2
     trainer = gn.Trainer(nn.Sequential(nn.Linear(3, 2, seed=0)), capture=capture)
     before = trainer.model.state_dict()
-    with pytest.raises(DataError, match=r"from shuffle for 20 rows; expected \(20,\) integers"):
+    with pytest.raises(error, match=r"from shuffle for 20 rows; expected \(20,\) integers"):
         trainer.fit(x, y, epochs=2, batch_size=4, shuffle=lambda *_: order, progress=False)
     for name, value in trainer.model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])

@@ -2,6 +2,10 @@
 // row after another.
 constexpr int PACK = 64, WIDTH = PACK, TILE_PARTS = PACK;
 struct Columns { T v[PACK]; };
+struct Totals {  // a float is too short for a long sum
+  double v[PACK];
+  inline void add(int j, T by) { v[j] += by; }
+};
 struct Tile { int first, row; };
 struct Share { int at, first, rows; };
 
@@ -44,8 +48,8 @@ static inline void each_pair(
     use(load_each(tile, x + at, columns), load_each(tile, z + at, columns), n);
   }
 }
-static inline void tile_sum(const Tile&, const Columns& c, T* part) {
-  for (int j = 0; j < PACK; ++j) part[j] = c.v[j];
+static inline void tile_sum(const Tile&, const Totals& c, T* part) {
+  for (int j = 0; j < PACK; ++j) part[j] = (T)c.v[j];
 }
 static inline Columns summed(const Tile&, const T* part) {
   Columns c;

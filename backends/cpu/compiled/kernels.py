@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from struct import Struct, pack
 from typing import Any, NamedTuple
@@ -29,7 +30,9 @@ SERIAL = r"\b(?:pow|sin|cos|sinh|cosh|philox4x64)\("
 """Functions that a compiled loop computes one at a time, while NumPy computes several at a time."""
 VECTORS = r"|\b(?:exp|log|log1p|tanh|erf|erfc)\("
 """The same if the compiler has no vector mathematics. NumPy's expm1 is as slow, so it is absent."""
-ROW_COLUMNS = 64  # the longest compiled row; NumPy's faster exponentials win for longer ones
+ROW_COLUMNS = 64
+"""The longest compiled row if the compiler has no vector mathematics. NumPy's faster exponentials
+win for longer ones."""
 SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT = 1 << 17, 1 << 23, 1 << 28
 """The largest product, in multiplications, that our kernel computes instead of BLAS: without
 AVX-512; with AVX-512 and a multi-threaded BLAS; with AVX-512 and a single-threaded BLAS.
@@ -82,10 +85,11 @@ class Native:
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
         self._slow = re.compile(SERIAL if compiler.vector_math else SERIAL + VECTORS)
+        self._longest_row = sys.maxsize if compiler.vector_math else ROW_COLUMNS
         self._functions: Bounded[Any, Run | None] = Bounded(MOST_FUNCTIONS)
         self._launches: Bounded[Any, Launch | None] = Bounded(MOST_ENTRIES)
         self._products: Bounded[Any, tuple[Run, tuple[int, ...]] | None] = Bounded(MOST_ENTRIES)
-        self._ticket = np.zeros(1, np.uint32)  # a row kernel of one thread takes it and ignores it
+        self._ticket = np.zeros(1, np.uint32)
         self._largest = SMALL_PRODUCT
         if "avx512f" in processor_flags():
             self._largest = LARGE_PRODUCT if thread_count() == 1 else SERIAL_PRODUCT
@@ -133,7 +137,7 @@ class Native:
         shared, (columns, blocks) = shares(kernel), args[-2:]
         if shared == "column":
             blocks = -(-columns // TILE_COLUMNS)
-        elif shared == "block" or not 0 < columns <= ROW_COLUMNS:
+        elif shared == "block" or not 0 < columns <= self._longest_row:
             return None
         for value in args:
             if isinstance(value, np.ndarray) and value.dtype not in ROW_DTYPES:

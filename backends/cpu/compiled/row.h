@@ -22,6 +22,23 @@ template <class Use, class... Others>
 static inline void each(const Held& h, Use use, const Others*... others) {
   for (int k = 0; k < h.columns; ++k) use((T)h.x[k], (T)others[k]..., k);
 }
+constexpr int SUMS = 16;        // partial sums side by side
+constexpr int BLOCK = 16 * SUMS;  // elements; a float is too short for a longer sum
+template <class Use, class... Others>
+static inline T row_sum(const Held& h, T*, Use use, const Others*... others) {
+  double sum = 0;
+  const int whole = h.columns - h.columns % SUMS;
+  for (int start = 0; start < whole; start += BLOCK) {
+    T sums[SUMS] = {};
+    for (int k = start; k < min(start + BLOCK, whole); k += SUMS) {
+#pragma GCC ivdep
+      for (int j = 0; j < SUMS; ++j) sums[j] += use((T)h.x[k + j], (T)others[k + j]..., k + j);
+    }
+    for (T part : sums) sum += part;
+  }
+  for (int k = whole; k < h.columns; ++k) sum += use((T)h.x[k], (T)others[k]..., k);
+  return (T)sum;
+}
 template <class Use, class... Others>
 static inline void store_each(const Held& h, S* y, Use use, const Others*... others) {
 #pragma GCC ivdep

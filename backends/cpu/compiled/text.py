@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
+from gpunn.backends.kernel import CTYPES, EXACT, Elementwise, Param, RowKernel, exact_part
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r'^(?=extern "C")', re.MULTILINE)
@@ -58,7 +58,7 @@ def elementwise_text(kernel: Elementwise, arguments: tuple[Argument, ...], neste
     return (
         f"{_header('host.h')}\n"
         f"typedef float T; typedef float S; typedef long long I;\nconstexpr int LANES_ = {LANES};\n"
-        f"{kernel.preamble}\n"
+        f"{exact_part(kernel.cuda)}{kernel.preamble}\n"
         f'extern "C" void run(const Slot* a_) {{\nconst I n_ = a_[{count}].i;\n'
         f"{text.joined('before')}\n{loop}{text.joined('after')}\n{{ {kernel.once} }}\n"
         f"{text.joined('end')}\n}}\n"
@@ -96,7 +96,7 @@ def row_text(kernel: RowKernel, dtype: str = "float32") -> str:
         dtype: the dtype S that its arrays are stored in. The kernel computes in float.
     """
     return (
-        f"{_header('host.h')}\ntypedef float T; typedef {CTYPES[dtype]} S;\n"
+        f"{_header('host.h')}\ntypedef float T; typedef {CTYPES[dtype]} S;\n{EXACT}\n"
         f"{_header(f'{shares(kernel)}.h')}\n{own_text(kernel)}\n"
         f'extern "C" void run(const Slot* a_) {{ each_(&{kernel.name}, a_); }}\n'
     )
@@ -159,12 +159,12 @@ class _Text:
         if param.role == "sum":
             # A sum of a million floats needs the precision of a double.
             self.before.append(f"double {name}_s[LANES_] = {{}};")
-            self.load.append(f"T {name} = 0;")
+            self.load.append(f"{kind} {name} = 0;")
             self.store.append(f"{name}_s[k_] += {name};")
             self.after.append(
                 f"double {name}_t = 0; for (double part_ : {name}_s) {name}_t += part_;"
             )
-            self.after.append(f"T {name} = (T){name}_t;")
+            self.after.append(f"{kind} {name} = ({kind}){name}_t;")
             self.end.append(f"*{name}_p = ({stored}){name};")
         elif param.role == "one":
             self.before.append(f"const {kind} {name}_c = ({kind})*{name}_p;")

@@ -25,6 +25,18 @@ struct Max {
   static __device__ inline T both(T a, T b) { return b > a || b != b ? b : a; }  // keeps NaN
 };
 
+// A sum of one thread. The rounding errors are added up beside it, unless the numbers were stored
+// in 16 bits: a float has digits to spare for them.
+struct Total {
+  T sum, rest;
+  __device__ inline void add(T v) {
+    const T more = sum + v;
+    if (sizeof(S) > 2) rest += rest_of_sum(sum, v, more);
+    sum = more;
+  }
+  __device__ inline T value() const { return rest - rest == (T)0 ? sum + rest : sum; }
+};
+
 template <class Fold>
 __device__ inline T warp_fold(T v) {
   for (int o = 16; o; o >>= 1) v = Fold::both(v, __shfl_xor_sync(0xffffffffu, v, o));
@@ -121,6 +133,17 @@ __device__ inline void each(const Held& h, Use use, const Others*... others) {
   });
 }
 
+// Returns the sum of use(v, w..., k) over the elements of the row, to each lane.
+template <class Use, class... Others>
+__device__ inline T row_sum(const Held& h, T* part, Use use, const Others*... others) {
+  Total total = {};
+  each_pack(h, [&](const Columns& c, int base, int p) {
+    const auto add = [&](auto... v) { total.add(use(v...)); };
+    each_of(h, base, p, add, c, pack_at(others, h, base, p)...);
+  });
+  return row_fold<Sum>(total.value(), h.row, part);
+}
+
 template <class Use, class... C>
 __device__ inline void store_of(
     const Held& h, int base, int p, S* y, Use use, const Columns& c, const C&... others) {
@@ -164,15 +187,15 @@ static __device__ void add_up(
   __syncthreads();
   if (!last) return;
   __threadfence();
-  T sum = 0;
+  Total sums = {};
   for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {
     T v[8];  // 8 loads are in flight together, which hides their latency
     for (int j = 0; j < 8; ++j) {
       v[j] = ((const volatile T*)loss)[min(n + j * (int)blockDim.x, rows - 1)];
     }
-    for (int j = 0; j < 8; ++j) sum += n + j * (int)blockDim.x < rows ? v[j] : (T)0;
+    for (int j = 0; j < 8; ++j) sums.add(n + j * (int)blockDim.x < rows ? v[j] : (T)0);
   }
-  sum = row_fold<Sum>(sum, {0, (int)threadIdx.x, (int)blockDim.x}, part);
+  const T sum = row_fold<Sum>(sums.value(), {0, (int)threadIdx.x, (int)blockDim.x}, part);
   if (threadIdx.x == 0) {
     *total = sum / divisor;
     *ticket = 0;
@@ -275,12 +298,18 @@ __device__ inline void each_pair(const Tile& tile, const S* x, const S* z, int c
   }
 }
 
+// The sums of the lane's columns.
+struct Totals {
+  Total of[PACK];
+  __device__ inline void add(int j, T v) { of[j].add(v); }
+};
+
 // Adds up c over the block's rows. part[k] becomes the sum of column k of the tile; `part` has room
 // for TILE_PARTS values.
-__device__ inline void tile_sum(const Tile& tile, const Columns& c, T* part) {
+__device__ inline void tile_sum(const Tile& tile, const Totals& c, T* part) {
   const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5;
   for (int j = 0; j < PACK; ++j) {
-    T v = c.v[j];
+    T v = c.of[j].value();
     for (int o = TILE_LANES; o < 32; o <<= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
     if (tile.row % (32 / TILE_LANES) == 0) part[(1 + warp) * WIDTH + place(tile, j)] = v;
   }

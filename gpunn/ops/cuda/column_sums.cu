@@ -6,9 +6,9 @@ __device__ inline void sum_columns(const S* x, R* out, int columns, int rows, T*
   const Tile tile = this_tile(columns, aligned(x));
   const Share share = this_share(columns, rows);
   const S* const from = x + (size_t)share.first * columns;
-  Columns sum = {};
+  Totals sum = {};
   each_row(tile, from, columns, share.rows, [&](const Columns& v, int) {
-    for (int j = 0; j < PACK; ++j) sum.v[j] += v.v[j];
+    for (int j = 0; j < PACK; ++j) sum.add(j, v.v[j]);
   });
   tile_sum(tile, sum, part);
   store_sums(tile, out + (size_t)share.at * columns, columns, part);

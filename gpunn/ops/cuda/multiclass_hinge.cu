@@ -12,22 +12,21 @@ extern "C" __global__ void multiclass_hinge(
   if (row.at < rows) {
     const size_t start = (size_t)row.at * classes;
     const Held held = hold(row, s + start, classes, aligned(s) && aligned(gs));
-    const long long label = labels[row.at];
-    const bool known = label >= 0 && label < classes;
+    const long long given = labels[row.at];
+    const bool known = given >= 0 && given < classes;
+    const int label = known ? (int)given : -1;
     const T own = known ? (T)s[start + label] : log((T)-1);  // NaN
 
-    T sum = 0, count = 0;  // NaN is counted as a violation, so that it shows
-    each(held, [&](T v, int k) {
-      const T over = v - own + (T)margin;
-      if (k != label && !(over <= (T)0)) {
-        sum += over;
-        count += (T)1;
-      }
+    // NaN is counted as a violation, so that it shows
+    own_loss = row_sum(held, part, [&](T v, int k) {
+      const T over = difference_plus(v, own, (T)margin);
+      return k != label && !(over <= (T)0) ? over : (T)0;
     });
-    own_loss = row_fold<Sum>(sum, row, part);
-    count = row_fold<Sum>(count, row, part);
+    const T count = row_sum(held, part, [&](T v, int k) {
+      return k != label && !(difference_plus(v, own, (T)margin) <= (T)0) ? (T)1 : (T)0;
+    });
     store_each(held, gs + start, [&](T v, int k) {
-      const T wrong = v - own + (T)margin <= (T)0 ? (T)0 : (T)1;
+      const T wrong = difference_plus(v, own, (T)margin) <= (T)0 ? (T)0 : (T)1;
       return known ? (k == label ? -count : wrong) * (T)scale : own;
     });
   }

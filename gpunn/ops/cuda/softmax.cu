@@ -12,11 +12,10 @@ extern "C" __global__ void softmax(const S* x, S* y, int columns, int rows) {
   each(held, [&](T v, int) { top = Max::both(top, v); });
   top = row_fold<Max>(top, row, part);
 
-  T sum = 0;
-  each(held, [&](T v, int) { sum += exp(v - top); });
-  const T share = (T)1 / row_fold<Sum>(sum, row, part);
+  const T share =
+      (T)1 / row_sum(held, part, [&](T v, int) { return exp_of_difference(v, top); });
 
-  store_each(held, y + start, [&](T v, int) { return exp(v - top) * share; });
+  store_each(held, y + start, [&](T v, int) { return exp_of_difference(v, top) * share; });
 }
 
 // gx_k = y_k * (gy_k - sum_j gy_j y_j).
@@ -28,9 +27,7 @@ extern "C" __global__ void softmax_grad(const S* gy, const S* y, S* gx, int colu
   const bool vectors = aligned(gy) && aligned(y) && aligned(gx);
   const Held g = hold(row, gy + start, columns, vectors);
 
-  T along = 0;
-  each(g, [&](T gv, T v, int) { along += gv * v; }, y + start);
-  along = row_fold<Sum>(along, row, part);
+  const T along = row_sum(g, part, [&](T gv, T v, int) { return gv * v; }, y + start);
 
   store_each(g, gx + start, [&](T gv, T v, int) { return v * (gv - along); }, y + start);
 }

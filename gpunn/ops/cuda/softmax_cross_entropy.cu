@@ -15,18 +15,22 @@ extern "C" __global__ void softmax_cross_entropy(
     each(held, [&](T v, int) { top = Max::both(top, v); });
     top = row_fold<Max>(top, row, part);
 
-    T sum = 0;
-    each(held, [&](T v, int) { sum += exp(v - top); });
-    sum = row_fold<Sum>(sum, row, part);
-    const T share = (T)1 / sum;
-
-    const long long label = labels[row.at];
-    const bool known = label >= 0 && label < classes;
-    const T unknown = known ? (T)0 : log((T)-1);  // NaN
-    store_each(held, gz + start, [&](T v, int k) {
-      return (exp(v - top) * share - (T)(k == label ? 1 : 0) + unknown) * (T)scale;
+    // The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has
+    // the logarithm of p_t where p_t is close to 1.
+    const long long given = labels[row.at];
+    const bool known = given >= 0 && given < classes;
+    const int label = known ? (int)given : -1;
+    const T right = known ? (T)z[start + label] : log((T)-1);  // NaN
+    const T right_power = exp_of_difference(right, top);
+    const T others = row_sum(held, part, [&](T v, int k) {
+      return k == label ? (T)0 : exp_of_difference(v, top);
     });
-    own = log(sum) + (top - (known ? (T)z[start + label] : unknown)) + unknown;
+    const T share = (T)1 / (others + right_power);
+
+    store_each(held, gz + start, [&](T v, int k) {
+      return (k == label ? -others : exp_of_difference(v, top)) * share * (T)scale;
+    });
+    own = (top - right) + log1p(others + (right_power - (T)1));
   }
   add_up(own, row, loss, rows, total, (T)divisor, part, ticket);
 }
