@@ -26,7 +26,7 @@ from gpunn.backends.cuda.source import Argument, elementwise_source
 from tests.nvrtc.compiler import CompileError, cubin, supported_archs, versions
 
 ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
-FEW_ARCHS = (75, 90, 120)
+FEW_ARCHS = (75, 120)  # the oldest and the newest: a text has no parts for one architecture
 WIDTHS = {"T": "float32", "bfloat16": "float16"}  # another dtype of the same size
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NARROW = ("float16", "bfloat16")
