@@ -16,7 +16,7 @@ from gpunn.backends import Backend, Elementwise, widened
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import FlatParameters
-from gpunn.optim.kept import SPOILED, WITH_SIGN
+from gpunn.optim.kept import SPOILED, SQUARES, WITH_SIGN
 from gpunn.typing import Array
 
 MODES = {"stop": 0, "skip": 1, "ignore": 2}
@@ -71,12 +71,11 @@ def global_norm(flat: FlatParameters) -> Array:
 def sign_of_gradients(flat: FlatParameters) -> Array:
     """Return a 0-d array of the device that is finite if an update by the gradients is, too.
 
-    It is the norm of the gradients, because optimizers square them. In float16, whose squares
-    overflow from 256 on, it only tells whether all gradients are finite.
+    It is the sum of their squares in the dtype of the parameters, because optimizers keep squares.
+    In float16, whose squares overflow from 256 on, it only tells whether all gradients are finite.
     """
-    if flat.dtype.itemsize < 4:
-        return flat.backend.launch(SPOILED, flat.grad)
-    return global_norm(flat)
+    kernel = SPOILED if flat.dtype.itemsize < 4 else SQUARES
+    return flat.backend.launch(kernel, flat.grad)
 
 
 def clip_by_global_norm(flat: FlatParameters, max_norm: float) -> Array:

@@ -21,6 +21,14 @@ SPOILED = Elementwise(
 )
 """0 if all elements are finite, else NaN."""
 
+SQUARES = Elementwise(
+    "squares",
+    "x -> sum total",
+    numpy=lambda x, total: np.add(total, np.vdot(x, x), out=total),
+    cuda="total = x * x;",
+)
+"""The sum of squares, infinite where it is beyond the range of the dtype."""
+
 WITH_SIGN = Elementwise(
     "with_sign",
     "loss, sign -> marked",

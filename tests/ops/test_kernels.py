@@ -59,11 +59,11 @@ def arguments(kernel, dtype):
     if kernel.name == "rate":
         return [np.arange(9).astype(dtype), np.array(4), 2], [np.zeros((), dtype)]
     if kernel.name == "clip_factor":
-        return [special["norm"], 1.5], [np.zeros((), dtype)]
+        return [special["norm"], 1.5, np.array(1)], [np.zeros((), dtype)]
     if kernel.name == "guard":
         counts = [np.array(n, np.int64) for n in (0, 2, 7)]
         broken, zeros = np.array(np.inf, dtype), [np.zeros((), dtype), np.ones((), dtype)]
-        return [broken, special["times"], 0], [*zeros, *counts]
+        return [broken, 0], [np.array(1), *zeros, *counts]
     if kernel.name == "complete_mean":
         w, g = rng.standard_normal((2, 30)).astype(dtype)
         w[12:16] = 0  # between two parameters
@@ -73,7 +73,12 @@ def arguments(kernel, dtype):
         return [7.0], [rng.standard_normal(30).astype(dtype)]
     if kernel.name == "rescale":
         zero, scale = np.zeros((), dtype), np.array(8, dtype)
-        return [special["norm"], 0.1, 5], [zero, scale, special["good"]]
+        return [special["norm"], 0.1, 5, np.array(1)], [zero, scale, special["good"]]
+    if kernel.name == "chosen":
+        saved, now = rng.standard_normal((2, *SHAPE)).astype(dtype)
+        return [saved, np.array(0)], [now]
+    if kernel.name == "take_back":
+        return [np.array(0), 2], [np.array(7)]
     if kernel.name == "random_words":
         return [7, 2**63 + 5, 9, 2], [np.zeros(11, np.uint64)]
 
