@@ -46,7 +46,8 @@ class OnnxExport:
         check_is_fitted(self)
         names = translation.hidden_activations(self)
         dtype = self.coefs_[0].dtype
-        layers = Network(backend("cpu"), dtype, self.coefs_, self.intercepts_, names).layers
+        coefs, intercepts = ([a.copy() for a in each] for each in (self.coefs_, self.intercepts_))
+        layers = Network(backend("cpu"), dtype, coefs, intercepts, names).layers
         last = LAST.get(self.out_activation_)
         return Sequential(*layers) if last is None else Sequential(*layers, last)
 

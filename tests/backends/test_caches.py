@@ -28,6 +28,7 @@ BOUNDED_BY_NATURE = {
     "backends/registry.py": {"_instances": "devices"},
     "gpunn/autograd/op.py": {"OPS": "declared operations"},
     "gpunn/autograd/tensor.py": {"METHODS": "declared operations"},
+    "gpunn/fingerprint/identity.py": {"settings": "settings of one run"},
     "gpunn/fingerprint/walk.py": {"values": "at most MOST", "_seen": "ends with the walk"},
     "gpunn/interop/onnx_draft.py": {"constants": "of one file", "_shared": "of one file"},
     "gpunn/names.py": {"_HOMES": "declared names"},
@@ -39,6 +40,7 @@ BOUNDED_BY_NATURE = {
     "gpunn/optim/optimizer.py": {"RULES": "declared rules", "OPTIMIZERS": "declared classes"},
     "gpunn/train/callbacks.py": {"_weights": "parameters"},
     "gpunn/train/repeated.py": {"_shapes": "MAX_SHAPES"},
+    "gpunn/train/training.py": {"beginning": "settings of one run"},
 }
 """Every dict of the library that starts empty and outlives a call, with what limits it."""
 

@@ -92,7 +92,9 @@ def test_special_numbers_pass_as_through_numpy(special, native):
     for name in ("relu", "leaky_relu", "clip_factor", "norm", "sigmoid", "tanh"):
         kernel = KERNELS[name]
         inputs, outputs = arguments(kernel, "float32")
-        values = [np.full_like(v, special) if isinstance(v, np.ndarray) else v for v in inputs]
+        floats = [isinstance(v, np.ndarray) and v.dtype.kind == "f" for v in inputs]
+        pairs = zip(inputs, floats, strict=True)
+        values = [np.full_like(v, special) if is_float else v for v, is_float in pairs]
         out, expected = ([o.copy() for o in outputs] for _ in range(2))
         for total in kernel.sums:
             expected[kernel.outputs.index(total)].fill(0)

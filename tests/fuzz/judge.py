@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -24,9 +25,10 @@ from gpunn.nn.architecture import describe
 from gpunn.storage.untrusted.bounded_json import CHECKPOINT, MODEL, Limits
 from gpunn.train import EarlyStopping, read_info
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.snapshot import Saved, restore
+from gpunn.train.identity import Run, told
+from gpunn.train.snapshot import Saved, check_run, restore
 from tests.fuzz.damage import TRAP
-from tests.fuzz.honest import NAME, row, trainer
+from tests.fuzz.honest import NAME, honest_files, place, row, trainer
 
 MACHINERY = 2**18  # bytes: the words of an error, caches of the interpreter, the smallest arrays
 HEADER = 64  # bytes of memory for a byte of JSON: [[]] is a list in a list, 4 bytes for 150
@@ -95,12 +97,24 @@ class Verdict:
         return self.peak / max(self.size, 1)
 
 
+def honest_run() -> Run:
+    """The identity of the run that wrote the honest checkpoint."""
+    content = next(file.content for file in honest_files() if file.kind == "checkpoint")
+    with tempfile.TemporaryDirectory() as folder:
+        place(Path(folder), content)
+        found = Checkpoints(Path(folder)).newest()
+    assert found is not None
+    saved = Saved.of(found[1])
+    return Run(told(saved.numbers["settings"]), saved.numbers["given"], saved.data)
+
+
 class Judge:
     """Calls every reader on a folder with one file, and compares with a reading of its own."""
 
     def __init__(self) -> None:
         self.watch = Watch()
         self.net, self.trainer, self.data = row(), trainer(), ""
+        self.run = honest_run()
         self.trainer.prepare()  # as a fit does before it looks for checkpoints
         self.readers: dict[str, tuple[Reader, Compare, Limits]] = {
             "load": (gn.load, _same_model, MODEL),
@@ -118,9 +132,12 @@ class Judge:
         if found is None:
             return None
         saved = Saved.of(found[1])
+        self.trainer.position.fits = 1  # as when a first fit begins
         before = _digest(self.trainer)
         try:
-            restore(self.trainer, found[0], saved, [EarlyStopping()], saved.data)
+            callbacks = [EarlyStopping()]
+            check_run(self.trainer, saved, callbacks, self.run)
+            restore(self.trainer, found[0], saved, callbacks)
         except GpunnError as error:
             touched = _digest(self.trainer) != before
             if touched and "best" not in str(error):

@@ -114,7 +114,8 @@ for y in (k, k > 0, np.array(list("abc"))[k], np.eye(3, dtype=int)[k]):
             assert label.tolist() == pipe.predict(x).tolist(), (label, y)
             np.testing.assert_allclose(p, pipe.predict_proba(x), atol=2e-6)
             assert p.dtype == x.dtype
-pipe = make_pipeline(StandardScaler(), MLPRegressor("poisson", (8,), max_iter=20, random_state=0)).fit(X, k)
+net = MLPRegressor("poisson", (8,), max_iter=20, random_state=0)
+pipe = make_pipeline(StandardScaler(), net).fit(X, k)
 (found,) = run(to_onnx(pipe, X[:1]), X)
 np.testing.assert_allclose(found[:, 0], pipe.predict(X), atol=2e-6)
 try:
