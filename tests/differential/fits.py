@@ -85,7 +85,8 @@ def trained(seed: int, device: str, capture: Any, alone: bool = False) -> dict[s
         chosen, more = optimizer(rng), settings(rng)
         trainer = gn.Trainer(net, loss, chosen, capture=capture, **more["trainer"])
         history = trainer.fit(x, y, progress=False, **more["fit"])
-        return {**net.state_dict(), "losses": np.array(history["loss"])}
+        plain = np.array(isinstance(chosen, optim.SGD))
+        return {**net.state_dict(), "losses": np.array(history["loss"]), "plain": plain}
 
 
 def check(seed: int, device: str = "cpu") -> None:
@@ -98,7 +99,8 @@ def check(seed: int, device: str = "cpu") -> None:
     eager = trained(seed, device, False)
     for name, value in recorded.items():
         np.testing.assert_array_equal(value, eager[name], err_msg=name)
-    if device == "cpu" and np.isfinite(recorded["losses"]).all():
+    # Rules that divide by the size of a gradient make steps of its rounding where it is 0.
+    if device == "cpu" and recorded["plain"] and np.isfinite(recorded["losses"]).all():
         alone = trained(seed, device, "auto", alone=True)
         first = alone["losses"][0], recorded["losses"][0]
         np.testing.assert_allclose(*first, rtol=1e-3, err_msg="losses of NumPy alone")
