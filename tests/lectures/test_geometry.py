@@ -90,15 +90,6 @@ def test_half_spaces_are_convex_and_xors_segments_cross():
     assert not separable(four.x.astype(float), four.y)
 
 
-def test_a_combination_that_is_not_convex_may_leave_the_half_space():
-    """The conditions lambda_i >= 0 and sum lambda_i = 1 are needed; the slide leaves them out."""
-    points = np.array([[1.0, 0.0], [0.0, 1.0]])
-    inside = lambda x: x.sum() > 0.5  # noqa: E731
-    assert all(map(inside, points))
-    for weights, stays in (([0.3, 0.7], True), ([2.0, -1.9], False), ([0.1, 0.1], False)):
-        assert inside(np.array(weights) @ points) == stays
-
-
 # C11: universality in more dimensions and with other nonlinearities ------------------------------
 
 
