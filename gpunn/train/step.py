@@ -13,6 +13,7 @@ from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
 from gpunn.ops import identity
+from gpunn.ops.elementwise_losses import SCALED
 from gpunn.ops.reductions import WITH_PENALTY
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.factor import Factor, Guard, LossScale, sign_of_gradients
@@ -98,10 +99,15 @@ class EagerStep(Tracked):
         """Whether broken steps are skipped."""
         return self.factor.guard is not None and self.factor.guard.mode == "skip"
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the step keeps the buffers' values before it, to set them back."""
+        return self.stops or self.factor.guard is not None
+
     def look(self) -> None:
         """Look for the buffers that the model has now."""
-        watched = self.stops or self.factor.guard is not None
-        buffers = [t for _, t in self.model.state() if isinstance(t, Buffer)] if watched else []
+        buffers = [t for _, t in self.model.state() if isinstance(t, Buffer)]
+        buffers = buffers if self.keeps else []
         if list(map(id, buffers)) != list(map(id, self.kept.tensors if self.kept else ())):
             self.kept = Kept(self.optimizer.bound.backend, buffers) if buffers else None
 
@@ -129,10 +135,33 @@ class EagerStep(Tracked):
         Raises:
             DivergenceError: as for a call of the step.
         """
-        flat = self.optimizer.bound
+        flat, scale = self.optimizer.bound, self.factor.scale
         b = flat.backend
         if self.kept is not None:
             self.kept.save()
+        value = self.sums(x, y, weights)
+        times = b.one(flat.dtype) if scale is None else scale.scale
+        penalty = self.penalty(times, x.shape[0], weights)
+        if penalty is not None:
+            value = b.launch(WITH_PENALTY, value, penalty)
+            self._check(x, value)
+        return value
+
+    def sums(self, x: Array, y: Array, weights: Array | None) -> Array:
+        """Return the loss of a batch without penalties, and compute its gradients."""
+        return self.piece(x, y, weights)
+
+    def piece(self, x: Array, y: Array, weights: Array | None, share: float | Array = 1.0) -> Array:
+        """Return the loss of some rows, and compute its gradients times a share.
+
+        Args:
+            x: (N, ...) examples.
+            y: their targets.
+            weights: (N,) weights, or None.
+            share: a factor for the gradients, a number or a 0-d array of the device.
+        """
+        flat, scale = self.optimizer.bound, self.factor.scale
+        b = flat.backend
         loss = self.loss_of(self.model(x), y, weights)
         if not isinstance(loss, Tensor) or loss.shape:
             raise ArgumentError(
@@ -144,13 +173,10 @@ class EagerStep(Tracked):
         flat.zero_grad()
         for parameter in self._others:
             parameter.zero_grad()
-        scale = self.factor.scale
-        loss.backward(None if scale is None else scale.scale)
-        times = b.one(flat.dtype) if scale is None else scale.scale
-        penalty = self.penalty(times, x.shape[0], weights)
-        if penalty is not None:
-            value = b.launch(WITH_PENALTY, value, penalty)
-            self._check(x, value)
+        seed = None if scale is None else scale.scale
+        if not isinstance(share, float) or share != 1.0:
+            seed = b.launch(SCALED, share, b.one(value.dtype) if seed is None else seed, 1.0)
+        loss.backward(seed)
         return value
 
     def loss_of(self, outputs: Tensor, y: Array, weights: Array | None) -> Tensor:

@@ -66,6 +66,8 @@ class Trainer(Training):
             ones change nothing, and the fit ends with a `DivergenceError` that names the step and
             the layer. On a GPU it ends after the epoch, because no step waits for its loss. "skip":
             the step changes nothing, and its loss is not counted. "ignore": nothing happens.
+        shards: the number of pieces of a batch that are computed one by one and added in a fixed
+            tree; None for one computation of the whole batch. The results depend on this number.
         checkpoint: the folder for checkpoints of the fit; None for no checkpoints. If the folder
             has checkpoints of the same run, `fit` goes on from the newest whole one. Its results
             have the same bits as those of an uninterrupted run. Ctrl-C and SIGTERM finish the

@@ -127,6 +127,7 @@ class Training:
         precision: str = "float32",
         memory_limit: int | None = None,
         on_nonfinite: str = "stop",
+        shards: int | None = None,
         checkpoint: str | Path | None = None,
         every: int = 1,
         keep: int = 2,
@@ -141,6 +142,12 @@ class Training:
         self.optimizer, self.schedule = get_optimizer(optimizer), get_schedule(schedule)
         self.regularizer, self.clip_norm = regularizer, clip_norm
         self.capture, self.on_nonfinite = capture, on_nonfinite
+        self.shards = None if shards is None else count("shards", shards)
+        if shards is not None and self.step_class is not EagerStep:
+            raise ArgumentError(
+                f"got shards={shards} with the step {self.step_class.__name__}; expected "
+                "EagerStep: leave out shards, because another step defines its own sums"
+            )
         self.seed = RandomStream(seed).seed
         self._there = None if device is None else backend(device)
         self.precision = Precision(precision, self._there or model.backend, model.dtype)
@@ -194,10 +201,12 @@ class Training:
             "trained": names,
             "model": self.model,
             "step": self.step_class,
+            **({} if self.shards is None else {"shards": self.shards}),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         later: dict[str, Any] = {"beginning": {}, "told": [], "warned": False, "_resting": []}
+        later["shards"] = None
         later["_rate"] = state["optimizer"], 0.0, 1.0
         vars(self).update(later | state)  # a pickle of an older release lacks some attributes
 
