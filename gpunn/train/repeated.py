@@ -17,8 +17,7 @@ from gpunn.log import logger
 from gpunn.nn.inference import MAX_SHAPES
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
-from gpunn.train.sharded import ShardedStep
-from gpunn.train.step import EagerStep
+from gpunn.train.step import EagerStep, ShardedStep
 from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room
 from gpunn.typing import Array

@@ -7,8 +7,9 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, optim
+from gpunn.distributed import Tree, edges
 from gpunn.errors import ArgumentError, ModelFileError
-from gpunn.train.sharded import Tree, edges
+from gpunn.train.step import ShardedStep
 
 ROWS = 75
 X = np.random.default_rng(0).standard_normal((ROWS, 5)).astype(np.float32)
@@ -118,9 +119,7 @@ def test_each_shard_is_the_step_of_its_own_rows(device):
     net = network(0, False, device)
     b = net.backend
     x, y = b.upload(X[:20]), b.upload(Y[:20])
-    step = gn.train.sharded.ShardedStep(
-        net, gn.ops.softmax_cross_entropy, optim.SGD(net.parameters())
-    )
+    step = ShardedStep(net, gn.ops.softmax_cross_entropy, optim.SGD(net.parameters()))
     flat, alone = step.optimizer.bound, []
     for start, end in zip(edges(20, 4)[:-1], edges(20, 4)[1:], strict=True):
         step.gradients(x[start:end], y[start:end])
