@@ -253,7 +253,7 @@ class Repeated:
             stops=mode == "stop",
         )
         if isinstance(step, ShardedStep):
-            step.divide(training.shards or 1)
+            step.divide(training.shards or 1, training.group)
         return step
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend, RandomStream
 from gpunn.backends.counts import Counts
-from gpunn.distributed import Tree, edges
+from gpunn.distributed import ALONE, Alone, Group, Tree, edges, gathered, shards_of
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
@@ -151,9 +151,17 @@ class EagerStep(Tracked):
 
     def sums(self, x: Array, y: Array, weights: Array | None) -> Array:
         """Return the loss of a batch without penalties, and compute its gradients."""
-        return self.piece(x, y, weights)
+        return self.piece(x, y, weights, check=True)
 
-    def piece(self, x: Array, y: Array, weights: Array | None, share: float | Array = 1.0) -> Array:
+    def piece(
+        self,
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        share: float | Array = 1.0,
+        *,
+        check: bool = False,
+    ) -> Array:
         """Return the loss of some rows, and compute its gradients times a share.
 
         Args:
@@ -161,6 +169,7 @@ class EagerStep(Tracked):
             y: their targets.
             weights: (N,) weights, or None.
             share: a factor for the gradients, a number or a 0-d array of the device.
+            check: whether a broken loss is an error here.
         """
         flat, scale = self.optimizer.bound, self.factor.scale
         b = flat.backend
@@ -171,7 +180,8 @@ class EagerStep(Tracked):
                 "loss function with .mean() or .sum()"
             )
         value = loss.data
-        self._check(x, value)
+        if check:
+            self._check(x, value)
         flat.zero_grad()
         for parameter in self._others:
             parameter.zero_grad()
@@ -245,6 +255,9 @@ class EagerStep(Tracked):
         raise DivergenceError(divergence(self.model, x, float(value), done))
 
 
+LEAST_ROWS = 2  # of a shard, because batch norm needs a variance
+
+
 class ShardedStep(EagerStep):
     """A step that computes `shards` pieces of the batch one by one, each at its own shape.
 
@@ -252,22 +265,23 @@ class ShardedStep(EagerStep):
     are a function of the number of shards, and never of the number of workers that compute them.
     With one shard they are those of `EagerStep`.
 
-    Each shard has its own draws of dropout, and batch norm takes the statistics of the shard. The
+    Each shard has its own bits of dropout, and batch norm takes the statistics of the shard. The
     running values become the mean of those that each shard would have left.
 
     Attributes:
-        shards: the number of pieces; 1 until `divide` sets it. A batch with fewer rows has a piece
-            for each row.
+        shards: the number of pieces; 1 until `divide` sets it. A batch with few rows has fewer
+            pieces, of at least `LEAST_ROWS` rows.
 
     Reference:
         Li et al. (2023), "EasyScale: elastic training with consistent accuracy".
     """
 
     shards = 1
+    group: Group = Alone()
 
-    def divide(self, shards: int) -> None:
-        """Set the number of pieces."""
-        self.shards = shards
+    def divide(self, shards: int, group: Group) -> None:
+        """Set the number of pieces, and the workers that share them."""
+        self.shards, self.group = shards, group
         self.look()
 
     @property
@@ -277,27 +291,42 @@ class ShardedStep(EagerStep):
 
     def sums(self, x: Array, y: Array, weights: Array | None) -> Array:
         """Return the loss of a batch without penalties, and compute its gradients, by shards."""
-        count = min(self.shards, x.shape[0])
+        count, group = min(self.shards, x.shape[0] // LEAST_ROWS), self.group
         if count <= 1:
             return super().sums(x, y, weights)
         flat, kept = self.optimizer.bound, self.kept
-        b, tree = flat.backend, Tree(flat.backend)
-        ends = edges(x.shape[0], count)
+        b, ends = flat.backend, edges(x.shape[0], count)
         parts = [slice(start, end) for start, end in pairwise(ends)]
-        for part, share in zip(parts, self._shares(b, parts, weights), strict=True):
+        shares = self._shares(b, parts, weights)
+        tree, streams = Tree(b, count), self.model.streams()
+        calls, after = [stream.call for stream in streams], list[int]()
+        if count < group.size:  # each worker computes all of a small batch
+            group = ALONE
+        for shard in shards_of(group.rank, group.size, count):
+            part, share = parts[shard], shares[shard]
             given = None if weights is None else weights[part]
-            value = self.piece(x[part], y[part], given, share)
+            for stream, call in zip(streams, calls, strict=True):
+                stream.call, stream.shard = call, shard
+            try:
+                value = self.piece(x[part], y[part], given, share)
+            finally:
+                after = [stream.call for stream in streams]
+                for stream in streams:
+                    stream.shard = 0
             leaf = [b.launch(SCALED, share, value, 1.0), copied(b, flat.grad)]
             if kept is not None:
                 leaf += [b.launch(SCALED, share, now, 1.0) for now in kept.moved()]
                 kept.set_back()
-            tree.add(leaf)
-        value, gradient, *moved = tree.root()
-        one = b.one(flat.dtype)
-        b.launch(SCALED, one, gradient, 1.0 / count, out=flat.grad)
+            tree.add((0, shard), leaf)
+        for stream, call in zip(streams, after, strict=True):
+            stream.call = call
+        value, gradient, *moved = gathered(group, tree) if group.size > 1 else tree.root()
+        b.launch(SCALED, b.one(flat.dtype), gradient, 1.0 / count, out=flat.grad)
         if kept is not None:
             kept.move(moved, 1.0 / count)
-        return b.launch(SCALED, b.one(value.dtype), value, 1.0 / count)
+        value = b.launch(SCALED, b.one(value.dtype), value, 1.0 / count)
+        self._check(x, value)
+        return value
 
     def _shares(
         self, b: Backend, parts: list[slice], weights: Array | None
@@ -307,9 +336,9 @@ class ShardedStep(EagerStep):
         if weights is None:
             return [(part.stop - part.start) * count / rows for part in parts]
         masses = [b.xp.sum(weights[part]) for part in parts]
-        tree = Tree(b)
-        for mass in masses:
-            tree.add([copied(b, mass)])
+        tree = Tree(b, count)
+        for shard, mass in enumerate(masses):
+            tree.add((0, shard), [copied(b, mass)])
         (whole,) = tree.root()
         return [b.xp.divide(b.xp.multiply(mass, float(count)), whole) for mass in masses]
 
