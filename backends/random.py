@@ -1,9 +1,9 @@
 """Counter-based random bits: bits = f(seed, stream, call, index), the same on every device.
 
 The generator is Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
-`numpy.random.Philox(key=(seed, stream), counter=(0, call, 0, 0))` is the specification: NumPy
+`numpy.random.Philox(key=(seed, stream), counter=(0, call, shard, 0))` is the specification: NumPy
 counts up before each block of four words, so word w is word w % 4 of the block at counter
-(w // 4 + 1, call, 0, 0). `PHILOX_CUDA` computes the same words on a GPU.
+(w // 4 + 1, call, shard, 0). `PHILOX_CUDA` computes the same words on a GPU.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ def words(count: int, key: tuple[int, int], call: int) -> np.ndarray[Any, np.dty
 _own = threading.local()  # this thread's generator and its state
 
 
-def _philox(key: tuple[int, int], call: int) -> np.random.Philox:
+def _philox(key: tuple[int, int], call: int, shard: int = 0) -> np.random.Philox:
     """Set this thread's generator to the start of a draw. Making a new one would be slower."""
     if not hasattr(_own, "philox"):
         _own.philox = np.random.Philox(key=0, counter=0)
         _own.state = _own.philox.state
     state = _own.state["state"]
     state["key"][:] = key
-    state["counter"][1] = call
+    state["counter"][1:3] = call, shard
     _own.philox.state = _own.state
     philox: np.random.Philox = _own.philox
     return philox
 
 
-def _words_body(seed: int, stream: int, call: int, ahead: int, out: Array) -> None:
-    generator = _philox((seed, stream), int(call) + int(ahead))
+def _words_body(seed: int, stream: int, call: int, ahead: int, shard: int, out: Array) -> None:
+    generator = _philox((seed, stream), int(call) + int(ahead), int(shard))
     for start in range(0, out.size, 512):  # NumPy cannot draw into an array; copy 4 KiB at a time
         part = out[start : start + 512]
         part[...] = generator.random_raw(part.size)
@@ -76,11 +76,11 @@ def _words_body(seed: int, stream: int, call: int, ahead: int, out: Array) -> No
 
 RANDOM_WORDS = Elementwise(
     "random_words",
-    "uint64 seed, uint64 stream, uint64 call, uint64 ahead -> uint64 word",
+    "uint64 seed, uint64 stream, uint64 call, uint64 ahead, uint64 shard -> uint64 word",
     numpy=_words_body,
     cuda=(
         "const unsigned long long at = (unsigned long long)i; "
-        "word = philox4x64(seed, stream, (at >> 2) + 1ull, call + ahead, 0ull, 0ull, "
+        "word = philox4x64(seed, stream, (at >> 2) + 1ull, call + ahead, shard, 0ull, "
         "(int)(at & 3ull));"
     ),
     preamble=PHILOX_CUDA,
@@ -95,11 +95,13 @@ class Draw(NamedTuple):
         key: (seed, stream).
         call: the number of the draw, or in a captured step the device's counter, a 0-d array.
         ahead: a number that is added to `call`.
+        shard: the piece of the batch that the bits are for.
     """
 
     key: tuple[int, int]
     call: int | Array
     ahead: int = 0
+    shard: int = 0
 
 
 class Counter(NamedTuple):
@@ -126,13 +128,14 @@ class RandomStream(Tracked):
 
     Attributes:
         counter: the device's counter of this stream's draws while a step is captured, else None.
+        shard: the piece of the batch that draws are for. Every piece has bits of its own.
     """
 
     seed: int
     stream: int = 0
     call: int = 0
     chosen: bool = False
-    untracked = frozenset(("call", "counter"))
+    untracked = frozenset(("call", "counter", "shard"))
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("stream", self.stream), ("call", self.call)):
@@ -147,6 +150,7 @@ class RandomStream(Tracked):
         if not isinstance(self.chosen, bool):
             raise ArgumentError(f"got chosen={self.chosen!r}; expected True or False")
         self.counter: Counter | None = None
+        self.shard = 0
 
     def __identity__(self) -> dict[str, Any]:
         return {"seed": self.seed, "stream": self.stream}
@@ -169,9 +173,9 @@ class RandomStream(Tracked):
         """Take the next draw."""
         key, counter = (self.seed, self.stream), self.counter
         if counter is None:
-            taken = Draw(key, self.call)
+            taken = Draw(key, self.call, 0, self.shard)
         else:
-            taken = Draw(key, counter.call, self.call - counter.start)
+            taken = Draw(key, counter.call, self.call - counter.start, self.shard)
         self.call += 1
         return taken
 

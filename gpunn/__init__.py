@@ -30,7 +30,7 @@ from gpunn.backends import (
 from gpunn.errors import GpunnError
 
 if TYPE_CHECKING:
-    from gpunn import data, explain, interop, nn, optim, plot, train
+    from gpunn import data, distributed, explain, interop, nn, optim, plot, train
     from gpunn.train import Trainer, load, save
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "default_device",
     "device",
     "diagnose",
+    "distributed",
     "explain",
     "from_dlpack",
     "gradcheck",
@@ -65,6 +66,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "data": "gpunn.data",
+    "distributed": "gpunn.distributed",
     "explain": "gpunn.explain",
     "interop": "gpunn.interop",
     "nn": "gpunn.nn",

@@ -68,6 +68,10 @@ class OutOfMemoryError(GpunnError, MemoryError):
     """A device without enough free memory."""
 
 
+class WorkerError(GpunnError, RuntimeError):
+    """A worker of a group that does not answer, or that differs from the others."""
+
+
 class CaptureError(GpunnError, RuntimeError):
     """A training step that cannot be captured as a graph; the message says why."""
 

@@ -22,6 +22,7 @@ LAYERS = [
     {"autograd"},
     {"ops", "examples"},
     {"nn", "optim", "data"},
+    {"distributed"},
     {"train", "explain"},
     {"plot", "interop"},
     {"sklearn"},

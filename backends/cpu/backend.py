@@ -200,7 +200,7 @@ class NumpyBackend(Backend):
     def random_words(self, count: int, draw: Draw) -> Array:
         """Return words of NumPy's own Philox generator, which is written in C."""
         out = self.empty((count,), np.uint64)
-        _do(RANDOM_WORDS.numpy, *draw.key, draw.call, draw.ahead, out)
+        _do(RANDOM_WORDS.numpy, *draw.key, draw.call, draw.ahead, draw.shard, out)
         return out
 
     def why_no_capture(self) -> str:

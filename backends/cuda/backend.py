@@ -229,7 +229,7 @@ class CupyBackend(Backend):
     def random_words(self, count: int, draw: Draw) -> Array:
         """Compute the same words as on the CPU with the CUDA body."""
         out = self.empty((count,), np.uint64)
-        return self.launch(RANDOM_WORDS, *draw.key, draw.call, draw.ahead, out=out)
+        return self.launch(RANDOM_WORDS, *draw.key, draw.call, draw.ahead, draw.shard, out=out)
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -99,6 +99,13 @@ def train(
         typer.Option(help="Folder for checkpoints; the same command resumes from the newest one."),
     ] = None,
     every: Annotated[int, typer.Option(help="Number of epochs between checkpoints.")] = 1,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            help="Pieces of a batch, which the processes of mpiexec share. The results depend on "
+            "this number, and not on that of the processes."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -136,6 +143,7 @@ def train(
         output=output,
         checkpoint=checkpoint,
         every=every,
+        shards=shards,
         data_dir=data_dir,
         progress=not quiet,
     )

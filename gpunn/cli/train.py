@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import typer
 import gpunn
 from gpunn.cli.sources import load_source
 from gpunn.data.dataset import Dataset, Standardizer
+from gpunn.distributed import Group, launched, mpi
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
@@ -46,12 +49,25 @@ class Settings:
     output: Path | None
     checkpoint: Path | None
     every: int
+    shards: int | None
     data_dir: Path | None
     progress: bool
 
 
 def run(settings: Settings) -> None:
-    """Train a network, print its scores, and write the model, its history and its curve."""
+    """Train a network, print its scores, and write the model, its history and its curve.
+
+    Of several processes that share the shards, the first one prints and writes.
+    """
+    group = mpi() if settings.shards is not None and launched() > 1 else None
+    if group is None or not group.rank:
+        _run(settings, group)
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        _run(settings, group)
+
+
+def _run(settings: Settings, group: Group | None) -> None:
     choice = gpunn.choose_device(settings.device)
     typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
     source = load_source(
@@ -77,6 +93,8 @@ def run(settings: Settings) -> None:
         precision=settings.precision,
         checkpoint=settings.checkpoint,
         every=settings.every,
+        shards=settings.shards,
+        group=group,
     )
     folder = _output_folder(settings)
     weights = sum(p.size for p in model.parameters())
@@ -100,7 +118,8 @@ def run(settings: Settings) -> None:
     for name, value in scores.items():
         shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
         typer.echo(f"test {name}: {shown}")
-    _write(folder, settings, model, train, history, scores)
+    if group is None or not group.rank:
+        _write(folder, settings, model, train, history, scores)
 
 
 def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Sequential:

@@ -11,6 +11,7 @@ from gpunn.autograd import Tensor
 from gpunn.backends import Backend, Elementwise
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops import identity
+from gpunn.ops.elementwise_losses import SCALED
 from gpunn.typing import Array
 
 SPOILED = Elementwise(
@@ -85,7 +86,16 @@ class Kept(Tracked):
     def set_back(self) -> None:
         """Set the saved values back."""
         for now, saved in self._parts:
-            now[...] = saved
+            self.backend.launch(identity.kernel, saved, out=now)
+
+    def moved(self) -> list[Array]:
+        """Return the present floats, in arrays of the device that later writes change."""
+        return [now for now, _ in self._parts if now.dtype.kind == "f"]
+
+    def move(self, sums: list[Array], scale: float) -> None:
+        """Write floats, as `moved` returns them, times a number."""
+        for now, total in zip(self.moved(), sums, strict=True):
+            self.backend.launch(SCALED, self.backend.one(now.dtype), total, scale, out=now)
 
     def _adopt(self) -> None:
         b, views, parts = self.backend, {}, []

@@ -17,7 +17,7 @@ from gpunn.log import logger
 from gpunn.nn.inference import MAX_SHAPES
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
-from gpunn.train.step import EagerStep
+from gpunn.train.step import EagerStep, ShardedStep
 from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room
 from gpunn.typing import Array
@@ -241,7 +241,8 @@ class Repeated:
         training = self.training
         b, mode = training.model.backend, training.on_nonfinite
         guarded = mode == "skip" or (mode == "stop" and (captured or not b.synchronous))
-        return training.step_class(
+        kind = training.step_class if training.shards is None else ShardedStep
+        step = kind(
             training.model,
             training.loss,
             training.optimizer,
@@ -251,6 +252,9 @@ class Repeated:
             Guard(b, mode, training.optimizer.bound.dtype) if guarded else None,
             stops=mode == "stop",
         )
+        if isinstance(step, ShardedStep):
+            step.divide(training.shards or 1, training.group)
+        return step
 
 
 def _least(captured: Captured) -> float:

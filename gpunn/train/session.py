@@ -46,7 +46,8 @@ class Session:
         checkpoints = self.training.checkpoints
         with ExitStack() as opened:
             if checkpoints is not None:
-                opened.enter_context(checkpoints.locked())
+                if self.training.group.rank == 0:  # the others only read
+                    opened.enter_context(checkpoints.locked())
                 opened.enter_context(self._watching())
             try:
                 self._start()
@@ -142,7 +143,8 @@ class Session:
             refuse("epochs", f"{done} that it began", f"at most {self._epochs}")
 
     def _write(self) -> None:
-        if self.training.checkpoints is not None and self._run is not None:
+        first = self.training.group.rank == 0
+        if first and self.training.checkpoints is not None and self._run is not None:
             state = collect(self.training, self._run, self.callbacks)
             self.training.checkpoints.write(*state)
 

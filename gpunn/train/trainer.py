@@ -66,6 +66,11 @@ class Trainer(Training):
             ones change nothing, and the fit ends with a `DivergenceError` that names the step and
             the layer. On a GPU it ends after the epoch, because no step waits for its loss. "skip":
             the step changes nothing, and its loss is not counted. "ignore": nothing happens.
+        shards: the number of pieces of a batch that are computed one by one and added in a fixed
+            tree; None for one computation of the whole batch. The results depend on this number.
+        group: the workers that share the shards, such as `gn.distributed.mpi()`; None for this
+            process alone. The results do not depend on their number. Every worker calls `fit` with
+            the same data; the first one writes checkpoints and shows the progress.
         checkpoint: the folder for checkpoints of the fit; None for no checkpoints. If the folder
             has checkpoints of the same run, `fit` goes on from the newest whole one. Its results
             have the same bits as those of an uninterrupted run. Ctrl-C and SIGTERM finish the
@@ -162,7 +167,7 @@ class Trainer(Training):
                     Session(self, given) as session,
                     np.errstate(all="ignore"),
                     targets_checked(),
-                    closing(ShownBar() if progress else Bar()) as bar,
+                    closing(ShownBar() if progress and not self.group.rank else Bar()) as bar,
                 ):
                     steps = None if session.is_over else Repeated(self, tables, batch_size)
                     for number in session.epochs():

@@ -11,6 +11,7 @@ from typing import Any
 from gpunn.arguments import check_kind, count, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend, RandomStream, backend
+from gpunn.distributed import ALONE, Group, check_launched_alone
 from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.nn import Module
 from gpunn.ops import get_loss
@@ -127,6 +128,8 @@ class Training:
         precision: str = "float32",
         memory_limit: int | None = None,
         on_nonfinite: str = "stop",
+        shards: int | None = None,
+        group: Group | None = None,
         checkpoint: str | Path | None = None,
         every: int = 1,
         keep: int = 2,
@@ -141,6 +144,20 @@ class Training:
         self.optimizer, self.schedule = get_optimizer(optimizer), get_schedule(schedule)
         self.regularizer, self.clip_norm = regularizer, clip_norm
         self.capture, self.on_nonfinite = capture, on_nonfinite
+        self.shards = None if shards is None else count("shards", shards)
+        if group is None:
+            check_launched_alone()
+        self.group = ALONE if group is None else group
+        if self.group.size > (self.shards or 1):
+            raise ArgumentError(
+                f"got shards={shards} for {self.group.size} workers; expected at least as many "
+                "shards as workers: pass shards=8, for example; the results depend on this number"
+            )
+        if shards is not None and self.step_class is not EagerStep:
+            raise ArgumentError(
+                f"got shards={shards} with the step {self.step_class.__name__}; expected "
+                "EagerStep: leave out shards, because another step defines its own sums"
+            )
         self.seed = RandomStream(seed).seed
         self._there = None if device is None else backend(device)
         self.precision = Precision(precision, self._there or model.backend, model.dtype)
@@ -194,10 +211,16 @@ class Training:
             "trained": names,
             "model": self.model,
             "step": self.step_class,
+            **({} if self.shards is None else {"shards": self.shards}),
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without the group, which belongs to running processes."""
+        return {name: value for name, value in vars(self).items() if name != "group"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         later: dict[str, Any] = {"beginning": {}, "told": [], "warned": False, "_resting": []}
+        later |= {"shards": None, "group": ALONE}
         later["_rate"] = state["optimizer"], 0.0, 1.0
         vars(self).update(later | state)  # a pickle of an older release lacks some attributes
 

@@ -80,7 +80,7 @@ def arguments(kernel, dtype):
     if kernel.name == "take_back":
         return [np.array(0), 2], [np.array(7)]
     if kernel.name == "random_words":
-        return [7, 2**63 + 5, 9, 2], [np.zeros(11, np.uint64)]
+        return [7, 2**63 + 5, 9, 2, 3], [np.zeros(11, np.uint64)]
 
     def value(param):
         if param.name in special:

@@ -1,0 +1,22 @@
+"""One fit on any number of workers, with the same bits."""
+
+from gpunn.distributed.exchange import gathered
+from gpunn.distributed.group import ALONE, Alone, Group, check_launched_alone, launched, shards_of
+from gpunn.distributed.mpi import MpiGroup, mpi
+from gpunn.distributed.tree import Place, Tree, edges, places
+
+__all__ = [
+    "ALONE",
+    "Alone",
+    "Group",
+    "MpiGroup",
+    "Place",
+    "Tree",
+    "check_launched_alone",
+    "edges",
+    "gathered",
+    "launched",
+    "mpi",
+    "places",
+    "shards_of",
+]

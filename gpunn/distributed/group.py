@@ -1,0 +1,75 @@
+"""Groups of workers that do one fit together."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpunn.errors import ArgumentError
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
+"""What launchers of MPI tell each process: the number of processes."""
+
+
+class Group(Protocol):
+    """Workers that hold the same data and do the same steps.
+
+    Attributes:
+        rank: the number of this worker, from 0.
+        size: the number of workers.
+    """
+
+    rank: int
+    size: int
+
+    def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:
+        """Return the bytes of all workers, by rank. Every worker calls this with its own bytes.
+
+        Args:
+            mine: the bytes of this worker.
+            sizes: the number of bytes of each worker.
+
+        Raises:
+            WorkerError: a worker does not answer in time.
+        """
+
+
+class Alone:
+    """The group of a single worker."""
+
+    rank, size = 0, 1
+
+    def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:
+        """Return the bytes of this worker."""
+        return [mine]
+
+
+ALONE = Alone()
+
+
+def shards_of(rank: int, size: int, shards: int) -> range:
+    """Return the numbers of the shards that a worker computes."""
+    return range(rank * shards // size, (rank + 1) * shards // size)
+
+
+def launched() -> int:
+    """Return the number of processes that a launcher of MPI has started; 1 without a launcher."""
+    counts = (os.environ.get(name, "") for name in LAUNCHERS)
+    return max([1, *(int(count) for count in counts if count.isdecimal())])
+
+
+def check_launched_alone() -> None:
+    """Check that no launcher of MPI has started several of these processes.
+
+    Raises:
+        ArgumentError: there are several, and each would do the whole fit.
+    """
+    if launched() > 1:
+        raise ArgumentError(
+            f"got {launched()} processes of a launcher of MPI and no group; expected one process, "
+            "because each would do the whole fit: pass group=gn.distributed.mpi() and shards (on "
+            "the command line, --shards)"
+        )
