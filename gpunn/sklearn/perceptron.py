@@ -158,6 +158,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         incremental: bool = rest[-1]
         if getattr(self, "_only_initialize", False):
             return
+        translation.check_depth(self, rest[4])
         held_out: HeldOut | None = getattr(self, "_given_validation", None)
         if self.early_stopping and incremental and held_out is None:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -244,6 +245,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         """Train with the solver "lbfgs"; called by scikit-learn's `fit`."""
         if getattr(self, "_only_initialize", False):
             return
+        translation.check_depth(self, rest[4])
         translation.refuse_with_lbfgs(self, translation.dropout_rates(self))
         b = self._backend(X)
         self._network = network = self._new_network(b, np.float64)
