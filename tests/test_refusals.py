@@ -352,3 +352,25 @@ def test_a_masked_number_is_missing(what):
 def test_stratify_is_a_flag(stratify):
     with pytest.raises(gn.errors.ArgumentError, match="stratify"):
         gn.data.Dataset(np.ones((6, 2)), np.arange(6) % 2).split(0.5, stratify=stratify)
+
+
+ONE_HOT = np.eye(3)[np.arange(6) % 3]
+
+
+@pytest.mark.parametrize("on", ["cpu", "standin:0"])
+@pytest.mark.parametrize(
+    "rows", [ONE_HOT * 0, ONE_HOT * 0 + 1, -ONE_HOT, 2 * ONE_HOT, 1 - ONE_HOT, 2 * ONE_HOT - 1 / 3]
+)
+def test_rows_of_targets_are_probabilities(rows, on):
+    targets = ONE_HOT.copy()
+    targets[4] = rows[4]
+    trainer = gn.Trainer(nn.Linear(4, 3), device=on)
+    with pytest.raises(DataError, match="row 4 of the targets"):
+        trainer.fit(np.ones((6, 4), np.float32), targets, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool"])
+def test_probabilities_are_accepted(dtype):
+    targets = ONE_HOT if dtype in ("int64", "bool") else 0.9 * ONE_HOT + 0.1 / 3
+    trainer = gn.Trainer(nn.Linear(4, 3, dtype="float64"))
+    trainer.fit(np.ones((6, 4)), targets.astype(dtype), epochs=1, progress=False)
