@@ -158,10 +158,10 @@ class Perceptron(CallbackSupportMixin, Predictor):
         incremental: bool = rest[-1]
         if getattr(self, "_only_initialize", False):
             return
-        translation.check_depth(self, rest[4])
         held_out: HeldOut | None = getattr(self, "_given_validation", None)
         if self.early_stopping and incremental and held_out is None:
             raise ValueError("partial_fit does not support early_stopping=True")
+        translation.check_depth(self, rest[4])
         best_is_live = self._best_coefs is self.coefs_
         if not incremental and not self.warm_start:
             self._forget()

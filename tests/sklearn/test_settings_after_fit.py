@@ -257,3 +257,13 @@ def test_another_number_of_layers_is_refused_where_a_fit_goes_on(before, after, 
                     np.testing.assert_array_equal(found, expected)
                 model.set_params(warm_start=False).fit(x, y)
                 assert len(model.coefs_) == len(after) + 1
+
+
+def test_scikit_learns_own_refusal_comes_before_that_of_other_layers():
+    x, y = data("multiclass", "float64")
+    for model in pair("multiclass", early_stopping=True, max_iter=2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(x, y).set_params(hidden_layer_sizes=(3, 3, 3))
+        with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+            model.partial_fit(x, y)
