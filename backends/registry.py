@@ -19,7 +19,7 @@ import numpy as np
 from gpunn.backends.base import Backend
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
-from gpunn.errors import DeviceUnavailableError, DTypeError
+from gpunn.errors import DataError, DeviceUnavailableError, DTypeError
 from gpunn.typing import Array
 
 
@@ -123,8 +123,13 @@ def as_array(data: Any) -> Array:
 
     Raises:
         DTypeError: it contains something other than numbers, or rows of different lengths.
+        DataError: it is a masked array of NumPy in which an element is masked.
     """
-    if type(data) is np.ndarray or _device_of(data) is not None:
+    if type(data) is np.ndarray:
+        return data
+    if isinstance(data, np.ma.MaskedArray):
+        return _unmasked(data)
+    if _device_of(data) is not None:
         return data
     try:
         found = np.asarray(data)
@@ -138,6 +143,16 @@ def as_array(data: Any) -> Array:
             f"got a {type(data).__name__} of {found.dtype}; expected an array of numbers"
         )
     return found
+
+
+def _unmasked(data: Any) -> Array:
+    hidden = np.count_nonzero(np.ma.getmaskarray(data))
+    if hidden:
+        raise DataError(
+            f"got a masked array of shape {data.shape} in which {hidden} elements are masked; "
+            "expected all of them: fill them in with data.filled(value), or drop their rows"
+        )
+    return np.asarray(data)
 
 
 def _device_of(array: Any) -> Device | None:

@@ -299,3 +299,78 @@ def test_shuffle_is_a_flag_or_a_function(wrong):
         gn.Trainer(nn.Linear(1, 2)).fit(
             np.ones((4, 1)), [0, 1, 0, 1], shuffle=wrong, progress=False
         )
+
+
+@given(shape=st.lists(st.integers(-3, 24), max_size=4).map(tuple))
+def test_a_shape_of_reshape_has_at_most_one_size_to_be_computed(shape):
+    try:
+        expected = X.reshape(shape)
+    except ValueError:
+        expected = None
+    if expected is None or min(shape, default=0) < -1:  # NumPy takes -2 for -1
+        with pytest.raises(ShapeError, match="got reshape of"):
+            ops.reshape(X, shape)
+        return
+    np.testing.assert_array_equal(ops.reshape(X, shape).numpy(), expected)
+
+
+@pytest.mark.parametrize("shape", [(-2, 4), -24, (4.0, 6.0), (True, 24), ("4", 6), None])
+def test_a_size_is_an_integer(shape):
+    with pytest.raises(ShapeError, match="got reshape of"):
+        ops.reshape(X, shape)
+
+
+def masked(array, *places):
+    mask = np.zeros(np.shape(array), bool)
+    mask.reshape(-1)[[*places]] = True
+    return np.ma.masked_array(array, mask)
+
+
+@pytest.mark.parametrize("what", ["x", "y", "sample_weight", "validation", "predict", "tensor"])
+def test_a_masked_number_is_missing(what):
+    x, y, w = np.ones((6, 4), np.float32), np.arange(6) % 3, np.ones(6)
+    trainer = gn.Trainer(nn.Linear(4, 3))
+
+    def fit(x=x, y=y, sample_weight=w, validation=(x, y)):
+        given = {"sample_weight": sample_weight, "validation": validation}
+        trainer.fit(x, y, epochs=1, progress=False, **given)
+
+    calls = {
+        "x": lambda *places: fit(x=masked(x, *places)),
+        "y": lambda *places: fit(y=masked(y, *places)),
+        "sample_weight": lambda *places: fit(sample_weight=masked(w, *places)),
+        "validation": lambda *places: fit(validation=(x, masked(y, *places))),
+        "predict": lambda *places: trainer.predict(masked(x, *places)),
+        "tensor": lambda *places: gn.tensor(masked(x, *places)),
+    }
+    with pytest.raises(DataError, match="2 elements are masked"):
+        calls[what](1, 3)
+    calls[what]()
+
+
+@pytest.mark.parametrize("stratify", [np.arange(6), "yes", 1.0])
+def test_stratify_is_a_flag(stratify):
+    with pytest.raises(gn.errors.ArgumentError, match="stratify"):
+        gn.data.Dataset(np.ones((6, 2)), np.arange(6) % 2).split(0.5, stratify=stratify)
+
+
+ONE_HOT = np.eye(3)[np.arange(6) % 3]
+
+
+@pytest.mark.parametrize("on", ["cpu", "standin:0"])
+@pytest.mark.parametrize(
+    "rows", [ONE_HOT * 0, ONE_HOT * 0 + 1, -ONE_HOT, 2 * ONE_HOT, 1 - ONE_HOT, 2 * ONE_HOT - 1 / 3]
+)
+def test_rows_of_targets_are_probabilities(rows, on):
+    targets = ONE_HOT.copy()
+    targets[4] = rows[4]
+    trainer = gn.Trainer(nn.Linear(4, 3), device=on)
+    with pytest.raises(DataError, match="row 4 of the targets"):
+        trainer.fit(np.ones((6, 4), np.float32), targets, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool"])
+def test_probabilities_are_accepted(dtype):
+    targets = ONE_HOT if dtype in ("int64", "bool") else 0.9 * ONE_HOT + 0.1 / 3
+    trainer = gn.Trainer(nn.Linear(4, 3, dtype="float64"))
+    trainer.fit(np.ones((6, 4)), targets.astype(dtype), epochs=1, progress=False)

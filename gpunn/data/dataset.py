@@ -7,6 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from gpunn.arguments import flag
 from gpunn.backends import backend_of
 from gpunn.data.checks import (
     as_float32,
@@ -140,7 +141,8 @@ class Dataset:
             (train, held_out), which together have every row once.
 
         Raises:
-            ArgumentError: `held_out` is outside its range, or `stratify` is used without classes.
+            ArgumentError: `held_out` is outside its range, `stratify` is neither True nor False,
+                or it is used without classes.
             DataError: with `stratify`, a class has fewer than two rows, or the parts are too small
                 to hold every class.
 
@@ -152,7 +154,7 @@ class Dataset:
         """
         from gpunn.backends.random import RandomStream, permutation
 
-        count = _held_out_count(held_out, len(self))
+        count, stratify = _held_out_count(held_out, len(self)), flag("stratify", stratify)
         order = permutation(len(self), RandomStream(seed).seed, SPLIT_STREAM)
         if not stratify:
             return self.subset(order[count:]), self.subset(order[:count])

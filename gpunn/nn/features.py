@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations, combinations_with_replacement
 from typing import Any
 
@@ -14,10 +15,10 @@ from gpunn.backends.dtypes import float_dtype
 from gpunn.backends.random import Draw, RandomStream, normal
 from gpunn.errors import ShapeError
 from gpunn.nn.init import initial
-from gpunn.nn.linear import described
+from gpunn.nn.linear import ChosenActivation, described
 from gpunn.nn.module import Buffer, Module
 from gpunn.ops import abs as absolute
-from gpunn.ops import concatenate, get_activation, linear, multiply, subtract
+from gpunn.ops import concatenate, linear, multiply, subtract
 from gpunn.typing import Array, DeviceLike, DType, Shape
 
 
@@ -154,6 +155,9 @@ class RandomFeatures(Module):
         (5, 100)
     """
 
+    activation = ChosenActivation()
+    _activation: Callable[..., Tensor]
+
     def __init__(
         self,
         in_features: int,
@@ -168,7 +172,6 @@ class RandomFeatures(Module):
         shape = count("in_features", in_features), count("out_features", out_features)
         self.activation = activation
         self.deviation = in_range("deviation", deviation, float(np.finfo(np.float32).tiny))
-        self._activation = get_activation(activation)
         self.seed = RandomStream(seed).seed
         b, kind, draw = backend(device), float_dtype(dtype), RandomStream(self.seed).draw()
         self.weight = Buffer(initial(self._drawn, shape, draw, b, kind))

@@ -50,6 +50,33 @@ def described(activation: Any) -> Any:
     )
 
 
+class ChosenActivation:
+    """The attribute `activation` of a layer. The layer's function follows when it is replaced.
+
+    Args:
+        elementwise: whether only elementwise activations are accepted.
+    """
+
+    def __init__(self, *, elementwise: bool = False) -> None:
+        self.elementwise = elementwise
+
+    def __get__(self, layer: Module | None, owner: type) -> Any:
+        if layer is None:
+            return self
+        if "activation" not in vars(layer):
+            raise AttributeError("activation")
+        return vars(layer)["activation"]
+
+    def __set__(self, layer: Module, activation: str | Callable[..., Any]) -> None:
+        function = get_activation(activation)
+        if self.elementwise and not isinstance(opened(function)[0], Activation):
+            raise ArgumentError(
+                f"got the activation {activation!r}; expected an elementwise one for feedback "
+                "alignment: put others behind the layer with Activate"
+            )
+        vars(layer).update(activation=activation, _activation=function)
+
+
 class Linear(Module):
     """A fully connected layer, y = activation(x @ weight + bias).
 
@@ -85,6 +112,9 @@ class Linear(Module):
         (4, 2)
     """
 
+    activation = ChosenActivation()
+    _activation: Callable[..., Tensor]
+
     def __init__(
         self,
         in_features: int,
@@ -100,7 +130,6 @@ class Linear(Module):
         self.in_features = count("in_features", in_features)
         self.out_features = count("out_features", out_features)
         self.activation = activation
-        self._activation = get_activation(activation)
         self.by_chance = is_by_chance(seed)
         initializer, draw = get_initializer(init, self._activation), new_stream(seed).draw()
         b, kind, shape = backend(device), float_dtype(dtype), (self.in_features, self.out_features)
@@ -173,6 +202,8 @@ class FeedbackLinear(Linear):
         True
     """
 
+    activation = ChosenActivation(elementwise=True)
+
     def __init__(
         self,
         in_features: int,
@@ -181,11 +212,6 @@ class FeedbackLinear(Linear):
         **options: Any,
     ) -> None:
         super().__init__(in_features, out_features, activation, **options)
-        if not isinstance(opened(self._activation)[0], Activation):
-            raise ArgumentError(
-                f"got the activation {activation!r}; expected an elementwise one for feedback "
-                "alignment: put others behind the layer with Activate"
-            )
         seed = options.get("seed")
         stream = new_stream() if seed is None else RandomStream(seed, FEEDBACK_STREAM)
         initializer = get_initializer(options.get("init"), self._activation)
@@ -216,9 +242,11 @@ class Activate(Module):
         UnknownNameError: the activation is unknown.
     """
 
+    activation = ChosenActivation()
+    _activation: Callable[..., Tensor]
+
     def __init__(self, activation: str | Callable[..., Any]) -> None:
         self.activation = activation
-        self._activation = get_activation(activation)
 
     def forward(self, x: Any) -> Tensor:
         """Return the activation of x."""

@@ -153,10 +153,35 @@ SOFTMAX_CROSS_ENTROPY = RowKernel(
 )
 
 
+ABOUT_ONE = 0.01  # the error of a sum of probabilities in float16
+
+
 class ClassLoss(Loss):
     """A loss of a row of scores and the number of the right class, or its one-hot row."""
 
     decides = "argmax"
+
+    def check_targets(self, t: Array) -> None:
+        """Check that targets in rows are probabilities. On a GPU this waits for the device.
+
+        Args:
+            t: (N,) labels, which are not checked here, or (N, C) rows.
+
+        Raises:
+            DataError: a row has a number below 0, or its sum is not 1 to within 0.01.
+        """
+        if t.ndim != 2:
+            return
+        fits = (t >= 0).all(axis=1) & (abs(t.sum(axis=1, dtype=np.float64) - 1) <= ABOUT_ONE)
+        if bool(fits.all()):
+            return
+        row = int((~fits).argmax())
+        raise DataError(
+            f"got row {row} of the targets in {self.name} with the sum {float(t[row].sum()):.4g} "
+            f"and the smallest number {float(t[row].min()):.4g}; expected probabilities of "
+            "classes, which add up to 1: use binary_cross_entropy_with_logits for several "
+            "classes at once, and sample_weight for the weight of a row"
+        )
 
 
 def _softmax_cross_entropy(

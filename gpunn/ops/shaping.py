@@ -24,11 +24,25 @@ from gpunn.typing import Array
 def reshape(b: Backend, x: Array, shape: Any) -> tuple[Array, Backward]:
     """Return the same elements in another shape; one size may be -1, to be computed.
 
+    Args:
+        x: any array.
+        shape: an integer or a sequence of integers.
+
+    Raises:
+        ShapeError: a size is not an integer or is below -1, or the numbers of elements differ.
+
     Gradient:
         gy in the old shape.
     """
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    whole = [isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes]
+    if not all(whole) or min(sizes, default=0) < -1:
+        raise ShapeError(
+            f"got reshape of {x.shape} to {shape}; expected integers of at least 0, or -1 for one "
+            "size that is to be computed"
+        )
     try:
-        y = x.reshape(shape)
+        y = x.reshape(sizes)
     except ValueError as error:
         raise ShapeError(
             f"got reshape of {x.shape} to {shape}; expected the same number of elements, {x.size}"

@@ -161,6 +161,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         held_out: HeldOut | None = getattr(self, "_given_validation", None)
         if self.early_stopping and incremental and held_out is None:
             raise ValueError("partial_fit does not support early_stopping=True")
+        translation.check_depth(self, rest[4])
         best_is_live = self._best_coefs is self.coefs_
         if not incremental and not self.warm_start:
             self._forget()
@@ -244,6 +245,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         """Train with the solver "lbfgs"; called by scikit-learn's `fit`."""
         if getattr(self, "_only_initialize", False):
             return
+        translation.check_depth(self, rest[4])
         translation.refuse_with_lbfgs(self, translation.dropout_rates(self))
         b = self._backend(X)
         self._network = network = self._new_network(b, np.float64)

@@ -10,6 +10,7 @@ from sklearn import neural_network
 from sklearn.metrics import r2_score
 
 from gpunn.optim import Optimizer, Schedule
+from gpunn.sklearn import translation
 from gpunn.sklearn.constraints import REGRESSOR
 from gpunn.sklearn.device_input import on_host
 from gpunn.sklearn.perceptron import Perceptron
@@ -190,6 +191,11 @@ class MLPRegressor(Perceptron, neural_network.MLPRegressor):
         with self._validating(validation):
             fitted: MLPRegressor = super().partial_fit(X, on_host(y), sample_weight)
         return fitted
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = super()._validate_input(X, y, incremental, reset)
+        translation.check_targets(y)
+        return X, y
 
     def _score_from(self, y: Any, found: Any, sample_weight: Any) -> float:
         return float(r2_score(y, found, sample_weight=sample_weight))

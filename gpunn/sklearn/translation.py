@@ -13,7 +13,7 @@ from sklearn.utils import compute_class_weight, compute_sample_weight
 from gpunn import ops
 from gpunn.arguments import lookup
 from gpunn.backends import Backend
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, DTypeError
 from gpunn.ops.dropout import Rate
 from gpunn.ops.elementwise_losses import decision
 from gpunn.optim import (
@@ -27,6 +27,7 @@ from gpunn.optim import (
 from gpunn.sklearn.arithmetic import SGD, Adam, SummedL2
 from gpunn.sklearn.constraints import HIDDEN
 from gpunn.sklearn.losses import LOGISTIC, REGRESSION, SOFTMAX, SummedLoss
+from gpunn.sparse import is_sparse
 from gpunn.typing import Array, DType
 
 
@@ -143,6 +144,37 @@ def targets(found: Any, y: Array, b: Backend, dtype: DType) -> Array:
     if decision(loss.base) == "argmax" and not loss.is_exact(b, dtype):
         return y.argmax(axis=1)
     return 2 * y.astype(dtype) - 1 if found.loss == "hinge" else y.astype(dtype)
+
+
+def check_depth(found: Any, layer_units: Sequence[int]) -> None:
+    """Check that a fit that goes on has as many layers as the weights that it goes on from.
+
+    Raises:
+        ArgumentError: `hidden_layer_sizes` was given more or fewer layers after a fit.
+    """
+    if len(layer_units) != len(found.coefs_) + 1:
+        raise ArgumentError(
+            f"got hidden_layer_sizes={found.hidden_layer_sizes!r} for a network with "
+            f"{len(found.coefs_) - 1} hidden layers, which is trained further; expected as many: "
+            "set warm_start=False and call fit to start again"
+        )
+
+
+def check_targets(y: Any) -> None:
+    """Check that the targets of a regressor are an array of numbers.
+
+    Raises:
+        DTypeError: they are text, dates or a sparse matrix.
+    """
+    if is_sparse(y):
+        raise DTypeError(
+            f"got targets as a {type(y).__name__}; expected a dense array: pass y.toarray()"
+        )
+    if y.dtype.kind in "SUMm":
+        raise DTypeError(
+            f"got targets of dtype {y.dtype}; expected numbers: convert them with "
+            "y.astype(float), or use MLPClassifier for classes"
+        )
 
 
 def example_weights(found: Any, y: Array, sample_weight: Any, incremental: bool) -> Any:

@@ -76,7 +76,6 @@ class EarlyStopping(Callback):
         check_kind("monitor", monitor, str, 'the name of a curve, such as "val_loss"')
         self.monitor, self.min_delta = monitor, in_range("min_delta", min_delta, 0.0)
         self.patience = count("patience", patience)
-        self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
 
     def __identity__(self) -> dict[str, Any]:
         names = ("monitor", "patience", "min_delta")
@@ -94,7 +93,8 @@ class EarlyStopping(Callback):
                 f"got monitor={self.monitor!r}; expected one of {sorted(history.curves)}: pass "
                 "validation data to fit for the val_ curves"
             )
-        score = self._sign * history[self.monitor][-1]
+        sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
+        score = sign * history[self.monitor][-1]
         if score > self.best + self.min_delta:
             self.best, self.best_epoch = score, epoch
             self._weights = trainer.model.state_dict()

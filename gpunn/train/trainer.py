@@ -182,6 +182,7 @@ class Trainer(Training):
                         session.ended(number, numbers, last=number == epochs)
             finally:
                 self.optimizer.lr = self.base_lr  # undo the last factor of the schedule
+                self.use_rate(self.base_lr, 1.0)
                 steps, tables, held_out, given = None, (), None, None
                 if not b.on_host:
                     b.free_memory()

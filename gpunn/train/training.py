@@ -223,6 +223,10 @@ class Training:
         later |= {"shards": None, "group": ALONE}
         later["_rate"] = state["optimizer"], 0.0, 1.0
         vars(self).update(later | state)  # a pickle of an older release lacks some attributes
+        if self._rate[2] != 1.0:  # copied by a callback: the rate has the schedule's factor in it
+            self.follow_rate()
+            self.optimizer.lr = self.base_lr
+            self.use_rate(self.base_lr, 1.0)
 
     def place(self) -> Backend:
         """Move the model to the chosen device, and return the backend of that device."""

@@ -290,3 +290,30 @@ def test_standardize_takes_its_numbers_from_data(rng, device):
     for bad, error in zip(wrong, (ShapeError, DataError, DataError), strict=True):
         with pytest.raises(error):
             nn.Standardize.fit(bad)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda name: nn.Linear(4, 3, name, seed=0),
+        lambda name: nn.FeedbackLinear(4, 3, name, seed=0),
+        lambda name: nn.RandomFeatures(4, 3, name, seed=0),
+        lambda name: nn.Activate(name),
+    ],
+)
+def test_an_activation_that_is_replaced_is_computed_and_saved(make, rng, tmp_path):
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    layer, other = nn.Sequential(make("relu")), nn.Sequential(make("tanh"))
+    layer.predict(x)  # whatever is compiled for predictions must notice
+    layer[0].activation = "tanh"
+    other.load_state_dict(layer.state_dict())
+    np.testing.assert_array_equal(layer.predict(x), other.predict(x))
+    gn.save(layer, tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(gn.load(tmp_path / "m.safetensors").predict(x), other.predict(x))
+
+
+def test_a_replaced_activation_is_checked():
+    with pytest.raises(UnknownNameError):
+        nn.Linear(2, 2).activation = "rellu"
+    with pytest.raises(ArgumentError, match="elementwise"):
+        nn.FeedbackLinear(2, 2).activation = "softmax"

@@ -339,3 +339,22 @@ def test_a_pickle_without_a_newer_parameter_gets_its_default(kind):
         assert older.get_params()[name] == default
         np.testing.assert_array_equal(older.predict(x), expected)
         clone(older).fit(x, y)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "huber"])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda t: t.astype(str), "targets of dtype <U"),
+        (lambda t: t.astype("S9"), "targets of dtype"),
+        (lambda t: t.astype("M8[s]"), "targets of dtype datetime64"),
+        (lambda t: t.astype("m8[s]"), "targets of dtype timedelta64"),
+        (lambda t: scipy.sparse.csr_matrix(np.c_[t, t]), r"y.toarray\(\)"),
+    ],
+    ids=["text", "bytes", "dates", "times", "sparse"],
+)
+def test_targets_of_a_regressor_are_numbers(make, words, solver, loss):
+    x, t = np.eye(6, 3), np.arange(6.0)
+    with pytest.raises(TypeError, match=words):
+        gpunn.sklearn.MLPRegressor(loss=loss, solver=solver, max_iter=2).fit(x, make(t))

@@ -234,3 +234,36 @@ def test_a_rate_that_a_callback_lowered_is_in_the_pickle():
     for each in (model, other):
         each.partial_fit(x, y)
     np.testing.assert_array_equal(model.coefs_[0], other.coefs_[0])
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+@pytest.mark.parametrize(("before", "after"), [((3,), ()), ((), (3,)), ((3,), (3, 3))])
+def test_another_number_of_layers_is_refused_where_a_fit_goes_on(before, after, way, solver):
+    """scikit-learn fails there, too, with an error from within."""
+    if (way, solver) == ("partial_fit", "lbfgs"):
+        pytest.skip("scikit-learn has no partial_fit with lbfgs")
+    x, y = data("multiclass", "float64")
+    for model in pair("multiclass", warm_start=True, max_iter=2, solver=solver):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.set_params(hidden_layer_sizes=before).fit(x, y)
+            weights = [w.copy() for w in model.coefs_]
+            ours = isinstance(model, MLPClassifier)
+            with pytest.raises(ValueError if ours else Exception, match="layers" if ours else ""):
+                getattr(model.set_params(hidden_layer_sizes=after), way)(x, y)
+            if ours:
+                for found, expected in zip(model.coefs_, weights, strict=True):
+                    np.testing.assert_array_equal(found, expected)
+                model.set_params(warm_start=False).fit(x, y)
+                assert len(model.coefs_) == len(after) + 1
+
+
+def test_scikit_learns_own_refusal_comes_before_that_of_other_layers():
+    x, y = data("multiclass", "float64")
+    for model in pair("multiclass", early_stopping=True, max_iter=2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(x, y).set_params(hidden_layer_sizes=(3, 3, 3))
+        with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+            model.partial_fit(x, y)

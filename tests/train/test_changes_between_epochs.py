@@ -187,3 +187,34 @@ def test_a_part_that_a_callback_replaces_takes_effect(name, capture):
     assert curve == [*first, *second]
     for key, value in expected.model.state_dict().items():
         np.testing.assert_array_equal(found.model.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_callback_replaces_an_activation(number):
+    def net():
+        return nn.Sequential(nn.Linear(5, 8, "relu", seed=1), nn.BatchNorm(8), nn.Activate("relu"))
+
+    def replace(trainer):
+        trainer.model[number].activation = "tanh"
+
+    found = {}
+    for capture in (False, "auto"):
+        for epoch in (2, None):
+            trainer = gn.Trainer(net(), capture=capture)
+            fit(trainer, callbacks=[At(epoch, replace)])
+            found[capture, epoch] = trainer.history["loss"]
+    assert found[False, 2] == found["auto", 2]
+    assert found[False, 2][:2] == found[False, None][:2]
+    assert found[False, 2][2] != found[False, None][2]
+
+
+def test_early_stopping_follows_another_curve():
+    stopping = gn.train.EarlyStopping("val_loss", patience=1)
+    stopping.monitor = "val_accuracy"
+    history = gn.train.History({"val_accuracy": [0.5]})
+    trainer = gn.Trainer(network())
+    stopping.on_fit_start(trainer)
+    assert stopping.on_epoch_end(trainer, 1, history) is None
+    history.append({"val_accuracy": 0.6})
+    assert stopping.on_epoch_end(trainer, 2, history) is None
+    assert stopping.best_epoch == 2

@@ -153,3 +153,39 @@ def test_an_optimizer_of_some_parameters_is_copied_with_its_model():
     by_hand(other, its, 3)
     assert_same(state(other, its), state(model, optimizer))
     np.testing.assert_array_equal(other[1].weight.numpy(), network()[1].weight.numpy())
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_copy_that_a_callback_made_has_the_rate_without_the_schedule(epoch, schedule, how):
+    class Copying(gn.train.Callback):
+        def on_epoch_end(self, trainer, number, history):
+            if number == epoch:
+                self.copy = HOWS[how](trainer)
+
+    copying = Copying()
+    given = optim.schedules.Step(2) if schedule == "step" else schedule
+    trainer = gn.Trainer(network(), optimizer=optim.Adam(lr=0.02), schedule=given)
+    fit = {"batch_size": 30, "progress": False}
+    trainer.fit(X, Y, epochs=3, callbacks=[copying], **fit)
+    assert copying.copy.optimizer.lr == 0.02
+    if epoch == 3:
+        for each in (trainer, copying.copy):
+            each.fit(X, Y, epochs=2, **fit)
+        assert_same(
+            state(copying.copy.model, copying.copy.optimizer),
+            state(trainer.model, trainer.optimizer),
+        )
+
+
+def test_a_copy_that_a_callback_made_keeps_a_rate_that_was_written():
+    class Writing(gn.train.Callback):
+        def on_epoch_end(self, trainer, number, history):
+            trainer.optimizer.lr *= 0.5
+            self.copy = copy.deepcopy(trainer)
+
+    writing = Writing()
+    trainer = gn.Trainer(network(), optimizer=optim.Adam(lr=0.02), schedule="linear")
+    trainer.fit(X, Y, epochs=1, batch_size=30, callbacks=[writing], progress=False)
+    assert writing.copy.optimizer.lr == trainer.optimizer.lr == pytest.approx(0.01)
