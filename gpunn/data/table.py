@@ -71,6 +71,9 @@ def load_table(
 ) -> tuple[Dataset, Encoding | None]:
     """Read a CSV file as `load_csv` does, and encode text and missing cells of its features.
 
+    The encoding is found in all rows. So medians and levels also come from rows that are held out
+    later; the targets of these rows are not used.
+
     Args:
         path: the file, in UTF-8.
         target: the name of the target column.
