@@ -20,7 +20,7 @@ LAYERS = [
     {"frames", "sparse", "storage"},
     {"backends"},
     {"autograd"},
-    {"ops", "examples"},
+    {"ops", "examples", "tables"},
     {"nn", "optim", "data"},
     {"distributed"},
     {"train", "explain"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ import gpunn
 from gpunn.cli.outputs import check_output, open_output
 from gpunn.cli.sources import EMBEDDED, load_source
 from gpunn.data import FeatureStream, open_features
-from gpunn.data.csvfile import is_missing
 from gpunn.data.table import is_class
 from gpunn.errors import DataError, ModelFileError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Linear, Module
 from gpunn.nn.decisions import largest
 from gpunn.progress_bar import progress_bar
+from gpunn.tables import Encoding, is_missing
 from gpunn.train import load, read_info
 
 STANDARD_INPUT = "-"
@@ -37,12 +37,14 @@ class Training:
         features: the names of the feature columns; None if they had no names.
         target: the name of the target column, or None.
         delimiter: the character between two cells.
+        encoding: the encoding of the columns; None for numbers as they are.
     """
 
     classes: list[str] | None = None
     features: list[str] | None = None
     target: str | None = None
     delimiter: str = ","
+    encoding: Encoding | None = None
 
     @classmethod
     def of(cls, path: Path) -> Training:
@@ -61,7 +63,9 @@ class Training:
                 f"got {path} with unexpected values in its info; expected the lists of names that "
                 "gpunn train writes: train it again"
             )
-        return found
+        if found.encoding is None:
+            return found
+        return replace(found, encoding=Encoding.of(found.encoding))
 
 
 def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path | None) -> None:
@@ -108,7 +112,13 @@ def _open(
             "path of a .csv, .npz or .npy file, or - for standard input: check the path"
         )
     source = sys.stdin.buffer if data == STANDARD_INPUT else Path(data)
-    return open_features(source, training.features, training.target, delimiter=training.delimiter)
+    return open_features(
+        source,
+        training.features,
+        training.target,
+        delimiter=training.delimiter,
+        encoding=training.encoding,
+    )
 
 
 def _embedded(data: str, data_dir: Path | None) -> FeatureStream:

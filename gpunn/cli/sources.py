@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpunn.data import load_csv, load_digits, load_mnist, load_npz
+from gpunn.data import load_digits, load_mnist, load_npz, load_table
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError
+from gpunn.tables import Encoding
 
 EMBEDDED = ("digits", "mnist")
 
@@ -20,11 +21,13 @@ class Source:
         data: the whole data set; only the training part if there is a test set.
         test: the test set, or None.
         is_file: whether the data came from a file of the user.
+        encoding: the encoding of the columns of a table; None for numbers as they are.
     """
 
     data: Dataset
     test: Dataset | None = None
     is_file: bool = False
+    encoding: Encoding | None = None
 
     def splits(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
         """Return training and test examples. A split keeps the proportions of the classes."""
@@ -71,4 +74,5 @@ def load_source(
         raise ArgumentError(
             f"got {name} without a target; expected --target COLUMN: name the column to predict"
         )
-    return Source(load_csv(path, target, task=task, delimiter=delimiter), is_file=True)
+    data, encoding = load_table(path, target, task=task, delimiter=delimiter)
+    return Source(data, is_file=True, encoding=encoding)

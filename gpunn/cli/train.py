@@ -20,6 +20,7 @@ from gpunn.errors import ArgumentError, MissingExtraError, OutputError
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
 from gpunn.storage.atomic import write_atomically
+from gpunn.tables import Encoding
 from gpunn.train import EarlyStopping, History, Trainer, save
 
 
@@ -97,6 +98,8 @@ def _run(settings: Settings, group: Group | None) -> None:
         group=group,
     )
     folder = _output_folder(settings)
+    if source.encoding is not None:
+        typer.echo(f"columns: {source.encoding.describe()}")
     weights = sum(p.size for p in model.parameters())
     typer.echo(f"data: {train.name}, {len(train)} examples to train on, {len(test)} to test on")
     typer.echo(f"model: {_sizes(model)}, {weights:,} parameters")
@@ -119,7 +122,7 @@ def _run(settings: Settings, group: Group | None) -> None:
         shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
         typer.echo(f"test {name}: {shown}")
     if group is None or not group.rank:
-        _write(folder, settings, model, train, history, scores)
+        _write(folder, settings, model, train, source.encoding, history, scores)
 
 
 def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Sequential:
@@ -200,6 +203,7 @@ def _write(
     settings: Settings,
     model: Module,
     data: Dataset,
+    encoding: Encoding | None,
     history: History,
     scores: dict[str, float],
 ) -> None:
@@ -208,7 +212,8 @@ def _write(
         "target": settings.target,
         "delimiter": settings.delimiter,
         "classes": data.classes,
-        "features": data.features,
+        "features": data.features if encoding is None else encoding.names,
+        "encoding": None if encoding is None else encoding.values(),
     }
     save(model, folder / "model.safetensors", info=info)
     record = {

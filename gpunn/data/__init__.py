@@ -24,7 +24,7 @@ from gpunn.data.loader import batches
 from gpunn.data.mnist import load_mnist
 from gpunn.data.stream import FeatureStream, load_features, open_features
 from gpunn.data.synthetic import blobs, circles, shifted_patterns, spirals, xor
-from gpunn.data.table import load_csv, load_npz
+from gpunn.data.table import load_csv, load_npz, load_table
 
 __all__ = [
     "Dataset",
@@ -40,6 +40,7 @@ __all__ = [
     "load_features",
     "load_mnist",
     "load_npz",
+    "load_table",
     "open_features",
     "oriented_gradients",
     "patches",

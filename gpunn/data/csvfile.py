@@ -20,18 +20,10 @@ import numpy as np
 
 from gpunn.data.checks import as_float32
 from gpunn.errors import ArgumentError, DataError, UnknownNameError, listed
+from gpunn.tables import Encoding
+from gpunn.tables.cells import number_in
 
 MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
-
-MISSING = frozenset(
-    ["", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "nat", "none", "null", "nil"]
-)
-"""What other programs write for a missing value, in lower case."""
-
-
-def is_missing(cell: str) -> bool:
-    """Return whether a cell stands for a missing value."""
-    return cell.strip().lower() in MISSING
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,7 @@ class Table:
         features: the names of the feature columns in the wanted order; None for all columns except
             the target.
         labelled: whether the file must have the target column.
+        encoding: the encoding of the features, which then names them; None for numbers as they are.
 
     Raises:
         ArgumentError: the delimiter is not a usable character.
@@ -75,7 +68,10 @@ class Table:
         target: str | None,
         features: Sequence[str] | None = None,
         labelled: bool = False,
+        encoding: Encoding | None = None,
     ) -> None:
+        self.encoding = encoding
+        features = features if encoding is None else encoding.names
         if len(delimiter) != 1 or delimiter in '\0\r\n"':
             raise ArgumentError(
                 f"got the delimiter {delimiter!r}; expected one character between two cells: use "
@@ -111,16 +107,13 @@ class Table:
         """
         numbers, targets, lines = array("d"), list[str](), array("q")
         first = 0
-        for line, cells in self._records:
-            if len(cells) != self._width:
-                raise DataError(
-                    f"got {len(cells)} cells in line {line} of {self.name}; expected "
-                    f"{self._width}, as the header has: check the commas and quotes"
-                )
-            if self._column is not None:
-                targets.append(cells[self._column].strip())
-            picked = [cells[place] for place in self._places]
-            numbers.extend(read_numbers(self.name, line, self.features, picked))
+        for line, picked, target in self.rows():
+            if target is not None:
+                targets.append(target)
+            if self.encoding is None:
+                numbers.extend(read_numbers(self.name, line, self.features, picked))
+            else:
+                numbers.extend(self.encoding.row(picked, self.name, line))
             lines.append(line)
             if len(lines) == size:
                 yield self._rows(numbers, targets, lines, first)
@@ -128,7 +121,23 @@ class Table:
                 numbers, targets, lines = array("d"), [], array("q")
         if lines:
             yield self._rows(numbers, targets, lines, first)
-        elif not first:
+
+    def rows(self) -> Iterator[tuple[int, list[str], str | None]]:
+        """Yield the number of the line, the cells of the features, and the target of each row.
+
+        Raises:
+            DataError: there are no rows, or a row is too short or too long.
+        """
+        line = None
+        for line, cells in self._records:
+            if len(cells) != self._width:
+                raise DataError(
+                    f"got {len(cells)} cells in line {line} of {self.name}; expected "
+                    f"{self._width}, as the header has: check the commas and quotes"
+                )
+            target = None if self._column is None else cells[self._column].strip()
+            yield line, [cells[place] for place in self._places], target
+        if line is None:
             raise DataError(
                 f"got {self.name} with a header and no rows; expected at least one example: add "
                 "rows"
@@ -148,6 +157,7 @@ def open_table(
     target: str | None,
     features: Sequence[str] | None = None,
     labelled: bool = False,
+    encoding: Encoding | None = None,
 ) -> Iterator[Table]:
     """Open a `Table` on a file or on a stream of bytes inside the block.
 
@@ -165,7 +175,7 @@ def open_table(
     # utf-8-sig, because spreadsheets write a byte order mark before the first name.
     text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        yield Table(name, text, delimiter, target, features, labelled)
+        yield Table(name, text, delimiter, target, features, labelled, encoding)
     finally:
         text.detach()
         if file is not source:
@@ -188,11 +198,7 @@ def read_numbers(
     except ValueError:
         pass
     for feature, cell in zip(features, cells, strict=True):
-        try:
-            wrong = "_" in cell or not isfinite(float(cell))
-        except ValueError:
-            wrong = True
-        if wrong:
+        if number_in(cell) is None:
             refuse(name, line, feature, cell)
     raise AssertionError("unreachable: one of the cells was wrong")
 

@@ -17,6 +17,7 @@ from gpunn.data.checks import as_float32, check_finite
 from gpunn.data.csvfile import Table, open_table
 from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
+from gpunn.tables import Encoding
 
 MAX_LABEL_BYTES = 1 << 17  # the longest name of a class, so that a broken file has no huge one
 
@@ -47,6 +48,7 @@ def open_features(
     target: str | None = None,
     *,
     delimiter: str = ",",
+    encoding: Encoding | None = None,
 ) -> Iterator[FeatureStream]:
     r"""Open examples to predict from, with or without their target, inside the block.
 
@@ -61,6 +63,8 @@ def open_features(
             all columns in the order of the file.
         target: the name of the target column, which may be missing. In an NPZ file it is `y`.
         delimiter: the character between two cells of a CSV file.
+        encoding: the encoding of the columns of a CSV file, which then names the features; None
+            for numbers as they are.
 
     Returns:
         A context manager that gives a `FeatureStream`.
@@ -90,7 +94,7 @@ def open_features(
             stored = archive.open(choose_x(place, archive.names))
             yield _of_arrays(stored, archive.open("y") if "y" in archive.names else None)
     else:
-        with open_table(place, delimiter, target, features) as table:
+        with open_table(place, delimiter, target, features, encoding=encoding) as table:
             yield _of_table(table)
 
 
@@ -125,7 +129,8 @@ def _of_table(table: Table) -> FeatureStream:
     def batches(size: int) -> Iterator[Batch]:
         return ((rows.x, rows.targets or None) for rows in table.batches(size))
 
-    return FeatureStream(len(table.features), None, batches)
+    width = len(table.features) if table.encoding is None else table.encoding.width
+    return FeatureStream(width, None, batches)
 
 
 def _of_arrays(x: StoredArray, y: StoredArray | None) -> FeatureStream:

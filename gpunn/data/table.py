@@ -11,10 +11,11 @@ import numpy as np
 
 from gpunn.data.arrayfile import choose_x, open_npz
 from gpunn.data.checks import TASKS, check_lengths
-from gpunn.data.csvfile import is_missing, open_table, read_numbers, refuse, refuse_target
+from gpunn.data.csvfile import open_table, read_numbers, refuse, refuse_target
 from gpunn.data.dataset import Dataset
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 from gpunn.examples import BATCH_ROWS
+from gpunn.tables import Encoding, is_missing
 
 MANY_CLASSES = 20  # more different whole numbers are taken for amounts, not for classes
 
@@ -63,6 +64,45 @@ def load_csv(
         features = table.features
     y, classes = _targets(path, target, targets, lines, task)
     return Dataset(np.concatenate(parts), y, classes, features, path.stem)
+
+
+def load_table(
+    path: str | os.PathLike[str], target: str, *, task: str = "auto", delimiter: str = ","
+) -> tuple[Dataset, Encoding | None]:
+    """Read a CSV file as `load_csv` does, and encode text and missing cells of its features.
+
+    The encoding is found in all rows. So medians and levels also come from rows that are held out
+    later; the targets of these rows are not used.
+
+    Args:
+        path: the file, in UTF-8.
+        target: the name of the target column.
+        task: as for `load_csv`.
+        delimiter: the character between two cells.
+
+    Returns:
+        The data, whose columns are the encoded ones, and the encoding; None if all features are
+        numbers without missing cells.
+
+    Raises:
+        DataError: as for `load_csv`, or a column cannot be encoded.
+        UnknownNameError: the target or the task is unknown.
+    """
+    if task not in ("auto", *TASKS):
+        raise UnknownNameError("task", task, ("auto", *TASKS))
+    path = Path(path)
+    rows, targets, lines = list[list[str]](), list[str](), array("q")
+    with open_table(path, delimiter, target, labelled=True) as table:
+        for line, cells, label in table.rows():
+            rows.append(cells)
+            targets.append(label or "")
+            lines.append(line)
+        names = table.features
+    y, classes = _targets(path, target, targets, lines, task)
+    encoding = Encoding.fit(str(path), names, rows)
+    x = encoding(rows, str(path))
+    data = Dataset(x, y, classes, encoding.encoded_names, path.stem)
+    return data, None if encoding.plain else encoding
 
 
 def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
