@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -128,14 +128,14 @@ class RandomStream(Tracked):
 
     Attributes:
         counter: the device's counter of this stream's draws while a step is captured, else None.
-        shard: the piece of the batch that draws are for. Every piece has bits of its own.
     """
 
     seed: int
     stream: int = 0
     call: int = 0
     chosen: bool = False
-    untracked = frozenset(("call", "counter", "shard"))
+    untracked = frozenset(("call", "counter", "_shard"))
+    _shard = 0  # a recording is made of its numbers, so only `piece` sets it
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("stream", self.stream), ("call", self.call)):
@@ -150,7 +150,6 @@ class RandomStream(Tracked):
         if not isinstance(self.chosen, bool):
             raise ArgumentError(f"got chosen={self.chosen!r}; expected True or False")
         self.counter: Counter | None = None
-        self.shard = 0
 
     def __identity__(self) -> dict[str, Any]:
         return {"seed": self.seed, "stream": self.stream}
@@ -169,13 +168,25 @@ class RandomStream(Tracked):
             )
         return cls(**numbers)
 
+    @staticmethod
+    @contextmanager
+    def piece(streams: Sequence[RandomStream], shard: int) -> Iterator[None]:
+        """Draw for piece `shard` of the batch, which has bits of its own, inside the block."""
+        try:
+            for stream in streams:
+                stream._shard = shard
+            yield
+        finally:
+            for stream in streams:
+                stream._shard = 0
+
     def draw(self) -> Draw:
         """Take the next draw."""
         key, counter = (self.seed, self.stream), self.counter
         if counter is None:
-            taken = Draw(key, self.call, 0, self.shard)
+            taken = Draw(key, self.call, 0, self._shard)
         else:
-            taken = Draw(key, counter.call, self.call - counter.start, self.shard)
+            taken = Draw(key, counter.call, self.call - counter.start, self._shard)
         self.call += 1
         return taken
 

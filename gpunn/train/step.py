@@ -306,13 +306,10 @@ class ShardedStep(EagerStep):
             part, share = parts[shard], shares[shard]
             given = None if weights is None else weights[part]
             for stream, call in zip(streams, calls, strict=True):
-                stream.call, stream.shard = call, shard
-            try:
+                stream.call = call
+            with RandomStream.piece(streams, shard):
                 value = self.piece(x[part], y[part], given, share)
-            finally:
-                after = [stream.call for stream in streams]
-                for stream in streams:
-                    stream.shard = 0
+            after = [stream.call for stream in streams]
             leaf = [b.launch(SCALED, share, value, 1.0), copied(b, flat.grad)]
             if kept is not None:
                 leaf += [b.launch(SCALED, share, now, 1.0) for now in kept.moved()]
