@@ -1,0 +1,1 @@
+"""Table models against each other on public sets: `python -m benchmarks.tables`."""
