@@ -71,6 +71,17 @@ def tail(x):
     return abs(x) * mp.mpf(float(np.finfo(np.float32).tiny)) if x < -1 else mp.mpf(0)
 
 
+def softplus(x):
+    return mp.log1p(mp.exp(x)) if x < 0 else x + mp.log1p(mp.exp(-x))
+
+
+LAMBDA, ALPHA = mp.mpf(1.0507009873554805), mp.mpf(1.6732632423543772)
+
+
+def curve(x):
+    return mp.tanh(softplus(x))
+
+
 def step(x):
     return mp.mpf(x > 0)
 
@@ -104,6 +115,24 @@ ELEMENTWISE = {
         value_size=tail,
         slope_size=lambda x: gate(x) * (1 + SLOPE * abs(x) * gate(-x)) + tail(x),
     ),
+    "selu": Elementwise(
+        lambda x: LAMBDA * (x if x > 0 else ALPHA * mp.expm1(x)),
+        lambda x: LAMBDA * (mp.mpf(1) if x > 0 else ALPHA * mp.exp(x)),
+        slope_size=lambda x: 2 * one(x),
+    ),
+    "softplus": Elementwise(softplus, sigmoid),
+    "silu": Elementwise(
+        lambda x: x * sigmoid(x),
+        lambda x: sigmoid(x) * (1 + x * sigmoid(-x)),
+        value_size=tail,
+        slope_size=lambda x: sigmoid(x) * (1 + abs(x) * sigmoid(-x)) + tail(x),
+    ),
+    "mish": Elementwise(
+        lambda x: x * curve(x),
+        lambda x: curve(x) + x * (1 - curve(x) ** 2) * sigmoid(x),
+        value_size=tail,
+        slope_size=lambda x: curve(x) + abs(x) * (1 - curve(x) ** 2) * sigmoid(x) + tail(x),
+    ),
     "hard_threshold": Elementwise(step, None),
     "identity": Elementwise(lambda x: x, one),
     "negative": Elementwise(lambda x: -x, lambda x: -one(x)),
@@ -130,10 +159,6 @@ class Pairs:
     slope_size: Callable[[mp.mpf, mp.mpf], mp.mpf] = lambda p, t: mp.mpf(0)
     domain: Callable[[np.ndarray], np.ndarray] = lambda p: np.isfinite(p)
     options: tuple[tuple[str, float], ...] = ()
-
-
-def softplus(x):
-    return mp.log1p(mp.exp(x)) if x < 0 else x + mp.log1p(mp.exp(-x))
 
 
 def between(t):

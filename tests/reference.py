@@ -17,6 +17,10 @@ ACTIVATIONS = {
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
     "gelu_sigmoid": lambda x: x / (1 + math.exp(-1.702 * x)),
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (math.exp(x) - 1)),
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "silu": lambda x: x / (1 + math.exp(-x)),
+    "mish": lambda x: x * math.tanh(math.log1p(math.exp(x))),
     "hard_threshold": lambda x: 1.0 if x > 0 else 0.0,
     "identity": lambda x: x,
 }

@@ -38,10 +38,14 @@ from gpunn.ops import (
     hard_threshold,
     identity,
     leaky_relu,
+    mish,
     relu,
     relu_right,
+    selu,
     sigmoid,
+    silu,
     softmax,
+    softplus,
     tanh,
 )
 from gpunn.ops.dropout import Rate
@@ -79,6 +83,15 @@ def _gelu_sigmoid(draft: Draft, x: Value, place: str) -> Value:
     return draft.apply("Mul", x, draft.apply("Sigmoid", scaled, place=place), place=place)
 
 
+def _silu(draft: Draft, x: Value, place: str) -> Value:
+    return draft.apply("Mul", x, draft.apply("Sigmoid", x, place=place), place=place)
+
+
+def _mish(draft: Draft, x: Value, place: str) -> Value:
+    bent = draft.apply("Tanh", draft.apply("Softplus", x, place=place), place=place)
+    return draft.apply("Mul", x, bent, place=place)
+
+
 def _hard_threshold(draft: Draft, x: Value, place: str) -> Value:
     zero = draft.floats(0, f"{place}.zero")
     above = draft.apply("Greater", x, zero, place=place)
@@ -95,6 +108,10 @@ ACTIVATIONS: dict[Callable[..., Any], Callable[..., Value]] = {
     elu: _with_alpha("Elu", elu),
     gelu: _gelu,
     gelu_sigmoid: _gelu_sigmoid,
+    selu: _one("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805),
+    silu: _silu,
+    softplus: _one("Softplus"),
+    mish: _mish,
     hard_threshold: _hard_threshold,
     identity: lambda draft, x, place: x,
     softmax: _one("Softmax", axis=-1),

@@ -49,6 +49,7 @@ from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
 from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
+from gpunn.ops.smooth import mish, selu, silu, softplus
 from gpunn.ops.softmax import softmax
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "matmul",
     "max",
     "mean",
+    "mish",
     "multiclass_hinge",
     "multiply",
     "negative",
@@ -97,10 +99,13 @@ __all__ = [
     "relu",
     "relu_right",
     "reshape",
+    "selu",
     "sigmoid",
+    "silu",
     "sin",
     "softmax",
     "softmax_cross_entropy",
+    "softplus",
     "sqrt",
     "squared_error",
     "subtract",

@@ -14,7 +14,17 @@ from gpunn.errors import ArgumentError, DataError, UnknownNameError
 from gpunn.ops.elementwise_losses import decision
 from gpunn.train.scores import classes
 
-RECTIFIERS = {"relu", "relu_right", "leaky_relu", "elu", "gelu", "gelu_sigmoid"}
+RECTIFIERS = {
+    "relu",
+    "relu_right",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "gelu_sigmoid",
+    "mish",
+    "silu",
+    "softplus",
+}
 
 
 def start(activation):
