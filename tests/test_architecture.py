@@ -57,6 +57,9 @@ SINGLE_IMPORTERS = {
         "benchmarks/contenders/sklearn_step.py",
         "benchmarks/fit.py",
         "benchmarks/sklearn_fit.py",
+        "benchmarks/tables/__main__.py",
+        "benchmarks/tables/contenders.py",
+        "benchmarks/tables/sets.py",
     }
     | {
         f"gpunn/sklearn/{name}.py"

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables.contenders import CONTENDERS
-from benchmarks.tables.sets import BY_NAME, SETS, TRIED, PublicSet, split
-from benchmarks.tables.standings import standings
+from gpunn.benchmarks.tables.contenders import CONTENDERS
+from gpunn.benchmarks.tables.sets import BY_NAME, SETS, TRIED, PublicSet, split
+from gpunn.benchmarks.tables.standings import standings
 
 
 def scores(model: Any, frame: Any, y: Any, classes: bool) -> dict[str, float]:

@@ -82,10 +82,13 @@ def sklearn_mlp(frame: Any, y: Any, classes: bool, seed: int) -> Any:
 
 
 def _categories(frame: Any) -> Callable[[Any], Any]:
-    import pandas as pd
+    levels = {c: sorted(frame[c].dropna().unique()) for c in _text(frame)}
 
-    kinds = {c: pd.CategoricalDtype(sorted(frame[c].dropna().unique())) for c in _text(frame)}
-    return lambda other: other.astype(kinds)
+    def prepare(other: Any) -> Any:
+        text = other[list(levels)].astype("category")
+        return other.assign(**{c: text[c].cat.set_categories(levels[c]) for c in levels})
+
+    return prepare
 
 
 def hist_gradient_boosting(frame: Any, y: Any, classes: bool, seed: int) -> Any:
@@ -105,9 +108,11 @@ class _Numbered:
         self.model, self.classes_ = model, names
 
     def predict_proba(self, frame: Any) -> Any:
+        """Return the probabilities."""
         return self.model.predict_proba(frame)
 
     def predict(self, frame: Any) -> Any:
+        """Return the names of the classes."""
         return self.classes_[self.model.predict_proba(frame).argmax(1)]
 
 
@@ -148,9 +153,11 @@ class _Flat:
         self.model, self.classes_ = model, getattr(model, "classes_", None)
 
     def predict(self, frame: Any) -> Any:
+        """Return the predictions as one row."""
         return np.asarray(self.model.predict(frame)).reshape(-1)
 
     def predict_proba(self, frame: Any) -> Any:
+        """Return the probabilities."""
         return self.model.predict_proba(frame)
 
 
@@ -182,9 +189,9 @@ def _pytabkit(kind: str) -> Contender:
 
 def _gpunn(**options: Any) -> Contender:
     def fit(frame: Any, y: Any, classes: bool, seed: int) -> Any:
-        from gpunn.sklearn import TableClassifier, TableRegressor
+        import gpunn.sklearn
 
-        kind = TableClassifier if classes else TableRegressor
+        kind = getattr(gpunn.sklearn, "TableClassifier" if classes else "TableRegressor")
         return kind(random_state=seed, **options).fit(frame, y)
 
     return fit

@@ -8,81 +8,100 @@ from typing import Any
 
 import numpy as np
 
+Rows = Sequence[dict[str, Any]]
+COLUMNS = (
+    ("error", True, 8, "error"),
+    ("log_loss", True, 9, "logloss"),
+    ("auc", True, 7, "AUC"),
+    ("error", False, 8, "nRMSE"),
+)
 
-def standings(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a table of the contenders that have every set and seed that counts.
 
-    A set and seed count if every contender of the table has a score there; contenders with scores
-    for fewer than half of the sets are left out. The normalised score of a set is
-    (worst - error) / (worst - best) over the contenders; 1 is the best.
+class Results:
+    """The scores of the contenders on the sets and seeds that all of them have.
+
+    Contenders with scores for fewer than half of the splits are left out.
+
+    Attributes:
+        names: the contenders.
+        sets: the sets.
+        classes: for each set, whether its target is a class.
+        splits: the number of splits.
     """
-    good = [row for row in rows if "failed" not in row]
-    by_case: dict[tuple[str, int], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for row in good:
-        by_case[row["set"], row["seed"]][row["contender"]] = row
-    counts: dict[str, int] = defaultdict(int)
-    for case in by_case.values():
-        for name in case:
-            counts[name] += 1
-    names = [name for name, n in counts.items() if 2 * n >= len(by_case)]
-    cases = {key: case for key, case in by_case.items() if all(n in case for n in names)}
-    if not cases:
+
+    def __init__(self, rows: Rows) -> None:
+        cases: dict[tuple[str, int], dict[str, dict[str, Any]]] = defaultdict(dict)
+        for row in rows:
+            if "failed" not in row:
+                cases[row["set"], row["seed"]][row["contender"]] = row
+        every = [name for case in cases.values() for name in case]
+        self.names = [n for n in dict.fromkeys(every) if 2 * every.count(n) >= len(cases)]
+        whole = {key: case for key, case in cases.items() if set(self.names) <= set(case)}
+        self.splits = len(whole)
+        self.sets = sorted({name for name, _ in whole})
+        self._by_set = {
+            s: [case for (name, _), case in whole.items() if name == s] for s in self.sets
+        }
+        self.classes = np.array([c[0][self.names[0]]["classes"] for c in self._by_set.values()])
+
+    def table(self, quantity: str, chosen: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
+        """Return (sets, contenders) means of a quantity over seeds."""
+        sets = self.sets if chosen is None else chosen
+        return np.array(
+            [[np.mean([c[n][quantity] for c in self._by_set[s]]) for n in self.names] for s in sets]
+        )
+
+
+def standings(rows: Rows) -> str:
+    """Return a table of ranks, normalised scores, errors and seconds, and the errors of every set.
+
+    The normalised score of a set is (worst - error) / (worst - best) over the contenders. The
+    error is the share of wrong classes, or the root of the mean squared error divided by the
+    deviation of the target.
+    """
+    found = Results(rows)
+    if not found.sets:
         return "no set has a result of every contender"
-    sets = sorted({name for name, _ in cases})
-
-    def mean(quantity: str, name: str, only: Sequence[str]) -> float:
-        per_set = [
-            np.mean([case[name][quantity] for (s, _), case in cases.items() if s == each])
-            for each in only
-        ]
-        return float(np.mean(per_set))
-
-    errors = np.array(
-        [
-            [np.mean([c[n]["error"] for (s, _), c in cases.items() if s == each]) for n in names]
-            for each in sets
-        ]
-    )
+    errors = found.table("error")
     ranks = np.array(
         [[(row < x).sum() + ((row == x).sum() + 1) / 2 for x in row] for row in errors]
     )
     worst, best = errors.max(axis=1, keepdims=True), errors.min(axis=1, keepdims=True)
     scores = (worst - errors) / np.maximum(worst - best, 1e-12)
-    classes = [
-        s for s in sets if next(c for (n, _), c in cases.items() if n == s)[names[0]]["classes"]
-    ]
-    numbers = [s for s in sets if s not in classes]
+    head = "".join(f"{title:>{width}}" for _, _, width, title in COLUMNS)
     lines = [
-        f"{len(sets)} sets ({len(classes)} of classes), {len(cases)} splits",
-        f"{'':22}{'rank':>6}{'score':>7}{'error':>8}{'logloss':>9}{'AUC':>7}{'nRMSE':>8}{'s':>8}",
+        f"{len(found.sets)} sets ({found.classes.sum()} of classes), {found.splits} splits",
+        f"{'':22}{'rank':>6}{'score':>7}{head}{'CPU s':>8}",
     ]
+    seconds = found.table("cpu").mean(axis=0)
     for place in np.argsort(ranks.mean(axis=0)):
-        name = names[place]
-        parts = [f"{name:22}{ranks[:, place].mean():6.2f}{scores[:, place].mean():7.3f}"]
-        for quantity, only, width in (
-            ("error", classes, 8),
-            ("log_loss", classes, 9),
-            ("auc", classes, 7),
-            ("error", numbers, 8),
-        ):
-            parts.append(f"{mean(quantity, name, only):{width}.4f}" if only else " " * width)
-        parts.append(f"{mean('seconds', name, sets):8.1f}")
-        lines.append("".join(parts))
-    rng = np.random.default_rng(0)
-    if "gpunn" in names:
-        lines.append("normalised difference to gpunn, mean and 95 % interval over sets:")
-        ours = {
-            base: scores[:, names.index(base)]
-            for base in ("gpunn", "gpunn single")
-            if base in names
-        }
-        for base, own in ours.items():
-            for name in names:
-                gap = own - scores[:, names.index(name)]
-                drawn = rng.choice(gap, (2000, len(gap))).mean(axis=1)
-                low, high = np.quantile(drawn, [0.025, 0.975])
-                lines.append(f"  {base} - {name:22}{gap.mean():+.3f}  [{low:+.3f}, {high:+.3f}]")
-    lines.append("\n" + f"{'set':14}" + "".join(f"{name[:12]:>13}" for name in names))
-    for each, row in zip(sets, errors, strict=True):
+        parts = [
+            f"{found.names[place]:22}{ranks[:, place].mean():6.2f}{scores[:, place].mean():7.3f}"
+        ]
+        for quantity, classes, width, _ in COLUMNS:
+            sets = [
+                s
+                for s, is_class in zip(found.sets, found.classes, strict=True)
+                if is_class == classes
+            ]
+            mean = found.table(quantity, sets).mean(axis=0)[place] if sets else np.nan
+            parts.append(f"{mean:{width}.4f}")
+        lines.append("".join(parts) + f"{seconds[place]:8.1f}")
+    lines += _differences(found.names, scores)
+    lines.append("\n" + f"{'set':14}" + "".join(f"{name[:12]:>13}" for name in found.names))
+    for each, row in zip(found.sets, errors, strict=True):
         lines.append(f"{each:14}" + "".join(f"{x:13.4f}" for x in row))
     return "\n".join(lines)
+
+
+def _differences(names: list[str], scores: np.ndarray[Any, Any]) -> list[str]:
+    """Return lines with the differences of gpunn's scores to the others', with intervals."""
+    lines = ["differences of normalised scores, mean and 95 % bootstrap interval over sets:"]
+    rng = np.random.default_rng(0)
+    for own in (name for name in names if name.startswith("gpunn")):
+        for name in names:
+            gap = scores[:, names.index(own)] - scores[:, names.index(name)]
+            drawn = rng.choice(gap, (2000, len(gap))).mean(axis=1)
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            lines.append(f"  {own} - {name:22}{gap.mean():+.3f}  [{low:+.3f}, {high:+.3f}]")
+    return lines
