@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, backend
@@ -39,19 +40,41 @@ class Parameter(Tracked, Tensor):
 
     Attributes:
         regularize: whether penalties on the size of weights apply; False for biases.
+        lr_factor: a factor of the learning rate for this parameter.
+        decay_factor: a factor of the weight decay of `AdamW`. The parameter shrinks by
+            lr * lr_factor * weight_decay * decay_factor in a step. An optimizer reads both
+            factors when it is bound, and a fit reads them before every epoch. A model file does not
+            have them.
     """
 
-    __slots__ = ("regularize",)
+    __slots__ = ("decay_factor", "lr_factor", "regularize")
 
-    def __init__(self, data: Array, *, regularize: bool = True) -> None:
+    def __init__(
+        self,
+        data: Array,
+        *,
+        regularize: bool = True,
+        lr_factor: float = 1.0,
+        decay_factor: float = 1.0,
+    ) -> None:
         super().__init__(data, requires_grad=True)
         self.regularize = regularize
+        self.lr_factor = in_range("lr_factor", lr_factor, 0.0)
+        self.decay_factor = in_range("decay_factor", decay_factor, 0.0)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        later = {"lr_factor": 1.0, "decay_factor": 1.0}  # which an older pickle lacks
+        super().__setstate__(later | state)
 
     def __fingerprint__(self) -> dict[str, Any]:
         return {"data": Same(self.data)}  # a recording sees values written to it
 
     def __identity__(self) -> dict[str, Any]:
-        return {"data": Same(self.data), "regularize": self.regularize}
+        parts = {"data": Same(self.data), "regularize": self.regularize}
+        for name in ("lr_factor", "decay_factor"):
+            if getattr(self, name) != 1:
+                parts[name] = getattr(self, name)
+        return parts
 
 
 class Buffer(Tracked, Tensor):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
 from gpunn.autograd import Sink, Tensor
 from gpunn.autograd.engine import Leaf
 from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GradientError
@@ -31,6 +32,8 @@ class FlatParameters:
         weights: the slice of `data` and `grad` that penalties apply to.
         tensors: the parameters, in the order of the buffer.
         parts: the slice of `data` and `grad` that belongs to each parameter.
+        factors: two (P,) arrays, the factors of each element's learning rate and of its weight
+            decay; None if all are 1.
 
     Raises:
         ArgumentError: there are no parameters, or one is not a tensor that requires a gradient.
@@ -85,6 +88,32 @@ class FlatParameters:
         with self.backend.current():
             for tensor, start in zip(self.tensors, ends, strict=False):
                 self._adopt(tensor, slice(start, start + tensor.size))
+        self.factors: tuple[Array, Array] | None = None
+        self._read: tuple[list[float], ...] = ()
+        self.read_factors()
+
+    def read_factors(self) -> None:
+        """Take over the factors that the parameters have now."""
+        read = tuple(
+            [in_range(name, getattr(tensor, name, 1.0), 0.0) for tensor in self.tensors]
+            for name in ("lr_factor", "decay_factor")
+        )
+        if read == self._read:
+            return
+        self._read = read
+        if all(factor == 1 for each in read for factor in each):
+            self.factors = None
+            return
+        if self.factors is None:
+            self.factors = (
+                self.backend.zeros(self.data.shape, self.dtype),
+                self.backend.zeros(self.data.shape, self.dtype),
+            )
+        for array, each in zip(self.factors, read, strict=True):
+            on_host = np.ones(self.data.shape, self.dtype)
+            for tensor, factor in zip(self.tensors, each, strict=True):
+                on_host[self.parts[tensor]] = factor
+            self.backend.write(array, on_host)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the parameters; a copy makes buffers and views of its own."""
@@ -101,6 +130,7 @@ class FlatParameters:
         Raises:
             DeviceMismatchError: a parameter is on another device now.
         """
+        self.read_factors()
         if self._narrow_views or self._is_whole():
             return
         for tensor in self.tensors:

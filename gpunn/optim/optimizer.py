@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, signature
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,10 @@ class Rule:
             it out of the loop.
 
     Attributes:
-        kernel: "g, factor, lr, numbers -> p, states, taken".
-        narrow_kernel: "... -> p, states, narrow, taken"; it also writes p in the dtype that
-            products are computed in.
+        kernels: the kernels by (paced, narrow). The signature of (False, False) is
+            "g, factor, lr, numbers -> p, states, taken". A paced kernel also takes the factors of
+            every element's rate and decay behind the numbers. A narrow one also writes p in the
+            dtype that products are computed in, before it counts.
     """
 
     def __init__(
@@ -57,42 +59,35 @@ class Rule:
         self.name = name
         register(RULES, "update rule", name, self, home_of(numpy))
         numbers, states = (part.strip() for part in signature.split("->"))
-        inputs = "g, factor, lr" + (f", {numbers}" if numbers else "")
-        outputs = "p" + (f", {states}" if states else "")
-        place = numbers.count(",") + 1 if numbers else 0  # the position of p, after the numbers
-        text = (
-            "const long long step = taken + 1; (void)step; "
-            f"{cuda_constants} if (factor != T(0)) {{ g = g * factor; {cuda} }}"
-        )
+        names = [part.split()[-1] for part in numbers.split(",")] if numbers else []
+        shrink = names.index("shrink") if "shrink" in names else None
+        self.kernels = {
+            (paced, narrow): self._kernel(
+                name + "_paced" * paced + "_narrow" * narrow,
+                ", ".join(filter(None, ("g, factor, lr", numbers, "pace, fade" if paced else ""))),
+                ", ".join(filter(None, ("p", states, "narrow" if narrow else ""))),
+                _body(numpy, len(names), shrink, paced, narrow),
+                "const long long step = taken + 1; (void)step; "
+                + cuda_constants
+                + "if (factor != T(0)) { g = g * factor; "
+                + "lr = lr * pace; " * paced
+                + ("shrink = shrink * fade; " if shrink is not None else "(void)fade; ") * paced
+                + f"{cuda} }} "
+                + "narrow = p;" * narrow,
+            )
+            for paced in (False, True)
+            for narrow in (False, True)
+        }
 
-        @at_home_of(numpy)
-        def body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
-            *arrays, taken = rest
-            times = float(factor)
-            if times != 0:
-                if times != 1:
-                    g = np.multiply(g, factor, out=scratch_like(g))
-                numpy(g, lr, int(taken) + 1, *arrays)
-
-        @at_home_of(numpy)
-        def narrow_body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
-            *arrays, narrow, taken = rest
-            body(g, factor, lr, *arrays, taken)
-            np.copyto(narrow, arrays[place], casting="same_kind")
-
-        self.kernel = Elementwise(
+    @staticmethod
+    def _kernel(
+        name: str, inputs: str, outputs: str, numpy: Callable[..., Any], cuda: str
+    ) -> Elementwise:
+        return Elementwise(
             name,
             f"{inputs} -> {outputs}, one int64 taken",
-            numpy=body,
-            cuda=text,
-            once=COUNT,
-            numpy_once=_count,
-        )
-        self.narrow_kernel = Elementwise(
-            f"{name}_narrow",
-            f"{inputs} -> {outputs}, narrow, one int64 taken",
-            numpy=narrow_body,
-            cuda=f"{text} narrow = p;",
+            numpy=numpy,
+            cuda=cuda,
             once=COUNT,
             numpy_once=_count,
         )
@@ -101,11 +96,58 @@ class Rule:
         """Return None, because a rule never changes."""
 
     def __identity__(self) -> dict[str, Any] | str:
-        return self.name if is_own("update rule", self.name) else {"kernel": self.kernel}
+        return (
+            self.name
+            if is_own("update rule", self.name)
+            else {"kernel": self.kernels[False, False]}
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a rule as its name, so that a copy of a rule is the same object."""
         return _known, (self.name,)
+
+
+def _body(
+    rule: Callable[..., Any], count: int, shrink: int | None, paced: bool, narrow: bool
+) -> Callable[..., Any]:
+    """Return the NumPy body of a kernel of a rule.
+
+    Args:
+        rule: the rule's own body.
+        count: the number of numbers that it takes.
+        shrink: the position of the weight decay among them, or None.
+        paced: whether elements have factors of their rate and decay.
+        narrow: whether a narrow copy of p is written.
+    """
+
+    @at_home_of(rule)
+    def body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
+        times = float(factor)
+        numbers, arrays, step = list(rest[:count]), list(rest[count:-1]), int(rest[-1]) + 1
+        factors = [arrays.pop(0), arrays.pop(0)] if paced else []
+        copy = arrays.pop() if narrow else None
+        if times != 0:
+            if times != 1:
+                g = np.multiply(g, factor, out=scratch_like(g))
+            if not factors:
+                rule(g, lr, step, *numbers, *arrays)
+            for part in _runs(*factors):
+                pace, fade = (each[part.start] for each in factors)
+                if shrink is not None:
+                    numbers[shrink] = rest[shrink] * fade
+                rule(g[part], lr * pace, step, *numbers, *(array[part] for array in arrays))
+        if copy is not None:
+            np.copyto(copy, arrays[0], casting="same_kind")
+
+    return body
+
+
+def _runs(*factors: Array) -> Iterator[slice]:
+    """Yield the slices in which each of the arrays has one value."""
+    if factors:
+        moves = np.logical_or.reduce([each[1:] != each[:-1] for each in factors])
+        edges = [0, *(np.flatnonzero(moves) + 1).tolist(), len(factors[0])]
+        yield from (slice(start, end) for start, end in pairwise(edges))
 
 
 def _known(name: str) -> Rule:
@@ -187,6 +229,7 @@ class Optimizer(Tracked):
         if self.flat is not None:  # a repetition reads the present content of these arrays
             parts |= {"flat": Same(self.flat.data), "state": tuple(map(Same, self.state))}
             parts |= {"device_lr": Same(self.device_lr), "device_step": Same(self.device_step)}
+            parts |= {"factors": tuple(map(Same, self.flat.factors or ()))}
         return parts
 
     def __identity__(self) -> dict[str, Any]:
@@ -276,12 +319,10 @@ class Optimizer(Tracked):
         flat.check_ready()
         b = flat.backend
         times = b.one(flat.dtype) if factor is None else factor
-        inputs = (flat.grad, times, self.device_lr, *self.options())
-        if flat.narrow is None:
-            b.launch(self.rule.kernel, *inputs, out=(flat.data, *self.state, self.device_step))
-        else:
-            out = (flat.data, *self.state, flat.narrow, self.device_step)
-            b.launch(self.rule.narrow_kernel, *inputs, out=out)
+        kernel = self.rule.kernels[flat.factors is not None, flat.narrow is not None]
+        narrow = () if flat.narrow is None else (flat.narrow,)
+        inputs = (flat.grad, times, self.device_lr, *self.options(), *(flat.factors or ()))
+        b.launch(kernel, *inputs, out=(flat.data, *self.state, *narrow, self.device_step))
 
     def arrays(self) -> dict[str, Array]:
         """Return the state on the device: the slots, the number of steps and the learning rate.
