@@ -58,6 +58,15 @@ def column_scales(x: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         ShapeError: `x` is not (N, D).
         DataError: `x` has no rows, contains NaN or infinity, or is a sparse matrix.
     """
+    x = _finite_columns(x)
+    # The range shows a constant column. Its standard deviation may round to 1e-17 instead of 0.
+    constant = x.max(axis=0) == x.min(axis=0)
+    deviation = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
+    return x.mean(axis=0, dtype=np.float64), deviation
+
+
+def _finite_columns(x: Any) -> np.ndarray[Any, Any]:
+    """Return examples as (N, D) finite numbers on the host."""
     x = rows_of(x, "x")
     if is_sparse(x):
         raise DataError(
@@ -72,7 +81,24 @@ def column_scales(x: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
             f"got x of shape {x.shape} that is empty, or contains NaN or infinity; expected finite "
             "numbers: look for missing values in the data"
         )
-    # The range shows a constant column. Its standard deviation may round to 1e-17 instead of 0.
-    constant = x.max(axis=0) == x.min(axis=0)
-    deviation = np.where(constant, 1.0, x.std(axis=0, dtype=np.float64))
-    return x.mean(axis=0, dtype=np.float64), deviation
+    found: np.ndarray[Any, Any] = x
+    return found
+
+
+def column_quartiles(x: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Compute the median of each column, and the inverse of the distance of its quartiles.
+
+    Args:
+        x: (N, D) finite numbers, as for `column_scales`.
+
+    Returns:
+        (D,) float64 medians and scales. The scale is 1 / (q75 - q25); if that distance is 0,
+        2 / (max - min); and 0 for a constant column.
+
+    Raises:
+        ShapeError, DataError: as for `column_scales`.
+    """
+    x = _finite_columns(x)
+    low, middle, high = np.quantile(x.astype(np.float64), [0.25, 0.5, 0.75], axis=0)
+    width = np.where(high > low, high - low, (x.max(axis=0) - x.min(axis=0)) / 2.0)
+    return middle, np.divide(1.0, width, out=np.zeros_like(middle), where=width > 0)

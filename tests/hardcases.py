@@ -144,6 +144,9 @@ ELEMENTWISE = {
         mp.sqrt, lambda x: 1 / (2 * mp.sqrt(x)), domain=lambda x: x > 0, infinite=False
     ),
     "abs": Elementwise(abs, mp.sign),
+    "smooth_clip": Elementwise(
+        lambda x: x / mp.sqrt(1 + (x / 3) ** 2), lambda x: (1 + (x / 3) ** 2) ** mp.mpf("-1.5")
+    ),
     "power": Elementwise(lambda x: x**3, lambda x: 3 * x**2),
 }
 

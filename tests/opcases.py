@@ -15,6 +15,7 @@ import pytest
 from gpunn import ops
 from gpunn.autograd import OPS
 from gpunn.backends import RandomStream
+from gpunn.ops.columns import level_columns
 from tests import reference
 
 
@@ -49,6 +50,7 @@ def probabilities():
 
 LABELS = np.array([2, 0, 3])
 ROWS = np.array([[2, 0], [-1, 2]])
+CODED = np.array([2, 2, 2, 3]), np.array([0, 1, 2, 1]), np.array([-0.5, -0.5, -0.5, 0])
 MASK = np.array([[True, False, True, True], [False] * 4, [True] * 4])
 SIGNED = ("perceptron", "hinge")
 SIGNS = np.array([[1, -1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, -1]], np.int64)
@@ -125,6 +127,26 @@ CASES = {
     "concatenate": Case(
         ops.concatenate, ((3, 4), (3, 2)), expected=lambda x, y: np.concatenate([x, y], 1)
     ),
+    "level_columns": Case(
+        lambda x: level_columns(
+            x,
+            *(
+                x.backend.upload(part.astype(kind))
+                for part, kind in zip(CODED, (np.int64, x.dtype, x.dtype), strict=True)
+            ),
+            2,
+        ),
+        make=lambda: [np.array([[0.5, -2.0, 0, 1], [0.1, 3.0, 2, 0], [9.0, 0.2, -1, 7]])],
+        expected=lambda x: np.array(
+            [[0.5, -2, 1, 0, 0, 1], [0.1, 3, 0, 0, 1, -1], [9, 0.2, 0, 0, 0, 0]]
+        ),
+        differentiable=False,
+    ),
+    "smooth_clip": Case(ops.smooth_clip, expected=lambda x: x / np.sqrt(1 + x**2 / 9)),
+    "smooth_clip/limit": Case(
+        lambda x: ops.smooth_clip(x, limit=0.5), expected=lambda x: x / np.sqrt(1 + x**2 / 0.25)
+    ),
+    "waves": Case(ops.waves, ((5, 4), (3, 6), (3, 6), (3, 6, 2), (3, 2)), expected=reference.waves),
     "linear": Case(ops.linear, ((3, 4), (4, 2), (2,)), expected=reference.linear),
     "linear/no bias": Case(ops.linear, ((3, 4), (4, 2)), expected=lambda x, w: x @ w),
     "linear/3-d": Case(ops.linear, ((2, 3, 4), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),

@@ -90,3 +90,19 @@ def keep_mask(words, width, threshold, size):
         number = (int(words[first // 64]) >> (first % 64)) & (2**width - 1)
         mask.append(number >= threshold)
     return np.array(mask)
+
+
+def waves(x, frequency, phase, weight, bias):
+    rows = []
+    for row in x:
+        found = list(row)
+        for j in range(len(frequency)):
+            for k in range(weight.shape[2]):
+                angles = [
+                    2 * math.pi * f * row[j] + p
+                    for f, p in zip(frequency[j], phase[j], strict=True)
+                ]
+                terms = [w[k] * math.cos(a) for w, a in zip(weight[j], angles, strict=True)]
+                found.append(sum(terms) + bias[j, k])
+        rows.append(found)
+    return rows

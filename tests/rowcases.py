@@ -79,7 +79,7 @@ def _statistics(draw: Draw, count: int) -> list[np.ndarray]:
 
 
 ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
-    "softmax_cross_entropy": _row_loss,
+    "softmax_cross_entropy": lambda draw: _row_loss(draw, 0.1),
     "multiclass_hinge": lambda draw: _row_loss(draw, 0.7),
     "correct": _correct,
     "softmax": lambda draw: [4 * draw.normal(), draw.out()],

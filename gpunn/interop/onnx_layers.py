@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, ShapeError
+from gpunn.interop import onnx_columns
 from gpunn.interop.onnx_draft import AS_INPUT, UNKNOWN, Draft, Value
 from gpunn.nn import (
     Activate,
@@ -15,20 +16,27 @@ from gpunn.nn import (
     Concatenate,
     DifferenceFeature,
     Dropout,
+    Ensemble,
     FeedbackLinear,
     Graph,
     LayerNorm,
     Linear,
     Module,
+    OneHot,
+    ParametricActivation,
+    PeriodicEmbedding,
     PolynomialFeatures,
     QuadraticFeatures,
     RandomFeatures,
     Residual,
+    RobustScale,
+    Scale,
     Sequential,
     Standardize,
     Sum,
     VanillaDropout,
 )
+from gpunn.nn.ensemble import LEAST
 from gpunn.ops import (
     elu,
     exp,
@@ -147,6 +155,13 @@ def _linear(draft: Draft, layer: Any, place: str, x: Value) -> Value:
 
 def _activate(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     return _activated(draft, layer.activation, x, place)
+
+
+def _parametric(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    draft.demand(x, layer.share.size, place)
+    share = draft.floats(layer.share.numpy(), f"{place}.share", layer.share)
+    bend = draft.apply("Sub", _activated(draft, layer.activation, x, place), x, place=place)
+    return draft.apply("Add", x, draft.apply("Mul", bend, share, place=place), place=place)
 
 
 def _dropout(draft: Draft, layer: Any, place: str, x: Value) -> Value:
@@ -293,6 +308,25 @@ def _graph(draft: Draft, container: Any, place: str, x: Value) -> Value:
     return values[container.output]
 
 
+def _ensemble(draft: Draft, container: Any, place: str, x: Value) -> Value:
+    answers = [
+        convert(draft, member, f"{place}.{name}" if place else name, x)
+        for name, member in container.children()
+    ]
+    chances = container.average == "probabilities"
+    if chances:
+        answers = [draft.apply("Softmax", each, place=place, axis=-1) for each in answers]
+    total = _sum(draft, container, place, *answers)
+    count = draft.floats(1.0 / len(answers), f"{place}.share")
+    mean = draft.apply("Mul", total, count, place=place)
+    if not chances:
+        return mean
+    least = draft.floats(LEAST, f"{place}.least")
+    scores = draft.apply("Log", draft.apply("Add", mean, least, place=place), place=place)
+    cooled = draft.floats(1.0 / container.temperature, f"{place}.cooled")
+    return draft.apply("Mul", scores, cooled, place=place)
+
+
 LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     Linear.forward: _linear,
     FeedbackLinear.forward: _linear,
@@ -311,6 +345,12 @@ LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     Sum.forward: _sum,
     Concatenate.forward: _concatenate,
     Graph.forward: _graph,
+    Ensemble.forward: _ensemble,
+    OneHot.forward: onnx_columns.one_hot,
+    RobustScale.forward: onnx_columns.robust_scale,
+    PeriodicEmbedding.forward: onnx_columns.periodic_embedding,
+    Scale.forward: onnx_columns.scale,
+    ParametricActivation.forward: _parametric,
 }
 """The conversions of modules, by their `forward` method."""
 

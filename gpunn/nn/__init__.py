@@ -1,9 +1,11 @@
 """Layers and networks."""
 
 from gpunn.nn import constructed, init, wiring
+from gpunn.nn.columns import OneHot, ParametricActivation, PeriodicEmbedding, Scale
 from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
 from gpunn.nn.diagnostics import UnitReport, collapse, dead_units, gradient_norms
 from gpunn.nn.dropout import Dropout, VanillaDropout
+from gpunn.nn.ensemble import Ensemble
 from gpunn.nn.features import (
     DifferenceFeature,
     PolynomialFeatures,
@@ -12,7 +14,7 @@ from gpunn.nn.features import (
 )
 from gpunn.nn.linear import Activate, FeedbackLinear, Linear
 from gpunn.nn.module import Buffer, Module, Parameter
-from gpunn.nn.normalization import BatchNorm, LayerNorm, Standardize
+from gpunn.nn.normalization import BatchNorm, LayerNorm, RobustScale, Standardize
 
 __all__ = [
     "Activate",
@@ -21,16 +23,22 @@ __all__ = [
     "Concatenate",
     "DifferenceFeature",
     "Dropout",
+    "Ensemble",
     "FeedbackLinear",
     "Graph",
     "LayerNorm",
     "Linear",
     "Module",
+    "OneHot",
     "Parameter",
+    "ParametricActivation",
+    "PeriodicEmbedding",
     "PolynomialFeatures",
     "QuadraticFeatures",
     "RandomFeatures",
     "Residual",
+    "RobustScale",
+    "Scale",
     "Sequential",
     "Standardize",
     "Sum",

@@ -11,9 +11,9 @@ from gpunn.autograd import Tensor
 from gpunn.backends import backend, computed
 from gpunn.backends.dtypes import float_dtype
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
-from gpunn.examples import column_scales
+from gpunn.examples import column_quartiles, column_scales
 from gpunn.nn.module import Buffer, Module, Parameter
-from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, subtract
+from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, smooth_clip, subtract
 from gpunn.typing import DeviceLike, DType
 
 
@@ -93,8 +93,8 @@ class Standardize(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Return the shifted and scaled x, (N, D)."""
-        wide = _wide(x, self.mean)
-        mean, scale = _as(wide, self.mean), _as(wide, self.scale)
+        wide = widened_to(x, self.mean)
+        mean, scale = in_dtype_of(wide, self.mean), in_dtype_of(wide, self.scale)
         if self.inverse:
             y = add(multiply(wide, scale), mean)
         else:
@@ -108,6 +108,91 @@ class Standardize(Module):
             "scale": self.scale.numpy().tolist(),
             "inverse": self.inverse,
             "dtype": self.mean.dtype.name,
+        }
+
+
+class RobustScale(Module):
+    """A layer that scales each column by fixed numbers and clips it smoothly.
+
+    y = u / sqrt(1 + (u / limit)**2) with u = (x - center) * scale. `RobustScale.fit(x)` computes
+    the numbers from data; training does not change them.
+
+    Args:
+        center: (D,) numbers.
+        scale: (D,) numbers.
+        limit: above 0; |y| stays below it.
+        dtype: float16, float32 or float64.
+        device: the device of the numbers; the default device for None.
+
+    Raises:
+        ShapeError: center and scale are not (D,).
+        ArgumentError: the limit is not above 0.
+        DTypeError, DataError: a number does not fit the dtype.
+
+    Reference:
+        Holzmüller et al. (2024), arXiv 2407.04491.
+    """
+
+    def __init__(
+        self,
+        center: Any,
+        scale: Any,
+        limit: float = 3.0,
+        *,
+        dtype: DType = "float32",
+        device: DeviceLike = None,
+    ) -> None:
+        b, kind = backend(device), float_dtype(dtype)
+        center, scale = fitting("center", center, kind), fitting("scale", scale, kind)
+        if center.ndim != 1 or center.shape != scale.shape:
+            raise ShapeError(
+                f"got center {center.shape}, scale {scale.shape}; expected (D,) and (D,): pass one "
+                "of each for every column"
+            )
+        self.limit = in_range("limit", limit, float(np.finfo(np.float32).tiny))
+        self.center, self.scale = Buffer(b.upload(center)), Buffer(b.upload(scale))
+
+    @classmethod
+    def fit(
+        cls, x: Any, limit: float = 3.0, *, dtype: DType = "float32", device: DeviceLike = None
+    ) -> RobustScale:
+        """Build a layer from the medians and quartiles of the columns of `x`.
+
+        The scale is the inverse of the distance of the quartiles. If half of a column is one
+        number, it is 2 / (max - min). A constant column becomes 0.
+
+        Args:
+            x: (N, D) examples of the training data.
+            limit: as for the class.
+            dtype: as for the class.
+            device: as for the class.
+
+        Raises:
+            ShapeError: x is not (N, D).
+            DataError: x has no rows, or holds NaN or infinity.
+
+        Example:
+            >>> layer = RobustScale.fit(np.array([[1.0], [2.0], [3.0], [4.0], [1000.0]]))
+            >>> layer(np.array([[3.0], [1000.0]], np.float32)).numpy().round(2)
+            array([[0.],
+                   [3.]], dtype=float32)
+        """
+        return cls(*column_quartiles(x), limit, dtype=dtype, device=device)
+
+    def forward(self, x: Any) -> Tensor:
+        """Return the scaled and clipped x, (N, D)."""
+        wide = widened_to(x, self.center)
+        center, scale = in_dtype_of(wide, self.center), in_dtype_of(wide, self.scale)
+        y: Tensor = smooth_clip(multiply(subtract(wide, center), scale), limit=self.limit)
+        return y if wide is x else y.astype(x.dtype)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "center": self.center.numpy().tolist(),
+            "scale": self.scale.numpy().tolist(),
+            "limit": self.limit,
+            "dtype": self.center.dtype.name,
         }
 
 
@@ -126,12 +211,12 @@ def _numbers(name: str, values: Any) -> np.ndarray[Any, Any]:
     return array.astype(np.float64)
 
 
-def _wide(x: Any, numbers: Buffer) -> Any:
+def widened_to(x: Any, numbers: Buffer) -> Any:
     """Return x in the dtype of fixed numbers if that is wider: float16 may not have the numbers."""
     return x.astype(numbers.dtype) if x.dtype.itemsize < numbers.dtype.itemsize else x
 
 
-def _as(x: Any, numbers: Buffer) -> Tensor:
+def in_dtype_of(x: Any, numbers: Buffer) -> Tensor:
     """Return fixed numbers in the dtype of x, if that is wider than theirs."""
     if x.dtype == numbers.dtype:
         return numbers
@@ -213,9 +298,9 @@ class BatchNorm(LayerNorm):
     def forward(self, x: Any) -> Tensor:
         """Return the normalised x, (N, D)."""
         if not self.training:
-            wide = _wide(x, self.running_mean)
-            deviation = (_as(wide, self.running_variance) + self.eps) ** 0.5
-            normal: Tensor = (wide - _as(wide, self.running_mean)) / deviation
+            wide = widened_to(x, self.running_mean)
+            deviation = (in_dtype_of(wide, self.running_variance) + self.eps) ** 0.5
+            normal: Tensor = (wide - in_dtype_of(wide, self.running_mean)) / deviation
             normal = normal if wide is x else normal.astype(x.dtype)
             return normal * self.gamma + self.beta
         return batch_norm(

@@ -27,6 +27,7 @@ from gpunn.ops.arithmetic import (
     subtract,
 )
 from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
+from gpunn.ops.columns import smooth_clip, waves
 from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
@@ -103,6 +104,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "sin",
+    "smooth_clip",
     "softmax",
     "softmax_cross_entropy",
     "softplus",
@@ -114,4 +116,5 @@ __all__ = [
     "tanh",
     "transpose",
     "vanilla_dropout",
+    "waves",
 ]

@@ -112,6 +112,7 @@ def _softmax_rows(
     loss: Array,
     gz: Array,
     total: Array,
+    smoothing: float,
     divisor: float,
     scale: float,
     classes: int,
@@ -132,6 +133,7 @@ def _softmax_rows(
         own = scores.reshape(-1)[right]
     top = np.maximum.reduce(scores, axis=axis, keepdims=True)
     exp_of_difference(scores, top, p)
+    lead = own - np.add.reduce(scores, axis=axis) / classes if smoothing else None
     below = np.subtract(top.reshape(-1), own, out=own)
     # The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has the
     # logarithm of p_t where p_t is close to 1.
@@ -140,6 +142,10 @@ def _softmax_rows(
     np.add(below, np.log1p(others + (power - 1)), out=loss)
     flat[right] = -others
     np.divide(p, (others + power).reshape(top.shape), out=p)
+    if lead is not None:
+        np.add(loss, np.multiply(lead, smoothing, out=lead), out=loss)
+        np.subtract(p, smoothing / classes, out=p)
+        flat[right] += smoothing
     np.multiply(p if axis else p.T, scale, out=gz, casting="same_kind")
     total.fill(np.add.reduce(loss) / divisor)
 
@@ -185,22 +191,25 @@ class ClassLoss(Loss):
 
 
 def _softmax_cross_entropy(
-    b: Backend, z: Array, t: Array, *, reduction: str = "mean"
+    b: Backend, z: Array, t: Array, *, smoothing: float = 0.0, reduction: str = "mean"
 ) -> tuple[Array, Backward]:
     """The cross-entropy of logits, -log p_t with p = softmax(z); one loss for each row.
 
     Args:
         z: (N, C) logits.
         t: (N,) integer labels 0 .. C - 1, or (N, C) one-hot rows or probabilities.
+        smoothing: the part s of each row of targets that is spread over all classes, 0 <= s < 1:
+            q = (1 - s) onehot(t) + s / C.
         reduction: "mean" over the N rows, "sum" or "none".
 
     Raises:
         ShapeError: shapes that do not fit.
         DTypeError: labels that are not integers.
+        ArgumentError: smoothing is outside its range.
         DataError: on the CPU, a label out of range. On a GPU that row's loss is NaN.
 
     Gradient:
-        gz = p - onehot(t). It is computed together with the loss and kept.
+        gz = p - q. It is computed together with the loss and kept.
 
     Numerics:
         The log-sum-exp subtracts the row's maximum first, so it is finite for finite logits. A
@@ -212,7 +221,13 @@ def _softmax_cross_entropy(
         Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
     """
     check_floats("softmax_cross_entropy", z)
+    (smoothing,) = chosen(
+        "softmax_cross_entropy", softmax_cross_entropy.limits, {"smoothing": smoothing}
+    )
     if t.ndim == 2:
+        if smoothing:
+            spread = b.xp.multiply(b.cast(t, computed(z.dtype)), 1 - smoothing)
+            t = b.xp.add(spread, smoothing / z.shape[-1])
         how = Reduction.of(reduction, len(z), z.dtype)
         losses, gz = _soft_targets(b, b.cast(z, computed(z.dtype)), t)
         total = b.xp.asarray(b.xp.divide(b.xp.sum(losses), how.divisor))
@@ -220,7 +235,7 @@ def _softmax_cross_entropy(
     else:
         _check_labels(b, "softmax_cross_entropy", z, t)
         how = Reduction.of(reduction, len(z), z.dtype)
-        losses, total, gz = _row_loss(b, SOFTMAX_CROSS_ENTROPY, z, t, how)
+        losses, total, gz = _row_loss(b, SOFTMAX_CROSS_ENTROPY, z, t, how, float(smoothing))
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
         no_target_gradient("softmax_cross_entropy", needs)
@@ -294,6 +309,7 @@ MULTICLASS_HINGE = RowKernel(
 
 
 softmax_cross_entropy = ClassLoss(_softmax_cross_entropy, "softmax_cross_entropy")
+softmax_cross_entropy.limits = {"smoothing": Option(0.0, 0.0, 1.0, closed=True)}
 
 
 def _multiclass_hinge(

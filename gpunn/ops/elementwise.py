@@ -35,13 +35,15 @@ GAINS = dict.fromkeys(("he", "glorot"))
 class Option(NamedTuple):
     """A number in a formula: its default and the open interval it must lie in.
 
-    `type` is its type in CUDA bodies: "T", or "float64" if they need more of its digits.
+    `type` is its type in CUDA bodies: "T", or "float64" if they need more of its digits. If
+    `closed`, the interval includes its lower end.
     """
 
     default: float
     low: float = 0.0
     high: float = float("inf")
     type: str = "T"
+    closed: bool = False
 
 
 def chosen(
@@ -59,10 +61,12 @@ def chosen(
         ArgumentError: a number is outside its interval.
     """
     for option, number in given.items():
-        _, low, high, _ = lookup(f"option of {name}", option, options)
-        if not is_number(number) or not low < number < high:
+        _, low, high, _, closed = lookup(f"option of {name}", option, options)
+        above = is_number(number) and (low <= number if closed else low < number)
+        if not above or not number < high:
             raise ArgumentError(
-                f"got {option}={number!r} in {name}; expected {low} < {option} < {high}"
+                f"got {option}={number!r} in {name}; expected {low} <{'=' * closed} {option} < "
+                f"{high}"
             )
     return tuple(given.get(option, limit.default) for option, limit in options.items())
 

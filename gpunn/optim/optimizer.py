@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from inspect import Parameter, signature
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ class Rule:
         signature: for example "T momentum -> v", with numbers on the left and state arrays on the
             right.
         numpy: the NumPy body, called on chunks as `numpy(g, lr, step, numbers..., p, states...)`.
-            `step` counts from 1.
+            `step` counts from 1. With factors, `lr` and a number named "shrink" are arrays.
         cuda: the CUDA body, for one element.
         cuda_constants: CUDA code for values that are the same for all elements. A compiler moves
             it out of the loop.
@@ -129,25 +128,16 @@ def _body(
         if times != 0:
             if times != 1:
                 g = np.multiply(g, factor, out=scratch_like(g))
-            if not factors:
-                rule(g, lr, step, *numbers, *arrays)
-            for part in _runs(*factors):
-                pace, fade = (each[part.start] for each in factors)
+            if paced:
+                pace, fade = factors
+                lr = np.multiply(pace, lr, out=scratch_like(pace))
                 if shrink is not None:
-                    numbers[shrink] = rest[shrink] * fade
-                rule(g[part], lr * pace, step, *numbers, *(array[part] for array in arrays))
+                    numbers[shrink] = np.multiply(fade, numbers[shrink], out=scratch_like(fade))
+            rule(g, lr, step, *numbers, *arrays)
         if copy is not None:
             np.copyto(copy, arrays[0], casting="same_kind")
 
     return body
-
-
-def _runs(*factors: Array) -> Iterator[slice]:
-    """Yield the slices in which each of the arrays has one value."""
-    if factors:
-        moves = np.logical_or.reduce([each[1:] != each[:-1] for each in factors])
-        edges = [0, *(np.flatnonzero(moves) + 1).tolist(), len(factors[0])]
-        yield from (slice(start, end) for start, end in pairwise(edges))
 
 
 def _known(name: str) -> Rule:

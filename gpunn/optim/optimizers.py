@@ -195,14 +195,14 @@ def _adam(
     log_beta1: float,
     log_beta2: float,
     eps: float,
-    shrink: float,
+    shrink: float | Array,
     p: Array,
     m: Array,
     v: Array,
 ) -> None:
-    steps, rate = int(step), float(lr)
+    steps, rate = int(step), lr if lr.ndim else float(lr)
     correction1, correction2 = -expm1(steps * log_beta1), -expm1(steps * log_beta2)
-    if shrink:
+    if np.any(shrink):
         np.multiply(p, 1 - rate * shrink, out=p)
     scratch = np.multiply(g, 1 - beta1, out=scratch_like(g))
     np.multiply(m, beta1, out=m)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import cos, pi
+from math import cos, log2, pi
 
 from gpunn.arguments import count, in_range, lookup
 
@@ -80,6 +80,41 @@ class Linear(Cosine):
         return 1.0 - (1.0 - self.end) * min(1.0, step / (self.steps or max(1, total)))
 
 
+class CosLog(Schedule):
+    """Waves that grow longer: the factor rises from 0 to 1 and falls to 0 in every cycle.
+
+    The cycles are equally long on a logarithmic scale of time, so each is about twice as long as
+    the one before.
+
+    Args:
+        cycles: the number of cycles, at least 1.
+
+    Reference:
+        Holzmüller et al. (2024), arXiv 2407.04491.
+    """
+
+    def __init__(self, cycles: int = 4) -> None:
+        self.cycles = count("cycles", cycles)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return (1 - cos(2 pi log2(1 + (2 ** cycles - 1) * step / total))) / 2."""
+        part = min(1.0, step / max(1, total))
+        return 0.5 * (1.0 - cos(2.0 * pi * log2(1.0 + (2.0**self.cycles - 1.0) * part)))
+
+
+class FlatCosine(Schedule):
+    """A factor of 1 for half of the run, which then falls to 0 along half a cosine.
+
+    Reference:
+        Holzmüller et al. (2024), arXiv 2407.04491.
+    """
+
+    def factor(self, step: int, total: int) -> float:
+        """Return 1 up to t = step / total = 1/2, then (1 + cos(pi (2 t - 1))) / 2."""
+        part = min(1.0, step / max(1, total))
+        return 1.0 if part < 0.5 else 0.5 * (1.0 + cos(pi * (2.0 * part - 1.0)))
+
+
 class Inverse(Schedule):
     """An inverse decay: the factor is (1 + decay * step) ** -power.
 
@@ -123,6 +158,8 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "linear": Linear,
     "inverse": Inverse,
     "warmup": WarmUp,
+    "coslog": CosLog,
+    "flatcosine": FlatCosine,
 }
 
 

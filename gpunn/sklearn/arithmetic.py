@@ -97,7 +97,7 @@ def _adam_hat(
     v: Array,
 ) -> None:
     steps = int(step)
-    rate = float(lr) * sqrt(1 - beta2**steps) / (1 - beta1**steps)
+    rate = (lr if lr.ndim else float(lr)) * sqrt(1 - beta2**steps) / (1 - beta1**steps)
     scratch = g * (1 - beta1)
     np.multiply(m, beta1, out=m)
     np.add(m, scratch, out=m)
@@ -127,10 +127,10 @@ class Adam(optim.Adam):
         numpy=_adam_hat,
         cuda=(
             "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "
-            "p = p - rate * m / (sqrt(v) + eps);"
+            "p = p - lr * root / rest * m / (sqrt(v) + eps);"
         ),
         cuda_constants=(
-            "const T rate = lr * sqrt(-expm1(T(step) * log_beta2)) / -expm1(T(step) * log_beta1);"
+            "const T root = sqrt(-expm1(T(step) * log_beta2)), rest = -expm1(T(step) * log_beta1);"
         ),
     )
 

@@ -76,6 +76,15 @@ LAYERS = {
     "standardize back": lambda: nn.Standardize(np.ones(D), np.ones(D), inverse=True),
     "layer norm": lambda: nn.LayerNorm(D, eps=0.1),
     "batch norm": lambda: nn.BatchNorm(D, eps=0.1),
+    "robust scale": lambda: nn.RobustScale(np.ones(D), np.full(D, 2.0)),
+    "scale": lambda: nn.Scale(D),
+    "waves": lambda: nn.Sequential(nn.PeriodicEmbedding(2), nn.Linear(D + 6, 2)),
+    "parametric": lambda: nn.Sequential(nn.Linear(D, 4), nn.ParametricActivation(4, "mish")),
+    "mean": lambda: nn.Ensemble([nn.Linear(D, 2), nn.Linear(D, 2, "tanh")]),
+    "mean chance": lambda: nn.Ensemble(
+        [nn.Linear(D, 3), nn.Linear(D, 3)], "probabilities", temperature=1.5
+    ),
+    "levels": lambda: nn.Sequential(nn.OneHot([0] * (D - 2) + [2, 3]), nn.Linear(D + 2, 2)),
     "feedback": lambda: nn.FeedbackLinear(D, 3, "relu"),
     "random features": lambda: nn.Sequential(nn.RandomFeatures(D, 9, "tanh"), nn.Linear(9, 2)),
     "products and squares": lambda: nn.Sequential(nn.QuadraticFeatures(), nn.Linear(20, 2)),

@@ -26,10 +26,11 @@ from tests.hardcases import ELEMENTWISE, PAIRS, ROWS, SUMS, exact, numbers, ulps
 pytestmark = pytest.mark.both_bodies
 
 MOVES = {"reshape", "transpose", "getitem", "concatenate", "astype", "dropout", "vanilla_dropout"}
+MOVES |= {"level_columns"}
 """Operations that move numbers, round them once, or multiply them once by one factor."""
 
 TESTED_BELOW = {
-    *("add", "subtract", "multiply", "divide", "linear", "matmul", "take"),
+    *("add", "subtract", "multiply", "divide", "linear", "matmul", "take", "waves"),
     *("sum", "mean", "max", "softmax", "layer_norm", "batch_norm"),
     *("softmax_cross_entropy", "multiclass_hinge"),
 }

@@ -1,10 +1,11 @@
 // The cross-entropy of each row n of logits z (N, C), and its gradient in the same pass:
-// loss[n] = log sum_k exp(z_k) - z_t, gz[n, k] = (p_k - (k == t)) * scale.
+// loss[n] = log sum_k exp(z_k) - sum_k q_k z_k, gz[n, k] = (p_k - q_k) * scale, with the targets
+// q_k = (1 - smoothing) (k == t) + smoothing / C.
 // total = sum_n loss[n] / divisor. A label outside [0, C) gives NaN.
 
 extern "C" __global__ void softmax_cross_entropy(
-    const S* z, const long long* labels, T* loss, S* gz, T* total, double divisor, double scale,
-    int classes, int rows, unsigned int* ticket) {
+    const S* z, const long long* labels, T* loss, S* gz, T* total, double smoothing, double divisor,
+    double scale, int classes, int rows, unsigned int* ticket) {
   __shared__ T part[ROW_PARTS];
   const Row row = this_row(classes);
   T own = 0;
@@ -28,9 +29,15 @@ extern "C" __global__ void softmax_cross_entropy(
     const T share = (T)1 / (others + right_power);
 
     store_each(held, gz + start, [&](T v, int k) {
-      return (k == label ? -others : exp_of_difference(v, top)) * share * (T)scale;
+      const T g = (k == label ? -others : exp_of_difference(v, top)) * share;
+      if (smoothing == 0) return g * (T)scale;
+      return (g - (T)(smoothing / classes) + (k == label ? (T)smoothing : (T)0)) * (T)scale;
     });
     own = (top - right) + log1p(others + (right_power - (T)1));
+    if (smoothing != 0) {
+      const T sum = row_sum(held, part, [&](T v, int) { return v; });
+      own += (T)smoothing * (right - sum / (T)classes);
+    }
   }
   add_up(own, row, loss, rows, total, (T)divisor, part, ticket);
 }
