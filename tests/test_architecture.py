@@ -18,13 +18,13 @@ LAYERS = [
     {"errors", "fingerprint", "log", "moved", "progress_bar", "typing"},
     {"arguments", "names"},
     {"frames", "sparse", "storage"},
-    {"backends"},
+    {"backends", "columns"},
     {"autograd"},
-    {"ops", "examples", "tables"},
+    {"ops", "examples"},
     {"nn", "optim", "data"},
     {"distributed"},
     {"train", "explain"},
-    {"plot", "interop"},
+    {"plot", "interop", "tables"},
     {"sklearn"},
     {"benchmarks"},
     {"cli"},
@@ -65,7 +65,7 @@ SINGLE_IMPORTERS = {
         f"gpunn/sklearn/{name}.py"
         for name in (
             *("__init__", "translation", "classifier", "constraints", "convergence", "perceptron"),
-            *("prediction", "onnx"),
+            *("prediction", "onnx", "tables"),
             *("device_input", "conversion", "compat", "regressor"),
         )
     },

@@ -235,7 +235,8 @@ MADE = {
     **{f"train.{n}": getattr(train, n) for n in ("EarlyStopping",)},
 }
 NEEDED = {"in_features": 2, "out_features": 2, "features": 2, "strength": 0.1, "limit": 1.0}
-NEEDED |= {"mean": np.zeros(2), "scale": np.ones(2)}
+NEEDED |= {"mean": np.zeros(2), "scale": np.ones(2), "center": np.zeros(2), "numbers": 2}
+NEEDED |= {"members": [nn.Linear(2, 2)], "levels": [0, 2]}
 
 
 def options():

@@ -11,6 +11,8 @@ import typer
 import gpunn
 from gpunn.backends.dtypes import PRECISIONS
 from gpunn.benchmarks.command import bench
+from gpunn.cli.sources import EMBEDDED
+from gpunn.columns import KINDS
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES
 
@@ -48,24 +50,82 @@ class Task(str, Enum):
     regression = "regression"
 
 
+class ModelKind(str, Enum):
+    """The kind of model to train."""
+
+    auto = "auto"
+    table = "table"
+    network = "network"
+
+
+NETWORK_ALONE = (
+    *("activation", "optimizer", "schedule", "l2", "patience", "standardize", "precision"),
+    *("checkpoint", "every", "shards"),
+)
+"""The options that a table model doesn't have."""
+
+
+def chosen_model(context: typer.Context, data: str, model: ModelKind) -> str:
+    """Return "table" or "network"."""
+    if model is not ModelKind.auto:
+        return str(model.value)
+    given = [
+        name
+        for name in NETWORK_ALONE
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    with_columns = data not in EMBEDDED and Path(data).suffix != ".npz"
+    return "table" if with_columns and not given else "network"
+
+
 @app.command()
 def train(
+    context: typer.Context,
     data: Data = "digits",
     target: Annotated[
         str | None, typer.Option(help="CSV: the column to predict. Required for a CSV file.")
     ] = None,
     task: Annotated[Task, typer.Option(help="CSV: the task that the target is for.")] = Task.auto,
+    model: Annotated[
+        ModelKind,
+        typer.Option(
+            help="table: an ensemble that takes text, dates and missing cells. network: a plain "
+            "network of numbers. auto: table for files with columns, unless an option of the "
+            "network alone is given."
+        ),
+    ] = ModelKind.auto,
+    folds: Annotated[
+        int, typer.Option(help="table: the number of members. Each leaves out another part.")
+    ] = 5,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help=f"table: COLUMN=KIND, what a column is: {', '.join(KINDS)}."),
+    ] = None,
     hidden: Annotated[
-        str, typer.Option(help="Sizes of the hidden layers, comma-separated; '' for none.")
-    ] = "256,128",
+        str | None,
+        typer.Option(
+            help="Sizes of the hidden layers, comma-separated; '' for none. 256,256,256 for a "
+            "table, 256,128 for a network."
+        ),
+    ] = None,
     activation: Annotated[
         str, typer.Option(help=f"For the hidden layers: {', '.join(sorted(ACTIVATIONS))}.")
     ] = "relu",
     dropout: Annotated[
-        float, typer.Option(help="Probability of dropping a hidden unit, 0 <= rate < 1.")
-    ] = 0.5,
-    epochs: Annotated[int, typer.Option(help="Number of passes over the examples.")] = 60,
-    batch_size: Annotated[int, typer.Option(help="Number of examples in a step.")] = 32,
+        float | None,
+        typer.Option(
+            help="Probability of dropping a hidden unit, 0 <= rate < 1. 0.15 for a table, 0.5 for "
+            "a network."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the examples. 64 for a table, 60 for a network."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Examples in a step. 64 or 256 for a table, 32 for a network."),
+    ] = None,
     optimizer: Annotated[str, typer.Option(help=f"{', '.join(sorted(OPTIMIZERS))}.")] = "adam",
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; the optimizer's own by default.")
@@ -85,7 +145,10 @@ def train(
         bool | None,
         typer.Option(help="Scale features to mean 0 and deviation 1. By default: for files only."),
     ] = None,
-    delimiter: Annotated[str, typer.Option(help="CSV: the character between two cells.")] = ",",
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="CSV: the character between two cells. By default it is recognised."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="For weights, order, dropout and the split.")] = 0,
     device: DeviceOption = "auto",
     precision: Annotated[
@@ -118,13 +181,17 @@ def train(
 
       gpunn train table.csv --target price --epochs 100
     """
-    from gpunn.cli.train import Settings, run
+    from gpunn.cli.settings import Settings
+    from gpunn.cli.train import run
 
     settings = Settings(
         data=data,
         target=target,
         task=task.value,
         delimiter=delimiter,
+        model=chosen_model(context, data, model),
+        folds=folds,
+        kinds={name: what for name, _, what in (pair.rpartition("=") for pair in kind or ())},
         hidden=hidden,
         activation=activation,
         dropout=dropout,

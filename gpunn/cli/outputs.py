@@ -147,3 +147,27 @@ def _standard_output() -> Iterator[BinaryIO]:
             f"got standard output, which cannot be written ({error.strerror}); expected room for "
             "the predictions: make room, or name a file with --out"
         ) from error
+
+
+def output_folder(output: Path | None, data: str) -> Path:
+    """Create the folder for the results, and check before training that it can be written.
+
+    Args:
+        output: the folder that was asked for, or None for runs/DATA.
+        data: the name or path of the data.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    folder = output or Path("runs") / Path(data).stem
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"got {folder} for the results, which cannot be written ({error}); expected a writable "
+            "folder: choose another one with --output"
+        ) from error
+    return folder

@@ -15,6 +15,7 @@ import typer
 import gpunn
 from gpunn.cli.outputs import check_output, open_output
 from gpunn.cli.sources import EMBEDDED, load_source
+from gpunn.columns import Encoding, is_missing
 from gpunn.data import FeatureStream, open_features
 from gpunn.data.table import is_class
 from gpunn.errors import DataError, ModelFileError, ShapeError
@@ -22,7 +23,6 @@ from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Linear, Module
 from gpunn.nn.decisions import largest
 from gpunn.progress_bar import progress_bar
-from gpunn.tables import Encoding, is_missing
 from gpunn.train import load, read_info
 
 STANDARD_INPUT = "-"
@@ -36,15 +36,17 @@ class Training:
         classes: the names of the classes in the order of the outputs; None for a regression.
         features: the names of the feature columns; None if they had no names.
         target: the name of the target column, or None.
-        delimiter: the character between two cells.
+        delimiter: the character between two cells; None to recognise it.
         encoding: the encoding of the columns; None for numbers as they are.
+        limits: for a table model of numbers, the smallest and the largest prediction.
     """
 
     classes: list[str] | None = None
     features: list[str] | None = None
     target: str | None = None
-    delimiter: str = ","
+    delimiter: str | None = None
     encoding: Encoding | None = None
+    limits: list[float] | None = None
 
     @classmethod
     def of(cls, path: Path) -> Training:
@@ -58,7 +60,8 @@ class Training:
         found = cls(**{name: known[name] for name in vars(cls()) if name in known})
         lists = all(names is None or _are_names(names) for names in (found.classes, found.features))
         target = found.target is None or isinstance(found.target, str)
-        if not (lists and target and isinstance(found.delimiter, str)):
+        delimiter = found.delimiter is None or isinstance(found.delimiter, str)
+        if not (lists and target and delimiter and _are_limits(found.limits)):
             raise ModelFileError(
                 f"got {path} with unexpected values in its info; expected the lists of names that "
                 "gpunn train writes: train it again"
@@ -76,7 +79,8 @@ def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path 
     check_output(output, (path, data))
     typer.echo(f"device: {choice.device} ({choice.why})", err=True)
     with _open(data, training, data_dir) as stream:
-        _check_width(model, stream.width, data)
+        if training.encoding is None:
+            _check_width(model, stream.width, data)
         hits, labelled, rows = 0, 0, 0
         with (
             open_output(output, training.classes) as out,
@@ -84,6 +88,8 @@ def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path 
         ):
             for x, labels in stream.batches(BATCH_ROWS):
                 outputs = model.predict(x)
+                if training.limits is not None:
+                    outputs = np.clip(outputs, training.limits[0], training.limits[1])
                 if training.classes:
                     _check_classes(outputs, training.classes, path)
                 out.write(outputs)
@@ -149,6 +155,13 @@ def _check_classes(outputs: np.ndarray[Any, Any], classes: list[str], path: Path
             f"got outputs of shape {outputs.shape} from {path}, which names {len(classes)} classes;"
             " expected an output for each class: train it again"
         )
+
+
+def _are_limits(limits: Any) -> bool:
+    if limits is None:
+        return True
+    pair = isinstance(limits, list) and len(limits) == 2
+    return pair and all(type(each) is float and np.isfinite(each) for each in limits)
 
 
 def _are_names(names: Any) -> bool:

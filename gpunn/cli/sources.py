@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpunn.data import load_digits, load_mnist, load_npz, load_table
+from gpunn.data import load_csv, load_digits, load_mnist, load_npz
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError
-from gpunn.tables import Encoding
 
 EMBEDDED = ("digits", "mnist")
 
@@ -21,13 +20,11 @@ class Source:
         data: the whole data set; only the training part if there is a test set.
         test: the test set, or None.
         is_file: whether the data came from a file of the user.
-        encoding: the encoding of the columns of a table; None for numbers as they are.
     """
 
     data: Dataset
     test: Dataset | None = None
     is_file: bool = False
-    encoding: Encoding | None = None
 
     def splits(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
         """Return training and test examples. A split keeps the proportions of the classes."""
@@ -45,7 +42,7 @@ def load_source(
     target: str | None = None,
     task: str = "auto",
     data_dir: Path | None = None,
-    delimiter: str = ",",
+    delimiter: str | None = None,
 ) -> Source:
     """Load the data that a DATA argument names.
 
@@ -62,17 +59,36 @@ def load_source(
         return Source(load_digits())
     if name == "mnist":
         return Source(*load_mnist(data_dir))
+    path = existing(name)
+    if path.suffix == ".npz":
+        return Source(load_npz(path), is_file=True)
+    data = load_csv(path, required(target, name), task=task, delimiter=delimiter)
+    return Source(data, is_file=True)
+
+
+def existing(name: str) -> Path:
+    """Return the path of a file that exists.
+
+    Raises:
+        DataError: there is none.
+    """
     path = Path(name)
     if not path.is_file():
         raise DataError(
             f"got {name!r} as DATA, but there is no such file; expected one of "
             f"{', '.join(EMBEDDED)}, or the path of a .csv or .npz file: check the path"
         )
-    if path.suffix == ".npz":
-        return Source(load_npz(path), is_file=True)
+    return path
+
+
+def required(target: str | None, name: str) -> str:
+    """Return the target of a table.
+
+    Raises:
+        ArgumentError: it was not given.
+    """
     if target is None:
         raise ArgumentError(
             f"got {name} without a target; expected --target COLUMN: name the column to predict"
         )
-    data, encoding = load_table(path, target, task=task, delimiter=delimiter)
-    return Source(data, is_file=True, encoding=encoding)
+    return target

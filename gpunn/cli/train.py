@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +13,20 @@ import numpy as np
 import typer
 
 import gpunn
+from gpunn.cli.outputs import output_folder
+from gpunn.cli.settings import Settings, sizes
 from gpunn.cli.sources import load_source
+from gpunn.cli.table_model import run_table, task_line
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.distributed import Group, launched, mpi
-from gpunn.errors import ArgumentError, MissingExtraError, OutputError
+from gpunn.errors import MissingExtraError
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
 from gpunn.storage.atomic import write_atomically
-from gpunn.tables import Encoding
 from gpunn.train import EarlyStopping, History, Trainer, save
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of `gpunn train`."""
-
-    data: str
-    target: str | None
-    task: str
-    delimiter: str
-    hidden: str
-    activation: str
-    dropout: float
-    epochs: int
-    batch_size: int
-    optimizer: str
-    lr: float | None
-    schedule: str
-    l2: float
-    patience: int
-    held_out: float
-    standardize: bool | None
-    seed: int
-    device: str
-    precision: str
-    output: Path | None
-    checkpoint: Path | None
-    every: int
-    shards: int | None
-    data_dir: Path | None
-    progress: bool
+NETWORK = {"hidden": "256,128", "dropout": 0.5, "epochs": 60, "batch_size": 32}
+"""The defaults of a plain network."""
 
 
 def run(settings: Settings) -> None:
@@ -60,6 +34,11 @@ def run(settings: Settings) -> None:
 
     Of several processes that share the shards, the first one prints and writes.
     """
+    if settings.model == "table":
+        run_table(settings)
+        return
+    missing: dict[str, Any] = {k: v for k, v in NETWORK.items() if getattr(settings, k) is None}
+    settings = replace(settings, **missing)
     group = mpi() if settings.shards is not None and launched() > 1 else None
     if group is None or not group.rank:
         _run(settings, group)
@@ -69,6 +48,8 @@ def run(settings: Settings) -> None:
 
 
 def _run(settings: Settings, group: Group | None) -> None:
+    assert settings.epochs is not None  # `run` set it
+    assert settings.batch_size is not None
     choice = gpunn.choose_device(settings.device)
     typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
     source = load_source(
@@ -97,13 +78,11 @@ def _run(settings: Settings, group: Group | None) -> None:
         shards=settings.shards,
         group=group,
     )
-    folder = _output_folder(settings)
-    if source.encoding is not None:
-        typer.echo(f"columns: {source.encoding.describe()}")
+    folder = output_folder(settings.output, settings.data)
     weights = sum(p.size for p in model.parameters())
     typer.echo(f"data: {train.name}, {len(train)} examples to train on, {len(test)} to test on")
     typer.echo(f"model: {_sizes(model)}, {weights:,} parameters")
-    typer.echo(f"task: {_task(train, settings)}")
+    typer.echo(f"task: {task_line(settings, train.classes)}")
     history = trainer.fit(
         _in_units(train, unit),
         epochs=settings.epochs,
@@ -122,7 +101,7 @@ def _run(settings: Settings, group: Group | None) -> None:
         shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
         typer.echo(f"test {name}: {shown}")
     if group is None or not group.rank:
-        _write(folder, settings, model, train, source.encoding, history, scores)
+        _write(folder, settings, model, train, history, scores)
 
 
 def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Sequential:
@@ -130,21 +109,12 @@ def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Seq
     outputs = len(data.classes) if data.classes else data.y.shape[1]
     layers: list[Module] = [] if scaler is None else [Standardize(scaler.mean, scaler.scale)]
     width = data.x.shape[1]
-    for size in _hidden(settings.hidden):
+    for size in sizes(settings.hidden or ""):
         layers.append(Linear(width, size, activation=settings.activation))
         if settings.dropout:
             layers.append(Dropout(settings.dropout))
         width = size
     return Sequential(*layers, Linear(width, outputs))
-
-
-def _hidden(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise ArgumentError(
-            f"got --hidden {text!r}; expected sizes separated by commas: use --hidden 256,128"
-        ) from error
 
 
 def _split(data: Dataset, settings: Settings) -> tuple[Dataset, Dataset]:
@@ -164,14 +134,6 @@ def _regression_scores(model: Module, test: Dataset) -> dict[str, float]:
     return {"rmse": float(np.sqrt(np.mean(errors**2))), "r2": explained}
 
 
-def _task(data: Dataset, settings: Settings) -> str:
-    name = settings.target or "y"
-    if data.classes is None:
-        return f"regression of {name} (--task classification for classes)"
-    hint = " (--task regression for numbers)" if settings.target else ""
-    return f"classification into {len(data.classes)} classes{hint}"
-
-
 def _optimizer(settings: Settings) -> Optimizer:
     options = {} if settings.lr is None else {"lr": settings.lr}
     return get_optimizer(settings.optimizer, **options)
@@ -182,28 +144,11 @@ def _sizes(model: Module) -> str:
     return "-".join(map(str, [linear[0].in_features, *(m.out_features for m in linear)]))
 
 
-def _output_folder(settings: Settings) -> Path:
-    """Create the folder for the results, and check before training that it can be written."""
-    folder = settings.output or Path("runs") / Path(settings.data).stem
-    probe = folder / ".writable"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"got {folder} for the results, which cannot be written ({error}); expected a writable "
-            "folder: choose another one with --output"
-        ) from error
-    return folder
-
-
 def _write(
     folder: Path,
     settings: Settings,
     model: Module,
     data: Dataset,
-    encoding: Encoding | None,
     history: History,
     scores: dict[str, float],
 ) -> None:
@@ -212,8 +157,8 @@ def _write(
         "target": settings.target,
         "delimiter": settings.delimiter,
         "classes": data.classes,
-        "features": data.features if encoding is None else encoding.names,
-        "encoding": None if encoding is None else encoding.values(),
+        "features": data.features,
+        "encoding": None,
     }
     save(model, folder / "model.safetensors", info=info)
     record = {

@@ -24,12 +24,13 @@ from gpunn.data.loader import batches
 from gpunn.data.mnist import load_mnist
 from gpunn.data.stream import FeatureStream, load_features, open_features
 from gpunn.data.synthetic import blobs, circles, shifted_patterns, spirals, xor
-from gpunn.data.table import load_csv, load_npz, load_table
+from gpunn.data.table import TableData, load_csv, load_npz, load_table
 
 __all__ = [
     "Dataset",
     "FeatureStream",
     "Standardizer",
+    "TableData",
     "bag_of_words",
     "batches",
     "blobs",

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import stat
+import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 
+from gpunn.columns import Encoding, RawTable
+from gpunn.columns.cells import number_in
 from gpunn.data.checks import as_float32
-from gpunn.errors import ArgumentError, DataError, UnknownNameError, listed
-from gpunn.tables import Encoding
-from gpunn.tables.cells import number_in
+from gpunn.data.dialect import recognised, unpacked
+from gpunn.errors import DataError, UnknownNameError, listed
 
+Item = TypeVar("Item")
+NUMBERED = re.compile(r"column_\d+").fullmatch
 MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
 
 
@@ -48,7 +54,8 @@ class Table:
         name: the name of the file in messages.
         text: the file, opened without conversion of line ends.
         delimiter: the character between two cells.
-        target: the name of the target column, or None.
+        target: the name of the target column, or None. If neither it nor a feature is in the first
+            row, and they are named column_1 and so on, the file has no header.
         features: the names of the feature columns in the wanted order; None for all columns except
             the target.
         labelled: whether the file must have the target column.
@@ -72,14 +79,14 @@ class Table:
     ) -> None:
         self.encoding = encoding
         features = features if encoding is None else encoding.names
-        if len(delimiter) != 1 or delimiter in '\0\r\n"':
-            raise ArgumentError(
-                f"got the delimiter {delimiter!r}; expected one character between two cells: use "
-                "',' or ';'"
-            )
         self.name = name
         self._records = _records(name, text, delimiter)
-        header = _header(name, next(self._records, (0, []))[1])
+        line, first = next(self._records, (0, list[str]()))
+        wanted = [*(features or ()), *([] if target is None else [target])]
+        if first and wanted and not set(wanted) & set(first) and all(map(NUMBERED, wanted)):
+            self._records = chain([(line, first)], self._records)
+            first = [f"column_{k}" for k in range(1, len(first) + 1)]
+        header = _header(name, first)
         if labelled and target not in header:
             raise UnknownNameError(f"target column in {name}", target, header)
         names = [column for column in header if column != target]
@@ -105,15 +112,15 @@ class Table:
             DataError: there are no rows, a row is too short or too long, or a value is missing or
                 not a number; the message names the line and the column.
         """
+        if self.encoding is not None:
+            yield from self._encoded(size, self.encoding)
+            return
         numbers, targets, lines = array("d"), list[str](), array("q")
         first = 0
         for line, picked, target in self.rows():
             if target is not None:
                 targets.append(target)
-            if self.encoding is None:
-                numbers.extend(read_numbers(self.name, line, self.features, picked))
-            else:
-                numbers.extend(self.encoding.row(picked, self.name, line))
+            numbers.extend(read_numbers(self.name, line, self.features, picked))
             lines.append(line)
             if len(lines) == size:
                 yield self._rows(numbers, targets, lines, first)
@@ -121,6 +128,12 @@ class Table:
                 numbers, targets, lines = array("d"), [], array("q")
         if lines:
             yield self._rows(numbers, targets, lines, first)
+
+    def _encoded(self, size: int, encoding: Encoding) -> Iterator[Rows]:
+        for rows in batched(self.rows(), size):
+            lines, cells, targets = zip(*rows, strict=True)
+            x = encoding(RawTable.of(cells, self.features), self.name)
+            yield Rows(x, [target for target in targets if target is not None], array("q", lines))
 
     def rows(self) -> Iterator[tuple[int, list[str], str | None]]:
         """Yield the number of the line, the cells of the features, and the target of each row.
@@ -150,10 +163,17 @@ class Table:
         return Rows(as_float32(f"x of {self.name}", x, first=first), targets, lines)
 
 
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of `size` items, with fewer in the last one."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
 @contextmanager
 def open_table(
     source: Path | BinaryIO,
-    delimiter: str,
+    delimiter: str | None,
     target: str | None,
     features: Sequence[str] | None = None,
     labelled: bool = False,
@@ -161,23 +181,27 @@ def open_table(
 ) -> Iterator[Table]:
     """Open a `Table` on a file or on a stream of bytes inside the block.
 
+    The encoding of the text is recognised, and so is the delimiter if it is None. A file that gzip
+    has packed is unpacked.
+
     Raises:
         DataError: the file cannot be read, or as for `Table`.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     try:
-        file = source.open("rb") if isinstance(source, Path) else source
-    except OSError as error:
+        file, sample = unpacked(source)
+    except (OSError, EOFError) as error:
         raise DataError(
-            f"got {name}, which cannot be read ({error.strerror}); expected a CSV file in UTF-8: "
-            "check the path"
+            f"got {name}, which cannot be read ({error}); expected a CSV file: check the path"
         ) from error
-    # utf-8-sig, because spreadsheets write a byte order mark before the first name.
-    text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    text = None
     try:
-        yield Table(name, text, delimiter, target, features, labelled, encoding)
+        dialect = recognised(sample, delimiter)
+        text = TextIOWrapper(file, encoding=dialect.encoding, newline="")
+        yield Table(name, text, dialect.delimiter, target, features, labelled, encoding)
     finally:
-        text.detach()
+        if text is not None:
+            text.detach()
         if file is not source:
             file.close()
 
@@ -286,18 +310,22 @@ def _size(file: TextIOWrapper) -> int | None:
 
 
 def _records(name: str, text: TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, each with the number of its last line, from 1."""
-    lines = _Lines(name, text)
+    """Yield the rows that are not blank, each with the number of its last line, from 1.
+
+    Lines before the header that begin with # are comments.
+    """
+    lines, first = _Lines(name, text), True
     try:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         for cells in reader:
             lines.held = 0
-            if cells:
+            if cells and not (cells[0].startswith("#") and first):
+                first = False
                 yield reader.line_num, cells
-    except (OSError, MemoryError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, MemoryError, UnicodeError, zlib.error, csv.Error) as error:
         raise DataError(
             f"got {name}, which cannot be read from line {lines.number} on ({error}); expected a "
-            "CSV file in UTF-8: check this line"
+            "CSV file: check this line"
         ) from error
 
 

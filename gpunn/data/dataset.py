@@ -152,12 +152,19 @@ class Dataset:
             >>> np.bincount(train.y), np.bincount(test.y)
             (array([3, 3]), array([2, 2]))
         """
+        train, test = self.split_rows(held_out, seed, stratify)
+        return self.subset(train), self.subset(test)
+
+    def split_rows(
+        self, held_out: float, seed: int = 0, stratify: bool = False
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the numbers of the rows of both parts of `split`, which explains the arguments."""
         from gpunn.backends.random import RandomStream, permutation
 
         count, stratify = _held_out_count(held_out, len(self)), flag("stratify", stratify)
         order = permutation(len(self), RandomStream(seed).seed, SPLIT_STREAM)
         if not stratify:
-            return self.subset(order[count:]), self.subset(order[:count])
+            return order[count:], order[:count]
         if self.classes is None:
             raise ArgumentError(
                 "got stratify=True for regression targets; expected classes: pass stratify=False"
@@ -167,7 +174,7 @@ class Dataset:
         chosen = np.zeros(len(self), bool)
         for label, share in enumerate(shares):
             chosen[np.flatnonzero(labels == label)[:share]] = True
-        return self.subset(order[~chosen]), self.subset(order[chosen])
+        return order[~chosen], order[chosen]
 
 
 @dataclass(frozen=True, eq=False)

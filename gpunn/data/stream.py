@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gpunn.columns import Encoding
 from gpunn.data.arrayfile import StoredArray, choose_x, open_npy, open_npz
 from gpunn.data.checks import as_float32, check_finite
 from gpunn.data.csvfile import Table, open_table
 from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
-from gpunn.tables import Encoding
 
 MAX_LABEL_BYTES = 1 << 17  # the longest name of a class, so that a broken file has no huge one
 
@@ -47,7 +47,7 @@ def open_features(
     features: Sequence[str] | None = None,
     target: str | None = None,
     *,
-    delimiter: str = ",",
+    delimiter: str | None = None,
     encoding: Encoding | None = None,
 ) -> Iterator[FeatureStream]:
     r"""Open examples to predict from, with or without their target, inside the block.
@@ -62,7 +62,7 @@ def open_features(
         features: the names of the feature columns of a CSV file, in the model's order; None for
             all columns in the order of the file.
         target: the name of the target column, which may be missing. In an NPZ file it is `y`.
-        delimiter: the character between two cells of a CSV file.
+        delimiter: the character between two cells of a CSV file; None to recognise it.
         encoding: the encoding of the columns of a CSV file, which then names the features; None
             for numbers as they are.
 
@@ -103,7 +103,7 @@ def load_features(
     features: Sequence[str] | None = None,
     target: str | None = None,
     *,
-    delimiter: str = ",",
+    delimiter: str | None = None,
 ) -> tuple[np.ndarray[Any, Any], list[str] | None]:
     """Read examples to predict from as a whole; `open_features` reads them batch by batch.
 
@@ -111,7 +111,7 @@ def load_features(
         path: a file, as in `open_features`.
         features: the names of the feature columns, in the model's order; None for all columns.
         target: the name of the target column, which may be missing.
-        delimiter: the character between two cells of a CSV file.
+        delimiter: the character between two cells of a CSV file; None to recognise it.
 
     Returns:
         x (N, D) float32, and the targets as strings, or None if the file has no targets.

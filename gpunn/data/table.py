@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 from array import array
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpunn.columns import RawTable, is_missing
 from gpunn.data.arrayfile import choose_x, open_npz
 from gpunn.data.checks import TASKS, check_lengths
 from gpunn.data.csvfile import open_table, read_numbers, refuse, refuse_target
 from gpunn.data.dataset import Dataset
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
 from gpunn.examples import BATCH_ROWS
-from gpunn.tables import Encoding, is_missing
 
 MANY_CLASSES = 20  # more different whole numbers are taken for amounts, not for classes
 
 
 def load_csv(
-    path: str | os.PathLike[str], target: str, *, task: str = "auto", delimiter: str = ","
+    path: str | os.PathLike[str],
+    target: str,
+    *,
+    task: str = "auto",
+    delimiter: str | None = None,
 ) -> Dataset:
     r"""Read a CSV file with a header; one column is the target, all others are features.
 
@@ -33,7 +38,7 @@ def load_csv(
         target: the name of the target column.
         task: "classification", "regression", or "auto": classification if the target has text, or
             at most 20 different numbers, all whole; regression if it has other numbers.
-        delimiter: the character between two cells.
+        delimiter: the character between two cells; None to recognise it.
 
     Returns:
         x (N, D) float32; y (N,) int64 class indices, with the classes sorted (whole numbers by
@@ -66,26 +71,53 @@ def load_csv(
     return Dataset(np.concatenate(parts), y, classes, features, path.stem)
 
 
-def load_table(
-    path: str | os.PathLike[str], target: str, *, task: str = "auto", delimiter: str = ","
-) -> tuple[Dataset, Encoding | None]:
-    """Read a CSV file as `load_csv` does, and encode text and missing cells of its features.
+@dataclass(frozen=True)
+class TableData:
+    """A table with a target.
 
-    The encoding is found in all rows. So medians and levels also come from rows that are held out
-    later; the targets of these rows are not used.
+    Attributes:
+        table: the features as they are.
+        y: (N,) int64 class indices, or (N, 1) float64.
+        classes: the names of the classes; None for a regression.
+        name: the name of the data.
+    """
+
+    table: RawTable
+    y: np.ndarray[Any, Any]
+    classes: tuple[str, ...] | None
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def rows(self, index: np.ndarray[Any, Any]) -> TableData:
+        """Return some rows, by their numbers."""
+        return replace(self, table=self.table.rows(index), y=self.y[index])
+
+    def split(self, held_out: float, seed: int = 0) -> tuple[TableData, TableData]:
+        """Split the rows as `Dataset.split` does, with the proportions of the classes."""
+        rows = Dataset(np.zeros((len(self), 1), np.float32), self.y, self.classes)
+        train, test = rows.split_rows(held_out, seed, stratify=self.classes is not None)
+        return self.rows(train), self.rows(test)
+
+
+def load_table(
+    path: str | os.PathLike[str],
+    target: str,
+    *,
+    task: str = "auto",
+    delimiter: str | None = None,
+) -> TableData:
+    """Read a table of any columns; one of them is the target.
 
     Args:
-        path: the file, in UTF-8.
-        target: the name of the target column.
+        path: a text file of rows, which may be packed by gzip.
+        target: the name of the target column; column_1 and so on for a file without a header.
         task: as for `load_csv`.
-        delimiter: the character between two cells.
-
-    Returns:
-        The data, whose columns are the encoded ones, and the encoding; None if all features are
-        numbers without missing cells.
+        delimiter: the character between two cells; None to recognise it.
 
     Raises:
-        DataError: as for `load_csv`, or a column cannot be encoded.
+        DataError: the file is missing or empty, a row has a wrong length, or a target is missing.
         UnknownNameError: the target or the task is unknown.
     """
     if task not in ("auto", *TASKS):
@@ -99,10 +131,7 @@ def load_table(
             lines.append(line)
         names = table.features
     y, classes = _targets(path, target, targets, lines, task)
-    encoding = Encoding.fit(str(path), names, rows)
-    x = encoding(rows, str(path))
-    data = Dataset(x, y, classes, encoding.encoded_names, path.stem)
-    return data, None if encoding.plain else encoding
+    return TableData(RawTable.of(rows, names), y, classes, path.stem)
 
 
 def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:

@@ -10,5 +10,13 @@ except ImportError as error:
 from gpunn.sklearn.classifier import MLPClassifier
 from gpunn.sklearn.conversion import from_sklearn, to_sklearn
 from gpunn.sklearn.regressor import MLPRegressor
+from gpunn.sklearn.tables import TableClassifier, TableRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "to_sklearn"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "TableClassifier",
+    "TableRegressor",
+    "from_sklearn",
+    "to_sklearn",
+]

@@ -1,12 +1,7 @@
-"""Columns of a table as people write them: text and missing cells become numbers.
+"""Models of tables: raw rows in, classes or numbers out."""
 
-Example:
-    >>> encoding = Encoding.fit("t.csv", ("size", "colour"), [("1", "red"), ("?", "blue")])
-    >>> encoding([("3", "blue"), ("", "green")]).tolist()
-    [[3.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
-"""
+from gpunn.tables.model import TableModel
+from gpunn.tables.recipe import Recipe
+from gpunn.tables.training import Fitted, fit_table
 
-from gpunn.tables.cells import is_missing
-from gpunn.tables.encoding import Column, Encoding
-
-__all__ = ["Column", "Encoding", "is_missing"]
+__all__ = ["Fitted", "Recipe", "TableModel", "fit_table"]

@@ -1,7 +1,7 @@
 """Training: the loop, its steps, its callbacks and its history, and models as files."""
 
 from gpunn.nn.model_file import load, read_info, save
-from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping
+from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping, KeepBest
 from gpunn.train.repeated import CapturedStep
 from gpunn.train.step import EagerStep
 from gpunn.train.trainer import Trainer
@@ -14,6 +14,7 @@ __all__ = [
     "EagerStep",
     "EarlyStopping",
     "History",
+    "KeepBest",
     "Position",
     "Trainer",
     "Training",

@@ -56,30 +56,27 @@ class Callback:
         """Act after the last epoch. A fit that ends with an exception does not call this."""
 
 
-class EarlyStopping(Callback):
-    """A callback that stops a fit when a curve has not improved for `patience` epochs.
-
-    At the end it restores the best weights.
+class KeepBest(Callback):
+    """A callback that ends a fit with the weights of its best epoch, the last of equal ones.
 
     Args:
-        monitor: the curve: "val_loss", "val_accuracy" or "loss".
-        patience: the epochs without improvement, at least 1.
-        min_delta: an improvement must be larger than this, at least 0.
+        monitor: the curve: "val_loss", "val_accuracy" or "loss". A larger accuracy is better, and
+            a smaller number of any other curve.
 
     Raises:
-        ArgumentError: an argument is outside its range, or the fit does not record the curve.
+        ArgumentError: the argument is no name, or the fit does not record the curve.
     """
 
-    def __init__(
-        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0
-    ) -> None:
+    def __init__(self, monitor: str = "val_loss") -> None:
         check_kind("monitor", monitor, str, 'the name of a curve, such as "val_loss"')
-        self.monitor, self.min_delta = monitor, in_range("min_delta", min_delta, 0.0)
-        self.patience = count("patience", patience)
+        self.monitor = monitor
 
     def __identity__(self) -> dict[str, Any]:
-        names = ("monitor", "patience", "min_delta")
-        return {name: getattr(self, name) for name in names}
+        return {"monitor": self.monitor}
+
+    def is_better(self, score: float) -> bool:
+        """Return whether a score, of which larger ones are better, beats the best one so far."""
+        return score >= self.best
 
     def on_fit_start(self, trainer: Training) -> None:
         """Forget the weights and scores of earlier fits."""
@@ -87,7 +84,7 @@ class EarlyStopping(Callback):
         self._weights: dict[str, np.ndarray[Any, Any]] = {}
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """Keep the best weights, and stop the fit when it has not improved for long enough."""
+        """Keep the weights if they are the best."""
         if self.monitor not in history:
             raise ArgumentError(
                 f"got monitor={self.monitor!r}; expected one of {sorted(history.curves)}: pass "
@@ -95,14 +92,9 @@ class EarlyStopping(Callback):
             )
         sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
         score = sign * history[self.monitor][-1]
-        if score > self.best + self.min_delta:
+        if self.is_better(score):
             self.best, self.best_epoch = score, epoch
             self._weights = trainer.model.state_dict()
-        if epoch - self.best_epoch >= self.patience:
-            return (
-                f"{self.monitor} has not improved for {self.patience} epochs; the weights of "
-                f"epoch {self.best_epoch} are restored"
-            )
         return None
 
     def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
@@ -134,6 +126,46 @@ class EarlyStopping(Callback):
         """Restore the best weights."""
         if self._weights:
             trainer.model.load_state_dict(self._weights)
+
+
+class EarlyStopping(KeepBest):
+    """A callback that stops a fit when a curve has not improved for `patience` epochs.
+
+    At the end it restores the best weights, the first of equal ones.
+
+    Args:
+        monitor: the curve: "val_loss", "val_accuracy" or "loss".
+        patience: the epochs without improvement, at least 1.
+        min_delta: an improvement must be larger than this, at least 0.
+
+    Raises:
+        ArgumentError: an argument is outside its range, or the fit does not record the curve.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0
+    ) -> None:
+        super().__init__(monitor)
+        self.min_delta = in_range("min_delta", min_delta, 0.0)
+        self.patience = count("patience", patience)
+
+    def __identity__(self) -> dict[str, Any]:
+        names = ("monitor", "patience", "min_delta")
+        return {name: getattr(self, name) for name in names}
+
+    def is_better(self, score: float) -> bool:
+        """Return whether a score beats the best one so far by more than `min_delta`."""
+        return score > self.best + self.min_delta
+
+    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
+        """Keep the best weights, and stop the fit when it has not improved for long enough."""
+        super().on_epoch_end(trainer, epoch, history)
+        if epoch - self.best_epoch >= self.patience:
+            return (
+                f"{self.monitor} has not improved for {self.patience} epochs; the weights of "
+                f"epoch {self.best_epoch} are restored"
+            )
+        return None
 
 
 class CSVLog(Callback):

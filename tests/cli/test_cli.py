@@ -136,6 +136,7 @@ def test_a_regression_far_from_zero(tmp_path):
 def test_a_saved_model_takes_the_data_as_they_come(tmp_path):
     flowers(tmp_path / "flowers.csv")
     args = ("--target", "species", "--epochs", 60, "--lr", 0.02, "--quiet")
+    args += ("--model", "network")
     assert gpunn("train", "flowers.csv", *args, cwd=tmp_path).returncode == 0
     data = gn.data.load_csv(tmp_path / "flowers.csv", "species")
     net = gn.load(tmp_path / "runs" / "flowers" / "model.safetensors")

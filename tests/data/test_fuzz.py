@@ -311,8 +311,6 @@ def test_mnist_files_of_other_sizes_are_refused(tmp_path):
     [
         (b"a,y\n1,\x00b\n", "NUL byte in line 2"),
         ("a,y\n1,b\n".encode("utf-16-le"), "NUL byte in line 1.*UTF-16"),
-        ("a,y\n1,b\n".encode("utf-16"), "UTF-8"),
-        ("a,y\n1,é\n".encode("latin-1"), "UTF-8"),
         (b'a,y\n1,"b"c\n', "cannot be read from line 2"),
         (b'a,y\n1,"b\n2,c\n', "cannot be read from line 4"),
         (b"a,y\n1," + b"b" * 200_000 + b"\n", "field larger than field limit"),
@@ -323,8 +321,6 @@ def test_mnist_files_of_other_sizes_are_refused(tmp_path):
     ids=[
         "NUL",
         "UTF-16 without a mark",
-        "UTF-16",
-        "Latin-1",
         "text behind a quote",
         "an open quote",
         "a long field",

@@ -1,0 +1,215 @@
+"""Estimators for tables: raw columns in, with text, dates and missing cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, column_or_1d
+
+from gpunn.columns import RawTable
+from gpunn.tables import Fitted, Recipe, TableModel, fit_table
+from gpunn.tables.model import probabilities
+from gpunn.typing import DeviceLike
+
+Array = np.ndarray[Any, Any]
+
+
+class TableEstimator(BaseEstimator):
+    """What the estimators for tables share."""
+
+    def __init__(
+        self,
+        *,
+        folds: int = 5,
+        epochs: int = 64,
+        hidden_layer_sizes: tuple[int, ...] = (256, 256, 256),
+        batch_size: int | None = None,
+        learning_rate_init: float | None = None,
+        dropout: float = 0.15,
+        kinds: Mapping[str, str] | None = None,
+        device: DeviceLike = None,
+        random_state: Any = None,
+    ) -> None:
+        self.folds = folds
+        self.epochs = epochs
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.dropout = dropout
+        self.kinds = kinds
+        self.device = device
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that text and missing cells are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = True
+        return tags
+
+    def _fit(self, X: Any, y: Array, classes: int, sample_weight: Any) -> Fitted:
+        _check_feature_names(self, X, reset=True)
+        table = RawTable.of(X)
+        self.n_features_in_ = len(table.names)
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(2**31)
+        found = fit_table(
+            table,
+            y,
+            classes=classes,
+            recipe=Recipe(
+                hidden=tuple(self.hidden_layer_sizes),
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                lr=self.learning_rate_init,
+                dropout=self.dropout,
+            ),
+            folds=self.folds,
+            kinds=self.kinds,
+            weights=None if sample_weight is None else np.asarray(sample_weight, np.float64),
+            seed=int(seed),
+            device=self.device,
+        )
+        self.model_: TableModel = found.model
+        self.histories_ = found.histories
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file, which `gpunn predict` and `TableModel.load` read.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        check_is_fitted(self)
+        self.model_.save(path)
+
+
+class TableClassifier(ClassifierMixin, TableEstimator):
+    """A classifier for tables as people have them: numbers, text, dates and missing cells.
+
+    Every column is recognised and encoded; see `gpunn.columns`. Five networks are trained by the
+    recipe of RealMLP, each on four fifths of the rows. The last fifth chooses its best epoch. Their
+    probabilities are averaged and calibrated.
+
+    Args:
+        folds: the number of networks, at least 1.
+        epochs: the number of epochs of a network.
+        hidden_layer_sizes: the widths of the hidden layers.
+        batch_size: the examples of a step; None for 64 up to 1,000 examples, and 256 above.
+        learning_rate_init: the largest learning rate; None for 0.04.
+        dropout: the dropout rate behind every hidden layer.
+        kinds: what some columns are, by name: "number", "category", "date" or "left out".
+        device: the device to train on; None for the default device.
+        random_state: the seed, as in scikit-learn.
+
+    Attributes:
+        classes_: (C,) the classes.
+        model_: the `TableModel`.
+        out_of_fold_: (N, C) probabilities for the training rows, each from a network that was not
+            trained on the row; NaN for rows that every network was trained on.
+        histories_: the curves of the networks.
+        n_features_in_: the number of columns.
+        feature_names_in_: the names of the columns, if X had any that are text.
+
+    Reference:
+        Holzmüller, Grinsztajn, Steinwart (2024), arXiv 2407.04491.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TableClassifier:
+        """Train on raw rows.
+
+        Args:
+            X: (N, D) cells: a frame of pandas or Polars, an array, or a list of rows.
+            y: (N,) classes.
+            sample_weight: (N,) weights of at least 0, or None.
+
+        Raises:
+            DataError: no column can be used, or there are fewer rows than folds.
+        """
+        y = column_or_1d(y, warn=True)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        found = self._fit(X, numbers, len(self.classes_), sample_weight)
+        self.out_of_fold_ = probabilities(found.out_of_fold / found.temperature)
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return (N, C) probabilities of the classes for N raw rows."""
+        check_is_fitted(self)
+        _check_feature_names(self, X, reset=False)
+        return self.model_.probabilities(X)
+
+    def predict(self, X: Any) -> Array:
+        """Return the (N,) most probable classes for N raw rows."""
+        found: Array = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return found
+
+
+class TableRegressor(RegressorMixin, TableEstimator):
+    """A regressor for tables as people have them: numbers, text, dates and missing cells.
+
+    As `TableClassifier`. Targets are scaled for the training. Predictions stay between the smallest
+    and the largest target.
+
+    Args:
+        folds: as for `TableClassifier`, like all others.
+        epochs: the number of epochs of a network.
+        hidden_layer_sizes: the widths of the hidden layers.
+        batch_size: the examples of a step; None for 64 up to 1,000 examples, and 256 above.
+        learning_rate_init: the largest learning rate; None for 0.2.
+        dropout: the dropout rate behind every hidden layer.
+        kinds: what some columns are, by name: "number", "category", "date" or "left out".
+        device: the device to train on; None for the default device.
+        random_state: the seed, as in scikit-learn.
+
+    Attributes:
+        model_: the `TableModel`.
+        out_of_fold_: (N,) predictions for the training rows, each from a network that was not
+            trained on the row; NaN for rows that every network was trained on.
+        histories_: the curves of the networks.
+        n_features_in_: the number of columns.
+        feature_names_in_: the names of the columns, if X had any that are text.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TableRegressor:
+        """Train on raw rows.
+
+        Args:
+            X: (N, D) cells: a frame of pandas or Polars, an array, or a list of rows.
+            y: (N,) numbers.
+            sample_weight: (N,) weights of at least 0, or None.
+
+        Raises:
+            DataError: no column can be used, or there are fewer rows than folds.
+        """
+        y = column_or_1d(y, warn=True).astype(np.float64)
+        found = self._fit(X, y, 0, sample_weight)
+        self.out_of_fold_ = found.out_of_fold[:, 0]
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """Return (N,) numbers for N raw rows."""
+        check_is_fitted(self)
+        _check_feature_names(self, X, reset=False)
+        return self.model_.outputs(X)[:, 0].astype(np.float64)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
+        """Return (N, 2) lower and upper ends of intervals that contain new targets.
+
+        Args:
+            X: (N, D) raw rows.
+            coverage: the probability that the target of a new row is in its interval.
+
+        Raises:
+            ArgumentError: the coverage is not between 0 and 1.
+
+        Reference:
+            Conformal prediction (Vovk et al. 2005), with the errors of members on the rows that
+            they left out (Barber et al. 2021).
+        """
+        middle, half = self.predict(X), self.model_.half_width(coverage)
+        return np.column_stack([middle - half, middle + half])

@@ -1,0 +1,124 @@
+"""The model of a table: what encodes its columns, and the networks that answer together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn.columns import Encoding
+from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.nn import Module
+from gpunn.train import load, read_info, save
+from gpunn.typing import DeviceLike
+
+Array = np.ndarray[Any, Any]
+
+
+def probabilities(scores: Array) -> Array:
+    """Return the softmax of (N, C) scores, in float64."""
+    scores = scores.astype(np.float64)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    found: Array = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A model that takes raw rows.
+
+    Attributes:
+        encoding: what every column is, and how its cells become numbers.
+        network: codes -> scores of classes, or numbers in the unit of the target.
+        classes: the names of the classes; None for a regression.
+        target: the name of the target column, or None.
+        limits: for a regression, the smallest and the largest target of the training data, beyond
+            which no prediction goes.
+        errors: for a regression, 1001 quantiles of the |errors| on held-out rows, else None.
+        held_out: the number of rows that were held out.
+    """
+
+    encoding: Encoding
+    network: Module
+    classes: list[str] | None = None
+    target: str | None = None
+    limits: tuple[float, float] | None = None
+    errors: list[float] | None = None
+    held_out: int = 0
+
+    def outputs(self, data: Any) -> Array:
+        """Return (N, C) scores of classes, or (N, 1) numbers, for N raw rows."""
+        found: Array = self.network.predict(self.encoding(data))
+        return found if self.limits is None else np.clip(found, *self.limits)
+
+    def probabilities(self, data: Any) -> Array:
+        """Return (N, C) probabilities of the classes for N raw rows.
+
+        Raises:
+            ArgumentError: the model is for a regression.
+        """
+        if self.limits is not None:
+            raise ArgumentError(
+                "got a model for numbers; expected one for classes: use outputs, or half_width for "
+                "intervals"
+            )
+        return probabilities(self.outputs(data))
+
+    def half_width(self, coverage: float = 0.9) -> float:
+        """Return the half width of intervals around predictions that contain the target.
+
+        Args:
+            coverage: the probability with which a new row's target is inside, between 0 and 1.
+
+        Raises:
+            ArgumentError: the coverage is outside its range, or the model is for classes.
+        """
+        if self.errors is None or not 0 < coverage < 1:
+            raise ArgumentError(
+                f"got coverage={coverage!r} for a model "
+                f"{'of classes' if self.errors is None else 'of numbers'}; expected a number "
+                "between 0 and 1 for a model of numbers"
+            )
+        rank = np.ceil(coverage * (self.held_out + 1)) / self.held_out
+        if rank > 1:
+            return float("inf")
+        return float(np.interp(rank, np.linspace(0, 1, len(self.errors)), self.errors))
+
+    def info(self) -> dict[str, Any]:
+        """Return what a model file holds beside the network, as values for JSON."""
+        return {
+            "target": self.target,
+            "classes": self.classes,
+            "features": list(self.encoding.names),
+            "encoding": self.encoding.values(),
+            "limits": None if self.limits is None else list(self.limits),
+            "errors": self.errors,
+            "held_out": self.held_out,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file; see `gpunn.save`."""
+        save(self.network, path, info=self.info())
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: DeviceLike = None) -> TableModel:
+        """Read a model from a file.
+
+        Raises:
+            ModelFileError: the file is broken, or holds no table model.
+        """
+        info = read_info(path)
+        names = ("encoding", "classes", "target", "limits", "errors", "held_out")
+        missing = [name for name in names if name not in info]
+        if missing or info["encoding"] is None:
+            raise ModelFileError(
+                f"got {path} without an encoding of columns; expected a table model, as gpunn "
+                "train and TableModel.save write it: use gpunn.load for other models"
+            )
+        values = {name: info[name] for name in names}
+        values["encoding"] = Encoding.of(info["encoding"])
+        limits = info["limits"]
+        values["limits"] = None if limits is None else tuple(limits)
+        return cls(network=load(path, device=device), **values)
