@@ -53,7 +53,8 @@ def table(tmp_path, x):
 
 
 def run_predict(table, out):
-    predict.run(table.with_name("model.safetensors"), str(table), out, "cpu", None)
+    wanted = predict.Wanted(out)
+    predict.run(table.with_name("model.safetensors"), str(table), wanted, "cpu", None)
 
 
 # disks --------------------------------------------------------------------------------------------

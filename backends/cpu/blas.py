@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,20 @@ def thread_count() -> int:
     return int(found) if found else available_processors()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let every matrix product use one thread inside the block, if OpenBLAS can be told so."""
+    before = _ask("get_num_threads", ctypes.c_int)
+    if not before or before == 1:
+        yield
+        return
+    _ask("set_num_threads", None, 1)
+    try:
+        yield
+    finally:
+        _ask("set_num_threads", None, before)
+
+
 def available_processors() -> int:
     """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -60,7 +76,7 @@ def matrix_products() -> Rung | None:
     )
 
 
-def _ask(question: str, answer: type) -> Any:
+def _ask(question: str, answer: type | None, *given: int) -> Any:
     """Call a function of the OpenBLAS of this process; None if there is no such function."""
     for library in _libraries():
         try:
@@ -71,7 +87,7 @@ def _ask(question: str, answer: type) -> Any:
             ask = getattr(loaded, name.format(question), None)
             if ask is not None:
                 ask.restype = answer
-                return ask()
+                return ask(*given)
     return None
 
 

@@ -13,9 +13,12 @@ of the rows, and the seconds of the fit on one thread. A run goes on where an ea
 from __future__ import annotations
 
 import os
+import sys
 
-for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # read when NumPy is imported
+ALONE = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+if __name__ == "__main__" and not ALONE.items() <= os.environ.items():
+    os.environ.update(ALONE)  # NumPy has read them already, so this starts again
+    os.execv(sys.executable, sys.orig_argv)
 
 import argparse
 import json

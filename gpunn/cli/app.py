@@ -97,6 +97,10 @@ def train(
     folds: Annotated[
         int, typer.Option(help="table: the number of members. Each leaves out another part.")
     ] = 5,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="table: the seconds after which the training should have ended."),
+    ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(help=f"table: COLUMN=KIND, what a column is: {', '.join(KINDS)}."),
@@ -155,8 +159,12 @@ def train(
         str, typer.Option(help=f"{', '.join(PRECISIONS)}; all but float32 need a GPU.")
     ] = "float32",
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the results; runs/DATA by default.")
+        Path | None,
+        typer.Option(help="Folder for the results; by default runs/DATA, then runs/DATA-2, ..."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model in the folder of --output.")
+    ] = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="Folder for checkpoints; the same command resumes from the newest one."),
@@ -191,6 +199,7 @@ def train(
         delimiter=delimiter,
         model=chosen_model(context, data, model),
         folds=folds,
+        time_limit=time_limit,
         kinds={name: what for name, _, what in (pair.rpartition("=") for pair in kind or ())},
         hidden=hidden,
         activation=activation,
@@ -208,6 +217,7 @@ def train(
         device=device,
         precision=precision,
         output=output,
+        overwrite=overwrite,
         checkpoint=checkpoint,
         every=every,
         shards=shards,
@@ -226,7 +236,9 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model.safetensors that gpunn train wrote.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model.safetensors that gpunn train wrote, or its folder.")
+    ],
     data: Annotated[
         str,
         typer.Argument(
@@ -244,6 +256,13 @@ def predict(
             "the network, (N, C) float32. Standard output by default.",
         ),
     ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
+    ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(help="Write intervals that contain a number with this probability, too."),
+    ] = None,
     device: DeviceOption = "auto",
     data_dir: DataDir = None,
 ) -> None:
@@ -258,10 +277,10 @@ def predict(
 
       zcat new.csv.gz | gpunn predict runs/table/model.safetensors - | head
     """
-    from gpunn.cli.predict import run
+    from gpunn.cli.predict import Wanted, run
 
     try:
-        run(model, data, output, device, data_dir)
+        run(model, data, Wanted(output, probabilities, interval), device, data_dir)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted" + (": nothing was written" if output else ""), err=True)
         raise typer.Exit(130) from None

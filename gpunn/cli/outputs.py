@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -15,9 +16,11 @@ import numpy as np
 import typer
 from numpy.lib import format as npy
 
+from gpunn.cli.settings import Settings
 from gpunn.errors import ArgumentError, OutputError
 from gpunn.nn.decisions import largest
 from gpunn.storage.atomic import replacing
+from gpunn.tables.model import probabilities
 
 
 class Output(Protocol):
@@ -33,10 +36,19 @@ class CsvOutput:
     Args:
         file: the file, in UTF-8.
         classes: the names of the classes; None to write the numbers.
+        chances: whether to write the probability of each class, too.
+        half: the half width of an interval around each number to write, too; None for none.
     """
 
-    def __init__(self, file: TextIOWrapper, classes: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        file: TextIOWrapper,
+        classes: Sequence[str] | None,
+        chances: bool = False,
+        half: float | None = None,
+    ) -> None:
         self.writer, self.classes = csv.writer(file, lineterminator="\n"), classes
+        self.chances, self.half = chances, half
         self.started = False
 
     def write(self, outputs: np.ndarray[Any, Any]) -> None:
@@ -45,12 +57,20 @@ class CsvOutput:
         columns = 1 if self.classes else values.shape[1]
         if not self.started:
             head = [f"prediction_{k}" for k in range(columns)]
-            self.writer.writerow(["prediction"] if columns == 1 else head)
+            head = ["prediction"] if columns == 1 else head
+            if self.chances and self.classes:
+                head += [f"probability of {name}" for name in self.classes]
+            self.writer.writerow(head + ["low", "high"] * (self.half is not None))
             self.started = True
+        lines = values.tolist()
         if self.classes:
-            self.writer.writerows([self.classes[k]] for k in largest(values))
-        else:
-            self.writer.writerows(values.tolist())
+            lines = [[self.classes[k]] for k in largest(values)]
+            if self.chances:
+                chances = probabilities(values).tolist()
+                lines = [line + chance for line, chance in zip(lines, chances, strict=True)]
+        elif self.half is not None:
+            lines = [[y, y - self.half, y + self.half] for (y,) in lines]
+        self.writer.writerows(lines)
 
 
 class NpyOutput:
@@ -85,7 +105,12 @@ class NpyOutput:
 
 
 @contextmanager
-def open_output(path: Path | None, classes: Sequence[str] | None) -> Iterator[Output]:
+def open_output(
+    path: Path | None,
+    classes: Sequence[str] | None,
+    chances: bool = False,
+    half: float | None = None,
+) -> Iterator[Output]:
     """Open a destination for outputs inside the block.
 
     A file appears under its name when the block ends without an error.
@@ -93,6 +118,8 @@ def open_output(path: Path | None, classes: Sequence[str] | None) -> Iterator[Ou
     Args:
         path: a file, CSV unless its name ends in .npy; None for standard output.
         classes: the names of the classes, for CSV; None to write numbers.
+        chances: as for `CsvOutput`.
+        half: as for `CsvOutput`.
 
     Raises:
         OutputError: the outputs cannot be written.
@@ -106,7 +133,7 @@ def open_output(path: Path | None, classes: Sequence[str] | None) -> Iterator[Ou
         else:
             text = TextIOWrapper(file, encoding="utf-8", newline="")
             try:
-                yield CsvOutput(text, classes)
+                yield CsvOutput(text, classes, chances, half)
             finally:
                 text.detach()
 
@@ -149,17 +176,29 @@ def _standard_output() -> Iterator[BinaryIO]:
         ) from error
 
 
-def output_folder(output: Path | None, data: str) -> Path:
+MODEL = "model.safetensors"
+
+
+def output_folder(settings: Settings) -> Path:
     """Create the folder for the results, and check before training that it can be written.
 
-    Args:
-        output: the folder that was asked for, or None for runs/DATA.
-        data: the name or path of the data.
+    Without --output it is runs/DATA, or runs/DATA-2 and so on if there are models already. A fit
+    that goes on from its checkpoints writes where it wrote before.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or it has a model that is not to be overwritten.
     """
-    folder = output or Path("runs") / Path(data).stem
+    folder = settings.output or Path("runs") / Path(settings.data).stem
+    taken = (folder / MODEL).exists() and settings.checkpoint is None
+    if taken and settings.output is None:
+        others = (folder.with_name(f"{folder.name}-{k}") for k in count(2))
+        folder = next(each for each in others if not (each / MODEL).exists())
+        typer.echo(f"output: {folder}, because there is a model of that name already")
+    elif taken and not settings.overwrite:
+        raise OutputError(
+            f"got {folder} for the results, which has a model; expected another folder: pass "
+            "--overwrite to replace the model"
+        )
     probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)

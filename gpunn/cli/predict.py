@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ import typer
 import gpunn
 from gpunn.cli.outputs import check_output, open_output
 from gpunn.cli.sources import EMBEDDED, load_source
-from gpunn.columns import Encoding, is_missing
+from gpunn.columns import is_missing
+from gpunn.columns.cells import number_in
 from gpunn.data import FeatureStream, open_features
 from gpunn.data.table import is_class
-from gpunn.errors import DataError, ModelFileError, ShapeError
+from gpunn.errors import ArgumentError, DataError, ModelFileError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Linear, Module
 from gpunn.nn.decisions import largest
 from gpunn.progress_bar import progress_bar
+from gpunn.tables import TableModel
 from gpunn.train import load, read_info
 
 STANDARD_INPUT = "-"
@@ -37,16 +39,12 @@ class Training:
         features: the names of the feature columns; None if they had no names.
         target: the name of the target column, or None.
         delimiter: the character between two cells; None to recognise it.
-        encoding: the encoding of the columns; None for numbers as they are.
-        limits: for a table model of numbers, the smallest and the largest prediction.
     """
 
     classes: list[str] | None = None
     features: list[str] | None = None
     target: str | None = None
     delimiter: str | None = None
-    encoding: Encoding | None = None
-    limits: list[float] | None = None
 
     @classmethod
     def of(cls, path: Path) -> Training:
@@ -59,55 +57,118 @@ class Training:
         known = info if isinstance(info, dict) else {"classes": info}
         found = cls(**{name: known[name] for name in vars(cls()) if name in known})
         lists = all(names is None or _are_names(names) for names in (found.classes, found.features))
-        target = found.target is None or isinstance(found.target, str)
-        delimiter = found.delimiter is None or isinstance(found.delimiter, str)
-        if not (lists and target and delimiter and _are_limits(found.limits)):
+        texts = (found.target, found.delimiter)
+        if not (lists and all(text is None or isinstance(text, str) for text in texts)):
             raise ModelFileError(
                 f"got {path} with unexpected values in its info; expected the lists of names that "
                 "gpunn train writes: train it again"
             )
-        if found.encoding is None:
-            return found
-        return replace(found, encoding=Encoding.of(found.encoding))
+        return found
 
 
-def run(path: Path, data: str, output: Path | None, device: str, data_dir: Path | None) -> None:
-    """Write one prediction per line, and print the accuracy if the true classes are known."""
+@dataclass(frozen=True)
+class Wanted:
+    """What to write beside the predictions.
+
+    Attributes:
+        output: the file; None for standard output.
+        chances: whether to write the probabilities of classes.
+        coverage: the probability that a number is in its interval; None for no intervals.
+    """
+
+    output: Path | None
+    chances: bool = False
+    coverage: float | None = None
+
+
+class Score:
+    """The score of predictions whose true targets are known."""
+
+    def __init__(self, classes: list[str] | None) -> None:
+        self.classes, self.count, self.hits = classes, 0, 0
+        self._sums = np.zeros(3)  # of the squared errors, the targets and their squares
+
+    def add(self, outputs: np.ndarray[Any, Any], labels: list[str]) -> None:
+        """Add some predictions; rows with a missing target do not count."""
+        if self.classes:
+            found = [self.classes[k] for k in largest(outputs)]
+            pairs = [p for p in zip(found, labels, strict=True) if not is_missing(p[1])]
+            self.hits += sum(is_class(*pair) for pair in pairs)
+            self.count += len(pairs)
+        elif outputs.ndim == 2 and outputs.shape[1] == 1:
+            known = [(y, number_in(t)) for y, t in zip(outputs[:, 0].tolist(), labels, strict=True)]
+            y, t = np.array([pair for pair in known if pair[1] is not None]).reshape(-1, 2).T
+            self._sums += [np.sum((y - t) ** 2), np.sum(t), np.sum(t**2)]
+            self.count += len(t)
+
+    def text(self) -> str:
+        """Return the score as text; an empty one if no target is known."""
+        if not self.count:
+            return ""
+        if self.classes:
+            return f"accuracy: {100 * self.hits / self.count:.2f} %"
+        errors, total, squares = self._sums
+        spread = squares - total**2 / self.count
+        text = f"rmse: {np.sqrt(errors / self.count):.6g}"
+        return text + (f", r2: {1 - errors / spread:.6g}" if spread > 0 else "")
+
+
+def run(path: Path, data: str, wanted: Wanted, device: str, data_dir: Path | None) -> None:
+    """Write one prediction per line, and print the score if the true targets are known."""
     choice = gpunn.choose_device(device)
+    path = path / "model.safetensors" if path.is_dir() else path
     training = Training.of(path)
-    model = load(path, device=choice.device)
-    check_output(output, (path, data))
+    table = TableModel.load(path, device=choice.device) if TableModel.is_in(path) else None
+    model: Any = load(path, device=choice.device) if table is None else table
+    half = _half(table, wanted, training)
+    check_output(wanted.output, (path, data))
     typer.echo(f"device: {choice.device} ({choice.why})", err=True)
-    with _open(data, training, data_dir) as stream:
-        if training.encoding is None:
+    with _open(data, training, table, data_dir) as stream:
+        if table is None:
             _check_width(model, stream.width, data)
-        hits, labelled, rows = 0, 0, 0
+        score, rows = Score(training.classes), 0
         with (
-            open_output(output, training.classes) as out,
-            _bar(stream.rows, beside=output is not None) as bar,
+            open_output(wanted.output, training.classes, wanted.chances, half) as out,
+            _bar(stream.rows, beside=wanted.output is not None) as bar,
         ):
             for x, labels in stream.batches(BATCH_ROWS):
-                outputs = model.predict(x)
-                if training.limits is not None:
-                    outputs = np.clip(outputs, training.limits[0], training.limits[1])
+                outputs = model.predict(x) if table is None else table.of_codes(x)
                 if training.classes:
                     _check_classes(outputs, training.classes, path)
                 out.write(outputs)
-                if training.classes and labels is not None:
-                    found = [training.classes[k] for k in largest(outputs)]
-                    pairs = [p for p in zip(found, labels, strict=True) if not is_missing(p[1])]
-                    hits += sum(is_class(*pair) for pair in pairs)
-                    labelled += len(pairs)
+                if labels is not None:
+                    score.add(outputs, labels)
                 rows += len(x)
                 bar.update(len(x))
-    if output is not None:
-        typer.echo(f"{rows} predictions written to {output}", err=True)
-    if labelled:
-        typer.echo(f"accuracy: {100 * hits / labelled:.2f} %", err=True)
+    if wanted.output is not None:
+        typer.echo(f"{rows} predictions written to {wanted.output}", err=True)
+    if score.text():
+        typer.echo(score.text(), err=True)
+
+
+def _half(table: TableModel | None, wanted: Wanted, training: Training) -> float | None:
+    """Return the half width of the intervals that are wanted.
+
+    Raises:
+        ArgumentError: the model cannot give what is wanted.
+    """
+    if wanted.chances and training.classes is None:
+        raise ArgumentError(
+            "got --probabilities for a model of numbers; expected one of classes: use --interval "
+            "0.9 for intervals"
+        )
+    if wanted.coverage is None:
+        return None
+    if table is None:
+        raise ArgumentError(
+            "got --interval for a model that is no table model; expected one that gpunn train "
+            "made of a table: leave it out"
+        )
+    return table.half_width(wanted.coverage)
 
 
 def _open(
-    data: str, training: Training, data_dir: Path | None
+    data: str, training: Training, table: TableModel | None, data_dir: Path | None
 ) -> AbstractContextManager[FeatureStream]:
     """Open the examples to predict, with the names of their classes if they are known."""
     if data in EMBEDDED:
@@ -123,7 +184,7 @@ def _open(
         training.features,
         training.target,
         delimiter=training.delimiter,
-        encoding=training.encoding,
+        encoding=None if table is None else table.encoding,
     )
 
 
@@ -155,13 +216,6 @@ def _check_classes(outputs: np.ndarray[Any, Any], classes: list[str], path: Path
             f"got outputs of shape {outputs.shape} from {path}, which names {len(classes)} classes;"
             " expected an output for each class: train it again"
         )
-
-
-def _are_limits(limits: Any) -> bool:
-    if limits is None:
-        return True
-    pair = isinstance(limits, list) and len(limits) == 2
-    return pair and all(type(each) is float and np.isfinite(each) for each in limits)
 
 
 def _are_names(names: Any) -> bool:

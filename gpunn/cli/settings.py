@@ -18,6 +18,7 @@ class Settings:
     delimiter: str | None
     model: str
     folds: int
+    time_limit: float | None
     kinds: dict[str, str]
     hidden: str | None
     activation: str
@@ -35,6 +36,7 @@ class Settings:
     device: str
     precision: str
     output: Path | None
+    overwrite: bool
     checkpoint: Path | None
     every: int
     shards: int | None

@@ -32,7 +32,7 @@ def run_table(settings: Settings) -> None:
     path, target = existing(settings.data), required(settings.target, settings.data)
     data = load_table(path, target, task=settings.task, delimiter=settings.delimiter)
     train, test = data.split(settings.held_out, settings.seed)
-    folder = output_folder(settings.output, settings.data)
+    folder = output_folder(settings)
     typer.echo(f"data: {data.name}, {len(train)} rows to train on, {len(test)} to test on")
     typer.echo(f"task: {task_line(settings, data.classes)}")
     recipe = chosen_recipe(settings)
@@ -43,6 +43,7 @@ def run_table(settings: Settings) -> None:
         recipe=recipe,
         folds=settings.folds,
         kinds=settings.kinds,
+        time_limit_s=settings.time_limit,
         seed=settings.seed,
         device=choice.device,
         on_member=_tell(settings),

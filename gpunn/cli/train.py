@@ -78,7 +78,7 @@ def _run(settings: Settings, group: Group | None) -> None:
         shards=settings.shards,
         group=group,
     )
-    folder = output_folder(settings.output, settings.data)
+    folder = output_folder(settings)
     weights = sum(p.size for p in model.parameters())
     typer.echo(f"data: {train.name}, {len(train)} examples to train on, {len(test)} to test on")
     typer.echo(f"model: {_sizes(model)}, {weights:,} parameters")

@@ -32,6 +32,8 @@ class TableEstimator(BaseEstimator):
         learning_rate_init: float | None = None,
         dropout: float = 0.15,
         kinds: Mapping[str, str] | None = None,
+        time_limit_s: float | None = None,
+        n_jobs: int | None = None,
         device: DeviceLike = None,
         random_state: Any = None,
     ) -> None:
@@ -42,6 +44,8 @@ class TableEstimator(BaseEstimator):
         self.learning_rate_init = learning_rate_init
         self.dropout = dropout
         self.kinds = kinds
+        self.time_limit_s = time_limit_s
+        self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
 
@@ -71,6 +75,8 @@ class TableEstimator(BaseEstimator):
             ),
             folds=self.folds,
             kinds=self.kinds,
+            time_limit_s=self.time_limit_s,
+            threads=None if self.n_jobs in (None, -1) else self.n_jobs,
             weights=None if sample_weight is None else np.asarray(sample_weight, np.float64),
             seed=int(seed),
             device=self.device,
@@ -104,6 +110,9 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         learning_rate_init: the largest learning rate; None for 0.04.
         dropout: the dropout rate behind every hidden layer.
         kinds: what some columns are, by name: "number", "category", "date" or "left out".
+        time_limit_s: the seconds after which the fit should have ended; None for no limit.
+        n_jobs: the networks that train at the same time on a CPU; None or -1 for as many as there
+            are processors. The results do not depend on it.
         device: the device to train on; None for the default device.
         random_state: the seed, as in scikit-learn.
 
@@ -163,6 +172,9 @@ class TableRegressor(RegressorMixin, TableEstimator):
         learning_rate_init: the largest learning rate; None for 0.2.
         dropout: the dropout rate behind every hidden layer.
         kinds: what some columns are, by name: "number", "category", "date" or "left out".
+        time_limit_s: the seconds after which the fit should have ended; None for no limit.
+        n_jobs: the networks that train at the same time on a CPU; None or -1 for as many as there
+            are processors. The results do not depend on it.
         device: the device to train on; None for the default device.
         random_state: the seed, as in scikit-learn.
 

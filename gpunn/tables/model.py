@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.columns import Encoding
 from gpunn.errors import ArgumentError, ModelFileError
-from gpunn.nn import Module
+from gpunn.nn import Module, OneHot
 from gpunn.train import load, read_info, save
 from gpunn.typing import DeviceLike
 
@@ -50,7 +50,11 @@ class TableModel:
 
     def outputs(self, data: Any) -> Array:
         """Return (N, C) scores of classes, or (N, 1) numbers, for N raw rows."""
-        found: Array = self.network.predict(self.encoding(data))
+        return self.of_codes(self.encoding(data))
+
+    def of_codes(self, codes: Array) -> Array:
+        """Return the outputs for (N, D) rows that `encoding` has encoded."""
+        found: Array = self.network.predict(codes)
         return found if self.limits is None else np.clip(found, *self.limits)
 
     def probabilities(self, data: Any) -> Array:
@@ -102,6 +106,12 @@ class TableModel:
         """Write the model to one file; see `gpunn.save`."""
         save(self.network, path, info=self.info())
 
+    @staticmethod
+    def is_in(path: str | Path) -> bool:
+        """Return whether a model file holds a table model."""
+        info: Any = read_info(path)
+        return isinstance(info, dict) and info.get("encoding") is not None
+
     @classmethod
     def load(cls, path: str | Path, *, device: DeviceLike = None) -> TableModel:
         """Read a model from a file.
@@ -109,16 +119,51 @@ class TableModel:
         Raises:
             ModelFileError: the file is broken, or holds no table model.
         """
-        info = read_info(path)
-        names = ("encoding", "classes", "target", "limits", "errors", "held_out")
-        missing = [name for name in names if name not in info]
-        if missing or info["encoding"] is None:
+        if not cls.is_in(path):
             raise ModelFileError(
                 f"got {path} without an encoding of columns; expected a table model, as gpunn "
                 "train and TableModel.save write it: use gpunn.load for other models"
             )
-        values = {name: info[name] for name in names}
-        values["encoding"] = Encoding.of(info["encoding"])
-        limits = info["limits"]
-        values["limits"] = None if limits is None else tuple(limits)
-        return cls(network=load(path, device=device), **values)
+        info = read_info(path)
+        values: dict[str, Any] = {
+            name: info.get(name) for name in ("classes", "target", "limits", "errors")
+        }
+        values["held_out"] = info.get("held_out", 0)
+        if not _are_facts(**values):
+            raise ModelFileError(
+                f"got {path} with unexpected values in its info; expected those of a table model: "
+                "train it again"
+            )
+        if values["limits"] is not None:
+            values["limits"] = tuple(values["limits"])
+        encoding = Encoding.of(info["encoding"])
+        network = load(path, device=device)
+        levels = next((m.levels for m in network.modules() if isinstance(m, OneHot)), None)
+        if levels != list(encoding.levels):
+            raise ModelFileError(
+                f"got {path} with a network for other columns than its encoding gives; expected "
+                "one that takes them: train it again"
+            )
+        return cls(encoding=encoding, network=network, **values)
+
+
+def _are_facts(classes: Any, target: Any, limits: Any, errors: Any, held_out: Any) -> bool:
+    """Return whether the values in the info of a file are those of a table model."""
+
+    def numbers(values: Any, least: int) -> bool:
+        return (
+            isinstance(values, list)
+            and len(values) >= least
+            and all(type(each) is float and np.isfinite(each) for each in values)
+        )
+
+    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    known = (classes is None or names) and (target is None or isinstance(target, str))
+    of_numbers = numbers(limits, 2) and len(limits) == 2 and numbers(errors, 2)
+    regression = of_numbers and classes is None
+    return (
+        known
+        and type(held_out) is int
+        and held_out >= 0
+        and (regression or (limits is None and errors is None))
+    )

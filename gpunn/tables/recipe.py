@@ -26,6 +26,7 @@ from gpunn.nn import (
 )
 from gpunn.ops import get_loss
 from gpunn.optim import AdamW
+from gpunn.tables.clock import Clock
 from gpunn.train import History, KeepBest, Trainer
 from gpunn.typing import DeviceLike
 
@@ -128,6 +129,7 @@ def train(
     seed: int,
     weights: Array | None = None,
     device: DeviceLike = None,
+    clock: Clock | None = None,
 ) -> History:
     """Train a member, and leave it with the weights of its best epoch.
 
@@ -141,6 +143,7 @@ def train(
         seed: the seed of the order and of dropout.
         weights: (N,) weights of the examples, or None.
         device: the device to train on.
+        clock: what ends the fit early, or None.
     """
     if classes:
         loss = get_loss("softmax_cross_entropy", smoothing=recipe.smoothing)
@@ -165,6 +168,6 @@ def train(
         batch_size=batch,
         validation=held_out,
         sample_weight=weights,
-        callbacks=[best],
+        callbacks=[best] if clock is None else [best, clock],
         progress=False,
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gpunn.arguments import count
+from gpunn.backends import backend
+from gpunn.backends.cpu.blas import available_processors, one_thread
 from gpunn.backends.random import RandomStream, words
 from gpunn.columns import Encoding, RawTable
 from gpunn.nn import Ensemble, Module, Sequential, Standardize
 from gpunn.tables import recipe as recipes
+from gpunn.tables.clock import Clock
 from gpunn.tables.folds import folds_of, temperature_of
 from gpunn.tables.model import TableModel
 from gpunn.tables.recipe import Recipe
@@ -24,6 +29,7 @@ Array = np.ndarray[Any, Any]
 PARTS = 5  # a single network trains on four of five parts, and the last one chooses its epoch
 MEMBER_STREAM = 2**63 + 2**33
 QUANTILES = 1001
+LEAST_EPOCHS = 8  # a member with fewer would not be worth its part of the time
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ def fit_table(
     weights: Array | None = None,
     seed: int = 0,
     device: DeviceLike = None,
+    threads: int | None = None,
+    time_limit_s: float | None = None,
     on_member: Callable[[int, History], None] | None = None,
 ) -> Fitted:
     """Train a model on raw rows.
@@ -72,68 +80,134 @@ def fit_table(
         weights: (N,) weights of the rows, or None.
         seed: the seed of the folds, the weights, the order and dropout.
         device: the device to train on.
+        threads: the number of members that train at the same time on a CPU; None for as many as
+            there are processors. The results do not depend on it.
+        time_limit_s: the seconds after which the fit should have ended, or None. Then it plans
+            fewer epochs or members if need be, and its results depend on the speed of the machine.
         on_member: a function of the number of a member, from 1, and its curves, which is called
             when its training has ended.
 
     Raises:
         DataError: no column can be used, or there are fewer rows than folds.
+        ArgumentError: a number is outside its range.
     """
+    clock = Clock(time_limit_s)
     recipe, folds = recipe or Recipe(), count("folds", folds)
     encoding = Encoding.fit(table, kinds)
     codes = encoding(table)
     first = recipes.preprocessing(encoding.levels, codes)
-    x = first.predict(codes)
     if classes:
-        t, last = y.astype(np.int64), list[Module]()
+        t, last = y.astype(np.int64), list[Standardize]()
     else:
-        back = Standardize.fit(y.reshape(-1, 1), inverse=True)
-        t = ((y - back.mean.numpy()) / back.scale.numpy()).astype(np.float32).reshape(-1, 1)
-        last = [back]
-    fold = folds_of(y, folds if folds > 1 else PARTS, seed)
-    numbers = sum(level == 0 for level in encoding.levels)
-    out_of_fold = np.full((len(y), classes or 1), np.nan, np.float32)
-    members, histories = list[Module](), list[History]()
-    for k in range(folds):
-        own = int(words(1, (RandomStream(seed).seed, MEMBER_STREAM), k)[0]) // 2**10
-        member = recipes.network(
-            recipe, x.shape[1], numbers, classes or 1, classes=bool(classes), seed=own
-        )
-        inside, outside = fold != k, fold == k
-        histories.append(
-            recipes.train(
-                member,
-                recipe,
-                x[inside],
-                t[inside],
-                (x[outside], t[outside]),
-                classes=bool(classes),
-                seed=own,
-                weights=None if weights is None else weights[inside],
-                device=device,
-            )
-        )
-        members.append(member)
-        if on_member is not None:
-            on_member(k + 1, histories[-1])
-        out_of_fold[outside] = member.predict(x[outside])
-    temperature = 1.0
-    known = ~np.isnan(out_of_fold[:, 0])
-    if classes:
-        temperature = temperature_of(out_of_fold[known], t[known])
-        together: Module = Ensemble(members, "probabilities", temperature)
-    else:
-        together = Ensemble(members)
-    network = Sequential(first, together, *last)
-    if not classes:
-        out_of_fold = back(out_of_fold).numpy()
-    errors = None if classes else np.abs(out_of_fold[known, 0] - y[known])
-    model = TableModel(
-        encoding,
-        network,
-        limits=None if classes else (float(y.min()), float(y.max())),
-        errors=None
-        if errors is None
-        else np.quantile(errors, np.linspace(0, 1, QUANTILES)).tolist(),
-        held_out=int(known.sum()),
+        last = [Standardize.fit(y.reshape(-1, 1), inverse=True)]
+        t = ((y - last[0].mean.numpy()) / last[0].scale.numpy()).astype(np.float32).reshape(-1, 1)
+    work = _Work(
+        x=first.predict(codes),
+        t=t,
+        weights=weights,
+        fold=folds_of(y, folds if folds > 1 else PARTS, seed),
+        numbers=sum(level == 0 for level in encoding.levels),
+        classes=classes,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        clock=clock,
     )
-    return Fitted(model, out_of_fold, temperature, histories)
+    at_once = min(folds, count("threads", available_processors() if threads is None else threads))
+    if clock.limit is not None:
+        folds, work = work.planned(folds, at_once)
+    made = work.members(folds, at_once, on_member)
+    out_of_fold = np.full((len(y), classes or 1), np.nan, np.float32)
+    for k, (_, _, answers) in enumerate(made):
+        out_of_fold[work.fold == k] = answers
+    known = ~np.isnan(out_of_fold[:, 0])
+    networks: list[Module] = [network for network, _, _ in made]
+    temperature = temperature_of(out_of_fold[known], t[known]) if classes else 1.0
+    how = ("probabilities", temperature) if classes else ("outputs", 1.0)
+    network = Sequential(first, Ensemble(networks, *how), *last).to(networks[0].device)
+    limits, errors = None, None
+    if not classes:
+        out_of_fold = out_of_fold * last[0].scale.numpy() + last[0].mean.numpy()
+        limits = float(y.min()), float(y.max())
+        sizes = np.abs(out_of_fold[known, 0] - y[known])
+        errors = np.quantile(sizes, np.linspace(0, 1, QUANTILES)).tolist()
+    model = TableModel(encoding, network, limits=limits, errors=errors, held_out=int(known.sum()))
+    return Fitted(model, out_of_fold, temperature, [history for _, history, _ in made])
+
+
+Member = tuple[Module, History, Array]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all members need."""
+
+    x: Array
+    t: Array
+    weights: Array | None
+    fold: Array
+    numbers: int
+    classes: int
+    recipe: Recipe
+    seed: int
+    device: DeviceLike
+    clock: Clock
+
+    def members(
+        self, count: int, at_once: int, tell: Callable[[int, History], None] | None
+    ) -> list[Member]:
+        """Train members, several at once on a CPU. Each has the bits of a fit of its own."""
+        if not backend(self.device).on_host or at_once == 1:
+            with one_thread():
+                return [self.member(k, tell) for k in range(count)]
+        with one_thread(), ThreadPoolExecutor(at_once) as pool:
+            begun = [pool.submit(copy_context().run, self.member, k, tell) for k in range(count)]
+            try:
+                return [each.result() for each in begun]
+            except BaseException:
+                self.clock.stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def member(self, k: int, tell: Callable[[int, History], None] | None = None) -> Member:
+        """Train the member that leaves out fold k."""
+        own = int(words(1, (RandomStream(self.seed).seed, MEMBER_STREAM), k)[0]) // 2**10
+        is_class, inside, outside = bool(self.classes), self.fold != k, self.fold == k
+        network = recipes.network(
+            self.recipe,
+            self.x.shape[1],
+            self.numbers,
+            self.classes or 1,
+            classes=is_class,
+            seed=own,
+        )
+        history = recipes.train(
+            network,
+            self.recipe,
+            self.x[inside],
+            self.t[inside],
+            (self.x[outside], self.t[outside]),
+            classes=is_class,
+            seed=own,
+            weights=None if self.weights is None else self.weights[inside],
+            device=self.device,
+            clock=self.clock,
+        )
+        if tell is not None:
+            tell(k + 1, history)
+        return network, history, network.predict(self.x[outside])
+
+    def planned(self, folds: int, at_once: int) -> tuple[int, _Work]:
+        """Choose the members and epochs that the time allows, after a trial of two epochs.
+
+        A member has at least `LEAST_EPOCHS` epochs, unless it is the only one.
+        """
+        trial = replace(self, recipe=replace(self.recipe, epochs=2))
+        with one_thread():
+            _, history, _ = trial.member(0)
+        epoch = history["seconds"][-1] * 1.1
+        allowed = int(self.clock.left() * 0.9 * at_once / epoch)
+        folds = min(folds, max(1, allowed // LEAST_EPOCHS))
+        rounds = -(-folds // at_once)
+        epochs = max(1, min(self.recipe.epochs, int(self.clock.left() * 0.9 / epoch / rounds)))
+        return folds, replace(self, recipe=replace(self.recipe, epochs=epochs))

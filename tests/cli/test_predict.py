@@ -16,7 +16,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
-from gpunn.cli.predict import run
+from gpunn.cli.predict import Wanted, run
 from gpunn.errors import DataError
 
 WIDTH, NAMES = 5, ["ash", "oak, red", "élm"]
@@ -63,7 +63,7 @@ def gpunn(*args, cwd, **options):
 
 def predict(folder, data, out="out.csv", model="numbers.safetensors"):
     """What the command does, in this process."""
-    run(folder / model, str(folder / data), folder / out, "cpu", None)
+    run(folder / model, str(folder / data), Wanted(folder / out), "cpu", None)
     return folder / out
 
 

@@ -140,3 +140,41 @@ def test_scores_agree_with_scikit_learn():
     assert numbers["R2"] < 1
     exact = number_scores(NUMBERS, NUMBERS)
     assert exact == {"R2": 1.0, "RMSE": 0.0, "MAE": 0.0}
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_number_of_threads_changes_no_bit(classes):
+    y = CLASSES if classes else NUMBERS
+    one, three = (fitted(y, classes, folds=4, threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one.out_of_fold, three.out_of_fold)
+    np.testing.assert_array_equal(one.model.outputs(TABLE), three.model.outputs(TABLE))
+
+
+def test_a_member_has_the_bits_of_a_fit_alone():
+    """The networks of an ensemble do not see each other."""
+    two = fitted(NUMBERS, 0, folds=5, threads=2)
+    alone = fitted(NUMBERS, 0, folds=1)  # it leaves out the same fifth as the first of five
+    known = ~np.isnan(alone.out_of_fold[:, 0])
+    np.testing.assert_array_equal(two.out_of_fold[known], alone.out_of_fold[known])
+
+
+def test_a_time_limit_plans_fewer_epochs():
+    recipe = Recipe(hidden=(32, 32), epochs=100_000)
+    found = fit_table(RawTable.of(TABLE), NUMBERS, recipe=recipe, folds=2, time_limit_s=3.0)
+    epochs = [history.epochs for history in found.histories]
+    assert all(1 <= each < 100_000 for each in epochs)
+    assert np.isfinite(found.model.outputs(TABLE)).all()
+
+
+def test_a_time_that_is_too_short_gives_one_network():
+    found = fit_table(RawTable.of(TABLE), NUMBERS, recipe=QUICK, folds=5, time_limit_s=0.001)
+    assert len(found.histories) == 1
+    assert found.histories[0].epochs == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"folds": 0}, {"threads": 0}, {"time_limit_s": 0}, {"time_limit_s": float("nan")}]
+)
+def test_options_are_checked(options):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        fitted(NUMBERS, 0, **options)
