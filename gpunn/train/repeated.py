@@ -58,6 +58,7 @@ class Repeated:
         if not all(map(is_, self._choices(), self._made_of)):
             self.training.prepare()
             self._make()
+        self.training.optimizer.bound.read_factors()
         self.step.look()
 
     def _choices(self) -> tuple[Any, ...]:

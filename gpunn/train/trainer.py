@@ -196,7 +196,6 @@ class Trainer(Training):
         if not at.batches:
             at.epoch += 1
         self.into_training_mode()
-        self.optimizer.bound.read_factors()
         steps.follow()
         factors = self._factors(steps.count, epochs)
         with b.own_stream(), self.precision.training(self.optimizer.bound):

@@ -110,7 +110,7 @@ def test_an_activation_with_its_derivative(name):
     expected = gn.autograd.OPS[name](gn.tensor(x[fine])).numpy()
     np.testing.assert_allclose(y[fine], expected)
     dy = slope.get_ydata()
-    assert np.isnan(dy).any() == (name in ("relu", "relu_right", "leaky_relu"))
+    assert np.isnan(dy).any() == (name in ("relu", "relu_right", "leaky_relu", "selu"))
     assert np.isnan(y).any() == (name == "hard_threshold")
 
 

@@ -26,6 +26,7 @@ Y = np.arange(40) * 5 % 3
 
 LATER = {
     *("DifferenceFeature", "FeedbackLinear"),
+    *("Ensemble", "OneHot", "ParametricActivation", "PeriodicEmbedding", "RobustScale", "Scale"),
     *("PolynomialFeatures", "QuadraticFeatures", "RandomFeatures"),
 }
 """Modules that came after the file was written; it needs none of them."""
