@@ -53,6 +53,26 @@ def _correct(draw: Draw) -> list[Any]:
     return [scores, labels, np.array(5)]
 
 
+def _waves(draw: Draw) -> list[Any]:
+    """Half of the columns, with 4 frequencies, are for the 3 outputs of each embedded column."""
+    n = draw.columns // 6
+    shapes = ((draw.rows, draw.columns - 3 * n), (n, 4), (n, 4), (n, 4, 3), (n, 3))
+    numbers = draw.columns - 3 * n, 4, 3
+    return [*(draw.normal(*shape) for shape in shapes), draw.out(), *numbers]
+
+
+def _waves_grad_parameters(draw: Draw) -> list[Any]:
+    """One embedded column for each row of the launch, one frequency for each of its columns."""
+    n, count, outputs, width, examples = draw.rows, draw.columns, 5, draw.rows + 1, 60
+    shapes = [(n, count), (n, count), (n, count, outputs), (n, outputs)]
+    return [
+        *(draw.normal(examples, width + n * outputs), draw.normal(examples, width)),
+        *(draw.normal(*shape) for shape in shapes[:3]),
+        *(draw.out(*shape, dtype=draw.statistic) for shape in shapes),
+        *(outputs, width, examples),
+    ]
+
+
 def _scatter(draw: Draw) -> list[Any]:
     sums = draw.normal(5, draw.columns).astype(draw.statistic)
     return [draw.normal(), draw.rng.integers(0, 5, draw.rows), sums, np.zeros_like(sums), 5]
@@ -99,6 +119,20 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
         *_statistics(draw, draw.rows),
         *(draw.out(draw.columns, dtype=draw.statistic) for _ in range(2)),
     ],
+    "level_columns": lambda draw: [
+        np.round(draw.normal(draw.rows, 6)).astype(draw.dtype),
+        draw.rng.integers(0, 6, draw.columns),
+        *(draw.rng.integers(-2, 2, draw.columns).astype(draw.dtype) for _ in range(2)),
+        draw.out(),
+        *(6, 0),
+    ],
+    "waves": _waves,
+    "waves_grad": lambda draw: [
+        draw.normal(draw.rows, draw.columns + 5),
+        *(draw.normal(), draw.normal(1, 3), draw.normal(1, 3), draw.normal(1, 3, 5)),
+        *(draw.out(), 1, 3, 5),
+    ],
+    "waves_grad_parameters": _waves_grad_parameters,
     "batch_norm": _batch_norm,
     "batch_norm_grad": lambda draw: [
         *(draw.normal(), draw.normal(), draw.normal(draw.columns)),

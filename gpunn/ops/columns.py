@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from math import pi
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, Elementwise, scratch_like
+from gpunn.backends import Backend, Elementwise, RowKernel, computed, scratch_like, widened
 from gpunn.errors import ShapeError
 from gpunn.ops.elementwise import check_floats
-from gpunn.ops.reductions import summed
+from gpunn.ops.reductions import add_rows, as_gradients, sums_for
 from gpunn.typing import Array
+
+_CUDA = Path(__file__).parent / "cuda" / "columns.cu"
+
+
+def _level_columns(
+    x: Array,
+    column: Array,
+    high: Array,
+    low: Array,
+    y: Array,
+    width: int,
+    numbers: int,
+    columns: int,
+    rows: int,
+) -> None:
+    picked = np.take(x, column, 1)
+    y[:, :numbers] = x[:, :numbers]
+    np.subtract(picked == high, picked == low, out=y[:, numbers:], dtype=y.dtype)
+
+
+LEVEL_COLUMNS = RowKernel("level_columns", _level_columns, _CUDA)
 
 
 @op
@@ -38,17 +60,16 @@ def level_columns(
     Gradient:
         gy for the columns of numbers, 0 for the codes.
     """
-    xp = b.xp
-    picked = xp.take(x, column, 1)
-    marks = (b.cast(xp.equal(picked, each), x.dtype) for each in (high, low))
-    levels = xp.subtract(*marks)
+    x = b.xp.ascontiguousarray(x)
+    y = b.empty((x.shape[0], numbers + len(column)), x.dtype)
+    b.launch_matrix(LEVEL_COLUMNS, y.shape, x.dtype, x, column, high, low, y, x.shape[1], numbers)
 
     def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
         gx = b.zeros(x.shape, x.dtype)
         b.copy_to(gx[:, :numbers], gy[:, :numbers])
         return gx, None, None, None, None
 
-    return xp.concatenate([x[:, :numbers], levels], axis=1), backward
+    return y, backward
 
 
 def _smooth_clip(x: Array, limit: float, y: Array) -> None:
@@ -103,6 +124,99 @@ def smooth_clip(b: Backend, x: Array, *, limit: float = 3.0) -> tuple[Array, Bac
     return b.launch(SMOOTH_CLIP, x, limit), backward
 
 
+def _angles(x: Array, frequency: Array, phase: Array) -> tuple[Array, Array, Array]:
+    """Return x by columns (n, N, 1), the turns of a unit (n, 1, F), and the angles (n, N, F)."""
+    kind = computed(x.dtype)
+    columns = np.ascontiguousarray(widened(x[:, : len(frequency)], kind).T)[:, :, None]
+    turns = np.multiply(frequency, 2 * pi, dtype=kind)[:, None, :]
+    angle = scratch_like(np.broadcast_to(turns, (*columns.shape[:2], turns.shape[2])))
+    np.multiply(columns, turns, out=angle)
+    return columns, turns, np.add(angle, phase[:, None, :], out=angle)
+
+
+def _waves(
+    x: Array,
+    frequency: Array,
+    phase: Array,
+    weight: Array,
+    bias: Array,
+    y: Array,
+    width: int,
+    count: int,
+    outputs: int,
+    columns: int,
+    rows: int,
+) -> None:
+    angle = _angles(x, frequency, phase)[2]
+    sums = np.matmul(np.cos(angle, out=angle), widened(weight, angle.dtype))  # (n, N, K)
+    np.add(sums, bias[:, None, :], out=sums)
+    y[:, :width] = x
+    for first, own in zip(range(width, columns, outputs), sums, strict=True):
+        y[:, first : first + outputs] = own
+
+
+def _angle_grad(angle: Array, gy: Array, weight: Array, columns: int) -> tuple[Array, Array]:
+    """Return the gradients of the sums (n, N, K) and of the angles (n, N, F)."""
+    kind = angle.dtype
+    parts = gy[:, columns:].reshape(len(gy), len(angle), weight.shape[2])
+    ge = np.ascontiguousarray(np.transpose(parts, (1, 0, 2)), kind)
+    back = np.transpose(widened(weight, kind), (0, 2, 1))
+    ga = np.matmul(ge, back, out=scratch_like(angle))
+    np.multiply(ga, np.sin(angle, out=scratch_like(angle)), out=ga)
+    return ge, np.negative(ga, out=ga)
+
+
+def _waves_grad(
+    gy: Array,
+    x: Array,
+    frequency: Array,
+    phase: Array,
+    weight: Array,
+    gx: Array,
+    embedded: int,
+    count: int,
+    outputs: int,
+    columns: int,
+    rows: int,
+) -> None:
+    _, turns, angle = _angles(x, frequency, phase)
+    _, ga = _angle_grad(angle, gy, weight, columns)
+    gx[...] = gy[:, :columns]
+    gx[:, :embedded] += np.matmul(ga, np.transpose(turns, (0, 2, 1)))[:, :, 0].T
+
+
+def _waves_grad_parameters(
+    gy: Array,
+    x: Array,
+    frequency: Array,
+    phase: Array,
+    weight: Array,
+    gfrequency: Array,
+    gphase: Array,
+    gweight: Array,
+    gbias: Array,
+    outputs: int,
+    width: int,
+    examples: int,
+    columns: int,
+    rows: int,
+) -> None:
+    by_columns, _, angle = _angles(x, frequency, phase)
+    ge, ga = _angle_grad(angle, gy, weight, width)
+    cosines = np.cos(angle, out=angle)
+    np.matmul(np.transpose(cosines, (0, 2, 1)), ge, out=gweight)
+    np.multiply(ga, by_columns, out=cosines)
+    for sums, of in ((gphase, ga), (gfrequency, cosines), (gbias, ge)):
+        for j in range(rows):
+            add_rows(of[j], sums[j])
+    np.multiply(gfrequency, 2 * pi, out=gfrequency)
+
+
+WAVES = RowKernel("waves", _waves, _CUDA)
+WAVES_GRAD = RowKernel("waves_grad", _waves_grad, _CUDA)
+WAVES_GRAD_PARAMETERS = RowKernel("waves_grad_parameters", _waves_grad_parameters, _CUDA)
+
+
 @op
 def waves(
     b: Backend, x: Array, frequency: Array, phase: Array, weight: Array, bias: Array
@@ -142,29 +256,20 @@ def waves(
             f"{weight.shape} and bias {bias.shape}; expected (N, D), (n, F), (n, F), (n, F, K) and "
             "(n, K) with n <= D"
         )
-    xp, rows, width = b.xp, x.shape[0], x.shape[1]
-    columns = xp.ascontiguousarray(x[:, :n].T)[:, :, None]  # (n, N, 1)
-    turns = xp.multiply(frequency, 2 * pi)[:, None, :]
-    angle = xp.add(xp.multiply(columns, turns), phase[:, None, :])  # (n, N, F)
-    cosines = xp.cos(angle)
-    sums = xp.add(xp.matmul(cosines, weight), bias[:, None, :])  # (n, N, K)
-    flat = xp.ascontiguousarray(xp.transpose(sums, (1, 0, 2))).reshape(rows, n * outputs)
+    given = tuple(map(b.xp.ascontiguousarray, (x, frequency, phase, weight, bias)))
+    x, rows, width = given[0], x.shape[0], x.shape[1]
+    y = b.empty((rows, width + n * outputs), x.dtype)
+    b.launch_matrix(WAVES, y.shape, x.dtype, *given, y, width, count, outputs)
 
     def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
-        parts = gy[:, width:].reshape(rows, n, outputs)
-        ge = xp.ascontiguousarray(xp.transpose(parts, (1, 0, 2)))  # (n, N, K)
-        gweight = xp.matmul(xp.transpose(cosines, (0, 2, 1)), ge)
-        gc = xp.matmul(ge, xp.transpose(weight, (0, 2, 1)))
-        s = xp.negative(xp.multiply(xp.sin(angle), gc))
-        gphase = b.cast(summed(b, s, (1,)), x.dtype)
-        along = xp.multiply(summed(b, xp.multiply(s, columns), (1,)), 2 * pi)
-        gx = None
+        kept, gx = (b.xp.ascontiguousarray(gy), *given[:4]), None
         if needs[0]:
-            own = xp.matmul(s, xp.transpose(turns, (0, 2, 1)))[:, :, 0]  # (n, N)
-            gx = b.empty(x.shape, x.dtype)
-            b.copy_to(gx, gy[:, :width])
-            b.add_to(gx[:, :n], own.T)
-        gbias = b.cast(summed(b, ge, (1,)), x.dtype)
-        return gx, b.cast(along, x.dtype), gphase, gweight, gbias
+            gx = b.empty_like(x)
+            b.launch_matrix(WAVES_GRAD, x.shape, x.dtype, *kept, gx, n, count, outputs)
+        sums = sums_for(b, needs[1:], [each.shape for each in given[1:]], x.dtype)
+        if any(needs[1:]):
+            sizes = (outputs, width, rows, count, n)
+            b.launch_rows(WAVES_GRAD_PARAMETERS, n * (outputs + 1), x.dtype, *kept, *sums, *sizes)
+        return gx, *as_gradients(b, needs[1:], sums, x.dtype)
 
-    return xp.concatenate([x, flat], axis=1), backward
+    return y, backward

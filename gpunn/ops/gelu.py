@@ -46,10 +46,10 @@ def _gelu_grad(gy: Array, x: Array, gx: Array) -> None:
     np.multiply(slope, gy, out=gx, casting="same_kind")
 
 
-_TAIL = (  # erfc(-x / sqrt(2)), where the rounding error of the argument is corrected
+_TAIL = (  # erfc(-x / sqrt(2)), corrected for the rounding error of its argument; e = exp(-z z)
     f"const T c = T({_SQRT_HALF}), low = T(({_SQRT_HALF} - (double)c) + {_SQRT_HALF_REST}); "
     "const T z = -x * c, rest = fma(-x, c, -z) - x * low; "
-    "const T by = rest * T(1.1283791670955126) * exp(-z * z); "
+    "const T by = rest * T(1.1283791670955126) * e; "
     "const T tail = by - by == T(0) ? erfc(z) - by : erfc(z); "
 )
 
@@ -71,12 +71,15 @@ gelu = Activation(
     saves="x",
     gain="he",
     numpy=_gelu,
-    cuda=f"{_TAIL} y = T(0.5) * (x < T(-{_END}) ? T(-{_END}) : x) * tail;",
+    cuda=(
+        f"const T e = exp(T(-0.5) * x * x); {_TAIL} "
+        f"y = T(0.5) * (x < T(-{_END}) ? T(-{_END}) : x) * tail;"
+    ),
     grad_numpy=_gelu_grad,
     grad_cuda=(
-        f"{_TAIL} const T near = x < T(-{_END}) ? T(-{_END}) : x > T({_END}) ? T({_END}) : x; "
-        f"gx = gy * (T(0.5) * tail "
-        f"+ near * T({_INV_SQRT_2PI}) * exp_of_product(near, T(0), T(-0.5) * near));"
+        f"const T near = x < T(-{_END}) ? T(-{_END}) : x > T({_END}) ? T({_END}) : x; "
+        f"const T e = exp_of_product(near, T(0), T(-0.5) * near); {_TAIL} "
+        f"gx = gy * (T(0.5) * tail + near * T({_INV_SQRT_2PI}) * e);"
     ),
 )
 

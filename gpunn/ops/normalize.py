@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from gpunn.arguments import in_range
-from gpunn.autograd import op, target
+from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
 from gpunn.errors import DTypeError, ShapeError
-from gpunn.ops.reductions import add_rows, in_shares
+from gpunn.ops.reductions import add_rows, as_gradients, in_shares, sums_for
 from gpunn.typing import Array
 
 _CUDA = Path(__file__).parent / "cuda"
@@ -181,29 +181,13 @@ def layer_norm(
             gx = b.empty_like(x)
             args = (gy, x, gamma, *statistics, gx)
             b.launch_matrix(LAYER_NORM_GRAD, x.shape, x.dtype, *args)
-        sums = _column_sums(b, x, needs)
+        sums = sums_for(b, needs[1:], (x.shape[1:],) * 2, x.dtype)
         if needs[1] or needs[2]:
             given = (gy, x, *statistics)
             in_shares(b, LAYER_NORM_GRAD_COLUMNS, x, given, tuple(sums))
-        return gx, *_parameter_gradients(b, x, sums, needs)
+        return gx, *as_gradients(b, needs[1:], sums, x.dtype)
 
     return y, backward
-
-
-def _column_sums(b: Backend, x: Array, needs: Any) -> list[Array]:
-    """Return the arrays for the gradients of gamma and beta: the parameters' own if wide enough."""
-    found, wide = [], computed(x.dtype)
-    for need in needs[1:]:
-        own = target(need)
-        fits = own is not None and own.dtype == wide
-        found.append(own if fits else b.empty(x.shape[1:], wide))
-    return found
-
-
-def _parameter_gradients(b: Backend, x: Array, sums: list[Array], needs: Any) -> list[Array]:
-    """Return the sums; for a parameter without a gradient buffer, in the dtype of x."""
-    pairs = zip(sums, needs[1:], strict=True)
-    return [s if target(need) is not None else b.cast(s, x.dtype) for s, need in pairs]
 
 
 # over the batch ----------------------------------------------------------------------------
@@ -323,9 +307,10 @@ def batch_norm(
     b.launch_matrix(BATCH_NORM, x.shape, x.dtype, *args, running_mean, running_variance, *numbers)
 
     def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
-        gx, sums = b.empty_like(x), _column_sums(b, x, needs)
+        gx = b.empty_like(x)
+        sums = sums_for(b, needs[1:], (x.shape[1:],) * 2, x.dtype)
         args = (b.xp.ascontiguousarray(gy), x, gamma, *statistics, gx, *sums)
         b.launch_matrix(BATCH_NORM_GRAD, x.shape, x.dtype, *args)
-        return gx, *_parameter_gradients(b, x, sums, needs)
+        return gx, *as_gradients(b, needs[1:], sums, x.dtype)
 
     return y, backward

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpunn.arguments import flag
-from gpunn.autograd import op
-from gpunn.autograd.engine import Backward
+from gpunn.autograd import op, target
+from gpunn.autograd.engine import Backward, Need
 from gpunn.backends import Backend, Elementwise, RowKernel, computed, scratch_like, widened
 from gpunn.backends.kernel import shares
 from gpunn.errors import DataError, DTypeError, ShapeError
-from gpunn.typing import Array, Shape
+from gpunn.typing import Array, DType, Shape
 
 NONFINITE = Elementwise(
     "nonfinite",
@@ -137,6 +138,32 @@ def in_shares(
     b.launch_rows(kernel, blocks * count, x.dtype, *arguments, threads=threads)
     for part, out in zip(parts, sums, strict=True):
         b.launch_matrix(COLUMN_SUMS, part.shape, part.dtype, part, out)
+
+
+def sums_for(
+    b: Backend, needs: Sequence[Need], shapes: Sequence[Shape], dtype: DType
+) -> list[Array]:
+    """Return arrays for sums that are gradients of parameters: their own buffers if wide enough.
+
+    Args:
+        b: the backend.
+        needs: what the backward pass needs, for each parameter.
+        shapes: the shapes of the parameters.
+        dtype: the dtype of the operation. The sums are in the dtype that its kernels compute in.
+    """
+    found, wide = [], computed(dtype)
+    for need, shape in zip(needs, shapes, strict=True):
+        own = target(need)
+        found.append(own if own is not None and own.dtype == wide else b.empty(shape, wide))
+    return found
+
+
+def as_gradients(
+    b: Backend, needs: Sequence[Need], sums: Sequence[Array], dtype: DType
+) -> list[Array]:
+    """Return the sums; for a parameter without a gradient buffer, in the operation's dtype."""
+    pairs = zip(sums, needs, strict=True)
+    return [s if target(need) is not None else b.cast(s, dtype) for s, need in pairs]
 
 
 def _row_sums(x: Array, out: Array, columns: int, rows: int) -> None:

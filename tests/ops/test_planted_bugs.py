@@ -59,7 +59,9 @@ OWN_SUM = "the thread that uses the sum is the one that left it"
 CHECKED = "a row is checked again before it is used, and no load reaches past the last one"
 ROWS_AHEAD = "each_row, line 0: for (int n = tile.row; n < rows; n += AHEAD * tile.step) {"
 LOSSES_AHEAD = "add_up, line 13: for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {"
+FREQUENCIES = "waves_grad_parameters, line 6: for (int f = lane; f - lane < columns; f += lanes) {"
 EQUIVALENT = {
+    ("waves_grad_parameters", FREQUENCIES): CHECKED,
     ("softmax_cross_entropy", LOSSES_AHEAD): CHECKED,
     ("multiclass_hinge", LOSSES_AHEAD): CHECKED,
     ("batch_norm", ROWS_AHEAD): CHECKED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from struct import Struct, pack
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from gpunn.backends.cpu.compiled.text import (
     Argument,
     chain_text,
     elementwise_text,
+    own_text,
     product_text,
     row_text,
     shares,
@@ -137,7 +139,7 @@ class Native:
         shared, (columns, blocks) = shares(kernel), args[-2:]
         if shared == "column":
             blocks = -(-columns // TILE_COLUMNS)
-        elif shared == "block" or not 0 < columns <= self._longest_row:
+        elif shared == "block" or not 0 < columns <= self._longest_row or self._is_serial(kernel):
             return None
         for value in args:
             if isinstance(value, np.ndarray) and value.dtype not in ROW_DTYPES:
@@ -152,9 +154,14 @@ class Native:
         S in the kernel's text is `dtype`. A kernel with a ticket is left to NumPy, because several
         threads would count with one ticket.
         """
-        if kernel.ticket or shares(kernel) != "block":
+        if kernel.ticket or shares(kernel) != "block" or self._is_serial(kernel):
             return None
         return self._blocks(kernel, blocks, dtype, args)
+
+    @staticmethod
+    @lru_cache(maxsize=512)
+    def _is_serial(kernel: RowKernel) -> bool:
+        return re.search(SERIAL, own_text(kernel)) is not None
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
         """Return the call for a float32 matrix product; None if BLAS has to do it."""

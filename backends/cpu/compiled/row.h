@@ -39,6 +39,9 @@ static inline T row_sum(const Held& h, T*, Use use, const Others*... others) {
   for (int k = whole; k < h.columns; ++k) sum += use((T)h.x[k], (T)others[k]..., k);
   return (T)sum;
 }
+template <class Use>
+static inline T row_sum_kept(const Held& h, T* part, Use use) { return row_sum(h, part, use); }
+static inline bool is_kept(const Held&, int) { return false; }
 template <class Use, class... Others>
 static inline void store_each(const Held& h, S* y, Use use, const Others*... others) {
 #pragma GCC ivdep

@@ -144,6 +144,30 @@ __device__ inline T row_sum(const Held& h, T* part, Use use, const Others*... ot
   return row_fold<Sum>(total.value(), h.row, part);
 }
 
+// Returns the sum of use(v, k) over the elements of the row, to each lane. In registers, use(v, k)
+// takes the place of v: `is_kept` tells for which elements.
+template <class Use>
+__device__ inline T row_sum_kept(Held& h, T* part, Use use) {
+  Total total = {};
+#pragma unroll
+  for (int p = 0; p < HELD / PACK; ++p) {
+    if (p * PACK * h.row.lanes >= h.columns) continue;
+    for (int j = 0; j < PACK; ++j) {
+      const int at = place(h, 0, p, j);
+      if (at < h.columns) total.add(h.pack[p].v[j] = use(h.pack[p].v[j], at));
+    }
+  }
+  const int whole = HELD * h.row.lanes;
+  for (int base = whole; base < h.columns; base += whole) {
+    for (int p = 0; p < HELD / PACK; ++p) {
+      each_of(h, base, p, [&](T v, int k) { total.add(use(v, k)); }, pack_at(h.x, h, base, p));
+    }
+  }
+  return row_fold<Sum>(total.value(), h.row, part);
+}
+
+__device__ inline bool is_kept(const Held& h, int at) { return at < HELD * h.row.lanes; }
+
 template <class Use, class... C>
 __device__ inline void store_of(
     const Held& h, int base, int p, S* y, Use use, const Columns& c, const C&... others) {

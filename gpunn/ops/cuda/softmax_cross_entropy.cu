@@ -11,7 +11,7 @@ extern "C" __global__ void softmax_cross_entropy(
   T own = 0;
   if (row.at < rows) {
     const size_t start = (size_t)row.at * classes;
-    const Held held = hold(row, z + start, classes, aligned(z) && aligned(gz));
+    Held held = hold(row, z + start, classes, aligned(z) && aligned(gz));
     T top = Max::none();
     each(held, [&](T v, int) { top = Max::both(top, v); });
     top = row_fold<Max>(top, row, part);
@@ -23,21 +23,21 @@ extern "C" __global__ void softmax_cross_entropy(
     const int label = known ? (int)given : -1;
     const T right = known ? (T)z[start + label] : log((T)-1);  // NaN
     const T right_power = exp_of_difference(right, top);
-    const T others = row_sum(held, part, [&](T v, int k) {
+    const T sum = smoothing == 0 ? (T)0 : row_sum(held, part, [&](T v, int) { return v; });
+    const auto power = [&](T v, int k) {
       return k == label ? (T)0 : exp_of_difference(v, top);
-    });
+    };
+    const T others = row_sum_kept(held, part, power);
     const T share = (T)1 / (others + right_power);
 
     store_each(held, gz + start, [&](T v, int k) {
-      const T g = (k == label ? -others : exp_of_difference(v, top)) * share;
+      const T e = is_kept(held, k) ? v : power(v, k);
+      const T g = (k == label ? -others : e) * share;
       if (smoothing == 0) return g * (T)scale;
       return (g - (T)(smoothing / classes) + (k == label ? (T)smoothing : (T)0)) * (T)scale;
     });
     own = (top - right) + log1p(others + (right_power - (T)1));
-    if (smoothing != 0) {
-      const T sum = row_sum(held, part, [&](T v, int) { return v; });
-      own += (T)smoothing * (right - sum / (T)classes);
-    }
+    if (smoothing != 0) own += (T)smoothing * (right - sum / (T)classes);
   }
   add_up(own, row, loss, rows, total, (T)divisor, part, ticket);
 }
