@@ -56,9 +56,15 @@ def _correct(draw: Draw) -> list[Any]:
 def _waves(draw: Draw) -> list[Any]:
     """Half of the columns, with 4 frequencies, are for the 3 outputs of each embedded column."""
     n = draw.columns // 6
-    shapes = ((draw.rows, draw.columns - 3 * n), (n, 4), (n, 4), (n, 4, 3), (n, 3))
-    numbers = draw.columns - 3 * n, 4, 3
-    return [*(draw.normal(*shape) for shape in shapes), draw.out(), *numbers]
+    width = draw.columns - 3 * n
+    shapes = ((draw.rows, width), (n, 4), (n, 4), (n, 4, 3), (n, 3))
+    x, frequency, *others = (draw.normal(*shape) for shape in shapes)
+    return [x, _slow(frequency), *others, draw.out(), width, 4, 3]
+
+
+def _slow(frequency: np.ndarray) -> np.ndarray:
+    """Frequencies of angles that are known to a few machine epsilons."""
+    return (frequency / 8).astype(frequency.dtype)
 
 
 def _waves_grad_parameters(draw: Draw) -> list[Any]:
@@ -67,7 +73,8 @@ def _waves_grad_parameters(draw: Draw) -> list[Any]:
     shapes = [(n, count), (n, count), (n, count, outputs), (n, outputs)]
     return [
         *(draw.normal(examples, width + n * outputs), draw.normal(examples, width)),
-        *(draw.normal(*shape) for shape in shapes[:3]),
+        _slow(draw.normal(*shapes[0])),
+        *(draw.normal(*shape) for shape in shapes[1:3]),
         *(draw.out(*shape, dtype=draw.statistic) for shape in shapes),
         *(outputs, width, examples),
     ]
@@ -129,7 +136,7 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
     "waves": _waves,
     "waves_grad": lambda draw: [
         draw.normal(draw.rows, draw.columns + 5),
-        *(draw.normal(), draw.normal(1, 3), draw.normal(1, 3), draw.normal(1, 3, 5)),
+        *(draw.normal(), _slow(draw.normal(1, 3)), draw.normal(1, 3), draw.normal(1, 3, 5)),
         *(draw.out(), 1, 3, 5),
     ],
     "waves_grad_parameters": _waves_grad_parameters,

@@ -128,7 +128,7 @@ def test_cupys_own_lack_of_room_is_told_in_the_words_of_the_library(data, cuda_d
     b = trainer.model.backend
 
     def full(*arrays, **options):
-        raise b.xp.cuda.memory.OutOfMemoryError("1 GiB")
+        raise b.xp.cuda.memory.OutOfMemoryError(2**30, 0, 2**20)
 
     monkeypatch.setattr(b.xp, "ascontiguousarray", full)
     for work in (trainer.fit, trainer.evaluate):

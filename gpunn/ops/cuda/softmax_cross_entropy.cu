@@ -30,11 +30,10 @@ extern "C" __global__ void softmax_cross_entropy(
     const T others = row_sum_kept(held, part, power);
     const T share = (T)1 / (others + right_power);
 
+    const T spread = (T)(smoothing / classes), more = (T)smoothing, times = (T)scale;
     store_each(held, gz + start, [&](T v, int k) {
       const T e = is_kept(held, k) ? v : power(v, k);
-      const T g = (k == label ? -others : e) * share;
-      if (smoothing == 0) return g * (T)scale;
-      return (g - (T)(smoothing / classes) + (k == label ? (T)smoothing : (T)0)) * (T)scale;
+      return ((k == label ? more - others * share : e * share) - spread) * times;
     });
     own = (top - right) + log1p(others + (right_power - (T)1));
     if (smoothing != 0) own += (T)smoothing * (right - sum / (T)classes);
