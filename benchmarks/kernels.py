@@ -147,7 +147,7 @@ def _rows(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
         "softmax_cross_entropy": (2, lambda: ops.softmax_cross_entropy(z, labels)),
         "softmax": (2, lambda: ops.softmax(z)),
         "layer_norm": (2, lambda: ops.layer_norm.vjp(b, x, gamma, beta)[0]),
-        "layer_norm_grad": (4, lambda: backward(gy, (True, True, True))),
+        "layer_norm_grad": (3, lambda: backward(gy, (True, True, True))),
         "column_sums": (1, lambda: column_sums(b, x, out=sums)),
         "gather_rows": (2, lambda: gather_rows(b, x, order)),
         "dropout_words": (0, lambda: b.random_words(x.size // 64, Draw((1, 2), 3))),

@@ -140,6 +140,12 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
         *(draw.out(), 1, 3, 5),
     ],
     "waves_grad_parameters": _waves_grad_parameters,
+    "layer_norm_grad_in_one": lambda draw: [
+        *(draw.normal(), draw.normal(), draw.normal(draw.columns)),
+        *_statistics(draw, draw.rows),
+        draw.out(),
+        *(draw.out(-(-draw.rows // 8), draw.columns, dtype=draw.statistic) for _ in range(2)),
+    ],
     "batch_norm": _batch_norm,
     "batch_norm_grad": lambda draw: [
         *(draw.normal(), draw.normal(), draw.normal(draw.columns)),

@@ -12,8 +12,9 @@ from gpunn.arguments import in_range
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
+from gpunn.backends.kernel import WARP_COLUMNS
 from gpunn.errors import DTypeError, ShapeError
-from gpunn.ops.reductions import add_rows, as_gradients, in_shares, sums_for
+from gpunn.ops.reductions import add_rows, as_gradients, column_sums, in_shares, sums_for
 from gpunn.typing import Array
 
 _CUDA = Path(__file__).parent / "cuda"
@@ -134,6 +135,27 @@ def _layer_norm_grad_columns(
     add_rows(gy, gbeta)
 
 
+def _layer_norm_grad_in_one(
+    gy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    rest: Array,
+    inverse: Array,
+    gx: Array,
+    ggamma: Array,
+    gbeta: Array,
+    columns: int,
+    rows: int,
+) -> None:
+    _layer_norm_grad(gy, x, gamma, mean, rest, inverse, gx, columns, rows)
+    block = np.arange(rows) // WARPS % len(ggamma)
+    for k, (along, plain) in enumerate(zip(ggamma, gbeta, strict=True)):
+        own = block == k
+        statistics = mean[own], rest[own], inverse[own]
+        _layer_norm_grad_columns(gy[own], x[own], *statistics, along, plain, columns, sum(own))
+
+
 LAYER_NORM = RowKernel("layer_norm", _layer_norm, _CUDA / "layer_norm.cu")
 LAYER_NORM_GRAD = RowKernel("layer_norm_grad", _layer_norm_grad, _CUDA / "layer_norm.cu")
 LAYER_NORM_GRAD_COLUMNS = RowKernel(
@@ -142,6 +164,12 @@ LAYER_NORM_GRAD_COLUMNS = RowKernel(
     _CUDA / "layer_norm.cu",
     by_columns=True,
 )
+LAYER_NORM_GRAD_IN_ONE = RowKernel(
+    "layer_norm_grad_in_one", _layer_norm_grad_in_one, _CUDA / "layer_norm.cu"
+)
+WARPS = LAYER_NORM_GRAD_IN_ONE.threads // 32
+MANY_ROWS, MOST_BLOCKS = 4096, 512
+"""From so many rows on, a GPU computes all gradients in one pass, in so many blocks."""
 
 
 @op
@@ -176,12 +204,20 @@ def layer_norm(
     b.launch_matrix(LAYER_NORM, x.shape, x.dtype, *args)
 
     def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
-        gy, gx = b.xp.ascontiguousarray(gy), None
+        gy, gx, (rows, columns) = b.xp.ascontiguousarray(gy), None, x.shape
+        sums = sums_for(b, needs[1:], (x.shape[1:],) * 2, x.dtype)
+        if b.fuses and all(needs) and rows >= MANY_ROWS and columns <= WARP_COLUMNS:
+            gx, blocks = b.empty_like(x), min(MOST_BLOCKS, -(-rows // WARPS))
+            parts = [b.empty((blocks, columns), out.dtype) for out in sums]
+            args = (gy, x, gamma, *statistics, gx, *parts, columns, rows)
+            b.launch_rows(LAYER_NORM_GRAD_IN_ONE, blocks, x.dtype, *args, columns=columns)
+            for part, out in zip(parts, sums, strict=True):
+                column_sums(b, part, out)
+            return gx, *as_gradients(b, needs[1:], sums, x.dtype)
         if needs[0]:
             gx = b.empty_like(x)
             args = (gy, x, gamma, *statistics, gx)
             b.launch_matrix(LAYER_NORM_GRAD, x.shape, x.dtype, *args)
-        sums = sums_for(b, needs[1:], (x.shape[1:],) * 2, x.dtype)
         if needs[1] or needs[2]:
             given = (gy, x, *statistics)
             in_shares(b, LAYER_NORM_GRAD_COLUMNS, x, given, tuple(sums))

@@ -152,7 +152,7 @@ def test_a_loss_of_pairs(name, dtype, device, flushes):
     if (name, dtype) == ("binary_cross_entropy", "float16"):
         pytest.skip("it clips at the epsilon of float16")
     p = numbers(dtype)
-    p = p[row.domain(p)]
+    p = p[row.domain(p) & ((p == 0) | (abs(p) >= TINY) | (not flushes))]
     t = np.array(row.targets, dtype)
     pairs = np.repeat(p, len(t)), np.tile(t, len(p))
     loss = ops.get_loss(name.partition("/")[0], reduction="none", **dict(row.options))

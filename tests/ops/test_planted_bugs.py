@@ -34,6 +34,7 @@ ROW_SHAPES = [
     (3, 1030),  # a block a row
     (2, 8204),  # more than the block's registers hold
 ]
+LAYER_SHAPES = [(9, 10), (5, 12), (9, 530)]  # the last one takes three rounds for its sums
 COLUMN_SHAPES = [(100, 33), (70, 40)]  # one by one and by packs; two tiles, the second not full
 FUNCTION = re.compile(
     r'^(?:__device__ inline|static __device__|extern "C")[^{;]*?(\w+)\([^(){}]*\) \{\n(.*?)^\}$',
@@ -58,7 +59,7 @@ DTYPE = {"gather_rows": "uint32"}
 OWN_SUM = "the thread that uses the sum is the one that left it"
 CHECKED = "a row is checked again before it is used, and no load reaches past the last one"
 ROWS_AHEAD = "each_row, line 0: for (int n = tile.row; n < rows; n += AHEAD * tile.step) {"
-LOSSES_AHEAD = "add_up, line 13: for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {"
+LOSSES_AHEAD = "add_up, line 13: for (int n = threadIdx.x; n < rows; n += AT_ONCE * blockDim.x) {"
 FREQUENCIES = "waves_grad_parameters, line 6: for (int f = lane; f - lane < columns; f += lanes) {"
 EQUIVALENT = {
     ("waves_grad_parameters", FREQUENCIES): CHECKED,
@@ -111,7 +112,8 @@ def launches(kernel):
     if kernel.name == "gather_rows":
         yield gather()
         return
-    for shape in COLUMN_SHAPES if kernel.by_columns else ROW_SHAPES:
+    shapes = COLUMN_SHAPES if kernel.by_columns else ROW_SHAPES
+    for shape in LAYER_SHAPES if kernel.name == "layer_norm_grad_in_one" else shapes:
         arguments = ARGUMENTS[kernel.name](Draw("float32", *shape))
         arguments = [np.int32(a) if type(a) is int else a for a in arguments]
         blocks, threads = kernel.geometry(4, *shape)

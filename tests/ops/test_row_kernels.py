@@ -8,7 +8,7 @@ import pytest
 import gpunn as gn
 import gpunn.train  # declares its kernels, and so do all the modules below it
 from gpunn.backends import RowKernel
-from gpunn.backends.kernel import KERNELS
+from gpunn.backends.kernel import KERNELS, WARP_COLUMNS
 from gpunn.errors import DTypeError
 from gpunn.ops.class_losses import correct
 from gpunn.ops.reductions import column_sums
@@ -24,6 +24,9 @@ COLUMN_SHAPES = [(2, 1), (3, 10), (40, 32), (130, 33), (7, 136), (300, 8), (600,
 
 
 def shapes(kernel):
+    """The shapes that a kernel is tested with."""
+    if kernel.name == "layer_norm_grad_in_one":
+        return [shape for shape in ROW_SHAPES if shape[1] <= WARP_COLUMNS]
     return COLUMN_SHAPES if kernel.by_columns else ROW_SHAPES
 
 
@@ -127,3 +130,16 @@ def test_a_softmax_with_nan_in_it_is_nan(device):
     x[0, 35] = np.nan
     y = gn.ops.softmax(gn.tensor(x, device=device)).numpy()
     np.testing.assert_array_equal(np.isnan(y), [[True] * 40, [False] * 40])
+
+
+def test_the_gradients_of_a_layer_norm_of_many_rows(device, rng):
+    """A GPU computes them in one pass."""
+    given = rng.standard_normal((4099, 12)), rng.standard_normal(12), rng.standard_normal(12)
+    gy, found = rng.standard_normal((4099, 12)), []
+    for place, dtype in ((device, "float32"), ("cpu", "float64")):
+        leaves = [gn.tensor(a.astype(dtype), requires_grad=True, device=place) for a in given]
+        b = leaves[0].backend
+        gn.ops.layer_norm(*leaves).backward(b.upload(gy.astype(dtype)))
+        found.append([b.download(leaf.grad) for leaf in leaves])
+    for ours, wanted in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=2e-5 * abs(wanted).max())

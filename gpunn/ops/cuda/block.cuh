@@ -193,6 +193,8 @@ __device__ inline void store_each(const Held& h, S* y, Use use, const Others*...
   });
 }
 
+constexpr int AT_ONCE = 16;
+
 // Writes the losses of the block's rows. The block that arrives last also writes
 // total = sum_n loss[n] / divisor. Every thread must call this function; the first lane of each row
 // passes the loss of its row as `own`. One thread writes all losses of a block, so that a single
@@ -212,12 +214,12 @@ static __device__ void add_up(
   if (!last) return;
   __threadfence();
   Total sums = {};
-  for (int n = threadIdx.x; n < rows; n += 8 * blockDim.x) {
-    T v[8];  // 8 loads are in flight together, which hides their latency
-    for (int j = 0; j < 8; ++j) {
+  for (int n = threadIdx.x; n < rows; n += AT_ONCE * blockDim.x) {
+    T v[AT_ONCE];  // these loads are in flight together, which hides their latency
+    for (int j = 0; j < AT_ONCE; ++j) {
       v[j] = ((const volatile T*)loss)[min(n + j * (int)blockDim.x, rows - 1)];
     }
-    for (int j = 0; j < 8; ++j) sums.add(n + j * (int)blockDim.x < rows ? v[j] : (T)0);
+    for (int j = 0; j < AT_ONCE; ++j) sums.add(n + j * (int)blockDim.x < rows ? v[j] : (T)0);
   }
   const T sum = row_fold<Sum>(sums.value(), {0, (int)threadIdx.x, (int)blockDim.x}, part);
   if (threadIdx.x == 0) {
