@@ -16,7 +16,7 @@ from gpunn.ops.elementwise import check_floats
 from gpunn.ops.reductions import add_rows, as_gradients, sums_for
 from gpunn.typing import Array
 
-_CUDA = Path(__file__).parent / "cuda" / "columns.cu"
+_CUDA = Path(__file__).parent / "cuda"
 
 
 def _level_columns(
@@ -35,7 +35,7 @@ def _level_columns(
     np.subtract(picked == high, picked == low, out=y[:, numbers:], dtype=y.dtype)
 
 
-LEVEL_COLUMNS = RowKernel("level_columns", _level_columns, _CUDA)
+LEVEL_COLUMNS = RowKernel("level_columns", _level_columns, _CUDA / "columns.cu")
 
 
 @op
@@ -212,9 +212,11 @@ def _waves_grad_parameters(
     np.multiply(gfrequency, 2 * pi, out=gfrequency)
 
 
-WAVES = RowKernel("waves", _waves, _CUDA)
-WAVES_GRAD = RowKernel("waves_grad", _waves_grad, _CUDA)
-WAVES_GRAD_PARAMETERS = RowKernel("waves_grad_parameters", _waves_grad_parameters, _CUDA)
+WAVES = RowKernel("waves", _waves, _CUDA / "waves.cu")
+WAVES_GRAD = RowKernel("waves_grad", _waves_grad, _CUDA / "waves.cu")
+WAVES_GRAD_PARAMETERS = RowKernel(
+    "waves_grad_parameters", _waves_grad_parameters, _CUDA / "waves.cu"
+)
 
 
 @op

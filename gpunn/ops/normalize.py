@@ -165,7 +165,7 @@ LAYER_NORM_GRAD_COLUMNS = RowKernel(
     by_columns=True,
 )
 LAYER_NORM_GRAD_IN_ONE = RowKernel(
-    "layer_norm_grad_in_one", _layer_norm_grad_in_one, _CUDA / "layer_norm.cu"
+    "layer_norm_grad_in_one", _layer_norm_grad_in_one, _CUDA / "layer_norm_grad_in_one.cu"
 )
 WARPS = LAYER_NORM_GRAD_IN_ONE.threads // 32
 MANY_ROWS, MOST_BLOCKS = 4096, 512
