@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.benchmarks.tables.contenders import CONTENDERS
+from gpunn.benchmarks.tables.parts import WITHOUT
 from gpunn.benchmarks.tables.sets import BY_NAME, SETS, TRIED, PublicSet, split
 from gpunn.benchmarks.tables.standings import standings
 
@@ -74,7 +75,9 @@ def measure(which: PublicSet, seed: int, contender: str) -> dict[str, Any]:
     }
     start, used = time.perf_counter(), time.process_time()
     try:
-        model = CONTENDERS[contender](frame.iloc[train], y.iloc[train], which.classes, seed)
+        model = (CONTENDERS | WITHOUT)[contender](
+            frame.iloc[train], y.iloc[train], which.classes, seed
+        )
     except Exception as error:  # a contender that fails is a row of the results
         return row | {"failed": f"{type(error).__name__}: {error}"[:300]}
     row |= {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}

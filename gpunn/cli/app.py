@@ -27,7 +27,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits (ships with gpunn), mnist, or a file: CSV with a header, or NPZ with x and y.",
+        help="digits (ships with gpunn), mnist, a file (CSV, Parquet, Feather, Excel, or NPZ with "
+        "x and y), or - for CSV from standard input.",
     ),
 ]
 DeviceOption = Annotated[
@@ -39,6 +40,16 @@ DataDir = Annotated[
     typer.Option(
         help="Folder with the MNIST files. By default: GPUNN_DATA_DIR, the cache, or a download."
     ),
+]
+
+
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="CSV: the encoding of the text, such as cp1252. By default recognised."),
+]
+NoHeader = Annotated[
+    bool,
+    typer.Option("--no-header", help="CSV: the columns have no names; they become column_1, ..."),
 ]
 
 
@@ -83,7 +94,7 @@ def train(
     context: typer.Context,
     data: Data = "digits",
     target: Annotated[
-        str | None, typer.Option(help="CSV: the column to predict. Required for a CSV file.")
+        str | None, typer.Option(help="The column to predict. Required for a file with columns.")
     ] = None,
     task: Annotated[Task, typer.Option(help="CSV: the task that the target is for.")] = Task.auto,
     model: Annotated[
@@ -153,6 +164,16 @@ def train(
         str | None,
         typer.Option(help="CSV: the character between two cells. By default it is recognised."),
     ] = None,
+    decimal: Annotated[
+        str | None,
+        typer.Option(help="table: the character before decimals, . or , By default recognised."),
+    ] = None,
+    encoding: EncodingOption = None,
+    no_header: NoHeader = False,
+    test: Annotated[
+        str | None,
+        typer.Option(help="table: a file to test on. Then all rows of DATA train."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="For weights, order, dropout and the split.")] = 0,
     device: DeviceOption = "auto",
     precision: Annotated[
@@ -197,6 +218,10 @@ def train(
         target=target,
         task=task.value,
         delimiter=delimiter,
+        decimal=decimal,
+        encoding=encoding,
+        header=False if no_header else None,
+        test=test,
         model=chosen_model(context, data, model),
         folds=folds,
         time_limit=time_limit,
@@ -243,8 +268,8 @@ def predict(
         str,
         typer.Argument(
             metavar="DATA",
-            help="digits, mnist, a file (CSV with a header, NPZ with x, NPY), or - for CSV from "
-            "standard input.",
+            help="digits, mnist, a file (CSV, Parquet, Feather, Excel, NPZ with x, NPY), or - for "
+            "CSV from standard input.",
         ),
     ] = "digits",
     output: Annotated[
@@ -263,6 +288,11 @@ def predict(
         float | None,
         typer.Option(help="Write intervals that contain a number with this probability, too."),
     ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="CSV: the character between two cells.")
+    ] = None,
+    encoding: EncodingOption = None,
+    no_header: NoHeader = False,
     device: DeviceOption = "auto",
     data_dir: DataDir = None,
 ) -> None:
@@ -278,9 +308,11 @@ def predict(
       zcat new.csv.gz | gpunn predict runs/table/model.safetensors - | head
     """
     from gpunn.cli.predict import Wanted, run
+    from gpunn.data.dialect import Dialect
 
+    told = Dialect(encoding, delimiter, False if no_header else None)
     try:
-        run(model, data, Wanted(output, probabilities, interval), device, data_dir)
+        run(model, data, Wanted(output, probabilities, interval, told), device, data_dir)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted" + (": nothing was written" if output else ""), err=True)
         raise typer.Exit(130) from None

@@ -17,6 +17,7 @@ import typer
 from numpy.lib import format as npy
 
 from gpunn.cli.settings import Settings
+from gpunn.cli.sources import STANDARD_INPUT
 from gpunn.errors import ArgumentError, OutputError
 from gpunn.nn.decisions import largest
 from gpunn.storage.atomic import replacing
@@ -179,6 +180,12 @@ def _standard_output() -> Iterator[BinaryIO]:
 MODEL = "model.safetensors"
 
 
+def stem_of(data: str) -> str:
+    """Return the name of a data set or file without its suffixes; "stdin" for standard input."""
+    name = Path(data).name.removesuffix(".gz")
+    return "stdin" if data == STANDARD_INPUT else Path(name).stem
+
+
 def output_folder(settings: Settings) -> Path:
     """Create the folder for the results, and check before training that it can be written.
 
@@ -188,7 +195,7 @@ def output_folder(settings: Settings) -> Path:
     Raises:
         OutputError: it cannot be written, or it has a model that is not to be overwritten.
     """
-    folder = settings.output or Path("runs") / Path(settings.data).stem
+    folder = settings.output or Path("runs") / stem_of(settings.data)
     taken = (folder / MODEL).exists() and settings.checkpoint is None
     if taken and settings.output is None:
         others = (folder.with_name(f"{folder.name}-{k}") for k in count(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import typer
 
 import gpunn
 from gpunn.cli.outputs import check_output, open_output
-from gpunn.cli.sources import EMBEDDED, load_source
+from gpunn.cli.sources import EMBEDDED, STANDARD_INPUT, load_source
 from gpunn.columns import is_missing
 from gpunn.columns.cells import number_in
 from gpunn.data import FeatureStream, open_features
+from gpunn.data.dialect import Dialect
 from gpunn.data.table import is_class
 from gpunn.errors import ArgumentError, DataError, ModelFileError, ShapeError
 from gpunn.examples import BATCH_ROWS
@@ -26,8 +27,6 @@ from gpunn.nn.decisions import largest
 from gpunn.progress_bar import progress_bar
 from gpunn.tables import TableModel
 from gpunn.train import load, read_info
-
-STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,13 @@ class Wanted:
         output: the file; None for standard output.
         chances: whether to write the probabilities of classes.
         coverage: the probability that a number is in its interval; None for no intervals.
+        told: how the data are written, as far as it was said.
     """
 
     output: Path | None
     chances: bool = False
     coverage: float | None = None
+    told: Dialect = field(default_factory=Dialect)
 
 
 class Score:
@@ -123,7 +124,7 @@ def run(path: Path, data: str, wanted: Wanted, device: str, data_dir: Path | Non
     half = _half(table, wanted, training)
     check_output(wanted.output, (path, data))
     typer.echo(f"device: {choice.device} ({choice.why})", err=True)
-    with _open(data, training, table, data_dir) as stream:
+    with _open(data, training, table, data_dir, wanted) as stream:
         if table is None:
             _check_width(model, stream.width, data)
         score, rows = Score(training.classes), 0
@@ -168,7 +169,11 @@ def _half(table: TableModel | None, wanted: Wanted, training: Training) -> float
 
 
 def _open(
-    data: str, training: Training, table: TableModel | None, data_dir: Path | None
+    data: str,
+    training: Training,
+    table: TableModel | None,
+    data_dir: Path | None,
+    wanted: Wanted,
 ) -> AbstractContextManager[FeatureStream]:
     """Open the examples to predict, with the names of their classes if they are known."""
     if data in EMBEDDED:
@@ -176,15 +181,18 @@ def _open(
     if data != STANDARD_INPUT and not Path(data).exists():
         raise DataError(
             f"got {data!r} as DATA, but there is no such file; expected {', '.join(EMBEDDED)}, the "
-            "path of a .csv, .npz or .npy file, or - for standard input: check the path"
+            "path of a file with columns or of a .npz or .npy file, or - for standard input: check "
+            "the path"
         )
     source = sys.stdin.buffer if data == STANDARD_INPUT else Path(data)
     return open_features(
         source,
         training.features,
         training.target,
-        delimiter=training.delimiter,
-        encoding=None if table is None else table.encoding,
+        delimiter=wanted.told.delimiter or training.delimiter,
+        encoding=wanted.told.encoding,
+        header=wanted.told.header,
+        columns=None if table is None else table.encoding,
     )
 
 

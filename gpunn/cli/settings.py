@@ -16,6 +16,10 @@ class Settings:
     target: str | None
     task: str
     delimiter: str | None
+    decimal: str | None
+    encoding: str | None
+    header: bool | None
+    test: str | None
     model: str
     folds: int
     time_limit: float | None

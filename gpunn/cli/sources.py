@@ -10,6 +10,7 @@ from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError
 
 EMBEDDED = ("digits", "mnist")
+STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def existing(name: str) -> Path:
     if not path.is_file():
         raise DataError(
             f"got {name!r} as DATA, but there is no such file; expected one of "
-            f"{', '.join(EMBEDDED)}, or the path of a .csv or .npz file: check the path"
+            f"{', '.join(EMBEDDED)}, the path of a file with columns or of a .npz file, or - for "
+            "standard input: check the path"
         )
     return path
 

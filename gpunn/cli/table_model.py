@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import typer
 import gpunn
 from gpunn.cli.outputs import output_folder
 from gpunn.cli.settings import Settings, sizes
-from gpunn.cli.sources import existing, required
+from gpunn.cli.sources import STANDARD_INPUT, existing, required
 from gpunn.data import TableData, load_table
+from gpunn.errors import ArgumentError
 from gpunn.nn import Linear, Sequential
 from gpunn.storage.atomic import write_atomically
 from gpunn.tables import Recipe, fit_table
@@ -29,20 +31,19 @@ def run_table(settings: Settings) -> None:
     """Train a table model, print its report, and write the model and the report."""
     choice = gpunn.choose_device(settings.device)
     typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
-    path, target = existing(settings.data), required(settings.target, settings.data)
-    data = load_table(path, target, task=settings.task, delimiter=settings.delimiter)
-    train, test = data.split(settings.held_out, settings.seed)
+    train, test = loaded(settings)
     folder = output_folder(settings)
-    typer.echo(f"data: {data.name}, {len(train)} rows to train on, {len(test)} to test on")
-    typer.echo(f"task: {task_line(settings, data.classes)}")
+    typer.echo(f"data: {train.name}, {len(train)} rows to train on, {len(test)} to test on")
+    typer.echo(f"task: {task_line(settings, train.classes)}")
     recipe = chosen_recipe(settings)
     found = fit_table(
         train.table,
         _flat(train),
-        classes=len(data.classes or ()),
+        classes=len(train.classes or ()),
         recipe=recipe,
         folds=settings.folds,
         kinds=settings.kinds,
+        decimal=settings.decimal,
         time_limit_s=settings.time_limit,
         seed=settings.seed,
         device=choice.device,
@@ -50,7 +51,7 @@ def run_table(settings: Settings) -> None:
     )
     model = replace(
         found.model,
-        classes=None if data.classes is None else list(data.classes),
+        classes=None if train.classes is None else list(train.classes),
         target=settings.target,
     )
     typer.echo(f"columns: {model.encoding.describe()}")
@@ -76,6 +77,29 @@ def run_table(settings: Settings) -> None:
     }
     write_atomically(folder / "report.json", (json.dumps(record, indent=1) + "\n").encode())
     typer.echo(f"written to {folder}: model.safetensors, report.json")
+
+
+def loaded(settings: Settings) -> tuple[TableData, TableData]:
+    """Load the rows to train on, and those to test on.
+
+    Raises:
+        ArgumentError: there is no target, or the fraction that is held out is outside (0, 1).
+        DataError, UnknownNameError: as for `load_table`.
+    """
+    source = sys.stdin.buffer if settings.data == STANDARD_INPUT else existing(settings.data)
+    target = required(settings.target, settings.data)
+    told: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("delimiter", "decimal", "encoding", "header")
+    }
+    data = load_table(source, target, task=settings.task, **told)
+    if settings.test is not None:
+        return data, load_table(existing(settings.test), target, like=data, **told)
+    if not 0.0 < settings.held_out < 1.0:
+        raise ArgumentError(
+            f"got --held-out {settings.held_out}; expected a fraction between 0 and 1: pass e.g. "
+            "0.2"
+        )
+    return data.split(settings.held_out, settings.seed)
 
 
 def task_line(settings: Settings, classes: Any) -> str:

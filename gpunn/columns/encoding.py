@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.columns.cells import numbers_in
-from gpunn.columns.kinds import KINDS, Column, days_of, find_columns, texts_of
+from gpunn.columns.kinds import KINDS, Column, as_texts, days_of, find_columns
 from gpunn.columns.raw import RawTable
 from gpunn.errors import DataError, ModelFileError, listed
 
@@ -40,18 +40,21 @@ class Encoding:
         self.used = tuple(column for column in columns if column.kind != "left out")
 
     @classmethod
-    def fit(cls, table: RawTable, kinds: Mapping[str, str] | None = None) -> Encoding:
+    def fit(
+        cls, table: RawTable, kinds: Mapping[str, str] | None = None, decimal: str | None = None
+    ) -> Encoding:
         """Find the encoding of the columns of the training data.
 
         Args:
             table: the training data.
             kinds: what some columns are, by name: "number", "category", "date" or "left out".
+            decimal: the character before the decimals of numbers in text; None to recognise it.
 
         Raises:
             DataError: no column can be used.
             UnknownNameError, ArgumentError: as for `find_columns`.
         """
-        found = cls(find_columns(table, kinds))
+        found = cls(find_columns(table, kinds, decimal))
         if not found.used:
             raise DataError(
                 f"got columns {listed(table.names)}, none of which can be used "
@@ -128,6 +131,18 @@ class Encoding:
                 categories.append((f"{column.name} is missing", 2))
         return numbers + categories
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """For each encoded column the name of the column that it comes from."""
+        numbers, categories = list[str](), list[str]()
+        for column in self.used:
+            if column.kind == "category":
+                categories.append(column.name)
+                continue
+            numbers += [column.name] * (len(PARTS) if column.kind == "date" else 1)
+            categories += [column.name] * column.missing
+        return (*numbers, *categories)
+
     def describe(self) -> str:
         """Return one line that tells what each column was taken for."""
         parts = list[str]()
@@ -182,7 +197,7 @@ class Encoding:
         for column in self.used:
             if column.kind == "category":
                 known = {*column.levels, None}
-                cells = _as_texts(table.columns[column.name])
+                cells = as_texts(table.columns[column.name])
                 found[column.name] = sum(cell not in known for cell in cells)
         return {name: count for name, count in found.items() if count}
 
@@ -212,25 +227,19 @@ def _column(values: Any) -> Column:
     return Column(**{**values, "levels": tuple(levels)})
 
 
-def _as_texts(cells: Array) -> Array:
-    if cells.dtype.kind == "f":
-        return texts_of(cells)
-    return np.datetime_as_string(cells).astype(object) if cells.dtype.kind == "M" else cells
-
-
 def codes_of(column: Column, cells: Array) -> Array:
     """Return (N,) codes of the levels of a category; -1 for a level that it doesn't have."""
     codes: dict[str | None, int] = {level: place for place, level in enumerate(column.levels)}
     other = codes.pop(None, -1)
     codes[None] = codes.pop("", -1)
-    return np.array([codes.get(cell, other) for cell in _as_texts(cells)], np.float64)
+    return np.array([codes.get(cell, other) for cell in as_texts(cells)], np.float64)
 
 
 def _values(column: Column, cells: Array) -> Array:
     """Return the numbers of a column, NaN where there is none."""
     if cells.dtype.kind == "f":
         return cells
-    values, _ = numbers_in(_as_texts(cells), column.decimal)
+    values, _ = numbers_in(as_texts(cells), column.decimal)
     return values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +55,15 @@ class Column:
     first: float = 0.0
 
 
-def find_columns(table: RawTable, kinds: Mapping[str, str] | None = None) -> list[Column]:
+def find_columns(
+    table: RawTable, kinds: Mapping[str, str] | None = None, decimal: str | None = None
+) -> list[Column]:
     """Find what every column of the training data is.
 
     Args:
         table: the columns of the training data.
         kinds: what the user says of some columns, by name.
+        decimal: the character before the decimals of numbers in text; None to recognise it.
 
     Raises:
         UnknownNameError: a kind or a column is unknown.
@@ -70,10 +73,27 @@ def find_columns(table: RawTable, kinds: Mapping[str, str] | None = None) -> lis
     for name, kind in kinds.items():
         lookup("column", name, table.columns)
         lookup("kind", kind, dict.fromkeys(KINDS))
-    return [_found(name, cells, kinds.get(name)) for name, cells in table.columns.items()]
+    tried = signs(decimal)
+    return [_found(name, cells, kinds.get(name), tried) for name, cells in table.columns.items()]
 
 
-def _found(name: str, cells: Array, told: str | None) -> Column:
+def signs(decimal: str | None) -> tuple[str, ...]:
+    """Return the characters before decimals that are tried in turn.
+
+    Args:
+        decimal: "." or ","; None for both.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    if decimal not in (None, ".", ","):
+        raise ArgumentError(
+            f"got decimal={decimal!r}; expected '.' or ',', or None to recognise it"
+        )
+    return (".", ",") if decimal is None else (decimal,)
+
+
+def _found(name: str, cells: Array, told: str | None, tried: Sequence[str]) -> Column:
     if told == "left out":
         return Column(name, told, "as you said")
     if cells.dtype.kind == "M":
@@ -93,7 +113,7 @@ def _found(name: str, cells: Array, told: str | None) -> Column:
             return _date(name, cells, form)
     if told == "date":
         _wrong(name, told)
-    for decimal in (".", ","):
+    for decimal in tried:
         values, strange = numbers_in(cells, decimal)
         words = {cell for cell, odd in zip(cells, strange, strict=True) if odd}
         if told == "number" or ((1 - MOSTLY) * len(known) >= strange.sum() and len(words) <= 5):
@@ -116,6 +136,13 @@ def texts_of(numbers: Array) -> Array:
         for n in numbers
     ]
     return found
+
+
+def as_texts(cells: Array) -> Array:
+    """Return a column as texts, and None for missing cells."""
+    if cells.dtype.kind == "f":
+        return texts_of(cells)
+    return np.datetime_as_string(cells).astype(object) if cells.dtype.kind == "M" else cells
 
 
 def _number(name: str, values: Array, decimal: str, words: set[str] | None = None) -> Column:

@@ -10,7 +10,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain, islice
@@ -24,7 +24,7 @@ import numpy as np
 from gpunn.columns import Encoding, RawTable
 from gpunn.columns.cells import number_in
 from gpunn.data.checks import as_float32
-from gpunn.data.dialect import recognised, unpacked
+from gpunn.data.dialect import Dialect, recognised, unpacked
 from gpunn.errors import DataError, UnknownNameError, listed
 
 Item = TypeVar("Item")
@@ -47,15 +47,49 @@ class Rows:
     lines: array[int]
 
 
+class Problems:
+    """The problems of a file, of which several are told in one message.
+
+    Args:
+        most: the number of problems from which on no more are collected.
+    """
+
+    def __init__(self, most: int = 5) -> None:
+        self.most, self.found = most, list[str]()
+
+    def add(self, problem: str) -> None:
+        """Add a problem; raise all of them if there are too many.
+
+        Raises:
+            DataError: there are as many as are told.
+        """
+        self.found.append(problem)
+        if len(self.found) >= self.most:
+            self.tell(" and perhaps more" if self.most > 1 else "")
+
+    def tell(self, more: str = "") -> None:
+        """Raise the problems as one error, if there are any.
+
+        Raises:
+            DataError: there are some.
+        """
+        if len(self.found) == 1:
+            raise DataError(self.found[0])
+        if self.found:
+            lines = "".join(f"\n  {problem}" for problem in self.found)
+            raise DataError(f"got {len(self.found)} problems{more}:{lines}")
+
+
 class Table:
     """An open CSV file whose header has been read.
 
     Args:
         name: the name of the file in messages.
         text: the file, opened without conversion of line ends.
-        delimiter: the character between two cells.
-        target: the name of the target column, or None. If neither it nor a feature is in the first
-            row, and they are named column_1 and so on, the file has no header.
+        dialect: how the file is written. Without a header the columns are column_1 and so on. If
+            it isn't said whether there is one, there is none if the target and the features are
+            named so, and are not in the first row.
+        target: the name of the target column, or None.
         features: the names of the feature columns in the wanted order; None for all columns except
             the target.
         labelled: whether the file must have the target column.
@@ -71,7 +105,7 @@ class Table:
         self,
         name: str,
         text: TextIOWrapper,
-        delimiter: str,
+        dialect: Dialect,
         target: str | None,
         features: Sequence[str] | None = None,
         labelled: bool = False,
@@ -80,10 +114,13 @@ class Table:
         self.encoding = encoding
         features = features if encoding is None else encoding.names
         self.name = name
-        self._records = _records(name, text, delimiter)
+        self._records = _records(name, text, dialect.delimiter or ",")
         line, first = next(self._records, (0, list[str]()))
         wanted = [*(features or ()), *([] if target is None else [target])]
-        if first and wanted and not set(wanted) & set(first) and all(map(NUMBERED, wanted)):
+        bare = dialect.header is False
+        if dialect.header is None:
+            bare = bool(wanted) and not set(wanted) & set(first) and all(map(NUMBERED, wanted))
+        if first and bare:
             self._records = chain([(line, first)], self._records)
             first = [f"column_{k}" for k in range(1, len(first) + 1)]
         header = _header(name, first)
@@ -135,19 +172,25 @@ class Table:
             x = encoding(RawTable.of(cells, self.features), self.name)
             yield Rows(x, [target for target in targets if target is not None], array("q", lines))
 
-    def rows(self) -> Iterator[tuple[int, list[str], str | None]]:
+    def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, list[str], str | None]]:
         """Yield the number of the line, the cells of the features, and the target of each row.
+
+        Args:
+            problems: what collects the problems of rows, which are then left out; None to raise
+                the first one.
 
         Raises:
             DataError: there are no rows, or a row is too short or too long.
         """
         line = None
+        problems = Problems(1) if problems is None else problems
         for line, cells in self._records:
             if len(cells) != self._width:
-                raise DataError(
+                problems.add(
                     f"got {len(cells)} cells in line {line} of {self.name}; expected "
                     f"{self._width}, as the header has: check the commas and quotes"
                 )
+                continue
             target = None if self._column is None else cells[self._column].strip()
             yield line, [cells[place] for place in self._places], target
         if line is None:
@@ -173,7 +216,7 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 @contextmanager
 def open_table(
     source: Path | BinaryIO,
-    delimiter: str | None,
+    told: Dialect,
     target: str | None,
     features: Sequence[str] | None = None,
     labelled: bool = False,
@@ -181,29 +224,23 @@ def open_table(
 ) -> Iterator[Table]:
     """Open a `Table` on a file or on a stream of bytes inside the block.
 
-    The encoding of the text is recognised, and so is the delimiter if it is None. A file that gzip
-    has packed is unpacked.
+    A file that gzip has packed is unpacked.
 
     Raises:
         DataError: the file cannot be read, or as for `Table`.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
-    try:
-        file, sample = unpacked(source)
-    except (OSError, EOFError) as error:
-        raise DataError(
-            f"got {name}, which cannot be read ({error}); expected a CSV file: check the path"
-        ) from error
-    text = None
-    try:
-        dialect = recognised(sample, delimiter)
+    with ExitStack() as opened:
+        try:
+            file, sample = opened.enter_context(unpacked(source))
+        except (OSError, EOFError) as error:
+            raise DataError(
+                f"got {name}, which cannot be read ({error}); expected a CSV file: check the path"
+            ) from error
+        dialect = recognised(sample, told)
         text = TextIOWrapper(file, encoding=dialect.encoding, newline="")
-        yield Table(name, text, dialect.delimiter, target, features, labelled, encoding)
-    finally:
-        if text is not None:
-            text.detach()
-        if file is not source:
-            file.close()
+        opened.callback(text.detach)
+        yield Table(name, text, dialect, target, features, labelled, encoding)
 
 
 def read_numbers(
@@ -240,14 +277,10 @@ def refuse(name: str, line: int, column: str, cell: str) -> NoReturn:
     )
 
 
-def refuse_target(name: str, line: int, column: str, cell: str) -> NoReturn:
-    """Raise a `DataError` for a cell of the target that stands for a missing value.
-
-    Raises:
-        DataError: always.
-    """
+def missing_target(name: str, line: int, column: str, cell: str) -> str:
+    """Return the words for a cell of the target that stands for a missing value."""
     got = short(cell) if cell.strip() else "no value"
-    raise DataError(
+    return (
         f"got {got} in line {line}, column {short(column)} of {name}; expected a target in every "
         "row: fill it in, or remove the row; if it is the name of a class, name the class otherwise"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,15 +23,31 @@ GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file of rows is written.
+    r"""How a text file of rows is written. What is None is recognised.
 
     Attributes:
         encoding: the encoding of the text.
-        delimiter: the character between two cells.
+        delimiter: the character between two cells; the text "\t" stands for a tab.
+        header: whether the first row has the names of the columns.
+
+    Raises:
+        ArgumentError: the encoding is unknown, or the delimiter is not a usable character.
     """
 
-    encoding: str = "utf-8-sig"
-    delimiter: str = ","
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", check_delimiter(self.delimiter))
+        try:
+            codecs.lookup(self.encoding or "utf-8")
+        except LookupError as error:
+            raise ArgumentError(
+                f"got the encoding {self.encoding!r}; expected one that Python knows: use 'utf-8', "
+                "'cp1252' or 'utf-16'"
+            ) from error
 
 
 def check_delimiter(delimiter: str) -> str:
@@ -46,22 +65,23 @@ def check_delimiter(delimiter: str) -> str:
     return delimiter
 
 
-def recognised(sample: bytes, delimiter: str | None = None) -> Dialect:
+def recognised(sample: bytes, told: Dialect) -> Dialect:
     """Recognise how a file is written from its first bytes.
 
     Args:
         sample: the first bytes of the file.
-        delimiter: the character between two cells, if it is known.
+        told: what is known.
     """
-    encoding = _encoding(sample)
-    if delimiter is not None:
-        return Dialect(encoding, check_delimiter(delimiter))
+    encoding = told.encoding or _encoding(sample)
+    if told.delimiter is not None:
+        return replace(told, encoding=encoding)
     text = sample.decode(encoding, "replace")
     lines = text.splitlines()[:200]
     if len(lines) > 1 and not text.endswith(("\n", "\r")):
         lines.pop()  # the sample may end in the middle of a row
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
-    return Dialect(encoding, max(DELIMITERS, key=lambda each: _evidence(lines, each)))
+    delimiter = max(DELIMITERS, key=lambda each: _evidence(lines, each))
+    return replace(told, encoding=encoding, delimiter=delimiter)
 
 
 def _encoding(sample: bytes) -> str:
@@ -89,16 +109,23 @@ def _evidence(lines: list[str], delimiter: str) -> tuple[float, int]:
     return times / max(1, sum(widths.values())), width
 
 
-def unpacked(source: Path | BinaryIO) -> tuple[Any, bytes]:
-    """Open a file, unpacking one that gzip has packed, and look at its first bytes.
+@contextmanager
+def unpacked(source: Path | BinaryIO) -> Iterator[tuple[Any, bytes]]:
+    """Open a file inside the block, unpacking one that gzip has packed.
 
-    Returns:
+    Yields:
         The file, opened for bytes, and its first bytes, which are still to be read.
     """
-    raw: Any = source.open("rb", SAMPLE) if isinstance(source, Path) else source
-    file = raw if hasattr(raw, "peek") else BufferedReader(raw)
-    sample = file.peek(SAMPLE)
-    if sample.startswith(GZIP):
-        file = gzip.GzipFile(fileobj=file)
+    with ExitStack() as opened:
+        raw: Any = source
+        if isinstance(source, Path):
+            raw = opened.enter_context(source.open("rb", SAMPLE))
+        file = raw
+        if not hasattr(raw, "peek"):
+            file = BufferedReader(raw)
+            opened.callback(file.detach)  # the caller's file stays open
         sample = file.peek(SAMPLE)
-    return file, sample[:SAMPLE]
+        if sample.startswith(GZIP):
+            file = opened.enter_context(gzip.GzipFile(fileobj=file))
+            sample = file.peek(SAMPLE)
+        yield file, sample[:SAMPLE]

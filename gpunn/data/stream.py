@@ -12,10 +12,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gpunn.columns import Encoding
+from gpunn.columns import Encoding, RawTable
+from gpunn.columns.kinds import as_texts
 from gpunn.data.arrayfile import StoredArray, choose_x, open_npy, open_npz
 from gpunn.data.checks import as_float32, check_finite
+from gpunn.data.columnfile import COLUMN_FILES, ColumnFile, open_columns
 from gpunn.data.csvfile import Table, open_table
+from gpunn.data.dialect import Dialect
 from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 
@@ -48,7 +51,9 @@ def open_features(
     target: str | None = None,
     *,
     delimiter: str | None = None,
-    encoding: Encoding | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+    columns: Encoding | None = None,
 ) -> Iterator[FeatureStream]:
     r"""Open examples to predict from, with or without their target, inside the block.
 
@@ -56,15 +61,18 @@ def open_features(
     the file is truncated meanwhile, an error is raised and the process does not end.
 
     Args:
-        source: a CSV file with a header, in UTF-8; or, by its suffix, an NPZ file with `x` (or
-            `X`), or an NPY file; or the bytes of a CSV file, such as `sys.stdin.buffer`. More than
-            two dimensions are flattened to two.
+        source: a CSV file; or, by its suffix, an NPZ file with `x` (or `X`), an NPY file, or a
+            Parquet, Feather or Excel file; or the bytes of a CSV file, such as `sys.stdin.buffer`.
+            More than two dimensions are flattened to two.
         features: the names of the feature columns of a CSV file, in the model's order; None for
             all columns in the order of the file.
         target: the name of the target column, which may be missing. In an NPZ file it is `y`.
         delimiter: the character between two cells of a CSV file; None to recognise it.
-        encoding: the encoding of the columns of a CSV file, which then names the features; None
-            for numbers as they are.
+        encoding: the encoding of the text of a CSV file; None to recognise it.
+        header: whether a CSV file has a header; None: unless the features and the target are
+            named column_1 and so on.
+        columns: the encoding of the columns, which then names the features; None for numbers as
+            they are.
 
     Returns:
         A context manager that gives a `FeatureStream`.
@@ -75,7 +83,8 @@ def open_features(
             its batch is read.
         ShapeError: the numbers of targets and examples differ.
         DTypeError: an array does not hold numbers.
-        ArgumentError: the delimiter is not a usable character.
+        ArgumentError: the delimiter is not a usable character, or the encoding is unknown.
+        MissingExtraError: a package that reads the file is not installed.
         OutputError: a compressed array is in Fortran order, and its copy on disk cannot be written.
 
     Example:
@@ -93,8 +102,12 @@ def open_features(
         with open_npz(place) as archive:
             stored = archive.open(choose_x(place, archive.names))
             yield _of_arrays(stored, archive.open("y") if "y" in archive.names else None)
+    elif isinstance(place, Path) and suffix in COLUMN_FILES:
+        with open_columns(place) as file:
+            yield _of_columns(str(place), file, features, target, columns)
     else:
-        with open_table(place, delimiter, target, features, encoding=encoding) as table:
+        told = Dialect(encoding, delimiter, header)
+        with open_table(place, told, target, features, encoding=columns) as table:
             yield _of_table(table)
 
 
@@ -131,6 +144,46 @@ def _of_table(table: Table) -> FeatureStream:
 
     width = len(table.features) if table.encoding is None else table.encoding.width
     return FeatureStream(width, None, batches)
+
+
+def _of_columns(
+    name: str,
+    file: ColumnFile,
+    features: Sequence[str] | None,
+    target: str | None,
+    encoding: Encoding | None,
+) -> FeatureStream:
+    found = [each for each in file.names if each != target]
+    names = found if features is None else list(features)
+
+    def batches(size: int) -> Iterator[Batch]:
+        first = 0
+        for table in file.tables(size):
+            if encoding is None:
+                x = _numbers(name, table.select(names, name))
+            else:
+                x = encoding(table, name)
+            check_finite(f"x of {name}", x, first=first)
+            labels = None
+            if target in table.columns:
+                cells = as_texts(table.columns[target])
+                labels = ["" if cell is None else cell for cell in cells]
+            yield as_float32(f"x of {name}", x, first=first), labels
+            first += len(x)
+        if not first:
+            raise DataError(f"got {name} without rows; expected at least one example: add rows")
+
+    return FeatureStream(len(names) if encoding is None else encoding.width, file.rows, batches)
+
+
+def _numbers(name: str, table: RawTable) -> np.ndarray[Any, Any]:
+    for title, column in table.columns.items():
+        if column.dtype.kind != "f":
+            raise DTypeError(
+                f"got column {title!r} of {name} with text or dates; expected numbers, as in "
+                "training: encode it first"
+            )
+    return np.column_stack(list(table.columns.values()))
 
 
 def _of_arrays(x: StoredArray, y: StoredArray | None) -> FeatureStream:

@@ -6,16 +6,20 @@ import os
 from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from gpunn.columns import RawTable, is_missing
+from gpunn.columns.cells import numbers_in
+from gpunn.columns.kinds import as_texts, signs
 from gpunn.data.arrayfile import choose_x, open_npz
 from gpunn.data.checks import TASKS, check_lengths
-from gpunn.data.csvfile import open_table, read_numbers, refuse, refuse_target
+from gpunn.data.columnfile import COLUMN_FILES, open_columns
+from gpunn.data.csvfile import Problems, missing_target, open_table, read_numbers, refuse
 from gpunn.data.dataset import Dataset
-from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError
+from gpunn.data.dialect import Dialect
+from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError, listed
 from gpunn.examples import BATCH_ROWS
 
 MANY_CLASSES = 20  # more different whole numbers are taken for amounts, not for classes
@@ -61,13 +65,14 @@ def load_csv(
         raise UnknownNameError("task", task, ("auto", *TASKS))
     path = Path(path)
     parts, targets, lines = list[np.ndarray[Any, Any]](), list[str](), array("q")
-    with open_table(path, delimiter, target, labelled=True) as table:
+    with open_table(path, Dialect(delimiter=delimiter), target, labelled=True) as table:
         for rows in table.batches(BATCH_ROWS):
             parts.append(rows.x)
             targets += rows.targets
             lines += rows.lines
         features = table.features
-    y, classes = _targets(path, target, targets, lines, task)
+    _check_whole(str(path), target, targets, lines, Problems())
+    y, classes = _targets(str(path), target, targets, lines, task)
     return Dataset(np.concatenate(parts), y, classes, features, path.stem)
 
 
@@ -102,36 +107,104 @@ class TableData:
 
 
 def load_table(
-    path: str | os.PathLike[str],
+    source: str | os.PathLike[str] | BinaryIO,
     target: str,
     *,
     task: str = "auto",
     delimiter: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+    like: TableData | None = None,
 ) -> TableData:
     """Read a table of any columns; one of them is the target.
 
     Args:
-        path: a text file of rows, which may be packed by gzip.
+        source: a text file of rows, which may be packed by gzip; by its suffix, a Parquet, Feather
+            or Excel file; or the bytes of a text file, such as `sys.stdin.buffer`.
         target: the name of the target column; column_1 and so on for a file without a header.
-        task: as for `load_csv`.
-        delimiter: the character between two cells; None to recognise it.
+        task: as for `load_csv`. In "auto", more than 20 different whole numbers are amounts.
+        delimiter: for text, the character between two cells; None to recognise it.
+        decimal: for text, the character before the decimals of the target, "." or ","; None to
+            recognise it.
+        encoding: for text, its encoding; None to recognise it.
+        header: for text, whether the first row has the names of the columns; None: unless the
+            target is named column_1 and so on.
+        like: other data with the same target, whose task and classes these data take over.
 
     Raises:
-        DataError: the file is missing or empty, a row has a wrong length, or a target is missing.
+        DataError: the file is missing or empty, rows have a wrong length, or targets are missing;
+            the message names the first five such places.
         UnknownNameError: the target or the task is unknown.
+        MissingExtraError: a package that reads the file is not installed.
     """
     if task not in ("auto", *TASKS):
         raise UnknownNameError("task", task, ("auto", *TASKS))
-    path = Path(path)
-    rows, targets, lines = list[list[str]](), list[str](), array("q")
-    with open_table(path, delimiter, target, labelled=True) as table:
-        for line, cells, label in table.rows():
-            rows.append(cells)
-            targets.append(label or "")
-            lines.append(line)
-        names = table.features
-    y, classes = _targets(path, target, targets, lines, task)
-    return TableData(RawTable.of(rows, names), y, classes, path.stem)
+    path = Path(source) if isinstance(source, str | os.PathLike) else None
+    name, stem = ("standard input", "stdin") if path is None else (str(path), _stem(path))
+    lines, problems = array("q"), Problems()
+    if path is not None and path.suffix.lower() in COLUMN_FILES:
+        with open_columns(path) as file:
+            whole = file.whole()
+        if target not in whole.columns:
+            raise UnknownNameError(f"target column in {path}", target, whole.columns)
+        features = [each for each in whole.names if each != target]
+        targets = ["" if cell is None else cell for cell in as_texts(whole.columns[target])]
+        lines.extend(range(2, len(targets) + 2))
+        table = whole.select(features)
+        if not features or not targets:
+            raise DataError(
+                f"got {path} with {len(features)} columns beside the target and {len(targets)} "
+                "rows; expected some of both: check the file"
+            )
+    else:
+        rows, targets = list[list[str]](), list[str]()
+        told = Dialect(encoding, delimiter, header)
+        with open_table(path or _bytes(source), told, target, labelled=True) as text:
+            for line, cells, label in text.rows(problems):
+                rows.append(cells)
+                targets.append(label or "")
+                lines.append(line)
+            features = list(text.features)
+        table = RawTable.of(rows, features)
+    _check_whole(name, target, targets, lines, problems)
+    targets = _plain(targets, decimal)
+    if like is None:
+        y, classes = _targets(name, target, targets, lines, task)
+    else:
+        y, classes = _targets_like(name, target, targets, lines, like), like.classes
+    return TableData(table, y, classes, stem)
+
+
+def _bytes(source: Any) -> BinaryIO:
+    if not hasattr(source, "read"):
+        raise DTypeError(
+            f"got a {type(source).__name__} to read a table from; expected a path or a file that "
+            "is open for bytes"
+        )
+    opened: BinaryIO = source
+    return opened
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a file without its suffixes."""
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.stem
+
+
+def _plain(cells: list[str], decimal: str | None) -> list[str]:
+    """Return cells that are all written numbers, such as 1.234,50 EUR, in Python's way."""
+    try:
+        for cell in cells:
+            _number(cell)
+        if decimal != ",":
+            return cells
+    except ValueError:
+        pass
+    for sign in signs(decimal):
+        values, strange = numbers_in(cells, sign)
+        if not strange.any() and not np.isnan(values).any():
+            return [f"{value:.17g}" for value in values]
+    return cells
 
 
 def load_npz(path: str | os.PathLike[str], *, task: str = "auto") -> Dataset:
@@ -199,16 +272,46 @@ def is_class(name: str, cell: str) -> bool:
         return False
 
 
-def _targets(
-    path: Path, name: str, cells: list[str], lines: array[int], task: str
-) -> tuple[np.ndarray[Any, Any], tuple[str, ...] | None]:
-    """Return the targets and the names of their classes, None for regression."""
+def _check_whole(
+    name: str, target: str, cells: list[str], lines: array[int], problems: Problems
+) -> None:
+    """Check that every row has a target; tell the problems of the file.
+
+    Raises:
+        DataError: a target is missing, or there were problems before.
+    """
     for line, cell in zip(lines, cells, strict=True):
         if is_missing(cell):
-            refuse_target(str(path), line, name, cell)
+            problems.add(missing_target(name, line, target, cell))
+    problems.tell()
+
+
+def _targets_like(
+    name: str, target: str, cells: list[str], lines: array[int], like: TableData
+) -> np.ndarray[Any, Any]:
+    """Return the targets in the form of other data's."""
+    if like.classes is None:
+        return _targets(name, target, cells, lines, "regression")[0]
+    numbers = {each: k for k, each in enumerate(like.classes)}
+    for line, cell in zip(lines, cells, strict=True):
+        if cell not in numbers:
+            found = next((k for k, each in enumerate(like.classes) if is_class(each, cell)), None)
+            if found is None:
+                raise DataError(
+                    f"got the class {cell!r} in line {line}, column {target!r} of {name}; expected "
+                    f"one of {listed(like.classes)}, as in training: check the target"
+                )
+            numbers[cell] = found
+    return np.array([numbers[cell] for cell in cells])
+
+
+def _targets(
+    path: str, name: str, cells: list[str], lines: array[int], task: str
+) -> tuple[np.ndarray[Any, Any], tuple[str, ...] | None]:
+    """Return the targets and the names of their classes, None for regression."""
     if task == "regression":
         values = [
-            read_numbers(str(path), at, [name], [c])[0] for at, c in zip(lines, cells, strict=True)
+            read_numbers(path, at, [name], [c])[0] for at, c in zip(lines, cells, strict=True)
         ]
         return np.array(values)[:, np.newaxis], None
     try:
@@ -217,7 +320,7 @@ def _targets(
         return _encoded(path, name, np.array(cells), task)
     if not np.isfinite(numbers).all():
         wrong = int(np.argmin(np.isfinite(numbers)))
-        refuse(str(path), lines[wrong], name, cells[wrong])
+        refuse(path, lines[wrong], name, cells[wrong])
     fractions = numbers != np.floor(numbers)
     amounts = task == "auto" and len(np.unique(numbers)) > MANY_CLASSES
     if not fractions.any() and not amounts:
@@ -246,7 +349,7 @@ def _whole(cells: list[str], numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, A
 
 
 def _encoded(
-    path: Path, name: str, values: np.ndarray[Any, Any], task: str
+    path: Path | str, name: str, values: np.ndarray[Any, Any], task: str
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """Return the class indices and the sorted names of the classes."""
     classes, y = np.unique(values, return_inverse=True)

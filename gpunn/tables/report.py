@@ -13,7 +13,8 @@ from gpunn.tables.model import TableModel, probabilities
 
 Array = np.ndarray[Any, Any]
 
-LOOKED_AT = 2000  # rows that the importance of columns is measured on
+LOOKED_AT, MOST_COLUMNS = 2000, 200
+"""The rows that the importance of columns is measured on, and the most columns, the first ones."""
 
 
 def area_under_curve(scores: Array, positive: Array) -> float:
@@ -80,7 +81,8 @@ class Report:
         trivial: the same scores for the most frequent class, or the mean.
         linear: the same scores for a linear model.
         confusion: (C, C) counts of true classes in rows and predicted ones in columns, or None.
-        importance: how much worse the log-loss or the RMSE becomes if a column is shuffled.
+        importance: how much worse the log-loss or the RMSE becomes if a column is shuffled, for up
+            to 200 columns.
         classes: the names of the classes, or None.
     """
 
@@ -159,14 +161,15 @@ def _importance(
 ) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(y))[:LOOKED_AT]
-    part, targets = table.rows(chosen), y[chosen]
+    codes, targets = model.encoding(table.rows(chosen)), y[chosen]
 
-    def at(some: RawTable) -> float:
-        outputs = model.outputs(some)
+    def at(some: Array) -> float:
+        outputs = model.of_codes(some)
         return float(measure(outputs if model.limits is None else outputs[:, 0], targets)[loss])
 
-    base, found = at(part), {}
-    for name in model.encoding.names:
-        mixed = part.columns[name][rng.permutation(len(targets))]
-        found[name] = at(RawTable({**part.columns, name: mixed})) - base
+    base, found, sources = at(codes), {}, np.array(model.encoding.sources)
+    for name in model.encoding.names[:MOST_COLUMNS]:
+        mixed, order = codes.copy(), rng.permutation(len(targets))
+        mixed[:, sources == name] = codes[order][:, sources == name]
+        found[name] = at(mixed) - base
     return found

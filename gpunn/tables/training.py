@@ -58,6 +58,7 @@ def fit_table(
     recipe: Recipe | None = None,
     folds: int = 5,
     kinds: Mapping[str, str] | None = None,
+    decimal: str | None = None,
     weights: Array | None = None,
     seed: int = 0,
     device: DeviceLike = None,
@@ -77,6 +78,7 @@ def fit_table(
         recipe: the network and its training.
         folds: the number of members, at least 1. A single one trains on four fifths of the rows.
         kinds: what some columns are; see `Encoding.fit`.
+        decimal: the character before the decimals of numbers in text; None to recognise it.
         weights: (N,) weights of the rows, or None.
         seed: the seed of the folds, the weights, the order and dropout.
         device: the device to train on.
@@ -93,7 +95,7 @@ def fit_table(
     """
     clock = Clock(time_limit_s)
     recipe, folds = recipe or Recipe(), count("folds", folds)
-    encoding = Encoding.fit(table, kinds)
+    encoding = Encoding.fit(table, kinds, decimal)
     codes = encoding(table)
     first = recipes.preprocessing(encoding.levels, codes)
     if classes:
