@@ -24,7 +24,8 @@ LAYERS = [
     {"nn", "optim", "data"},
     {"distributed"},
     {"train", "explain"},
-    {"plot", "interop", "tables"},
+    {"plot", "interop"},
+    {"tables"},
     {"sklearn"},
     {"benchmarks"},
     {"cli"},
@@ -53,6 +54,8 @@ SINGLE_IMPORTERS = {
     "onnx": {"gpunn/interop/onnx.py", "gpunn/sklearn/onnx.py"},
     "skl2onnx": {"gpunn/sklearn/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
+    "pyarrow": {"gpunn/data/columnfile.py"},
+    "openpyxl": {"gpunn/data/columnfile.py"},
     "sklearn": {
         "benchmarks/contenders/sklearn_step.py",
         "benchmarks/fit.py",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 FIRST_OPSET = 17  # the first with layer normalisation
+ML_OPSET = 2  # of ai.onnx.ml, the first with codes of texts
 LARGEST_BYTES = 2**31 - 2**20  # a protobuf message must be smaller than 2 GiB
 
 
@@ -33,15 +34,18 @@ def to_onnx(
 ) -> ModelProto:
     """Export a model to ONNX, as it computes in evaluation.
 
-    The input of the graph is called `input`, (N, D) floats. Its dtype is float16 for a float16
-    model, and otherwise float32. The numbers of a float64 model are rounded to float32, because not
-    every runtime computes in float64.
+    Unless the model is one of a table, the input of the graph is called `input`, (N, D) floats. Its
+    dtype is float16 for a float16 model, and otherwise float32. The numbers of a float64 model are
+    rounded to float32, because not every runtime computes in float64.
 
     Args:
         model: a model of gpunn's modules with registered activations, or a fitted estimator of
-            `gpunn.sklearn`. A regressor has the output `output`, (N, K). A classifier has `label`,
-            (N,), with its own classes, and `probabilities`, (N, C), or `scores` with loss="hinge".
-            For multilabel targets `label` is (N, K) zeros and ones.
+            `gpunn.sklearn`, or a `TableModel`. A regressor has the output `output`, (N, K). A
+            classifier has `label`, (N,), with its own classes, and `probabilities`, (N, C), or
+            `scores` with loss="hinge".
+            For multilabel targets `label` is (N, K) zeros and ones. A model of a table has an
+            input for each of its columns, (N, 1) floats or texts; NaN and "" are missing cells. It
+            must have no dates.
         path: the file, which is replaced as a whole; None to write nothing.
         classes: the names of the classes. The graph then has two outputs: `label`, (N,) names, and
             `probabilities`, (N, C). Several outputs of the model become probabilities by a softmax,
@@ -159,17 +163,22 @@ def _proto(
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return helper.make_tensor_value_info(name, kind, shape)
 
+    inputs: list[tuple[str, Any, Any]] = draft.inputs or [
+        (INPUT, draft.dtype, draft.input_width or "D")
+    ]
     graph = helper.make_graph(
         [
             helper.make_node(o.kind, o.inputs, [o.output], o.output, **o.attributes)
             for o in draft.operators
         ],
         "gpunn",
-        [described(INPUT, draft.dtype, [batch, draft.input_width or "D"])],
+        [described(name, dtype, [batch, width]) for name, dtype, width in inputs],
         [described(name, dtype, shape) for name, (dtype, shape) in outputs.items()],
         [numpy_helper.from_array(array, name) for name, array in draft.constants.items()],
     )
+    domains = {o.attributes["domain"] for o in draft.operators if "domain" in o.attributes}
     imports = [helper.make_opsetid("", opset)]
+    imports += [helper.make_opsetid(domain, ML_OPSET) for domain in sorted(domains)]
     proto = helper.make_model(
         graph,
         producer_name="gpunn",

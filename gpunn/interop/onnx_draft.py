@@ -37,6 +37,8 @@ class Draft:
 
     Attributes:
         input_width: D, the width of the input; None until a layer determines it.
+        inputs: the names, dtypes and widths of the inputs of a model that has several; empty for a
+            model whose only input is `INPUT`.
     """
 
     def __init__(self, dtype: DType) -> None:
@@ -44,8 +46,29 @@ class Draft:
         self.operators: list[Operator] = []
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self.input_width: int | None = None
+        self.inputs: list[tuple[str, Any, int]] = []
         self._names = {INPUT}
         self._shared: dict[int, str] = {}
+
+    def input(self, name: str, dtype: DType, width: int) -> Value:
+        """Add an input, (N, width), which has the name that users of the model see.
+
+        Raises:
+            ArgumentError: something else has the name.
+        """
+        if name in self._names and name != INPUT:
+            raise ArgumentError(
+                f"got an input named {name!r}, which the graph has already; expected another name: "
+                "rename the column"
+            )
+        self._names.add(name)
+        self.inputs.append((name, np.dtype(dtype), width))
+        return Value(name, width)
+
+    def cast(self, value: Value, *, place: str) -> Value:
+        """Convert a value to the dtype of the graph."""
+        number = {"float16": 10, "float32": 1, "float64": 11}[self.dtype.name]  # ONNX's numbers
+        return self.apply("Cast", value, place=place, to=number)
 
     def apply(
         self,

@@ -94,6 +94,15 @@ class TableEstimator(BaseEstimator):
         check_is_fitted(self)
         self.model_.save(path)
 
+    def draft_onnx(self, draft: Any) -> dict[str, Any]:
+        """Add the model to a draft of an ONNX graph; see `TableModel.draft_onnx`."""
+        check_is_fitted(self)
+        classes = getattr(self, "classes_", None)
+        if classes is not None:
+            whole = classes.dtype.kind in "iub"
+            classes = classes.astype(np.int64) if whole else classes.astype(str).astype(object)
+        return self.model_.draft_onnx(draft, classes)
+
 
 class TableClassifier(ClassifierMixin, TableEstimator):
     """A classifier for tables as people have them: numbers, text, dates and missing cells.

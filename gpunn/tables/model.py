@@ -10,7 +10,10 @@ import numpy as np
 
 from gpunn.columns import Encoding
 from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.interop.onnx_answers import Answer
+from gpunn.interop.onnx_draft import Draft
 from gpunn.nn import Module, OneHot
+from gpunn.tables.onnx import answers
 from gpunn.train import load, read_info, save
 from gpunn.typing import DeviceLike
 
@@ -101,6 +104,25 @@ class TableModel:
             "errors": self.errors,
             "held_out": self.held_out,
         }
+
+    def draft_onnx(self, draft: Draft, classes: Array | None = None) -> dict[str, Answer]:
+        """Add the model to a draft of an ONNX graph; `gpunn.interop.to_onnx` calls it.
+
+        Args:
+            draft: the draft.
+            classes: (C,) the classes, texts or integers; None for the names in the model.
+
+        Raises:
+            ArgumentError: a column has dates, or the names of the classes are unknown.
+        """
+        if classes is None and self.limits is None:
+            if self.classes is None:
+                raise ArgumentError(
+                    "got a model that does not know the names of its classes; expected some: "
+                    "export the estimator, or use dataclasses.replace(model, classes=[...])"
+                )
+            classes = np.array(self.classes, object)
+        return answers(draft, self.encoding, self.network, classes, self.limits)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file; see `gpunn.save`."""
