@@ -16,10 +16,11 @@ from gpunn.cli.outputs import output_folder
 from gpunn.cli.settings import Settings, sizes
 from gpunn.cli.sources import STANDARD_INPUT, existing, required
 from gpunn.data import TableData, load_table
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, MissingExtraError
 from gpunn.nn import Linear, Sequential
 from gpunn.storage.atomic import write_atomically
 from gpunn.tables import Recipe, fit_table
+from gpunn.tables.page import html_page
 from gpunn.tables.recipe import preprocessing
 from gpunn.tables.report import report
 from gpunn.train import Trainer
@@ -76,7 +77,18 @@ def run_table(settings: Settings) -> None:
         ],
     }
     write_atomically(folder / "report.json", (json.dumps(record, indent=1) + "\n").encode())
-    typer.echo(f"written to {folder}: model.safetensors, report.json")
+    written = ["model.safetensors", "report.json"]
+    facts = [f"task: {task_line(settings, train.classes)}", f"{len(train):,} rows to train on"]
+    outputs = model.outputs(test.table)
+    try:
+        page = html_page(
+            train.name, facts, model.encoding, done, found.histories, outputs, _flat(test)
+        )
+        write_atomically(folder / "report.html", page.encode())
+        written.append("report.html")
+    except MissingExtraError as error:
+        typer.echo(f"no page: {error}")
+    typer.echo(f"written to {folder}: {', '.join(written)}")
 
 
 def loaded(settings: Settings) -> tuple[TableData, TableData]:

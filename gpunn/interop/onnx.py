@@ -163,9 +163,8 @@ def _proto(
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return helper.make_tensor_value_info(name, kind, shape)
 
-    inputs: list[tuple[str, Any, Any]] = draft.inputs or [
-        (INPUT, draft.dtype, draft.input_width or "D")
-    ]
+    only: list[tuple[str, Any, Any]] = [(INPUT, draft.dtype, draft.input_width or "D")]
+    inputs = draft.inputs or only
     graph = helper.make_graph(
         [
             helper.make_node(o.kind, o.inputs, [o.output], o.output, **o.attributes)

@@ -49,6 +49,10 @@ def test_a_table_of_a_spreadsheet(tmp_path, monkeypatch):
     report = json.loads((tmp_path / "runs/homes/report.json").read_text())["report"]
     assert report["scores"]["R2"] > 0.8 > report["trivial"]["R2"]
     assert max(report["importance"], key=report["importance"].get) == "area"
+    page = (tmp_path / "runs/homes/report.html").read_text()
+    assert page.count("data:image/png") == 3
+    for words in ("R2", "Columns that matter", "<td>city</td>", "5 members"):
+        assert words in page
     english = written(tmp_path / "new.csv", names[::-1], [row[::-1] for row in rows[:5]])
     done = gpunn("predict", "runs/homes", english, "--interval", 0.8, "--device", "cpu")
     assert done.exit_code == 0, done.output
@@ -92,6 +96,8 @@ def test_a_second_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
     first = (tmp_path / "runs/homes/model.safetensors").read_bytes()
     assert "output: runs/homes-2" in gpunn(*args).output
     assert (tmp_path / "runs/homes-2/model.safetensors").read_bytes() == first
+    pages = [(tmp_path / f"runs/{name}/report.html").read_bytes() for name in ("homes", "homes-2")]
+    assert pages[0] == pages[1]
     refused = gpunn(*args, "--output", "runs/homes")
     assert refused.exit_code != 0
     assert "--overwrite" in str(refused.exception) + refused.output
