@@ -121,7 +121,7 @@ def _importance(report: Report) -> Any:
     ranked = sorted(report.importance.items(), key=lambda item: item[1])[-MOST_BARS:]
     figure, ax = plot.figure(width=6, height=0.8 + 0.28 * len(ranked))
     ax.barh([name[:30] for name, _ in ranked], [v for _, v in ranked], color=plot.PALETTE[0])
-    ax.set(xlabel=f"{'RMSE' if report.confusion is None else 'log-loss'} if it is shuffled, more")
+    ax.set(xlabel=f"added {'RMSE' if report.confusion is None else 'log-loss'} if it is shuffled")
     return figure
 
 
