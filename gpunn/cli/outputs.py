@@ -19,9 +19,8 @@ from numpy.lib import format as npy
 from gpunn.cli.settings import Settings
 from gpunn.cli.sources import STANDARD_INPUT
 from gpunn.errors import ArgumentError, OutputError
-from gpunn.nn.decisions import largest
+from gpunn.nn.decisions import largest, shares
 from gpunn.storage.atomic import replacing
-from gpunn.tables.model import probabilities
 
 
 class Output(Protocol):
@@ -67,7 +66,7 @@ class CsvOutput:
         if self.classes:
             lines = [[self.classes[k]] for k in largest(values)]
             if self.chances:
-                chances = probabilities(values).tolist()
+                chances = shares(values).tolist()
                 lines = [line + chance for line, chance in zip(lines, chances, strict=True)]
         elif self.half is not None:
             lines = [[y, y - self.half, y + self.half] for (y,) in lines]

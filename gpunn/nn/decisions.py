@@ -26,6 +26,14 @@ def largest(scores: Array) -> Array:
     return scores.argmax(axis=1)
 
 
+def shares(scores: Array) -> Array:
+    """Return the softmax of (N, C) scores: (N, C) probabilities in float64."""
+    xp = backend_of(scores).xp
+    powers = xp.exp(xp.subtract(scores, scores.max(axis=1, keepdims=True), dtype=np.float64))
+    found: Array = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
 def above(scores: Array, limit: float) -> Array:
     """Return whether each of (N, ...) scores is above a limit: (N, ...) booleans.
 

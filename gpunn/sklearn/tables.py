@@ -12,8 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, column_or_1d
 
 from gpunn.columns import RawTable
+from gpunn.nn.decisions import shares
 from gpunn.tables import Fitted, Recipe, TableModel, fit_table
-from gpunn.tables.model import probabilities
 from gpunn.typing import DeviceLike
 
 Array = np.ndarray[Any, Any]
@@ -152,7 +152,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         y = column_or_1d(y, warn=True)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         found = self._fit(X, numbers, len(self.classes_), sample_weight)
-        self.out_of_fold_ = probabilities(found.out_of_fold / found.temperature)
+        self.out_of_fold_ = shares(found.out_of_fold / found.temperature)
         return self
 
     def predict_proba(self, X: Any) -> Array:

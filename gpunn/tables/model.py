@@ -13,19 +13,12 @@ from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.interop.onnx_answers import Answer
 from gpunn.interop.onnx_draft import Draft
 from gpunn.nn import Module, OneHot
+from gpunn.nn.decisions import shares
 from gpunn.tables.onnx import answers
 from gpunn.train import load, read_info, save
 from gpunn.typing import DeviceLike
 
 Array = np.ndarray[Any, Any]
-
-
-def probabilities(scores: Array) -> Array:
-    """Return the softmax of (N, C) scores, in float64."""
-    scores = scores.astype(np.float64)
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    found: Array = powers / powers.sum(axis=1, keepdims=True)
-    return found
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,8 @@ class TableModel:
                 "got a model for numbers; expected one for classes: use outputs, or half_width for "
                 "intervals"
             )
-        return probabilities(self.outputs(data))
+        found: Array = shares(self.outputs(data))
+        return found
 
     def half_width(self, coverage: float = 0.9) -> float:
         """Return the half width of intervals around predictions that contain the target.

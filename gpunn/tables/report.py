@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from gpunn.columns import RawTable
+from gpunn.nn.decisions import shares
 from gpunn.tables.folds import log_loss
-from gpunn.tables.model import TableModel, probabilities
+from gpunn.tables.model import TableModel
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +45,7 @@ def class_scores(scores: Array, y: Array) -> dict[str, float]:
     """
     found = scores.argmax(axis=1)
     present = np.unique(y)
-    chances = probabilities(scores)
+    chances = shares(scores)
     kinds = present if scores.shape[1] > 2 else [1]
     areas = [area_under_curve(chances[:, k], y == k) for k in kinds]
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeErr
 from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.log import logger
-from gpunn.nn import Module
+from gpunn.nn import BatchNorm, LayerNorm, Module, RobustScale, Standardize
 from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision
 from gpunn.ops.reductions import all_finite
@@ -91,6 +92,41 @@ def training_arrays(
     x = b.xp.ascontiguousarray(_in_dtype(b, name, x, model.dtype))
     _check_finite(b, name, x)
     return x, _targets(b, model, loss, x, y, name)
+
+
+SCALERS = (Standardize, RobustScale, BatchNorm, LayerNorm)
+LARGE, LOOKED_AT = 100.0, 1000
+"""Numbers that a network learns slowly from, and the rows that are looked at."""
+_told: WeakSet[Module] = WeakSet()
+
+
+def hint(model: Module, loss: Callable[..., Any], x: Array, y: Array) -> None:
+    """Log one line, once for each model, if the data are of a scale that a network learns badly.
+
+    Args:
+        model: the model; one with a layer that scales is left alone.
+        loss: its loss.
+        x: (N, ...) examples that `training_arrays` returned. On a GPU nothing is looked at.
+        y: their targets.
+    """
+    if is_sparse(x) or not backend_of(x).on_host or model in _told:
+        return
+    if any(isinstance(module, SCALERS) for module in model.modules()):
+        return
+    found = [("x", x, "put gn.nn.Standardize.fit(x) before the network")]
+    if decision(loss) is None and y.dtype.kind == "f":
+        found.append(("targets", y, "scale them, or see gn.nn.Standardize(..., inverse=True)"))
+    for name, array, remedy in found:
+        size = float(np.abs(array[:LOOKED_AT]).max())
+        if size > LARGE:
+            _told.add(model)
+            logger.warning(
+                "%s of a size up to %.4g: networks learn best from numbers around 1: %s",
+                name,
+                size,
+                remedy,
+            )
+            return
 
 
 def _sparse_inputs(

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.backends import backend_of
 from gpunn.data.feed import on_device
-from gpunn.errors import OutOfMemoryError
+from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.nn import Module
-from gpunn.nn.decisions import above, largest
+from gpunn.nn.decisions import above, largest, shares
 from gpunn.ops.class_losses import correct
-from gpunn.ops.elementwise import trait
+from gpunn.ops.elementwise import opened, trait
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.ops.reductions import ACCUMULATE
 from gpunn.typing import Array
@@ -34,6 +35,28 @@ def classes(scores: Array, loss: Callable[..., Any]) -> Array:
     low, high = trait(loss, "labels", (0, 1))
     positive = above(scores, 0.5 if how == "half" else 0).astype("int64")
     return low + (high - low) * positive
+
+
+def probabilities(outputs: Array, loss: Callable[..., Any]) -> Array:
+    """Return (N, C) probabilities of classes for the outputs of a network, in float64.
+
+    Raises:
+        ArgumentError: the outputs of a network trained with this loss are no probabilities.
+    """
+    name = getattr(opened(loss)[0], "name", "")
+    if name == "softmax_cross_entropy":
+        return shares(outputs)
+    if name == "binary_cross_entropy_with_logits":
+        half = outputs.reshape(len(outputs), -1)[:, :1] / 2
+        return shares(backend_of(half).xp.concatenate([-half, half], axis=1))
+    if name == "binary_cross_entropy":
+        p = outputs.reshape(len(outputs), -1)[:, :1].astype(np.float64)
+        found: Array = backend_of(p).xp.concatenate([1 - p, p], axis=1)
+        return found
+    raise ArgumentError(
+        f"got the loss {name or loss!r}, whose scores are no probabilities; expected "
+        "softmax_cross_entropy or a binary cross-entropy: use predict for the scores"
+    )
 
 
 def evaluate(

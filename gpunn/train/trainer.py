@@ -20,9 +20,9 @@ from gpunn.progress_bar import NUMBERS_FIRST, progress_bar
 from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.identity import Given
-from gpunn.train.inputs import pair, training_arrays, training_weights
+from gpunn.train.inputs import hint, pair, training_arrays, training_weights
 from gpunn.train.repeated import Repeated
-from gpunn.train.scores import classes, evaluate
+from gpunn.train.scores import classes, evaluate, probabilities
 from gpunn.train.session import Session
 from gpunn.train.training import History, Training
 from gpunn.typing import Array
@@ -235,6 +235,7 @@ class Trainer(Training):
     ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
         """Check the tables of a fit and its validation data, and move them to the device."""
         tables: tuple[Array, ...] = self._inputs(x, y, "x")
+        hint(self.model, self.loss, *tables)
         if weights is not None:
             tables += (self.weights_of(tables[0], weights),)
         if validation is None:
@@ -311,6 +312,21 @@ class Trainer(Training):
                 "softmax_cross_entropy: use predict for the outputs"
             )
         return classes(self.predict(x, batch_size=batch_size), self.loss)
+
+    def predict_proba(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
+        """Compute the probabilities of classes, according to the loss.
+
+        Args:
+            x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
+            batch_size: the number of examples at a time.
+
+        Returns:
+            (N, C) float64, as the training made them. They are not calibrated.
+
+        Raises:
+            ArgumentError: the loss is of scores that are no probabilities, such as hinge.
+        """
+        return probabilities(self.predict(x, batch_size=batch_size), self.loss)
 
 
 def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:
