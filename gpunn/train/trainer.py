@@ -231,7 +231,7 @@ class Trainer(Training):
         return [factor(begun + k, end) for k in range(count)]
 
     def _data(
-        self, x: Any, y: Any, weights: Any, validation: tuple[Any, Any] | Dataset | None
+        self, x: Any, y: Any, weights: Any, validation: Any
     ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
         """Check the tables of a fit and its validation data, and move them to the device."""
         tables: tuple[Array, ...] = self._inputs(x, y, "x")
@@ -314,14 +314,11 @@ class Trainer(Training):
         return classes(self.predict(x, batch_size=batch_size), self.loss)
 
     def predict_proba(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
-        """Compute the probabilities of classes, according to the loss.
+        """Return the probabilities of classes, (N, C) float64. They are not calibrated.
 
         Args:
-            x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
+            x: (N, D) numbers, as for `classify`.
             batch_size: the number of examples at a time.
-
-        Returns:
-            (N, C) float64, as the training made them. They are not calibrated.
 
         Raises:
             ArgumentError: the loss is of scores that are no probabilities, such as hinge.
