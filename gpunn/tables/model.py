@@ -20,6 +20,8 @@ from gpunn.typing import DeviceLike
 
 Array = np.ndarray[Any, Any]
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class TableModel:
@@ -170,12 +172,13 @@ def _are_facts(classes: Any, target: Any, limits: Any, errors: Any, held_out: An
         return (
             isinstance(values, list)
             and len(values) >= least
-            and all(type(each) is float and np.isfinite(each) for each in values)
+            and all(type(each) is float and abs(each) <= FLOAT32_MAX for each in values)
         )
 
     names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     known = (classes is None or names) and (target is None or isinstance(target, str))
-    of_numbers = numbers(limits, 2) and len(limits) == 2 and numbers(errors, 2)
+    of_numbers = numbers(limits, 2) and sorted(limits) == limits and numbers(errors, 2)
+    of_numbers = of_numbers and len(limits) == 2 and sorted(errors) == errors
     regression = of_numbers and classes is None
     return (
         known
