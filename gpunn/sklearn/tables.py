@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_feature_names, check_is_fitted, column_or_1d
+from sklearn.utils import assert_all_finite, check_consistent_length, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+)
 
 from gpunn.columns import RawTable
+from gpunn.frames import is_frame
 from gpunn.nn.decisions import shares
+from gpunn.sparse import is_sparse
 from gpunn.tables import Fitted, Recipe, TableModel, fit_table
 from gpunn.typing import DeviceLike
 
@@ -55,10 +63,75 @@ class TableEstimator(BaseEstimator):
         tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = True
         return tags
 
-    def _fit(self, X: Any, y: Array, classes: int, sample_weight: Any) -> Fitted:
-        _check_feature_names(self, X, reset=True)
+    def _raw(self, X: Any) -> RawTable:
+        """Return the columns of X, which is a frame, a mapping, an array or rows.
+
+        Raises:
+            ValueError: X has one dimension, or no columns.
+            TypeError: X is sparse.
+        """
+        if is_sparse(X):
+            raise TypeError(
+                "Sparse data was passed for X, but dense data is required. Use '.toarray()' to "
+                "convert to a dense numpy array."
+            )
+        if not (is_frame(X) or isinstance(X, Mapping | list | tuple)):
+            X = np.asarray(X)
+            if X.ndim != 2:
+                raise ValueError(
+                    f"Expected 2D array, got {X.ndim}D array instead. Reshape your data using "
+                    "array.reshape(-1, 1) if it has a single feature, or array.reshape(1, -1) if "
+                    "it is a single sample."
+                )
         table = RawTable.of(X)
+        if not table.names:
+            shape = getattr(X, "shape", (len(table), 0))
+            raise ValueError(
+                f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required."
+            )
+        return table
+
+    def _fitted_columns(self, X: Any) -> RawTable:
+        """Return the columns of X under the names of the fit.
+
+        Columns with names are found by them, in any order. Others stand for the fit's by position.
+
+        Raises:
+            NotFittedError: there was no fit.
+            ValueError: a column is missing.
+        """
+        check_is_fitted(self)
+        table, names = self._raw(X), self.model_columns_
+        if (is_frame(X) or isinstance(X, Mapping)) and hasattr(self, "feature_names_in_"):
+            return table
+        if not isinstance(X, Mapping):
+            _check_feature_names(self, X, reset=False)  # warns if only one of both has names
+        if len(table.names) != len(names):
+            raise ValueError(
+                f"X has {len(table.names)} features, but {type(self).__name__} is expecting "
+                f"{len(names)} features as input."
+            )
+        return RawTable(dict(zip(names, table.columns.values(), strict=True)))
+
+    def _fit(self, X: Any, y: Array, classes: int, sample_weight: Any) -> Fitted:
+        table = self._raw(X)
+        check_consistent_length(np.empty(len(table)), y)
+        if len(table) < 2:
+            raise ValueError(
+                f"Found array with {len(table)} sample(s) (n_samples={len(table)}) while a minimum "
+                "of 2 is required."
+            )
+        if isinstance(X, Mapping):
+            self.feature_names_in_ = np.array(table.names, object)
+        else:
+            _check_feature_names(self, X, reset=True)
+        self.model_columns_ = table.names
         self.n_features_in_ = len(table.names)
+        if sample_weight is not None:
+            rows = np.empty((len(table), 1))
+            sample_weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+            if (sample_weight < 0).any():
+                raise ValueError("Negative values in data passed to `sample_weight`.")
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
@@ -77,7 +150,7 @@ class TableEstimator(BaseEstimator):
             kinds=self.kinds,
             time_limit_s=self.time_limit_s,
             threads=None if self.n_jobs in (None, -1) else self.n_jobs,
-            weights=None if sample_weight is None else np.asarray(sample_weight, np.float64),
+            weights=sample_weight,
             seed=int(seed),
             device=self.device,
         )
@@ -131,6 +204,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         out_of_fold_: (N, C) probabilities for the training rows, each from a network that was not
             trained on the row; NaN for rows that every network was trained on.
         histories_: the curves of the networks.
+        model_columns_: the names of the columns; column_1 and so on if X had none.
         n_features_in_: the number of columns.
         feature_names_in_: the names of the columns, if X had any that are text.
 
@@ -150,6 +224,8 @@ class TableClassifier(ClassifierMixin, TableEstimator):
             DataError: no column can be used, or there are fewer rows than folds.
         """
         y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         found = self._fit(X, numbers, len(self.classes_), sample_weight)
         self.out_of_fold_ = shares(found.out_of_fold / found.temperature)
@@ -157,13 +233,13 @@ class TableClassifier(ClassifierMixin, TableEstimator):
 
     def predict_proba(self, X: Any) -> Array:
         """Return (N, C) probabilities of the classes for N raw rows."""
-        check_is_fitted(self)
-        _check_feature_names(self, X, reset=False)
-        return self.model_.probabilities(X)
+        table = self._fitted_columns(X)
+        return self.model_.probabilities(table)
 
     def predict(self, X: Any) -> Array:
         """Return the (N,) most probable classes for N raw rows."""
-        found: Array = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        chances = self.predict_proba(X)
+        found: Array = self.classes_[chances.argmax(axis=1)]
         return found
 
 
@@ -192,6 +268,7 @@ class TableRegressor(RegressorMixin, TableEstimator):
         out_of_fold_: (N,) predictions for the training rows, each from a network that was not
             trained on the row; NaN for rows that every network was trained on.
         histories_: the curves of the networks.
+        model_columns_: the names of the columns; column_1 and so on if X had none.
         n_features_in_: the number of columns.
         feature_names_in_: the names of the columns, if X had any that are text.
     """
@@ -207,16 +284,16 @@ class TableRegressor(RegressorMixin, TableEstimator):
         Raises:
             DataError: no column can be used, or there are fewer rows than folds.
         """
-        y = column_or_1d(y, warn=True).astype(np.float64)
+        y = column_or_1d(y, warn=True, dtype=np.float64)
+        assert_all_finite(y, input_name="y")
         found = self._fit(X, y, 0, sample_weight)
         self.out_of_fold_ = found.out_of_fold[:, 0]
         return self
 
     def predict(self, X: Any) -> Array:
         """Return (N,) numbers for N raw rows."""
-        check_is_fitted(self)
-        _check_feature_names(self, X, reset=False)
-        return self.model_.outputs(X)[:, 0].astype(np.float64)
+        table = self._fitted_columns(X)
+        return self.model_.outputs(table)[:, 0].astype(np.float64)
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
         """Return (N, 2) lower and upper ends of intervals that contain new targets.
