@@ -148,7 +148,10 @@ def _waves(
     rows: int,
 ) -> None:
     angle = _angles(x, frequency, phase)[2]
-    sums = np.matmul(np.cos(angle, out=angle), widened(weight, angle.dtype))  # (n, N, K)
+    cosines = np.cos(angle, out=angle)
+    if rows == 1:  # a product with one row would add up in another order
+        cosines = np.repeat(cosines, 2, axis=1)
+    sums = np.matmul(cosines, widened(weight, angle.dtype))[:, :rows]  # (n, N, K)
     np.add(sums, bias[:, None, :], out=sums)
     y[:, :width] = x
     for first, own in zip(range(width, columns, outputs), sums, strict=True):

@@ -20,7 +20,6 @@ OPTIONS = {
 }
 OTHERWISE = {
     "check_sample_weight_equivalence_on_dense_data": "a row that occurs twice is in two batches",
-    "check_methods_subset_invariance": "the last bit of a float32 depends on the rows beside it",
     "check_dataframe_column_names_consistency": "columns are found by their names, in any order",
 }
 
