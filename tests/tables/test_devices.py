@@ -14,7 +14,7 @@ from gpunn.tables import TableModel
 
 @pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
 def test_a_table_model_on_a_gpu(kind, cuda_device, caplog, tmp_path, rng):
-    n = 80
+    n = 320
     table = pd.DataFrame(
         {"a": rng.normal(size=n), "b": rng.choice(["x", "y", "z"], n), "c": rng.normal(size=n)}
     )
