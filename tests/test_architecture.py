@@ -76,6 +76,7 @@ SINGLE_IMPORTERS = {
     "polars": set(),
     "torch": {
         "benchmarks/contenders/torch_step.py",
+        "benchmarks/members.py",
         "benchmarks/gpu/nodes.py",
         "benchmarks/engine.py",
         "benchmarks/fit.py",

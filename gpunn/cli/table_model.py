@@ -15,6 +15,7 @@ import gpunn
 from gpunn.cli.outputs import output_folder
 from gpunn.cli.settings import Settings, sizes
 from gpunn.cli.sources import STANDARD_INPUT, existing, required
+from gpunn.columns.cells import number_in
 from gpunn.data import TableData, load_table
 from gpunn.errors import ArgumentError, MissingExtraError
 from gpunn.nn import Linear, Sequential
@@ -34,7 +35,8 @@ def run_table(settings: Settings) -> None:
     typer.echo(f"device: {choice.device}, {gpunn.backend(choice.device).describe()} ({choice.why})")
     train, test = loaded(settings)
     folder = output_folder(settings)
-    typer.echo(f"data: {train.name}, {len(train)} rows to train on, {len(test)} to test on")
+    gone = f", {train.left_out} left out without {settings.target}" if train.left_out else ""
+    typer.echo(f"data: {train.name}, {len(train)} rows to train on, {len(test)} to test on{gone}")
     typer.echo(f"task: {task_line(settings, train.classes)}")
     recipe = chosen_recipe(settings)
     found = fit_table(
@@ -119,7 +121,8 @@ def task_line(settings: Settings, classes: Any) -> str:
     name = settings.target or "y"
     if classes is None:
         return f"regression of {name} (--task classification for classes)"
-    hint = " (--task regression for numbers)" if settings.target else ""
+    numbers = all(number_in(each) is not None for each in classes)
+    hint = " (--task regression for numbers)" if settings.target and numbers else ""
     return f"classification into {len(classes)} classes{hint}"
 
 

@@ -94,6 +94,8 @@ class Table:
             the target.
         labelled: whether the file must have the target column.
         encoding: the encoding of the features, which then names them; None for numbers as they are.
+        indexed: whether the first column may have no name, as pandas writes the index of a frame.
+            It is then called "Unnamed: 0", as pandas reads it.
 
     Raises:
         ArgumentError: the delimiter is not a usable character.
@@ -110,6 +112,7 @@ class Table:
         features: Sequence[str] | None = None,
         labelled: bool = False,
         encoding: Encoding | None = None,
+        indexed: bool = False,
     ) -> None:
         self.encoding = encoding
         features = features if encoding is None else encoding.names
@@ -123,6 +126,8 @@ class Table:
         if first and bare:
             self._records = chain([(line, first)], self._records)
             first = [f"column_{k}" for k in range(1, len(first) + 1)]
+        if first and not first[0].strip() and (indexed or encoding is not None):
+            first = ["Unnamed: 0", *first[1:]]
         header = _header(name, first)
         if labelled and target not in header:
             raise UnknownNameError(f"target column in {name}", target, header)
@@ -221,6 +226,7 @@ def open_table(
     features: Sequence[str] | None = None,
     labelled: bool = False,
     encoding: Encoding | None = None,
+    indexed: bool = False,
 ) -> Iterator[Table]:
     """Open a `Table` on a file or on a stream of bytes inside the block.
 
@@ -240,7 +246,7 @@ def open_table(
         dialect = recognised(sample, told)
         text = TextIOWrapper(file, encoding=dialect.encoding, newline="")
         opened.callback(text.detach)
-        yield Table(name, text, dialect, target, features, labelled, encoding)
+        yield Table(name, text, dialect, target, features, labelled, encoding, indexed)
 
 
 def read_numbers(

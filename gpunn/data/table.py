@@ -85,12 +85,14 @@ class TableData:
         y: (N,) int64 class indices, or (N, 1) float64.
         classes: the names of the classes; None for a regression.
         name: the name of the data.
+        left_out: the number of rows that were left out, because their target is missing.
     """
 
     table: RawTable
     y: np.ndarray[Any, Any]
     classes: tuple[str, ...] | None
     name: str
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.y)
@@ -119,6 +121,8 @@ def load_table(
 ) -> TableData:
     """Read a table of any columns; one of them is the target.
 
+    Rows whose target is missing are left out.
+
     Args:
         source: a text file of rows, which may be packed by gzip; by its suffix, a Parquet, Feather
             or Excel file; or the bytes of a text file, such as `sys.stdin.buffer`.
@@ -133,8 +137,8 @@ def load_table(
         like: other data with the same target, whose task and classes these data take over.
 
     Raises:
-        DataError: the file is missing or empty, rows have a wrong length, or targets are missing;
-            the message names the first five such places.
+        DataError: the file is missing or empty, or rows have a wrong length; the message names the
+            first five such places.
         UnknownNameError: the target or the task is unknown.
         MissingExtraError: a package that reads the file is not installed.
     """
@@ -160,20 +164,28 @@ def load_table(
     else:
         rows, targets = list[list[str]](), list[str]()
         told = Dialect(encoding, delimiter, header)
-        with open_table(path or _bytes(source), told, target, labelled=True) as text:
+        file_or_bytes = path or _bytes(source)
+        with open_table(file_or_bytes, told, target, labelled=True, indexed=True) as text:
             for line, cells, label in text.rows(problems):
                 rows.append(cells)
                 targets.append(label or "")
                 lines.append(line)
             features = list(text.features)
         table = RawTable.of(rows, features)
-    _check_whole(name, target, targets, lines, problems)
-    targets = _plain(targets, decimal)
+    problems.tell()
+    known = np.array([not is_missing(cell) for cell in targets])
+    if not known.any():
+        raise DataError(
+            f"got {name} without a value in the target {target!r}; expected some: name another one"
+        )
+    table, left_out = table.rows(known), int((~known).sum())
+    lines = array("q", [line for line, good in zip(lines, known, strict=True) if good])
+    targets = _plain([cell for cell in targets if not is_missing(cell)], decimal)
     if like is None:
         y, classes = _targets(name, target, targets, lines, task)
     else:
         y, classes = _targets_like(name, target, targets, lines, like), like.classes
-    return TableData(table, y, classes, stem)
+    return TableData(table, y, classes, stem, left_out)
 
 
 def _bytes(source: Any) -> BinaryIO:

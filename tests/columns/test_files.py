@@ -124,6 +124,10 @@ TEXTS = {
         ["id (left out, it looks like an identifier)"],
     ),
     "numbers of rows": (text_of(columns(row=range(N))), ["row (left out, it numbers the rows)"]),
+    "an index of pandas": (
+        text_of({"": range(N), **columns()}),
+        ["Unnamed: 0 (left out, it numbers the rows)"],
+    ),
     "free text": (text_of(columns(note=FREE)), ["note (left out, it looks like free text)"]),
     "an empty column": (text_of(some([""])), ["extra (left out, it has no values)"]),
     "5,000 columns": (text_of({**LONG, **columns()}), ["n1 (number)"]),
@@ -246,6 +250,15 @@ def test_a_test_file_leaves_all_rows_for_training(tmp_path):
     assert "new?" in str(refused.exception)
 
 
+def test_rows_without_a_target_are_left_out(tmp_path):
+    path, table = tmp_path / "things.csv", columns()
+    for k in (3, 9, 30):
+        table["state"][k] = "" if k > 3 else "NA"
+    path.write_text(text_of(table))
+    _, said = check(path, [], tmp_path)
+    assert "46 rows to train on, 11 to test on, 3 left out without state" in said
+
+
 def test_standard_input(tmp_path):
     command = [sys.executable, "-m", "gpunn", "train", "-", "--target", "state", *QUICK]
     content = gzip.compress(text_of(columns()).encode())
@@ -258,6 +271,7 @@ def test_standard_input(tmp_path):
 REFUSED = {
     "duplicate names": (text_of({**columns(), "width ": range(N)}), "width"),
     "a column without a name": (text_of({**columns(), "": range(N)}), "no name for column"),
+    "no target": (text_of({**columns(), "state": [""] * N}), "without a value in the target"),
     "one class": (text_of({**columns(), "state": ["old"] * N}), "only the value 'old'"),
     "2 rows": (text_of({k: v[:2] for k, v in columns().items()}), "rows"),
     "a header alone": (text_of({k: [] for k in columns()}), "no rows"),
@@ -281,9 +295,9 @@ def test_a_file_is_refused_for_a_reason(name, tmp_path):
 
 def test_all_problems_are_told_at_once(tmp_path):
     path, table = tmp_path / "things.csv", columns()
-    table["state"][4] = table["state"][9] = ""
     lines = text_of(table).splitlines()
-    lines[20] += ",more"
+    for line in (6, 11, 21):
+        lines[line - 1] += ",more"
     path.write_text("\n".join(lines))
     told = str(gpunn("train", path, "--target", "state", *QUICK).exception)
     assert told.startswith("got 3 problems")
