@@ -20,6 +20,7 @@ import pytest
 import gpunn
 from gpunn.backends.cpu.compiled import Native, find_compiler
 from tests.standin.backend import register
+from tests.standin.streams import order
 
 register()
 hypothesis.settings.register_profile("gpunn", deadline=None)  # no test depends on a clock
@@ -34,6 +35,20 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require-gpu", action="store_true", help="a GPU test that cannot run is a failure"
     )
+    parser.addoption(
+        "--standin-order",
+        help="the stand-in does what no event orders as late as possible (late), or in the random "
+        "order of a seed (a number)",
+    )
+
+
+def pytest_configure(config):
+    """Let only events order the work of the stand-in, under --standin-order."""
+    how = config.getoption("--standin-order")
+    if how is not None:
+        disorder = order("late" if how == "late" else int(how))
+        disorder.__enter__()
+        config.add_cleanup(lambda: disorder.__exit__(None, None, None))
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tests.standin.machine import MACHINE
+from tests.standin.streams import Stream
 
 SUCCESS, INVALID_VALUE, INTERNAL_ERROR, NOT_SUPPORTED = 0, 7, 14, 15
 RELU, BIAS, DRELU, BGRAD, AUX, BGRADA = 2, 4, 8, 16, 128, 256
@@ -264,7 +265,7 @@ class FakeCublasLt:
         found = (a, b, c, d), fields["bias"], fields["aux"], workspace, stream or 0
         self.calls.append(Call(problem, preferences, *found))
         MACHINE.counters.matmuls += 1
-        MACHINE.act(product.run)
+        Stream.known[stream or 0].do(product.run)
 
 
 def _check_problem(problem: Problem, fields: dict[str, Any]) -> None:

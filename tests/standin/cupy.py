@@ -7,21 +7,26 @@ uses, on arrays that refuse to be mixed with host arrays, and counts launches, c
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from tests.standin.device_array import FUNCTIONS, Device, DeviceArray, call, from_host, unwrap
+from tests.standin import memory, streams
+from tests.standin.device_array import (
+    FUNCTIONS,
+    Device,
+    DeviceArray,
+    call,
+    empty,
+    from_host,
+    produce,
+    unwrap,
+)
 from tests.standin.host_kernel import HostRawKernel
-from tests.standin.machine import MACHINE, CUDARuntimeError, Graph, OutOfMemoryError
+from tests.standin.machine import MACHINE, CUDARuntimeError, OutOfMemoryError
 
 VERSION = "14.2.0+standin"
-RUBBISH = 0xFF  # what `empty` holds: NaN for floats, so that nobody relies on it
-DEVICE_BYTES = 2**34
 UFUNCS = (
     *("add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "negative", "power"),
     *("exp", "log", "log2", "log1p", "expm1", "sqrt", "abs", "absolute", "sign", "tanh", "square"),
@@ -88,131 +93,6 @@ extern "C" __global__ void {self.name}({", ".join(parameters)}, long long n_) {{
         return args[-1]
 
 
-class Stream:
-    """As `cupy.cuda.Stream`; work is done at once, or recorded while a capture is on."""
-
-    null: Stream
-    _current: Stream
-
-    def __init__(self, null: bool = False, non_blocking: bool = False, **ignored: Any) -> None:
-        self.is_null = null
-        self.ptr = 0 if null else id(self)
-        self._graph: Graph | None = None
-        self._before: list[Stream] = []
-
-    def use(self) -> Stream:
-        """Make it the current stream."""
-        Stream._current = self
-        MACHINE.graph = self._graph
-        return self
-
-    def __enter__(self) -> Stream:
-        self._before.append(Stream._current)
-        return self.use()
-
-    def __exit__(self, *exception: object) -> None:
-        self._before.pop().use()
-
-    def synchronize(self) -> None:
-        """Wait for its work."""
-        MACHINE.synchronise()
-
-    def begin_capture(self, mode: Any = None) -> None:
-        """Record from now on what is launched on this stream."""
-        if self.is_null:
-            raise RuntimeError("cannot capture on the default (legacy) stream")
-        if self._graph is not None:
-            raise RuntimeError("the stream is already capturing")
-        self._graph = Graph()
-        if Stream._current is self:
-            MACHINE.graph = self._graph
-
-    def end_capture(self) -> Graph:
-        """The graph of what was launched since `begin_capture`."""
-        if self._graph is None:
-            raise RuntimeError("cannot end capture: the stream is not capturing")
-        graph, self._graph = self._graph, None
-        if Stream._current is self:
-            MACHINE.graph = None
-        return graph
-
-    def is_capturing(self) -> bool:
-        """Whether a capture is on."""
-        return self._graph is not None
-
-    def record(self, event: Event | None = None) -> Event:
-        """An event that is done when this stream's work is."""
-        event = Event() if event is None else event
-        event.record(self)
-        return event
-
-    def wait_event(self, event: Event) -> None:
-        """Nothing to wait for."""
-
-
-Stream.null = Stream._current = Stream(null=True)
-
-
-class Memory:
-    """As `cupy.cuda.memory.Memory`: what `cudaMalloc` gives."""
-
-    def __init__(self, size: int) -> None:
-        if size > DEVICE_BYTES:
-            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory", 2)
-        self.size = size
-
-
-class MemoryPool:
-    """As `cupy.cuda.MemoryPool`, which keeps what its allocator gave until `free_all_blocks`.
-
-    Arrays do not come from it: the stand-in has one memory.
-    """
-
-    def __init__(self, allocator: Any) -> None:
-        self._allocator, self._taken, self._limit = allocator, 0, 0
-
-    def set_limit(self, size: int) -> None:
-        """Allow at most `size` bytes; 0 for no limit."""
-        self._limit = size
-
-    def malloc(self, size: int) -> Any:
-        """A new block. Where there is no room, all blocks go back: to a graph's harm."""
-        if self._limit and self._taken + size > self._limit:
-            self.free_all_blocks()
-        block = self._allocator(size)
-        self._taken += size
-        return block
-
-    def total_bytes(self) -> int:
-        """Bytes of all blocks."""
-        return self._taken
-
-    def free_all_blocks(self) -> None:
-        """Give the blocks back."""
-        self._taken = 0
-
-
-@contextmanager
-def using_allocator(allocator: Any = None) -> Iterator[None]:
-    """As `cupy.cuda.using_allocator`."""
-    yield
-
-
-class Event:
-    """As `cupy.cuda.Event`: a moment."""
-
-    def __init__(self, **ignored: Any) -> None:
-        self.seconds = 0.0
-
-    def record(self, stream: Any = None) -> None:
-        """Now."""
-        self.seconds = time.perf_counter()
-
-    def synchronize(self) -> None:
-        """Wait for it."""
-        MACHINE.synchronise()
-
-
 def make() -> ModuleType:
     """The module object. All of them share one pretended GPU: its counters and its memory."""
     module = ModuleType("cupy", __doc__)
@@ -235,7 +115,11 @@ def make() -> ModuleType:
 
 def _cuda() -> SimpleNamespace:
     def properties(device: int) -> dict[str, Any]:
-        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": DEVICE_BYTES}
+        size = memory.DEVICE_BYTES
+        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": size}
+
+    def free_and_total() -> tuple[int, int]:
+        return memory.DEVICE_BYTES - MACHINE.held[MACHINE.devices[-1]], memory.DEVICE_BYTES
 
     runtime = SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
@@ -245,24 +129,24 @@ def _cuda() -> SimpleNamespace:
         getDevice=lambda: MACHINE.devices[-1],
         setDevice=lambda device: None,
         getDeviceProperties=properties,
-        memGetInfo=lambda: (DEVICE_BYTES - MACHINE.pool.total_bytes(), DEVICE_BYTES),
-        deviceSynchronize=MACHINE.synchronise,
+        memGetInfo=free_and_total,
+        deviceSynchronize=streams.synchronize_device,
     )
     return SimpleNamespace(
         Device=Device,
-        Stream=Stream,
-        Event=Event,
-        Graph=Graph,
+        Stream=streams.Stream,
+        Event=streams.Event,
+        Graph=streams.Graph,
         runtime=runtime,
-        MemoryPool=MemoryPool,
-        alloc_pinned_memory=bytearray,
-        using_allocator=using_allocator,
+        MemoryPool=memory.MemoryPool,
+        alloc_pinned_memory=memory.PinnedMemory,
+        using_allocator=memory.using_allocator,
         memory=SimpleNamespace(
             OutOfMemoryError=OutOfMemoryError,
-            Memory=Memory,
-            MemoryPointer=lambda memory, offset: memory,
+            Memory=memory.Memory,
+            MemoryPointer=memory.MemoryPointer,
         ),
-        get_current_stream=lambda: Stream._current,
+        get_current_stream=streams.current,
         get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
         is_available=lambda: True,
     )
@@ -285,14 +169,6 @@ def _argument(value: Any) -> Any:
 
 
 # making arrays ---------------------------------------------------------------------------------
-
-
-def empty(shape: Any, dtype: Any = float, order: str = "C") -> DeviceArray:
-    """An array of rubbish."""
-    array = DeviceArray(np.empty(shape, dtype))
-    if array.size and array.dtype != bool:
-        array.host.reshape(-1).view(np.uint8).fill(RUBBISH)
-    return array
 
 
 def full(shape: Any, value: Any, dtype: Any = None) -> DeviceArray:
@@ -335,7 +211,7 @@ def ones_like(array: DeviceArray, dtype: Any = None) -> DeviceArray:
 def arange(*args: Any, dtype: Any = None) -> DeviceArray:
     """Evenly spaced numbers."""
     MACHINE.counters.launches["arange"] += 1
-    return DeviceArray(MACHINE.produce(lambda: np.arange(*args, dtype=dtype)))
+    return produce(lambda: np.arange(*args, dtype=dtype))
 
 
 def asarray(value: Any, dtype: Any = None, **ignored: Any) -> DeviceArray:

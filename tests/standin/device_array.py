@@ -5,6 +5,7 @@ Not a subclass of `numpy.ndarray`: `numpy.asarray` would turn one into a host ar
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -13,18 +14,30 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from tests.standin.machine import MACHINE, Block
+from tests.standin.machine import MACHINE
+from tests.standin.memory import MemoryPointer, allocate, is_pinned
+from tests.standin.streams import QUEUES, current, synchronize_device
 
 KNOWN = "?bhilqBHILQefdFD"
 """What CuPy's arrays may hold, beside bfloat16."""
+RUBBISH = 0xFF  # what `empty` holds: NaN for floats, so that nobody relies on it
 PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
-VIEWS = {"reshape", "transpose", "swapaxes", "squeeze", "expand_dims", "moveaxis", "broadcast_to"}
+VIEWS = {
+    "reshape",
+    "transpose",
+    "swapaxes",
+    "squeeze",
+    "expand_dims",
+    "moveaxis",
+    "broadcast_to",
+    "ravel",
+}
 FUNCTIONS = {
     *PRODUCTS,
     *VIEWS,
     *("sum", "mean", "var", "std", "prod", "max", "min", "amax", "amin", "argmax", "argmin"),
     *("any", "all", "count_nonzero", "concatenate", "stack", "where", "take", "clip", "outer"),
-    *("cumsum", "ravel", "repeat", "tile", "argsort", "sort", "array_equal", "allclose"),
+    *("cumsum", "repeat", "tile", "argsort", "sort", "array_equal", "allclose"),
 }
 
 
@@ -58,7 +71,7 @@ class Device:
 
     def synchronize(self) -> None:
         """Wait for it."""
-        MACHINE.synchronise()
+        synchronize_device()
 
 
 class DeviceArray(NDArrayOperatorsMixin):
@@ -66,19 +79,15 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     Attributes:
         host: the memory, for the stand-in's own use.
+        place: where it is; shared by all views of an array.
     """
 
     __array_priority__ = 100
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, host: np.ndarray, block: Block | None = None) -> None:
-        if host.dtype.char not in KNOWN and host.dtype.name != "bfloat16":
-            raise ValueError(f"Unsupported dtype {host.dtype}")
-        self.host = host
-        self._block = Block(host.nbytes) if block is None else block
-        self._device = self._block.device
-        if MACHINE.graph is not None:  # a private pool keeps its memory as long as the graph
-            MACHINE.graph.memory.append(host)
+    def __init__(self, host: np.ndarray, place: MemoryPointer) -> None:
+        self.host, self.place = host, place
+        self._device = place.device
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -146,7 +155,10 @@ class DeviceArray(NDArrayOperatorsMixin):
         if host.shape != self.shape or host.dtype != self.dtype:
             raise ValueError(f"Shape or dtype mismatch: {host.shape} {host.dtype}")
         MACHINE.copy_to_device()
-        self.host[...] = host
+        if QUEUES.order is not None and not is_pinned(host):
+            host = host.copy()  # what lies in other memory is copied before this returns
+        target = self.host
+        (current() if stream is None else stream).do(lambda: target.__setitem__(..., host))
 
     # elements ------------------------------------------------------------------------------
 
@@ -157,31 +169,33 @@ class DeviceArray(NDArrayOperatorsMixin):
         return (self[k] for k in range(len(self)))
 
     def __getitem__(self, index: Any) -> DeviceArray:
-        index = _index(index)
+        parts = _index(index)
         basic = slice | int | np.integer | type(None) | type(...)
-        if all(isinstance(k, basic) for k in index):
-            every = index if any(k is Ellipsis for k in index) else (*index, Ellipsis)
-            return DeviceArray(self.host[every], self._block)  # 0-d, where NumPy gives a scalar
+        if all(isinstance(k, basic) for k in parts):
+            every = parts if any(k is Ellipsis for k in parts) else (*parts, Ellipsis)
+            return DeviceArray(self.host[every], self.place)  # 0-d, where NumPy gives a scalar
         MACHINE.counters.launches["take"] += 1
-        return DeviceArray(np.asarray(MACHINE.produce(lambda: self.host[index])))
+        source = unwrap(self)
+        found = produce(lambda: source[parts])
+        del index  # whose memory is not to be reused before
+        return found
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        unwrap(self)
-        index, value = _index(index), unwrap(value)
-        MACHINE.launch("setitem", lambda: self.host.__setitem__(index, value))
+        target, index, value = unwrap(self), _index(index), unwrap(value)
+        MACHINE.launch("setitem", lambda: target.__setitem__(index, value))
 
     def fill(self, value: Any) -> None:
         """Set every element."""
-        unwrap(self)
-        MACHINE.launch("fill", lambda: self.host.fill(value))
+        target, value = unwrap(self), unwrap(value)
+        MACHINE.launch("fill", lambda: target.fill(value))
 
     # copies and views ----------------------------------------------------------------------
 
     def copy(self, order: str = "C") -> DeviceArray:
         """A copy on the device."""
-        unwrap(self)
+        source = unwrap(self)
         MACHINE.counters.launches["copy"] += 1
-        return DeviceArray(MACHINE.produce(lambda: np.array(self.host, order="C")))
+        return produce(lambda: np.array(source, order="C"))
 
     def __copy__(self) -> DeviceArray:
         return self.copy()
@@ -193,14 +207,14 @@ class DeviceArray(NDArrayOperatorsMixin):
         """A copy in another dtype."""
         if not copy and self.dtype == dtype:
             return self
-        unwrap(self)
+        source = unwrap(self)
         MACHINE.counters.launches["astype"] += 1
-        return DeviceArray(MACHINE.produce(lambda: self.host.astype(dtype)))
+        return produce(lambda: source.astype(dtype))
 
     def view(self, dtype: Any = None) -> DeviceArray:
         """The same memory, perhaps in another dtype."""
         host = self.host.view() if dtype is None else self.host.view(dtype)
-        return DeviceArray(host, self._block)
+        return DeviceArray(host, self.place)
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """The same elements in another shape."""
@@ -208,7 +222,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def transpose(self, *axes: Any) -> DeviceArray:
         """A view with its axes in another order."""
-        return DeviceArray(self.host.transpose(*axes), self._block)
+        return DeviceArray(self.host.transpose(*axes), self.place)
 
     @property
     def T(self) -> DeviceArray:
@@ -216,6 +230,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     @property
     def data(self) -> Any:
+        _used(self)  # whoever is given the address may read or write there
         return SimpleNamespace(ptr=self.host.ctypes.data)
 
     @property
@@ -253,6 +268,7 @@ def unwrap(value: Any) -> Any:
                 f"Array device must be same as the current device: array device = {value._device} "
                 f"while current = {MACHINE.devices[-1]}"
             )
+        _used(value)
         return value.host
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")
@@ -261,10 +277,73 @@ def unwrap(value: Any) -> Any:
     return value
 
 
+def _used(array: DeviceArray) -> None:
+    graph = current().graph
+    if graph is not None:
+        array.place.used_by(graph)
+
+
 def from_host(host: Any, dtype: Any = None) -> DeviceArray:
     """A copy of a host array on the device."""
     MACHINE.copy_to_device()
-    return DeviceArray(np.array(host, dtype, order="C"))
+    staged = np.array(host, dtype, order="C")
+    array = undefined(staged.shape, staged.dtype)
+    target = array.host
+    current().do(lambda: target.__setitem__(..., staged))
+    return array
+
+
+def undefined(shape: Any, dtype: Any, order: str = "C") -> DeviceArray:
+    """An array of what lies in the memory that it is given: rubbish."""
+    kind = np.dtype(dtype)
+    if kind.char not in KNOWN and kind.name != "bfloat16":
+        raise ValueError(f"Unsupported dtype {kind}")
+    sides = tuple(shape) if isinstance(shape, tuple | list) else (int(shape),)
+    if any(side < 0 for side in sides):
+        raise ValueError("Negative dimensions are not allowed")
+    place = allocate(math.prod(sides) * kind.itemsize)
+    array = DeviceArray(place.array(sides, kind, order), place)
+    _used(array)
+    return array
+
+
+def empty(shape: Any, dtype: Any = float, order: str = "C") -> DeviceArray:
+    """An array of rubbish."""
+    array = undefined(shape, dtype, order)
+    if array.size and array.dtype != bool:
+        content = array.host.reshape(-1, order=order).view(np.uint8)
+        current().do_now(lambda: content.fill(RUBBISH))
+    return array
+
+
+def produce(compute: Callable[[], Any]) -> Any:
+    """Work that makes new arrays; a graph writes them again whenever it is launched."""
+    stream = current()
+    at_once = stream.graph is None and QUEUES.order is None
+    with np.errstate(all="ignore"):
+        try:
+            made = compute()  # perhaps of rubbish, for the shape alone
+        except IndexError:  # rubbish that is an index
+            stream.finish()
+            made = compute()
+    parts = made if isinstance(made, tuple) else (made,)
+    arrays = tuple(_like(part, at_once) for part in map(np.asarray, parts))
+    targets = tuple(array.host for array in arrays)
+
+    def write(values: Any) -> None:
+        for target, value in zip(targets, values, strict=True):
+            target[...] = value
+
+    if at_once:
+        write(parts)
+    else:
+        stream.do(lambda: write(compute() if isinstance(made, tuple) else (compute(),)))
+    return arrays if isinstance(made, tuple) else arrays[0]
+
+
+def _like(part: np.ndarray, at_once: bool) -> DeviceArray:
+    order = "F" if part.flags.f_contiguous and not part.flags.c_contiguous else "C"
+    return (undefined if at_once else empty)(part.shape, part.dtype, order)
 
 
 def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -276,7 +355,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     source: DeviceArray = args[0]
     result = function(unwrap(source), *args[1:], **options)
     if np.may_share_memory(result, source.host):
-        return DeviceArray(result, source._block)
+        return DeviceArray(result, source.place)
     return _call(function, "copy", args, options, None)
 
 
@@ -291,14 +370,11 @@ def _call(function: Any, name: str, args: Any, options: Any, out: Any) -> Any:
     if any(target is not None for target in targets):
         if not all(isinstance(t, DeviceArray) for t in targets):
             raise TypeError("Output must be a device array")
-        hosts = tuple(t.host for t in targets)
+        hosts = tuple(unwrap(t) for t in targets)
         destination = hosts if isinstance(function, np.ufunc) else hosts[0]
-        MACHINE.act(lambda: function(*given, out=destination, **options))
+        current().do(lambda: function(*given, out=destination, **options))
         return out if isinstance(out, tuple) and len(out) > 1 else targets[0]
-    made = MACHINE.produce(lambda: function(*given, **options))
-    if isinstance(made, tuple):
-        return tuple(DeviceArray(np.asarray(m)) for m in made)
-    return DeviceArray(np.asarray(made))
+    return produce(lambda: function(*given, **options))
 
 
 def _index(index: Any) -> tuple[Any, ...]:
@@ -310,7 +386,8 @@ def _index_part(part: Any) -> Any:
     if isinstance(part, DeviceArray):
         if part.dtype == bool:
             MACHINE.synchronise()  # how many are True decides the shape
-        return part.host
+            current().finish()
+        return unwrap(part)
     if isinstance(part, np.ndarray | list):
         MACHINE.copy_to_device()  # CuPy does this unasked
         return np.asarray(part)

@@ -1,4 +1,4 @@
-"""The state of the pretended GPU: what was counted, what is allocated, what is being captured."""
+"""The state of the pretended GPU: what was counted, which device is current, what it holds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 
 class CUDARuntimeError(RuntimeError):
@@ -21,6 +19,12 @@ class CUDARuntimeError(RuntimeError):
 
 class OutOfMemoryError(MemoryError):
     """As `cupy.cuda.memory.OutOfMemoryError`."""
+
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        limited = f", limit set to: {limit:,} bytes" if limit else ""
+        super().__init__(
+            f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes{limited})."
+        )
 
 
 @dataclass
@@ -60,128 +64,44 @@ class Counters:
                 setattr(found, name, getattr(self, name) - getattr(before, name))
 
 
-class Pool:
-    """As CuPy's memory pool: freed blocks are kept until `free_all_blocks`."""
-
-    ROUND_BYTES = 512
-
-    def __init__(self) -> None:
-        self._used = self._free = self._limit = 0
-
-    def take(self, size_bytes: int) -> int:
-        """Account for an array; returns the bytes of its block."""
-        block = -(-size_bytes // self.ROUND_BYTES) * self.ROUND_BYTES
-        fresh = max(0, block - self._free)
-        if self._limit and self.total_bytes() + fresh > self._limit:
-            raise OutOfMemoryError(
-                f"Out of memory allocating {block:,} bytes (allocated so far: "
-                f"{self.total_bytes():,} bytes, limit set to: {self._limit:,} bytes)."
-            )
-        self._used += block
-        self._free -= block - fresh
-        return block
-
-    def give(self, block: int) -> None:
-        """Account for the end of an array."""
-        self._used -= block
-        self._free += block
-
-    def used_bytes(self) -> int:
-        """Bytes of living arrays."""
-        return self._used
-
-    def free_bytes(self) -> int:
-        """Bytes that are kept for the next arrays."""
-        return self._free
-
-    def total_bytes(self) -> int:
-        """Bytes that the pool holds."""
-        return self._used + self._free
-
-    def free_all_blocks(self, stream: Any = None) -> None:
-        """Give the free blocks back."""
-        self._free = 0
-
-    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
-        """Allow at most `size` bytes; 0 for no limit."""
-        self._limit = size or 0
-
-    def get_limit(self) -> int:
-        """The limit in bytes; 0 for none."""
-        return self._limit
-
-
-class Graph:
-    """What a capture recorded."""
-
-    def __init__(self) -> None:
-        self.actions: list[Callable[[], None]] = []
-        self.memory: list[np.ndarray] = []
-
-    def launch(self, stream: Any = None) -> None:
-        """Do it."""
-        with np.errstate(all="ignore"):
-            for action in self.actions:
-                action()
-
-    def upload(self, stream: Any = None) -> None:
-        """Nothing to prepare."""
-
-
 class Machine:
-    """The pretended GPU. While a capture is on, work is recorded and not done."""
+    """The pretended GPU.
+
+    Attributes:
+        counters: what it was asked to do.
+        devices: the numbers of the devices in use; the current one last.
+        current: the current stream, put there by `tests.standin.streams`.
+        pool: the default pool of memory, put there by `tests.standin.memory`.
+        held: bytes of memory that each device has given away.
+    """
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.pool = Pool()
-        self.devices = [0]  # the current one last
-        self.graph: Graph | None = None  # of the current stream, while it is captured
+        self.devices = [0]
+        self.held: Counter[int] = Counter()
+        self.current: Callable[[], Any]
+        self.pool: Any
 
     def launch(self, name: str, action: Callable[[], Any]) -> None:
-        """A kernel that writes arrays which exist."""
+        """A kernel that writes arrays which exist, on the current stream."""
         self.counters.launches[name] += 1
-        self.act(action)
-
-    def act(self, action: Callable[[], Any]) -> None:
-        """Do, or record, work that writes arrays which exist."""
-        if self.graph is not None:
-            self.graph.actions.append(action)
-            return
-        with np.errstate(all="ignore"):  # a GPU does not warn
-            action()
-
-    def produce(self, compute: Callable[[], Any]) -> Any:
-        """Work that makes new arrays; in a capture they are written again at every replay."""
-        with np.errstate(all="ignore"):
-            made = compute()
-        if self.graph is None:
-            return made
-        results = made if isinstance(made, tuple) else (made,)
-        hosts = tuple(np.asarray(result) for result in results)
-
-        def again() -> None:
-            value = compute()
-            found = value if isinstance(made, tuple) else (value,)
-            for host, part in zip(hosts, found, strict=True):
-                host[...] = part
-
-        self.graph.actions.append(again)
-        return hosts if isinstance(made, tuple) else hosts[0]
+        self.current().do(action)
 
     def product(self) -> None:
         """Count a matrix product; cuBLAS is refused in a capture, as CuPy does."""
-        if self.graph is not None:
+        if self.current().graph is not None:
             raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
         self.counters.matmuls += 1
 
     def synchronise(self) -> None:
-        """Wait for the device."""
+        """Count a wait for the device."""
         self._refuse_in_capture()
         self.counters.synchronisations += 1
 
     def copy_to_host(self) -> None:
-        """Count a copy to the host, which waits."""
+        """Count a copy to the host, which waits for the current stream."""
         self.synchronise()
+        self.current().finish()
         self.counters.device_to_host += 1
 
     def copy_to_device(self) -> None:
@@ -190,23 +110,10 @@ class Machine:
         self.counters.host_to_device += 1
 
     def _refuse_in_capture(self) -> None:
-        if self.graph is not None:
+        if self.current().graph is not None:
             raise CUDARuntimeError(
                 "cudaErrorStreamCaptureUnsupported: not permitted while capturing"
             )
 
 
 MACHINE = Machine()
-
-
-class Block:
-    """The memory of one array; its views hold it too."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self.size = 0
-        self.device = MACHINE.devices[-1]
-        self.size = MACHINE.pool.take(size_bytes)
-        MACHINE.counters.allocations += 1
-
-    def __del__(self) -> None:
-        MACHINE.pool.give(self.size)

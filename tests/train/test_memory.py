@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 
@@ -17,8 +18,10 @@ from gpunn.errors import ArgumentError, DivergenceError, OutOfMemoryError
 def no_limit_is_left():
     """Each device with its constants made, and without a limit afterwards."""
     known = [gn.backend(d) for d in ("standin", "cuda") if gn.diagnose(d).usable]
+    gc.collect()  # of what earlier tests left in the pool
     for b in known:
         b.make_constants()
+        b.free_memory()
     yield
     for b in known:
         b.limit_memory(None)
