@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -100,7 +100,7 @@ class Queues:
                     return
 
     def finish(self, stream: Stream, mark: Mark | None = None) -> None:
-        """Do the work of a stream up to a mark, or all of it, and nothing that it needn't wait for."""
+        """Do the work of a stream up to a mark, or all of it, and what it must wait for."""
         with self._lock:
             goals = [(stream, mark)]
             while goals:
@@ -147,7 +147,7 @@ class Stream:
     """
 
     null: Stream
-    known: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+    known: ClassVar[weakref.WeakValueDictionary[int, Stream]] = weakref.WeakValueDictionary()
 
     def __init__(self, null: bool = False, non_blocking: bool = False, **ignored: Any) -> None:
         if not null and not non_blocking:

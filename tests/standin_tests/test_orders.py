@@ -138,7 +138,7 @@ def test_a_capture_does_not_wait_for_work_outside_of_it(two):
         two[1].wait_event(inside)
 
 
-# the library ---------------------------------------------------------------------------------------
+# the library -------------------------------------------------------------------------------------
 
 
 def network(norm=False):
