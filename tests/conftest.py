@@ -20,6 +20,7 @@ import pytest
 import gpunn
 from gpunn.backends.cpu.compiled import Native, find_compiler
 from tests.standin.backend import register
+from tests.standin.compiler import ARITHMETIC, arithmetic
 from tests.standin.streams import order
 
 register()
@@ -36,6 +37,13 @@ def pytest_addoption(parser):
         "--require-gpu", action="store_true", help="a GPU test that cannot run is a failure"
     )
     parser.addoption(
+        "--standin-arithmetic",
+        default="exact",
+        choices=list(ARITHMETIC),
+        help="the arithmetic of kernels on the stand-in: with fused multiply-add (fma), with small "
+        "numbers flushed to zero (ftz), or both (card)",
+    )
+    parser.addoption(
         "--standin-order",
         help="the stand-in does what no event orders as late as possible (late), or in the random "
         "order of a seed (a number)",
@@ -43,7 +51,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Let only events order the work of the stand-in, under --standin-order."""
+    """Let the stand-in compute or order its work as the options say."""
+    chosen = arithmetic(config.getoption("--standin-arithmetic"))
+    chosen.__enter__()
+    config.add_cleanup(lambda: chosen.__exit__(None, None, None))
     how = config.getoption("--standin-order")
     if how is not None:
         disorder = order("late" if how == "late" else int(how))

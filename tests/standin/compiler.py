@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FLAGS = (
@@ -24,6 +26,39 @@ FLAGS = (
     "-Wno-unknown-pragmas",
 )
 HERE = Path(__file__).parent
+ARITHMETIC = {
+    "exact": (),
+    "fma": ("-ffp-contract=fast", "-mfma"),  # a * b + c rounds once, as NVRTC has it
+    "ftz": ("-DFLUSH_TO_ZERO",),  # numbers below 2**-126 count as 0, as CuPy has it
+}
+ARITHMETIC["card"] = ARITHMETIC["fma"] + ARITHMETIC["ftz"]
+_chosen = ["exact"]
+
+
+def why_no(name: str) -> str:
+    """Why this processor cannot compute so; empty if it can."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "" if name == "exact" or " fma " in flags else "it needs an x86 processor with FMA"
+
+
+@contextmanager
+def arithmetic(name: str) -> Iterator[None]:
+    """Compile kernels with a GPU's arithmetic inside a `with` block: see `ARITHMETIC`."""
+    _chosen.append(name)
+    try:
+        yield
+    finally:
+        _chosen.pop()
+
+
+def flags() -> tuple[str, ...]:
+    """The flags of the compiler now."""
+    return FLAGS + ARITHMETIC[_chosen[-1]]
+
+
+def flushes() -> bool:
+    """Whether numbers below 2**-126 count as 0 now."""
+    return "-DFLUSH_TO_ZERO" in flags()
 
 
 class HostCompileError(Exception):
@@ -41,11 +76,11 @@ def why_unavailable() -> str:
 
 def build(source: str, stem: str) -> ctypes.PyDLL:
     """The library of a source, compiled unless this user has compiled the same text before."""
-    key = hashlib.sha256("\0".join((source, headers(), _cxx(), *FLAGS)).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join((source, headers(), _cxx(), *flags())).encode()).hexdigest()[:24]
     library = _folder() / f"{re.sub(r'[^A-Za-z0-9_]', '_', stem)}-{key}.so"
     if not library.exists():
         own = library.with_suffix(f".{os.getpid()}.tmp")
-        command = [_cxx(), *FLAGS, "-I", str(HERE), "-x", "c++", "-", "-o", str(own)]
+        command = [_cxx(), *flags(), "-I", str(HERE), "-x", "c++", "-", "-o", str(own)]
         done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
         if done.returncode:
             raise HostCompileError(done.stderr)

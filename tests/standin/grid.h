@@ -282,6 +282,20 @@ static void call_(void (*kernel)(A...), void** values, std::index_sequence<I...>
 }
 
 // sizes: bytes of each argument; items: bytes of an element, 0 for a scalar.
+// With FLUSH_TO_ZERO, numbers below 2**-126 count as 0 as long as an object of this type lives.
+#ifdef FLUSH_TO_ZERO
+#include <xmmintrin.h>
+struct FlushToZero {
+  const unsigned before = _mm_getcsr();
+  FlushToZero() { _mm_setcsr(before | 0x8040); }  // results and arguments
+  ~FlushToZero() { _mm_setcsr(before); }
+};
+#else
+struct FlushToZero {
+  FlushToZero() {}
+};
+#endif
+
 template <class... A>
 static const char* launch_(void (*kernel)(A...), void** values, const size_t* sizes,
                            const size_t* items, int given, const unsigned* grid,
@@ -310,6 +324,7 @@ static const char* launch_(void (*kernel)(A...), void** values, const size_t* si
   standin_stacks(count_);
   threads_ = (StandinThread*)calloc(count_, sizeof(StandinThread));
   dynamic_shared_ = (char*)aligned_alloc(64, (shared_bytes + 127) / 64 * 64);
+  const FlushToZero while_it_runs;
   run_grid_(order, shared_bytes);
   free(threads_);
   free(dynamic_shared_);

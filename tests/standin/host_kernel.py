@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.standin.compiler import HostCompileError, build, why_unavailable
+from tests.standin.compiler import HostCompileError, build, flags, why_unavailable
 
 __all__ = [
     "HostCompileError",
@@ -49,7 +49,7 @@ class HostRawKernel:
 
     def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
         self.code, self.name, self.options = code, name, options
-        self._run: Any = None
+        self._runs: dict[tuple[str, ...], Any] = {}
 
     def __call__(
         self,
@@ -95,9 +95,10 @@ class HostRawKernel:
         )
 
     def _launch(self, order: str, sizes: Any, args: Sequence[Any], shared: int) -> list[Any]:
-        if self._run is None:
-            self._run = build(self.source(), self.name).run_
-            self._run.restype = ctypes.c_char_p
+        run = self._runs.get(flags())
+        if run is None:
+            run = self._runs[flags()] = build(self.source(), self.name).run_
+            run.restype = ctypes.c_char_p
         guarded: list[Guarded] = []
         same: dict[Any, Guarded] = {}  # one array may be input and output
         values, items = [], []
@@ -113,7 +114,7 @@ class HostRawKernel:
                 values.append(np.array(a))
                 items.append(0)
         count = len(values)
-        error = self._run(
+        error = run(
             (ctypes.c_void_p * count)(*[v.ctypes.data for v in values]),
             (ctypes.c_size_t * count)(*[v.nbytes for v in values]),
             (ctypes.c_size_t * count)(*items),
