@@ -288,6 +288,9 @@ def predict(
         float | None,
         typer.Option(help="Write intervals that contain a number with this probability, too."),
     ] = None,
+    reasons: Annotated[
+        int, typer.Option(help="table: write so many columns that move an answer most, too.")
+    ] = 0,
     delimiter: Annotated[
         str | None, typer.Option(help="CSV: the character between two cells.")
     ] = None,
@@ -312,7 +315,7 @@ def predict(
 
     told = Dialect(encoding, delimiter, False if no_header else None)
     try:
-        run(model, data, Wanted(output, probabilities, interval, told), device, data_dir)
+        run(model, data, Wanted(output, probabilities, interval, told, reasons), device, data_dir)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted" + (": nothing was written" if output else ""), err=True)
         raise typer.Exit(130) from None

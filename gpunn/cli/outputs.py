@@ -26,8 +26,8 @@ from gpunn.storage.atomic import replacing
 class Output(Protocol):
     """A destination for the outputs of a network."""
 
-    def write(self, outputs: np.ndarray[Any, Any]) -> None:
-        """Write the outputs for some examples, (n, ...)."""
+    def write(self, outputs: np.ndarray[Any, Any], reasons: list[list[str]] | None = None) -> None:
+        """Write the outputs for some examples, (n, ...), and for CSV the reasons of each."""
 
 
 class CsvOutput:
@@ -51,7 +51,7 @@ class CsvOutput:
         self.chances, self.half = chances, half
         self.started = False
 
-    def write(self, outputs: np.ndarray[Any, Any]) -> None:
+    def write(self, outputs: np.ndarray[Any, Any], reasons: list[list[str]] | None = None) -> None:
         """Write the header, if it is not yet written, and the lines."""
         values = outputs.reshape(len(outputs), -1)
         columns = 1 if self.classes else values.shape[1]
@@ -60,7 +60,9 @@ class CsvOutput:
             head = ["prediction"] if columns == 1 else head
             if self.chances and self.classes:
                 head += [f"probability of {name}" for name in self.classes]
-            self.writer.writerow(head + ["low", "high"] * (self.half is not None))
+            head += ["low", "high"] * (self.half is not None)
+            head += [f"reason_{k}" for k in range(1, len(reasons[0]) + 1)] if reasons else []
+            self.writer.writerow(head)
             self.started = True
         lines = values.tolist()
         if self.classes:
@@ -70,6 +72,8 @@ class CsvOutput:
                 lines = [line + chance for line, chance in zip(lines, chances, strict=True)]
         elif self.half is not None:
             lines = [[y, y - self.half, y + self.half] for (y,) in lines]
+        if reasons:
+            lines = [line + why for line, why in zip(lines, reasons, strict=True)]
         self.writer.writerows(lines)
 
 
@@ -86,7 +90,7 @@ class NpyOutput:
         self.file, self.header = file, dict[str, Any]()
         self.rows, self.shape = 0, tuple[int, ...]()
 
-    def write(self, outputs: np.ndarray[Any, Any]) -> None:
+    def write(self, outputs: np.ndarray[Any, Any], reasons: list[list[str]] | None = None) -> None:
         """Write the header, if it is not yet written, and the numbers."""
         if not self.header:
             self.header = npy.header_data_from_array_1_0(np.ascontiguousarray(outputs))

@@ -74,12 +74,14 @@ class Wanted:
         chances: whether to write the probabilities of classes.
         coverage: the probability that a number is in its interval; None for no intervals.
         told: how the data are written, as far as it was said.
+        reasons: the number of columns to name that move an answer most.
     """
 
     output: Path | None
     chances: bool = False
     coverage: float | None = None
     told: Dialect = field(default_factory=Dialect)
+    reasons: int = 0
 
 
 class Score:
@@ -136,7 +138,9 @@ def run(path: Path, data: str, wanted: Wanted, device: str, data_dir: Path | Non
                 outputs = model.predict(x) if table is None else table.of_codes(x)
                 if training.classes:
                     _check_classes(outputs, training.classes, path)
-                out.write(outputs)
+                out.write(
+                    outputs, table.reasons(x, wanted.reasons) if table and wanted.reasons else None
+                )
                 if labels is not None:
                     score.add(outputs, labels)
                 rows += len(x)
@@ -157,6 +161,11 @@ def _half(table: TableModel | None, wanted: Wanted, training: Training) -> float
         raise ArgumentError(
             "got --probabilities for a model of numbers; expected one of classes: use --interval "
             "0.9 for intervals"
+        )
+    if wanted.reasons and table is None:
+        raise ArgumentError(
+            "got --reasons for a model that is no table model; expected one that gpunn train made "
+            "of a table: leave it out"
         )
     if wanted.coverage is None:
         return None

@@ -143,6 +143,20 @@ class Encoding:
             categories += [column.name] * column.missing
         return (*numbers, *categories)
 
+    @property
+    def neutral(self) -> Array:
+        """The (width,) float32 codes of a row of which nothing is known."""
+        numbers, categories = list[float](), list[float]()
+        for column in self.used:
+            if column.kind == "category":
+                categories.append(-1.0)
+                continue
+            middle = np.array([column.middle])
+            parts = _parts(column, middle) if column.kind == "date" else [middle]
+            numbers += [float(part[0]) for part in parts]
+            categories += [0.0] * column.missing
+        return np.array([*numbers, *categories], np.float32)
+
     def describe(self) -> str:
         """Return one line that tells what each column was taken for."""
         parts = list[str]()

@@ -12,7 +12,7 @@ from gpunn.columns import Encoding
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.interop.onnx_answers import Answer
 from gpunn.interop.onnx_draft import Draft
-from gpunn.nn import Module, OneHot
+from gpunn.nn import Ensemble, Module, OneHot
 from gpunn.nn.decisions import shares
 from gpunn.tables.onnx import answers
 from gpunn.train import load, read_info, save
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TableModel:
     """A model that takes raw rows.
 
@@ -45,6 +45,18 @@ class TableModel:
     limits: tuple[float, float] | None = None
     errors: list[float] | None = None
     held_out: int = 0
+
+    def __repr__(self) -> str:
+        """Return one line: the target, the columns and the members."""
+        if self.limits is None:
+            what = f"{len(self.classes)} classes" if self.classes else "classes"
+        else:
+            what = f"numbers from {self.limits[0]:g} to {self.limits[1]:g}"
+        members = next((len(m.members) for m in self.network.modules() if type(m) is Ensemble), 1)
+        return (
+            f"TableModel({self.target or 'y'}: {what}; {len(self.encoding.names)} columns, "
+            f"{members} networks)"
+        )
 
     def outputs(self, data: Any) -> Array:
         """Return (N, C) scores of classes, or (N, 1) numbers, for N raw rows."""
@@ -68,6 +80,43 @@ class TableModel:
             )
         found: Array = shares(self.outputs(data))
         return found
+
+    def effects(self, codes: Array) -> Array:
+        """Return how much each column that is used moves the answers for (N, D) encoded rows.
+
+        It is the number, or the probability of the class that is predicted, minus what it is if
+        nothing were known of the column. Effects of columns that say the same are shared or hidden.
+
+        Returns:
+            (N, K) floats, in the order of `encoding.names`.
+        """
+        outputs, sources = self.of_codes(codes), np.array(self.encoding.sources)
+        best = outputs.argmax(axis=1)[:, None]
+
+        def answers(some: Array) -> Array:
+            found = self.of_codes(some)
+            if self.limits is None:
+                found = np.take_along_axis(shares(found), best, axis=1)
+            return found[:, 0]
+
+        base, neutral = answers(codes), self.encoding.neutral
+        found = np.empty((len(codes), len(self.encoding.names)))
+        for k, name in enumerate(self.encoding.names):
+            found[:, k] = base - answers(np.where(sources == name, neutral, codes))
+        return found
+
+    def reasons(self, codes: Array, most: int = 3) -> list[list[str]]:
+        """Return for each of (N, D) encoded rows the columns that move its answer most.
+
+        Returns:
+            N lists of texts such as "area +120.5", the largest effect first; see `effects`.
+        """
+        effects, names = self.effects(codes), self.encoding.names
+        order = np.argsort(-np.abs(effects), axis=1, kind="stable")[:, :most]
+        return [
+            [f"{names[k]} {row[k]:+.4g}" for k in chosen]
+            for row, chosen in zip(effects, order, strict=True)
+        ]
 
     def half_width(self, coverage: float = 0.9) -> float:
         """Return the half width of intervals around predictions that contain the target.

@@ -82,6 +82,10 @@ def test_classes_and_their_probabilities(tmp_path, monkeypatch):
     chances = np.array([line[1:] for line in lines[1:121]], float)
     np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-6)
     assert float(done.output.split("accuracy: ")[1].split(" %")[0]) > 90
+    done = gpunn("predict", "runs/homes", table, "--reasons", "2", "--device", "cpu")
+    lines = list(csv.reader(done.stdout.splitlines()))
+    assert lines[0] == ["prediction", "reason_1", "reason_2"]
+    assert {line[1].rpartition(" ")[0] for line in lines[1:121]} <= {"area", "city", "sold"}
     for wrong, words in ((["--interval", "0.9"], "classes"), (["--interval", "2"], "coverage")):
         refused = gpunn("predict", "runs/homes", table, *wrong, "--device", "cpu")
         assert refused.exit_code != 0
