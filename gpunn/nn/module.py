@@ -20,6 +20,7 @@ from gpunn.fingerprint import Latest, Same, Tracked
 from gpunn.names import register
 from gpunn.nn.decisions import largest
 from gpunn.nn.observation import observed
+from gpunn.nn.page import html_table
 from gpunn.nn.prediction import outputs
 from gpunn.storage.state import check_state, fitted
 from gpunn.typing import Array, DeviceLike
@@ -173,6 +174,10 @@ class Module(Tracked):
             return f"{type(self).__name__}()"
         given = ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in config.items())
         return f"{type(self).__name__}({given})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the modules and their numbers of parameters, for a notebook."""
+        return html_table(self)
 
     # contents ------------------------------------------------------------------------------
 

@@ -317,3 +317,13 @@ def test_a_replaced_activation_is_checked():
         nn.Linear(2, 2).activation = "rellu"
     with pytest.raises(ArgumentError, match="elementwise"):
         nn.FeedbackLinear(2, 2).activation = "softmax"
+
+
+def test_a_module_is_a_table_in_a_notebook():
+    tied = nn.Linear(3, 3, seed=1)
+    net = nn.Sequential(tied, nn.Residual(tied), nn.Dropout(0.5), nn.Linear(3, 2, seed=2))
+    page = net._repr_html_()
+    assert page.count("<tr>") == 6  # the head, four modules and the sum
+    for words in ("<td>1.inner</td>", "Dropout(rate=0.5", ">12<", ">0<", "<b>20</b>", "on cpu"):
+        assert words in page
+    assert "&lt;" not in nn.Linear(2, 2)._repr_html_()
