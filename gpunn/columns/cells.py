@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from math import isfinite, nan
 from typing import Any
 
@@ -21,6 +21,11 @@ MISSING = frozenset(
 def is_missing(cell: str) -> bool:
     """Return whether a cell stands for a missing value."""
     return cell.strip().lower() in MISSING
+
+
+def is_placeholder(cell: str) -> bool:
+    """Return whether a cell stands for no number among numbers: "-", "..", or Excel's "#DIV/0!"."""
+    return cell.startswith("#") or not any(c.isalnum() for c in cell)
 
 
 def number_in(cell: str) -> float | None:
@@ -92,16 +97,21 @@ DATES = (
     *("%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
     *("%b %d %Y", "%Y-%m"),
 )
-TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S.%f")
+TIMES = (
+    *("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S.%f"),
+    *(" %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S%z", " %H:%M:%S%z", "T%H:%M:%S.%f%z", "T%H:%M%z"),
+)
 """The forms of dates that are recognised, the first ones first, and of times behind them."""
 
 
 def date_in(cell: str, form: str) -> datetime | None:
     """Return the date in a cell in a form such as "%Y-%m-%d", or None."""
+    zoned = form.endswith("%z")
     try:
-        return datetime.strptime(cell.removesuffix("Z"), form)
+        found = datetime.strptime(cell if zoned else cell.removesuffix("Z"), form)
     except ValueError:
         return None
+    return found.astimezone(timezone.utc).replace(tzinfo=None) if zoned else found
 
 
 def form_of_dates(cells: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.arguments import lookup
-from gpunn.columns.cells import form_of_dates, numbers_in
+from gpunn.columns.cells import form_of_dates, is_placeholder, numbers_in
 from gpunn.columns.raw import RawTable
 from gpunn.errors import ArgumentError, listed
 
@@ -115,9 +115,11 @@ def _found(name: str, cells: Array, told: str | None, tried: Sequence[str]) -> C
         _wrong(name, told)
     for decimal in tried:
         values, strange = numbers_in(cells, decimal)
-        words = {cell for cell, odd in zip(cells, strange, strict=True) if odd}
-        if told == "number" or ((1 - MOSTLY) * len(known) >= strange.sum() and len(words) <= 5):
-            return _number(name, values, decimal, words)
+        counts = Counter(cell for cell, odd in zip(cells, strange, strict=True) if odd)
+        odd = sum(times for cell, times in counts.items() if not is_placeholder(cell))
+        few = odd <= (1 - MOSTLY) * len(known) and len(counts) <= 5 and not np.isnan(values).all()
+        if told == "number" or few:
+            return _number(name, values, decimal, set(counts))
     return _category(name, cells, known, told)
 
 

@@ -168,3 +168,36 @@ def as_float32(name: str, values: np.ndarray[Any, Any], *, first: int = 0) -> np
     if values.dtype.itemsize > 4:
         check_finite(f"{name} as float32 (largest value 3.4e38)", result, first=first)
     return result
+
+
+class Problems:
+    """The problems of a file, of which several are told in one message.
+
+    Args:
+        most: the number of problems from which on no more are collected.
+    """
+
+    def __init__(self, most: int = 5) -> None:
+        self.most, self.found = most, list[str]()
+
+    def add(self, problem: str) -> None:
+        """Add a problem; raise all of them if there are too many.
+
+        Raises:
+            DataError: there are as many as are told.
+        """
+        self.found.append(problem)
+        if len(self.found) >= self.most:
+            self.tell(" and perhaps more" if self.most > 1 else "")
+
+    def tell(self, more: str = "") -> None:
+        """Raise the problems as one error, if there are any.
+
+        Raises:
+            DataError: there are some.
+        """
+        if len(self.found) == 1:
+            raise DataError(self.found[0])
+        if self.found:
+            lines = "".join(f"\n  {problem}" for problem in self.found)
+            raise DataError(f"got {len(self.found)} problems{more}:{lines}")

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,16 @@ def open_sheet(path: Path) -> Iterator[ColumnFile]:
                 f"{LARGEST_SHEET}: save it as CSV"
             )
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        rows = (row for row in book.worksheets[0].iter_rows(values_only=True) if any_cell(row))
+        rows: Iterator[Any] = (
+            row for row in book.worksheets[0].iter_rows(values_only=True) if any_cell(row)
+        )
         first = next(rows, ())
+        while sum(cell is not None for cell in first) == 1:  # a title, unless it is a column
+            second = next(rows, ())
+            if sum(cell is not None for cell in second) < 2:
+                rows = chain([second] if second else [], rows)
+                break
+            first = second
         names = ["" if cell is None else str(cell) for cell in first]
         while names and not names[-1]:
             names.pop()  # formatted but empty cells

@@ -23,12 +23,13 @@ import numpy as np
 
 from gpunn.columns import Encoding, RawTable
 from gpunn.columns.cells import number_in
-from gpunn.data.checks import as_float32
+from gpunn.data.checks import Problems, as_float32
 from gpunn.data.dialect import Dialect, recognised, unpacked
 from gpunn.errors import DataError, UnknownNameError, listed
 
 Item = TypeVar("Item")
 NUMBERED = re.compile(r"column_\d+").fullmatch
+MOST_TITLES = 10  # the rows that may stand before a header
 MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
 
 
@@ -47,39 +48,6 @@ class Rows:
     lines: array[int]
 
 
-class Problems:
-    """The problems of a file, of which several are told in one message.
-
-    Args:
-        most: the number of problems from which on no more are collected.
-    """
-
-    def __init__(self, most: int = 5) -> None:
-        self.most, self.found = most, list[str]()
-
-    def add(self, problem: str) -> None:
-        """Add a problem; raise all of them if there are too many.
-
-        Raises:
-            DataError: there are as many as are told.
-        """
-        self.found.append(problem)
-        if len(self.found) >= self.most:
-            self.tell(" and perhaps more" if self.most > 1 else "")
-
-    def tell(self, more: str = "") -> None:
-        """Raise the problems as one error, if there are any.
-
-        Raises:
-            DataError: there are some.
-        """
-        if len(self.found) == 1:
-            raise DataError(self.found[0])
-        if self.found:
-            lines = "".join(f"\n  {problem}" for problem in self.found)
-            raise DataError(f"got {len(self.found)} problems{more}:{lines}")
-
-
 class Table:
     """An open CSV file whose header has been read.
 
@@ -94,8 +62,9 @@ class Table:
             the target.
         labelled: whether the file must have the target column.
         encoding: the encoding of the features, which then names them; None for numbers as they are.
-        indexed: whether the first column may have no name, as pandas writes the index of a frame.
-            It is then called "Unnamed: 0", as pandas reads it.
+        lenient: whether columns may have no name, such as the index of a frame of pandas; they are
+            then called "Unnamed: 0" and so on, as pandas reads them. The header may also stand
+            behind up to ten other rows, if it has the target.
 
     Raises:
         ArgumentError: the delimiter is not a usable character.
@@ -112,7 +81,7 @@ class Table:
         features: Sequence[str] | None = None,
         labelled: bool = False,
         encoding: Encoding | None = None,
-        indexed: bool = False,
+        lenient: bool = False,
     ) -> None:
         self.encoding = encoding
         features = features if encoding is None else encoding.names
@@ -126,8 +95,10 @@ class Table:
         if first and bare:
             self._records = chain([(line, first)], self._records)
             first = [f"column_{k}" for k in range(1, len(first) + 1)]
-        if first and not first[0].strip() and (indexed or encoding is not None):
-            first = ["Unnamed: 0", *first[1:]]
+        if lenient or encoding is not None:
+            if not bare:
+                first = self._header_of(first, wanted)
+            first = [cell if cell.strip() else f"Unnamed: {k}" for k, cell in enumerate(first)]
         header = _header(name, first)
         if labelled and target not in header:
             raise UnknownNameError(f"target column in {name}", target, header)
@@ -146,6 +117,18 @@ class Table:
         self._width = len(header)
         self._places = [header[feature] for feature in self.features]
         self._column = None if target is None else header.get(target)
+
+    def _header_of(self, first: list[str], wanted: list[str]) -> list[str]:
+        """Return the first of the next rows that has a wanted name; `first` if none has."""
+        if not first or set(wanted) & {cell.strip() for cell in first}:
+            return first
+        seen = list(islice(self._records, MOST_TITLES))
+        for k, (_, cells) in enumerate(seen):
+            if set(wanted) & {cell.strip() for cell in cells}:
+                self._records = chain(seen[k + 1 :], self._records)
+                return cells
+        self._records = chain(seen, self._records)
+        return first
 
     def batches(self, size: int) -> Iterator[Rows]:
         """Yield batches of `size` rows, with fewer in the last batch.
@@ -226,7 +209,7 @@ def open_table(
     features: Sequence[str] | None = None,
     labelled: bool = False,
     encoding: Encoding | None = None,
-    indexed: bool = False,
+    lenient: bool = False,
 ) -> Iterator[Table]:
     """Open a `Table` on a file or on a stream of bytes inside the block.
 
@@ -246,7 +229,7 @@ def open_table(
         dialect = recognised(sample, told)
         text = TextIOWrapper(file, encoding=dialect.encoding, newline="")
         opened.callback(text.detach)
-        yield Table(name, text, dialect, target, features, labelled, encoding, indexed)
+        yield Table(name, text, dialect, target, features, labelled, encoding, lenient)
 
 
 def read_numbers(
@@ -351,14 +334,14 @@ def _size(file: TextIOWrapper) -> int | None:
 def _records(name: str, text: TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank, each with the number of its last line, from 1.
 
-    Lines before the header that begin with # are comments.
+    Lines before the header that begin with # are comments, and so is Excel's "sep=;".
     """
     lines, first = _Lines(name, text), True
     try:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         for cells in reader:
             lines.held = 0
-            if cells and not (cells[0].startswith("#") and first):
+            if cells and not (first and cells[0].startswith(("#", "sep="))):
                 first = False
                 yield reader.line_num, cells
     except (OSError, EOFError, MemoryError, UnicodeError, zlib.error, csv.Error) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
+import lzma
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
@@ -80,7 +82,11 @@ def recognised(sample: bytes, told: Dialect) -> Dialect:
     if len(lines) > 1 and not text.endswith(("\n", "\r")):
         lines.pop()  # the sample may end in the middle of a row
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
+    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
+        return replace(told, encoding=encoding, delimiter=check_delimiter(lines[0].strip()[4]))
     delimiter = max(DELIMITERS, key=lambda each: _evidence(lines, each))
+    if not _evidence(lines, delimiter)[1] and _evidence(lines, " ")[0] == 1:
+        delimiter = " "
     return replace(told, encoding=encoding, delimiter=delimiter)
 
 
@@ -89,6 +95,9 @@ def _encoding(sample: bytes) -> str:
         return "utf-16"
     if sample.startswith(BOM_UTF8):
         return "utf-8-sig"
+    for place, name in ((1, "utf-16-le"), (0, "utf-16-be")):  # without a mark
+        if len(sample) > 3 and sample[place::2].count(0) > 0.9 * len(sample[place::2]):
+            return name
     try:
         sample.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -111,7 +120,7 @@ def _evidence(lines: list[str], delimiter: str) -> tuple[float, int]:
 
 @contextmanager
 def unpacked(source: Path | BinaryIO) -> Iterator[tuple[Any, bytes]]:
-    """Open a file inside the block, unpacking one that gzip has packed.
+    """Open a file inside the block, unpacking one that gzip, bzip2 or xz has packed.
 
     Yields:
         The file, opened for bytes, and its first bytes, which are still to be read.
@@ -127,5 +136,9 @@ def unpacked(source: Path | BinaryIO) -> Iterator[tuple[Any, bytes]]:
         sample = file.peek(SAMPLE)
         if sample.startswith(GZIP):
             file = opened.enter_context(gzip.GzipFile(fileobj=file))
-            sample = file.peek(SAMPLE)
+        elif sample.startswith(b"BZh"):
+            file = opened.enter_context(bz2.BZ2File(file))
+        elif sample.startswith(b"\xfd7zXZ\0"):
+            file = opened.enter_context(lzma.LZMAFile(file))
+        sample = file.peek(SAMPLE)
         yield file, sample[:SAMPLE]

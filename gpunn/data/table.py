@@ -14,9 +14,9 @@ from gpunn.columns import RawTable, is_missing
 from gpunn.columns.cells import numbers_in
 from gpunn.columns.kinds import as_texts, signs
 from gpunn.data.arrayfile import choose_x, open_npz
-from gpunn.data.checks import TASKS, check_lengths
+from gpunn.data.checks import TASKS, Problems, check_lengths
 from gpunn.data.columnfile import COLUMN_FILES, open_columns
-from gpunn.data.csvfile import Problems, missing_target, open_table, read_numbers, refuse
+from gpunn.data.csvfile import missing_target, open_table, read_numbers, refuse
 from gpunn.data.dataset import Dataset
 from gpunn.data.dialect import Dialect
 from gpunn.errors import DataError, DTypeError, ShapeError, UnknownNameError, listed
@@ -102,9 +102,16 @@ class TableData:
         return replace(self, table=self.table.rows(index), y=self.y[index])
 
     def split(self, held_out: float, seed: int = 0) -> tuple[TableData, TableData]:
-        """Split the rows as `Dataset.split` does, with the proportions of the classes."""
+        """Split the rows as `Dataset.split` does, with the proportions of the classes.
+
+        If a class has a single row, or there are too many classes, the proportions are by chance.
+        """
         rows = Dataset(np.zeros((len(self), 1), np.float32), self.y, self.classes)
-        train, test = rows.split_rows(held_out, seed, stratify=self.classes is not None)
+        stratify = False
+        if self.classes is not None:
+            counts = np.bincount(self.y)
+            stratify = counts.min() > 1 and len(counts) <= min(held_out, 1 - held_out) * len(self)
+        train, test = rows.split_rows(held_out, seed, stratify=bool(stratify))
         return self.rows(train), self.rows(test)
 
 
@@ -165,7 +172,7 @@ def load_table(
         rows, targets = list[list[str]](), list[str]()
         told = Dialect(encoding, delimiter, header)
         file_or_bytes = path or _bytes(source)
-        with open_table(file_or_bytes, told, target, labelled=True, indexed=True) as text:
+        with open_table(file_or_bytes, told, target, labelled=True, lenient=True) as text:
             for line, cells, label in text.rows(problems):
                 rows.append(cells)
                 targets.append(label or "")
@@ -183,6 +190,11 @@ def load_table(
     targets = _plain([cell for cell in targets if not is_missing(cell)], decimal)
     if like is None:
         y, classes = _targets(name, target, targets, lines, task)
+        if len(y) > 1 and (y == y[0]).all():
+            raise DataError(
+                f"got only the value {targets[0]!r} in the target {target!r} of {name}; expected "
+                "different ones: name another target"
+            )
     else:
         y, classes = _targets_like(name, target, targets, lines, like), like.classes
     return TableData(table, y, classes, stem, left_out)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import datetime
 import gzip
 import io
+import lzma
 import subprocess
 import sys
 
@@ -130,6 +132,41 @@ TEXTS = {
     ),
     "free text": (text_of(columns(note=FREE)), ["note (left out, it looks like free text)"]),
     "an empty column": (text_of(some([""])), ["extra (left out, it has no values)"]),
+    "commas at the ends of lines": (
+        "".join(f"{line},\n" for line in text_of(columns()).splitlines()),
+        ["Unnamed: 3 (left out, it has no values)"],
+    ),
+    "a column without a name": (
+        text_of({**columns(), "": range(N)}),
+        ["Unnamed: 3 (left out, it numbers the rows)"],
+    ),
+    "a title": ("Our things\n\n" + text_of(columns()), ["width (number)"]),
+    "Excel's line of its delimiter": ("sep=;\n" + text_of(columns(), ";"), ["width (number)"]),
+    "spaces": (text_of(columns(), " "), ["width (number)"]),
+    "utf-16 without a mark": (text_of(columns()).encode("utf-16-le"), ["width (number)"]),
+    "bzip2": (bz2.compress(text_of(columns()).encode()), ["width (number)"]),
+    "xz": (lzma.compress(text_of(columns()).encode()), ["width (number)"]),
+    "moments of a zone": (
+        text_of(columns(at=[f"{d}T12:00:00+02:00" for d in DATES])),
+        ["at (date)"],
+    ),
+    "hours of the afternoon": (
+        text_of(
+            columns(at=[f"{1 + k % 12}/{1 + k % 28}/2023 {1 + k % 12}:05 PM" for k in range(N)])
+        ),
+        ["at (date)"],
+    ),
+    **{
+        f"numbers with {s!r} between": (
+            text_of(columns(n=[s if k % 6 == 0 else k % 11 for k in range(N)])),
+            [f"n (number, with missing cells, {s} counts as missing)"],
+        )
+        for s in ("-", "..", "#DIV/0!")
+    },
+    "a class with one row": (
+        text_of({**columns(), "state": ["rare", *CLASSES[1:] * 29, "new"]}),
+        ["classification into 3 classes"],
+    ),
     "5,000 columns": (text_of({**LONG, **columns()}), ["n1 (number)"]),
 }
 
@@ -154,7 +191,7 @@ def check(path, words, folder, target="state", *options):
     lines = found.stdout.splitlines()
     assert lines[0] == "prediction"
     if target == "state":
-        assert set(lines[1 : N + 1]) <= set(CLASSES)
+        assert set(lines[1 : N + 1]) <= {*CLASSES, "rare"}
         assert "accuracy: " in found.output
     return TableModel.load(folder / "out" / "model.safetensors", device="cpu"), done.output
 
@@ -270,10 +307,11 @@ def test_standard_input(tmp_path):
 
 REFUSED = {
     "duplicate names": (text_of({**columns(), "width ": range(N)}), "width"),
-    "a column without a name": (text_of({**columns(), "": range(N)}), "no name for column"),
     "no target": (text_of({**columns(), "state": [""] * N}), "without a value in the target"),
     "one class": (text_of({**columns(), "state": ["old"] * N}), "only the value 'old'"),
-    "2 rows": (text_of({k: v[:2] for k, v in columns().items()}), "rows"),
+    "2 rows": (text_of({k: v[:2] for k, v in columns().items()}), "none of which can be used"),
+    "one number": (text_of({**columns(), "state": [2.5] * N}), "only the value '2.5'"),
+    "json": ('{"width": [1, 2], "state": [3, 4]}', "state"),
     "a header alone": (text_of({k: [] for k in columns()}), "no rows"),
     "an empty file": ("", "empty"),
     "only the target": (text_of({"state": columns()["state"]}), "only the target"),
@@ -340,6 +378,7 @@ def test_cells_of_a_sheet(tmp_path):
 
     book = openpyxl.Workbook()
     sheet = book.active
+    sheet.append(["Our things"])
     sheet.append(["when", "day", "n", "state", None])
     for k in range(N):
         moment = datetime.datetime(2023, 1 + k % 12, 3, 4, 5)

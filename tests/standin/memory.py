@@ -193,6 +193,14 @@ class DevicePool:
                 self._remove(chunk)
                 self._total -= chunk.size
 
+    def poison(self) -> None:
+        """Fill the idle memory with NaN, so that nobody finds there what an earlier array held."""
+        with self._lock:
+            self._settle()
+            for sizes in self._idle.values():
+                for chunk in (c for found in sizes.values() for c in found):
+                    chunk.memory.bytes[chunk.offset : chunk.offset + chunk.size] = 0xFF
+
     def _bind(self, reused: bool) -> None:
         """Note that a graph owns this pool, or that others are given what its graph uses."""
         graph = current().graph

@@ -12,7 +12,7 @@ from gpunn.backends.cuda import backend as backends
 from gpunn.backends.cuda import streaming
 from gpunn.sklearn import MLPClassifier
 from tests.standin import cupy as standin
-from tests.standin.backend import StandinBackend
+from tests.standin.backend import StandinBackend, standin_cupy
 from tests.standin.host_kernel import why_unavailable
 from tests.standin.machine import CUDARuntimeError
 from tests.standin.streams import QUEUES, order
@@ -255,6 +255,7 @@ PROGRAMS = (
 def same(program, how):
     """Whether a program has the bits under an order that it has when all is done at once."""
     expected = program()
+    standin_cupy().get_default_memory_pool().here().poison()
     with order(how):
         found = program()
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(expected, found, strict=True))
