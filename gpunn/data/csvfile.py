@@ -29,6 +29,7 @@ from gpunn.errors import DataError, UnknownNameError, listed
 
 Item = TypeVar("Item")
 NUMBERED = re.compile(r"column_\d+").fullmatch
+ZIP = b"PK\3\4"
 MOST_TITLES = 10  # the rows that may stand before a header
 MAX_RECORD = 1 << 24  # characters; a file without line ends must not fill the memory
 
@@ -226,6 +227,11 @@ def open_table(
             raise DataError(
                 f"got {name}, which cannot be read ({error}); expected a CSV file: check the path"
             ) from error
+        if sample.startswith(ZIP):
+            raise DataError(
+                f"got {name}, which is a zip archive; expected a CSV file: unpack it, or pack it "
+                "with gzip"
+            )
         dialect = recognised(sample, told)
         text = TextIOWrapper(file, encoding=dialect.encoding, newline="")
         opened.callback(text.detach)

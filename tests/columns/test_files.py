@@ -311,6 +311,7 @@ REFUSED = {
     "one class": (text_of({**columns(), "state": ["old"] * N}), "only the value 'old'"),
     "2 rows": (text_of({k: v[:2] for k, v in columns().items()}), "none of which can be used"),
     "one number": (text_of({**columns(), "state": [2.5] * N}), "only the value '2.5'"),
+    "a zip archive": ("PK\3\4" + text_of(columns()), "zip archive"),
     "json": ('{"width": [1, 2], "state": [3, 4]}', "state"),
     "a header alone": (text_of({k: [] for k in columns()}), "no rows"),
     "an empty file": ("", "empty"),
