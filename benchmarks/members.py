@@ -15,8 +15,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import gpunn as gn
-from gpunn.backends.cpu.blas import one_thread
+from gpunn.distributed import fit_together
 
 ROWS, COLUMNS, CLASSES, BATCH, EPOCHS = 4096, 20, 10, 128, 8
 
@@ -36,17 +34,14 @@ def data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return x, rng.integers(0, CLASSES, ROWS)
 
 
-def member(seed: int, width: int, x: Any, y: Any, epochs: int = EPOCHS) -> gn.nn.Module:
-    """Train one network."""
+def trainer_of(seed: int, width: int) -> gn.Trainer:
+    """Return the trainer of one network."""
     sizes = (COLUMNS, width, width, CLASSES)
     layers = [
         gn.nn.Linear(d, h, "relu" if h != CLASSES else "identity", seed=seed + k)
         for k, (d, h) in enumerate(pairwise(sizes))
     ]
-    net = gn.nn.Sequential(*layers)
-    trainer = gn.Trainer(net, optimizer="adam", seed=seed)
-    trainer.fit(x, y, epochs=epochs, batch_size=BATCH, progress=False)
-    return net
+    return gn.Trainer(gn.nn.Sequential(*layers), optimizer="adam", seed=seed)
 
 
 def in_turn(count: int, width: int, threads: int) -> Callable[[], Any]:
@@ -54,11 +49,8 @@ def in_turn(count: int, width: int, threads: int) -> Callable[[], Any]:
     x, y = data()
 
     def work() -> Any:
-        with one_thread(), ThreadPoolExecutor(threads) as pool:
-            begun = [
-                pool.submit(copy_context().run, member, 100 * k, width, x, y) for k in range(count)
-            ]
-            return [each.result() for each in begun]
+        trainers = [trainer_of(100 * k, width) for k in range(count)]
+        return fit_together(trainers, x, y, threads=threads, epochs=EPOCHS, batch_size=BATCH)
 
     return work
 
@@ -107,7 +99,8 @@ def seconds(work: Callable[[], Any]) -> float:
 def starts() -> dict[str, float]:
     """Time fits of two steps: the first of its shapes, and the median of later ones."""
     x, y = data()
-    times = [seconds(lambda: member(0, 64, x[:256], y[:256], epochs=1)) for _ in range(31)]
+    options: dict[str, Any] = {"epochs": 1, "batch_size": BATCH, "progress": False}
+    times = [seconds(lambda: trainer_of(0, 64).fit(x[:256], y[:256], **options)) for _ in range(31)]
     return {"first_ms": 1e3 * times[0], "later_ms": 1e3 * statistics.median(times[1:])}
 
 

@@ -1,8 +1,9 @@
-"""One fit on any number of workers, with the same bits."""
+"""One fit on any number of workers, or several fits at the same time, with the same bits."""
 
 from gpunn.distributed.exchange import gathered
 from gpunn.distributed.group import ALONE, Alone, Group, check_launched_alone, launched, shards_of
 from gpunn.distributed.mpi import MpiGroup, mpi
+from gpunn.distributed.together import fit_together, on_threads
 from gpunn.distributed.tree import Place, Tree, edges, places
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "Tree",
     "check_launched_alone",
     "edges",
+    "fit_together",
     "gathered",
     "launched",
     "mpi",
+    "on_threads",
     "places",
     "shards_of",
 ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from gpunn.backends import backend
 from gpunn.backends.cpu.blas import available_processors, one_thread
 from gpunn.backends.random import RandomStream, words
 from gpunn.columns import Encoding, RawTable
+from gpunn.distributed import on_threads
 from gpunn.nn import Ensemble, Module, Sequential, Standardize
 from gpunn.tables import recipe as recipes
 from gpunn.tables.clock import Clock
@@ -159,17 +159,9 @@ class _Work:
         self, count: int, at_once: int, tell: Callable[[int, History], None] | None
     ) -> list[Member]:
         """Train members, several at once on a CPU. Each has the bits of a fit of its own."""
-        if not backend(self.device).on_host or at_once == 1:
-            with one_thread():
-                return [self.member(k, tell) for k in range(count)]
-        with one_thread(), ThreadPoolExecutor(at_once) as pool:
-            begun = [pool.submit(copy_context().run, self.member, k, tell) for k in range(count)]
-            try:
-                return [each.result() for each in begun]
-            except BaseException:
-                self.clock.stop()
-                pool.shutdown(cancel_futures=True)
-                raise
+        threads = at_once if backend(self.device).on_host else 1
+        jobs = [partial(self.member, k, tell) for k in range(count)]
+        return on_threads(jobs, threads, self.clock.stop)
 
     def member(self, k: int, tell: Callable[[int, History], None] | None = None) -> Member:
         """Train the member that leaves out fold k."""
