@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from gpunn.arguments import count
 from gpunn.backends.cpu.blas import available_processors, one_thread
 from gpunn.errors import ArgumentError
 
 Result = TypeVar("Result")
-
-
-class Fits(Protocol):
-    """What `fit_together` takes: a `Trainer`."""
-
-    model: Any
-
-    def fit(self, x: Any, y: Any, **options: Any) -> Any:
-        """Train the model, and return the history."""
 
 
 def on_threads(
@@ -54,7 +45,7 @@ def on_threads(
 
 
 def fit_together(
-    trainers: Sequence[Fits],
+    trainers: Sequence[Any],
     x: Any,
     y: Any = None,
     *,
@@ -68,11 +59,12 @@ def fit_together(
     after another.
 
     Args:
-        trainers: the trainers, each with a model of its own.
+        trainers: objects of `Trainer`, each with a model of its own.
         x: as for `Trainer.fit`.
         y: as for `Trainer.fit`.
         threads: how many train at the same time; None for as many as there are processors.
-        options: further arguments of `Trainer.fit`, the same for all. Callbacks are shared.
+        options: further arguments of `Trainer.fit`, the same for all. Callbacks are shared,
+            so they must keep no state: for others, use `on_threads`.
 
     Returns:
         The history of each trainer.
