@@ -145,6 +145,9 @@ def run(path: Path, data: str, wanted: Wanted, device: str, data_dir: Path | Non
                     score.add(outputs, labels)
                 rows += len(x)
                 bar.update(len(x))
+    if stream.odd:
+        odd = ", ".join(f"{count} in {name}" for name, count in stream.odd.items())
+        typer.echo(f"cells that the training data does not explain: {odd}", err=True)
     if wanted.output is not None:
         typer.echo(f"{rows} predictions written to {wanted.output}", err=True)
     if score.text():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from math import isfinite
@@ -168,12 +169,17 @@ class Encoding:
             parts.append(f"{column.name} ({', '.join(filter(None, notes))})")
         return listed(parts)
 
-    def __call__(self, data: Any, source: str = "the table") -> Array:
+    def __call__(
+        self, data: Any, source: str = "the table", odd: Counter[str] | None = None
+    ) -> Array:
         """Encode N rows as (N, width) float32.
 
         Args:
             data: a table with all columns that are used, in any order; see `RawTable.of`.
             source: the name of the table in messages.
+            odd: what counts, for each column, the cells that count as missing or as a rare level
+                though something is in them: levels that the training data doesn't have, and texts
+                that are no number or date.
 
         Raises:
             DataError: a column is missing, or a number is beyond the range of float32.
@@ -184,9 +190,17 @@ class Encoding:
         for column in self.used:
             cells = table.columns[column.name]
             if column.kind == "category":
-                categories.append(codes_of(column, cells))
+                codes, strange = codes_of(column, cells)
+                categories.append(codes)
+            elif column.kind == "date":
+                values = days_of(column, cells)
+                strange = np.isnan(values) & ~_are_missing(cells)
+            else:
+                values, strange = _values(column, cells)
+            if odd is not None and strange.any():
+                odd[column.name] += int(strange.sum())
+            if column.kind == "category":
                 continue
-            values = days_of(column, cells) if column.kind == "date" else _values(column, cells)
             gone = np.isnan(values)
             values = np.where(gone, column.middle, values)
             numbers += _parts(column, values) if column.kind == "date" else [values]
@@ -205,15 +219,10 @@ class Encoding:
         return found.astype(np.float32)
 
     def unseen(self, data: Any) -> dict[str, int]:
-        """Count the cells of each category whose level the training data doesn't have."""
-        table = RawTable.of(data).select(self.names)
-        found = {}
-        for column in self.used:
-            if column.kind == "category":
-                known = {*column.levels, None}
-                cells = as_texts(table.columns[column.name])
-                found[column.name] = sum(cell not in known for cell in cells)
-        return {name: count for name, count in found.items() if count}
+        """Count the cells of each column that the training data doesn't explain; see `__call__`."""
+        odd = Counter[str]()
+        self(data, odd=odd)
+        return dict(odd)
 
 
 def _column(values: Any) -> Column:
@@ -241,20 +250,30 @@ def _column(values: Any) -> Column:
     return Column(**{**values, "levels": tuple(levels)})
 
 
-def codes_of(column: Column, cells: Array) -> Array:
-    """Return (N,) codes of the levels of a category; -1 for a level that it doesn't have."""
+def _are_missing(cells: Array) -> Array:
+    if cells.dtype.kind in "fM":
+        return np.isnan(cells) if cells.dtype.kind == "f" else np.isnat(cells)
+    return np.array([cell is None for cell in cells], bool)
+
+
+def codes_of(column: Column, cells: Array) -> tuple[Array, Array]:
+    """Return (N,) codes of the levels of a category, and which cells have another level.
+
+    Another level has the code of the rare ones, or else -1.
+    """
     codes: dict[str | None, int] = {level: place for place, level in enumerate(column.levels)}
     other = codes.pop(None, -1)
     codes[None] = codes.pop("", -1)
-    return np.array([codes.get(cell, other) for cell in as_texts(cells)], np.float64)
+    texts = as_texts(cells)
+    strange = np.array([cell not in codes for cell in texts], bool)
+    return np.array([codes.get(cell, other) for cell in texts], np.float64), strange
 
 
-def _values(column: Column, cells: Array) -> Array:
-    """Return the numbers of a column, NaN where there is none."""
+def _values(column: Column, cells: Array) -> tuple[Array, Array]:
+    """Return the numbers of a column, NaN where there is none, and which cells are texts."""
     if cells.dtype.kind == "f":
-        return cells
-    values, _ = numbers_in(as_texts(cells), column.decimal)
-    return values
+        return cells, np.zeros(len(cells), bool)
+    return numbers_in(as_texts(cells), column.decimal)
 
 
 def _parts(column: Column, days: Array) -> list[Array]:

@@ -97,13 +97,19 @@ class RawTable:
         names = list(names)
         missing = [name for name in names if name not in self.columns]
         if missing:
-            near = get_close_matches(missing[0], self.names, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise DataError(
-                f"got {source} with columns {listed(self.names)}; expected {listed(missing)} too, "
-                f"as in training{hint}: add these columns"
-            )
+            raise DataError(missing_columns(source, self.names, missing))
         return RawTable({name: self.columns[name] for name in names})
+
+
+def missing_columns(source: str, names: Sequence[str], missing: Sequence[str]) -> str:
+    """Return the words for columns that are missing, with the name that is most like the first."""
+    lower = {name.lower(): name for name in names}
+    near = get_close_matches(missing[0].lower(), list(lower), 1)
+    hint = f" (did you mean {lower[near[0]]!r}?)" if near else ""
+    return (
+        f"got {source} with columns {listed(names)}; expected {listed(missing)} too, as in "
+        f"training{hint}: add these columns"
+    )
 
 
 def _columns(data: Any) -> list[Any]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from gpunn.columns import Encoding, RawTable
 from gpunn.columns.cells import number_in
+from gpunn.columns.raw import missing_columns
 from gpunn.data.checks import Problems, as_float32
 from gpunn.data.dialect import Dialect, recognised, unpacked
 from gpunn.errors import DataError, UnknownNameError, listed
@@ -84,7 +85,7 @@ class Table:
         encoding: Encoding | None = None,
         lenient: bool = False,
     ) -> None:
-        self.encoding = encoding
+        self.encoding, self.odd = encoding, Counter[str]()
         features = features if encoding is None else encoding.names
         self.name = name
         self._records = _records(name, text, dialect.delimiter or ",")
@@ -107,10 +108,7 @@ class Table:
         self.features = tuple(names if features is None else features)
         missing = [feature for feature in self.features if feature not in header]
         if missing:
-            raise DataError(
-                f"got {name} with columns {listed(header)}; expected {listed(missing)} too, as in "
-                "training: add these columns"
-            )
+            raise DataError(missing_columns(name, list(header), missing))
         if not self.features:
             raise DataError(
                 f"got {name} with only the target {target!r}; expected features too: add columns"
@@ -158,7 +156,7 @@ class Table:
     def _encoded(self, size: int, encoding: Encoding) -> Iterator[Rows]:
         for rows in batched(self.rows(), size):
             lines, cells, targets = zip(*rows, strict=True)
-            x = encoding(RawTable.of(cells, self.features), self.name)
+            x = encoding(RawTable.of(cells, self.features), self.name, self.odd)
             yield Rows(x, [target for target in targets if target is not None], array("q", lines))
 
     def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, list[str], str | None]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,11 +38,14 @@ class FeatureStream:
         batches: a function of a number of rows n, which yields pairs of x (n, D) float32 and the
             targets as strings, (n,), or None if there are no targets. The last batch may be
             smaller.
+        odd: for columns that are encoded, the number of cells so far that the training data does
+            not explain; see `Encoding`.
     """
 
     width: int
     rows: int | None
     batches: Callable[[int], Iterator[Batch]]
+    odd: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
@@ -143,7 +147,7 @@ def _of_table(table: Table) -> FeatureStream:
         return ((rows.x, rows.targets or None) for rows in table.batches(size))
 
     width = len(table.features) if table.encoding is None else table.encoding.width
-    return FeatureStream(width, None, batches)
+    return FeatureStream(width, None, batches, table.odd)
 
 
 def _of_columns(
@@ -154,7 +158,7 @@ def _of_columns(
     encoding: Encoding | None,
 ) -> FeatureStream:
     found = [each for each in file.names if each != target]
-    names = found if features is None else list(features)
+    names, odd = found if features is None else list(features), Counter[str]()
 
     def batches(size: int) -> Iterator[Batch]:
         first = 0
@@ -162,7 +166,7 @@ def _of_columns(
             if encoding is None:
                 x = _numbers(name, table.select(names, name))
             else:
-                x = encoding(table, name)
+                x = encoding(table, name, odd)
             check_finite(f"x of {name}", x, first=first)
             labels = None
             if target in table.columns:
@@ -173,7 +177,8 @@ def _of_columns(
         if not first:
             raise DataError(f"got {name} without rows; expected at least one example: add rows")
 
-    return FeatureStream(len(names) if encoding is None else encoding.width, file.rows, batches)
+    width = len(names) if encoding is None else encoding.width
+    return FeatureStream(width, file.rows, batches, odd)
 
 
 def _numbers(name: str, table: RawTable) -> np.ndarray[Any, Any]:

@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -90,6 +91,26 @@ def test_classes_and_their_probabilities(tmp_path, monkeypatch):
         refused = gpunn("predict", "runs/homes", table, *wrong, "--device", "cpu")
         assert refused.exit_code != 0
         assert words in str(refused.exception) + refused.output
+
+
+def test_cells_that_the_training_data_does_not_explain_are_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, rows = homes()
+    assert gpunn("train", written(tmp_path / "homes.csv", names, rows), "--target", "price", *QUICK)
+    rows = [["large", "Ulm", "soon", 1], *rows[1:5], ["7", "Ulm", "", 1]]
+    for suffix in ("csv", "parquet"):
+        path = tmp_path / f"new.{suffix}"
+        if suffix == "csv":
+            written(path, names, rows)
+        else:
+            pd.DataFrame([[str(c) for c in row] for row in rows], columns=names).to_parquet(path)
+        done = gpunn("predict", "runs/homes", path, "--device", "cpu")
+        assert done.exit_code == 0, done.exception
+        for words in ("1 in area", "2 in city", "1 in sold"):
+            assert words in done.output
+    wrong = written(tmp_path / "wrong.csv", ["Area", *names[1:]], rows)
+    refused = gpunn("predict", "runs/homes", wrong)
+    assert "did you mean 'Area'" in str(refused.exception)
 
 
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
