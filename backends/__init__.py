@@ -15,6 +15,7 @@ from gpunn.backends.choice import (
     set_default_device,
 )
 from gpunn.backends.cpu.pool import scratch_like, widened
+from gpunn.backends.cpu.threads import get_num_threads, set_num_threads
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.kernel import Elementwise, RowKernel, computed
@@ -38,10 +39,12 @@ __all__ = [
     "default_device",
     "device",
     "diagnose",
+    "get_num_threads",
     "manual_seed",
     "register_backend",
     "resolve_device",
     "scratch_like",
     "set_default_device",
+    "set_num_threads",
     "widened",
 ]

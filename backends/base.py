@@ -7,7 +7,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from gpunn.backends.memory import Memory
 from gpunn.backends.random import Draw
 from gpunn.errors import CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape
+
+Result = TypeVar("Result")
 
 
 class Graph(Protocol):
@@ -185,6 +187,23 @@ class Backend(Memory):
     def synchronize(self) -> None:
         """Wait until everything launched so far is done."""
 
+    @property
+    def threads(self) -> int:
+        """The number of pieces of work that this device can do at the same time."""
+        return 1
+
+    def apart(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do pieces of work that do not depend on each other, and return their results.
+
+        A recording on the CPU repeats them on threads, with the same bits. The pieces must not
+        write to the same array.
+        """
+        return [work() for work in works]
+
+    def single_threaded(self) -> AbstractContextManager[None]:
+        """Let every computation have the bits that one thread gives it, inside the block."""
+        return nullcontext()
+
     # captured work ---------------------------------------------------------------------------
 
     def why_no_capture(self) -> str:
@@ -198,10 +217,15 @@ class Backend(Memory):
         """
         return nullcontext()
 
-    def record(self, work: Callable[[], Any]) -> Graph:
+    def record(self, work: Callable[[], Any], pieces: int = 1) -> Graph:
         """Record the kernels that `work` launches; called inside `own_stream`.
 
         On the CPU, the work is also done while it is recorded; see `Graph.done`.
+
+        Args:
+            work: the work.
+            pieces: the number of pieces that long kernels are divided into on the CPU, where
+                threads repeat them. The number changes no result.
 
         Raises:
             CaptureError: the work cannot be captured; the message says why.

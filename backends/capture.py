@@ -65,6 +65,7 @@ class Captured:
             it are those that the work draws from.
         changes: returns the arrays that the work changes, for the comparison on the CPU.
         steps: the number of steps in one recording.
+        pieces: the number of pieces that long kernels are divided into; see `Backend.record`.
         settles: whether the device takes back draws of steps that did not happen.
         required: whether to raise an error if the work cannot be repeated. Otherwise the work is
             done as usual, and the log gets one line.
@@ -84,6 +85,7 @@ class Captured:
         *,
         changes: Callable[[Fingerprint], list[Array]] = lambda parts: [],
         steps: int = 1,
+        pieces: int = 1,
         settles: bool = False,
         required: bool = False,
         what: str = "training without captured steps",
@@ -92,6 +94,7 @@ class Captured:
         self.state, self.repeated = State.COLD, 0
         self.result: Any = None
         self._work, self._parts, self._changes = work, parts, changes
+        self._pieces = pieces
         self._required, self._what, self._settles = required, what, settles
         self._known: Fingerprint | None = None
         self._graph: Graph | None = None
@@ -215,7 +218,7 @@ class Captured:
         def record() -> None:
             nonlocal graph
             with counts.on_device():
-                graph = b.record(work)
+                graph = b.record(work, self._pieces)
 
         try:
             steady = self._watched(record)

@@ -79,7 +79,7 @@ class Memory(ABC):
 
     def add_to(self, total: Array, part: Array) -> None:
         """Add `part` to `total`, in place."""
-        total += part
+        self.xp.add(total, part, out=total)
 
     def copy_to(self, to: Array, array: Array) -> None:
         """Copy the content of `array` into `to`."""

@@ -24,8 +24,10 @@ from gpunn.backends import (
     default_device,
     device,
     diagnose,
+    get_num_threads,
     manual_seed,
     set_default_device,
+    set_num_threads,
 )
 from gpunn.errors import GpunnError
 
@@ -49,6 +51,7 @@ __all__ = [
     "distributed",
     "explain",
     "from_dlpack",
+    "get_num_threads",
     "gradcheck",
     "interop",
     "load",
@@ -60,6 +63,7 @@ __all__ = [
     "plot",
     "save",
     "set_default_device",
+    "set_num_threads",
     "tensor",
     "train",
 ]

@@ -46,6 +46,7 @@ MOVED = {
     "train.history": ("train.training",),
     "train.interrupt": ("train.session",),
     "train.metrics": ("train.scores", "ops.class_losses", "ops.elementwise_losses"),
+    "train.precision": ("optim.precision",),
     "train.progress": ("train.snapshot",),
     "train.resume": ("train.checkpoints",),
     "train.runner": ("train.repeated",),

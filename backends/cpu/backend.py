@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from gpunn.backends.base import Backend, check_product
+from gpunn.backends.base import Backend, Result, check_product
+from gpunn.backends.cpu.blas import one_thread
 from gpunn.backends.cpu.compiled import Call, Native, find_compiler
 from gpunn.backends.cpu.pool import OWN, widened
 from gpunn.backends.cpu.recording import NotedNumpy, Plan, recording
+from gpunn.backends.cpu.threads import get_num_threads
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis, Rung
 from gpunn.backends.dtypes import FLOATS
@@ -20,6 +23,8 @@ from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.typing import Array, DType, Shape
 
+LEAST_DIVIDED = 32_768  # elements; threads need about as long to begin as a kernel for these
+PIECE = 64  # a piece of a divided array has a multiple of so many elements, which vectors fill
 CHUNK = 65_536  # elements; several passes over a chunk stay in a core's L2 (measured 2026-11, EPYC)
 
 
@@ -89,10 +94,6 @@ class NumpyBackend(Backend):
             plan.refuse("an array is copied in")
         array[...] = content
 
-    def add_to(self, total: Array, part: Array) -> None:
-        """Add `part` to `total`, in place."""
-        _do(_add_to, total, part)
-
     def copy_to(self, to: Array, array: Array) -> None:
         """Copy the content of `array` into `to`."""
         _do(_copy_to, to, array)
@@ -114,11 +115,34 @@ class NumpyBackend(Backend):
         plan.note(lambda *a: write(function(*a[count:]), a[:count]), *results, *args)
         return results
 
+    @property
+    def threads(self) -> int:
+        """The number of threads; see `gpunn.set_num_threads`."""
+        return get_num_threads()
+
+    def apart(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do pieces of work that do not depend on each other. A recording repeats them on threads.
+
+        Otherwise they are done one after another, because Python runs one thread at a time.
+        """
+        plan = recording()
+        if plan is None or len(works) == 1:
+            return [work() for work in works]
+        return plan.apart(works)
+
+    def single_threaded(self) -> AbstractContextManager[None]:
+        """Let every matrix product use one thread, and the kernel that is chosen for one thread."""
+        return one_thread()
+
     def launch(self, kernel: Elementwise, *inputs: Any, out: Any = None) -> Any:
         """Run the compiled kernel if there is one, else the NumPy body, in chunks if need be."""
         outputs = self._outputs(kernel, inputs) if out is None else out
         if type(outputs) is not tuple:
             outputs = (outputs,)
+        plan = recording()
+        if plan is not None and plan.pieces > 1 and _is_divisible(kernel, inputs, outputs):
+            self._launch_divided(plan.pieces, kernel, (*inputs, *outputs))
+            return outputs[0] if len(outputs) == 1 else outputs
         if self._native is not None:
             call = self._native.elementwise(kernel, inputs, outputs)
             if call is not None:
@@ -146,6 +170,18 @@ class NumpyBackend(Backend):
             _do(_round_to, outputs[place - len(inputs)], args[place])
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def _launch_divided(self, count: int, kernel: Elementwise, args: tuple[Any, ...]) -> None:
+        """Run an elementwise kernel on long vectors in pieces, each of which a thread repeats."""
+        first, size = len(kernel.inputs), max(getattr(a, "size", 1) for a in args)
+        length = -(-size // (count * PIECE)) * PIECE
+        works = []
+        for start in range(0, size, length):
+            piece = [a[start : start + length] if np.ndim(a) else a for a in args]
+            if start:  # only the first piece changes a number that the kernel keeps
+                piece[first:] = [a if a.ndim else self.upload(a) for a in piece[first:]]
+            works.append(partial(self.launch, kernel, *piece[:first], out=tuple(piece[first:])))
+        self.apart(works)
+
     def launch_rows(
         self,
         kernel: RowKernel,
@@ -160,10 +196,14 @@ class NumpyBackend(Backend):
         While work is recorded, the compiled kernel runs instead, if there is one. It raises no
         exceptions.
         """
-        call = None
-        if self._native is not None and recording() is not None:
-            call = self._native.blocks(kernel, blocks, np.dtype(dtype).name, args)
-        _call_or_do(call, kernel.numpy, args)
+        plan, calls = recording(), list[Call]()
+        if self._native is not None and plan is not None:
+            kind = np.dtype(dtype).name
+            calls = self._native.blocks(kernel, blocks, kind, args, plan.pieces)
+        if len(calls) > 1:
+            self.apart([partial(_call, call, args) for call in calls])
+        else:
+            _call_or_do(calls[0] if calls else None, kernel.numpy, args)
 
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
         """Run the compiled kernel on a float32 matrix if there is one, else the NumPy body."""
@@ -198,25 +238,27 @@ class NumpyBackend(Backend):
         return out
 
     def random_words(self, count: int, draw: Draw) -> Array:
-        """Return words of NumPy's own Philox generator, which is written in C."""
+        """Return words of the compiled generator if there is one, else of NumPy's own Philox."""
         out = self.empty((count,), np.uint64)
-        _do(RANDOM_WORDS.numpy, *draw.key, draw.call, draw.ahead, draw.shard, out)
+        call = None if self._native is None else self._native.words(draw, out)
+        args = (*draw.key, draw.call, draw.ahead, draw.shard, out)
+        _call_or_do(call, RANDOM_WORDS.numpy, args)
         return out
 
     def why_no_capture(self) -> str:
         """Return an empty text, because work on the CPU can always be recorded."""
         return ""
 
-    def record(self, work: Callable[[], Any]) -> Plan:
+    def record(self, work: Callable[[], Any], pieces: int = 1) -> Plan:
         """Do the work and note its calls and the buffers that they use."""
         self.zero()
         for dtype in FLOATS:  # make the constants now, so that the recording does not make them
             self.one(dtype)
-        plan = Plan()
+        plan = Plan(pieces)
         with plan.open():
             plan.kept = work()
         if self._native is not None:
-            plan.join(self._native.chain)
+            plan.join(self._native.chain, self._native.fork)
         return plan
 
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
@@ -265,6 +307,14 @@ def _round_to(to: Array, array: Array) -> None:
         to[...] = array
 
 
+def _is_divisible(kernel: Elementwise, inputs: Sequence[Any], outputs: tuple[Array, ...]) -> bool:
+    """Return whether a kernel may run on pieces of its arguments at the same time."""
+    shape = outputs[0].shape
+    if len(shape) != 1 or shape[0] < LEAST_DIVIDED or kernel.sums or not kernel.chunkable:
+        return False
+    return all(np.shape(value) in ((), shape) for value in (*inputs, *outputs))
+
+
 def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) -> None:
     """Call a body on consecutive slices of axis 0, so that its passes stay in the cache."""
     ndim, length = len(shape), shape[0]
@@ -273,10 +323,6 @@ def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) ->
     for start in range(0, length, rows):
         part = slice(start, start + rows)
         _do(body, *[a[part] if cut else a for a, cut in zip(args, sliced, strict=True)])
-
-
-def _add_to(total: Array, part: Array) -> None:
-    np.add(total, part, out=total)
 
 
 def _copy_to(to: Array, array: Array) -> None:

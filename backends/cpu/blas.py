@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +39,37 @@ def thread_count() -> int:
     return int(found) if found else available_processors()
 
 
+_single: ContextVar[bool] = ContextVar("gpunn_single_threaded", default=False)
+_lock = threading.Lock()
+_blocks: list[int] = []  # for each block of `one_thread` that is open: OpenBLAS's number before it
+
+
+def is_single_threaded() -> bool:
+    """Return whether a block of `one_thread` is open here."""
+    return _single.get()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let every matrix product use one thread inside the block, if OpenBLAS can be told so."""
-    before = _ask("get_num_threads", ctypes.c_int)
-    if not before or before == 1:
-        yield
-        return
-    _ask("set_num_threads", None, 1)
+    """Let every matrix product use one thread inside the block, if OpenBLAS can be told so.
+
+    OpenBLAS has one number for the whole process. It is set back when the last block ends.
+    """
+    with _lock:
+        before = _ask("get_num_threads", ctypes.c_int) or 0
+        _blocks.append(before)
+        if before > 1:
+            _ask("set_num_threads", None, 1)
+    token = _single.set(True)
     try:
         yield
     finally:
-        _ask("set_num_threads", None, before)
+        _single.reset(token)
+        with _lock:
+            most = max(_blocks)
+            _blocks.pop()
+            if not _blocks and most > 1:
+                _ask("set_num_threads", None, most)
 
 
 def available_processors() -> int:

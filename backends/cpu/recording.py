@@ -12,15 +12,18 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from gpunn.backends.cpu.compiled import Call
 from gpunn.backends.cpu.pool import LastingPool, address, root_of
+from gpunn.backends.cpu.threads import WORKERS
 from gpunn.errors import CaptureError
 from gpunn.typing import Array, DType, Shape
 
+Result = TypeVar("Result")
+Joiner: TypeAlias = Callable[[Sequence[Call]], "Call | None"]
 _open = threading.local()  # .plan is the plan that this thread records
 
 
@@ -36,8 +39,32 @@ class Noted(NamedTuple):
     args: tuple[Any, ...]
 
 
+class Fork(NamedTuple):
+    """Recordings that are repeated at the same time: a function and its arguments."""
+
+    run: Callable[..., Any]
+    args: tuple[Plan, ...]
+
+    def joined(self, chain: Joiner, fork: Joiner) -> Call | Fork:
+        """Return one compiled call if the recordings are compiled calls; see `Plan.join`."""
+        calls: list[Call] = []
+        for branch in self.args:
+            branch.join(chain, fork)
+            calls += [call for call in branch._calls if isinstance(call, Call)]
+        compiled = all(len(branch._calls) == 1 for branch in self.args)
+        whole = fork(calls) if compiled and len(calls) == len(self.args) else None
+        return self if whole is None else whole
+
+
+def _at_the_same_time(*branches: Plan) -> None:
+    WORKERS.run([branch.launch for branch in branches])
+
+
 class Plan:
     """A recording: calls in order, on arrays whose addresses do not change.
+
+    Args:
+        pieces: the number of pieces that a long kernel is divided into. Threads repeat them.
 
     Attributes:
         done: True, because the work is done while it is recorded.
@@ -48,12 +75,13 @@ class Plan:
 
     done = True
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: int = 1) -> None:
+        self.pieces = pieces
         self.refused = ""
         self.pool = LastingPool()
         self.kept: Any = None
         self._held: list[Any] = []
-        self._calls: list[Call | Noted] = []
+        self._calls: list[Call | Noted | Fork] = []
         self._repeated: Callable[[int], Call | None] = lambda times: None
 
     def launch(self, times: int = 1) -> None:
@@ -67,13 +95,18 @@ class Plan:
                 for run, args in self._calls:
                     run(*args)
 
-    def join(self, chain: Callable[[Sequence[Call]], Call | None]) -> None:
-        """Merge compiled calls that follow each other into one call.
+    def join(self, chain: Joiner, fork: Joiner) -> None:
+        """Merge compiled calls that follow each other, or are made at the same time, into one call.
 
         Args:
-            chain: makes one call of several; returns None if it cannot.
+            chain: makes one call of several in order; returns None if it cannot.
+            fork: makes one call of several at the same time; returns None if it cannot.
         """
-        joined: list[Call | Noted] = []
+        self._held.append(self._calls)
+        self._calls = [
+            call.joined(chain, fork) if isinstance(call, Fork) else call for call in self._calls
+        ]
+        joined: list[Call | Noted | Fork] = []
         for compiled, group in groupby(self._calls, lambda call: isinstance(call, Call)):
             calls: list[Any] = list(group)
             whole = chain(calls) if compiled and len(calls) > 1 else None
@@ -82,6 +115,25 @@ class Plan:
         self._calls = joined
         if len(joined) == 1 and isinstance(only := joined[0], Call):
             self._repeated = lru_cache(maxsize=16)(lambda times: chain([only] * times))
+
+    def apart(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Record pieces of work that do not depend on each other. They are repeated on threads.
+
+        A piece uses no memory of another one, and only its own buffers are used again in it.
+        """
+        branches, results = [], []
+        for work in works:
+            branch = Plan()
+            _open.plan = branch
+            try:
+                results.append(work())
+            finally:
+                _open.plan = self
+            branch.kept = results[-1]
+            self.refuse(branch.refused)
+            branches.append(branch)
+        self._calls.append(Fork(_at_the_same_time, tuple(branches)))
+        return results
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -260,7 +260,7 @@ class CupyBackend(Backend):
             finally:
                 outer.wait_event(self._stream.record())
 
-    def record(self, work: Callable[[], Any]) -> Recording:
+    def record(self, work: Callable[[], Any], pieces: int = 1) -> Recording:
         """Capture the stream. The graph's arrays come from a memory pool of its own."""
         self.free_memory()  # the graph's own pool cannot use idle blocks of CuPy's pool
         self.make_constants()  # inside the capture, filling them would be recorded but not done

@@ -8,7 +8,8 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from gpunn.arguments import count
-from gpunn.backends.cpu.blas import available_processors, one_thread
+from gpunn.backends.cpu.blas import one_thread
+from gpunn.backends.cpu.threads import get_num_threads, num_threads
 from gpunn.errors import ArgumentError
 
 Result = TypeVar("Result")
@@ -23,14 +24,14 @@ def on_threads(
 
     Args:
         jobs: the functions.
-        threads: how many run at the same time; None for as many as there are processors.
+        threads: how many run at the same time; None for `gpunn.get_num_threads()`.
         stop: is called if one of them raises, before the others are waited for.
 
     Raises:
         Exception: the first one of a job. Jobs that have not begun are left out.
     """
-    most = available_processors() if threads is None else count("threads", threads)
-    with one_thread():
+    most = get_num_threads() if threads is None else count("threads", threads)
+    with one_thread(), num_threads(1):
         if min(most, len(jobs)) <= 1:
             return [job() for job in jobs]
         with ThreadPoolExecutor(min(most, len(jobs))) as pool:
@@ -62,7 +63,7 @@ def fit_together(
         trainers: objects of `Trainer`, each with a model of its own.
         x: as for `Trainer.fit`.
         y: as for `Trainer.fit`.
-        threads: how many train at the same time; None for as many as there are processors.
+        threads: how many train at the same time; None for `gpunn.get_num_threads()`.
         options: further arguments of `Trainer.fit`, the same for all. Callbacks are shared,
             so they must keep no state: for others, use `on_threads`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpunn.backends import Backend
+from gpunn.ops.reductions import ADDED
 from gpunn.typing import Array
 
 Place = tuple[int, int]
@@ -56,8 +57,8 @@ class Tree:
         return found
 
     def _sum(self, left: list[Array], right: list[Array]) -> list[Array]:
-        add = self.backend.xp.add
-        return [add(a, c, out=a) for a, c in zip(left, right, strict=True)]
+        launch = self.backend.launch
+        return [launch(ADDED, a, c, out=a) for a, c in zip(left, right, strict=True)]
 
 
 def places(leaves: int, mine: Iterable[int]) -> list[Place]:

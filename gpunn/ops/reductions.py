@@ -364,9 +364,9 @@ ACCUMULATE = Elementwise(
     numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
     cuda="total = total + (double)loss * weight;",
 )
-WITH_PENALTY = Elementwise(
-    "with_penalty",
-    "loss, penalty -> value",
-    numpy=lambda loss, penalty, value: np.add(loss, penalty, out=value),
-    cuda="value = loss + penalty;",
+ADDED = Elementwise(
+    "added",
+    "a, c -> y",
+    numpy=lambda a, c, y: np.add(a, c, out=y),
+    cuda="y = a + c;",
 )

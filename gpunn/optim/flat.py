@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,18 @@ from gpunn.ops import identity
 from gpunn.typing import Array, DType
 
 ALIGN = 64  # bytes; a parameter starts at a cache line, which also fits 16-byte loads
+
+
+class Spare(NamedTuple):
+    """Another buffer for the gradients of flat parameters.
+
+    Attributes:
+        array: (P,) the gradients; the elements between two parameters are 0.
+        sinks: the part of each parameter.
+    """
+
+    array: Array
+    sinks: list[Sink]
 
 
 class FlatParameters:
@@ -192,6 +204,28 @@ class FlatParameters:
                 tensor.data = view
             self._narrow_views.clear()
             self.narrow = None
+
+    def spare(self) -> Spare:
+        """Return another buffer for the gradients."""
+        array = self.backend.zeros(self.grad.shape, self.dtype)
+        sinks = [Sink(array[self.parts[t]].reshape(t.shape)) for t in self.tensors]
+        return Spare(array, sinks)
+
+    @contextmanager
+    def writing_to(self, spare: Spare) -> Iterator[None]:
+        """Let backward passes inside the block write the gradients to a spare buffer.
+
+        Afterwards there are gradients in `grad`, whose content is up to the caller.
+        """
+        for leaf, sink in zip(self._leaves, spare.sinks, strict=True):
+            leaf.sink = sink
+        try:
+            yield
+        finally:
+            for leaf, sink in zip(self._leaves, self._sinks, strict=True):
+                leaf.sink = sink
+                if leaf.grad is not None:
+                    leaf.grad = sink.array
 
     def zero_grad(self) -> None:
         """Forget all gradients. The next backward pass overwrites them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,29 @@ class Kept(Tracked):
         for now, saved in self._parts:
             self.backend.launch(CHOSEN, saved, go, out=now)
 
+    @contextmanager
+    def elsewhere(self, number: int) -> Iterator[list[Array]]:
+        """Let the tensors live in other arrays inside the block, with the saved values at first.
+
+        Args:
+            number: the number of the arrays, from 0. They are the same in every block.
+
+        Yields:
+            The arrays of floats, which change inside the block.
+        """
+        while len(self._others) <= number:
+            self._others.append(self._new())
+        views, others = self._others[number]
+        for (_, saved), other in zip(self._parts, others, strict=True):
+            self.backend.launch(identity.kernel, saved, out=other)
+        for tensor, view in zip(self.tensors, views, strict=True):
+            tensor.data = view
+        try:
+            yield _floats(others)
+        finally:
+            for tensor, view in zip(self.tensors, self._views, strict=True):
+                tensor.data = view
+
     def set_back(self) -> None:
         """Set the saved values back."""
         for now, saved in self._parts:
@@ -90,27 +114,45 @@ class Kept(Tracked):
 
     def moved(self) -> list[Array]:
         """Return the present floats, in arrays of the device that later writes change."""
-        return [now for now, _ in self._parts if now.dtype.kind == "f"]
+        return _floats(now for now, _ in self._parts)
 
     def move(self, sums: list[Array], scale: float) -> None:
-        """Write floats, as `moved` returns them, times a number."""
+        """Write floats, as `moved` returns them, times a number.
+
+        Everything else gets the values that it had when the first block of `elsewhere` ended.
+        """
+        b = self.backend
         for now, total in zip(self.moved(), sums, strict=True):
-            self.backend.launch(SCALED, self.backend.one(now.dtype), total, scale, out=now)
+            b.launch(SCALED, b.one(now.dtype), total, scale, out=now)
+        for (now, _), other in zip(self._parts, self._others[0][1], strict=True):
+            if now.dtype.kind != "f":
+                b.launch(identity.kernel, other, out=now)
 
     def _adopt(self) -> None:
-        b, views, parts = self.backend, {}, []
+        with self.backend.current():
+            self._views, present = self._new()
+            for tensor, view in zip(self.tensors, self._views, strict=True):
+                view[...] = tensor.data
+                tensor.data = view
+            self._parts = tuple((now, self.backend.empty_like(now)) for now in present)
+        self._others: list[tuple[tuple[Array, ...], tuple[Array, ...]]] = []
+
+    def _new(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Make arrays for the tensors: a view for each tensor, and the array of each dtype."""
+        b, views, arrays = self.backend, dict[Tensor, Array](), list[Array]()
         by_dtype: dict[Any, list[Tensor]] = {}
         for tensor in self.tensors:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
-        with b.current():
-            for dtype, tensors in by_dtype.items():
-                now = b.zeros((sum(t.size for t in tensors),), dtype)
-                start = 0
-                for tensor in tensors:
-                    view = now[start : start + tensor.size].reshape(tensor.shape)
-                    view[...] = tensor.data
-                    tensor.data = views[tensor] = view
-                    start += tensor.size
-                whole = now if dtype.kind == "f" else now.view(np.uint8)  # kernels compute in float
-                parts.append((whole, b.empty_like(whole)))
-        self._views, self._parts = tuple(views[t] for t in self.tensors), tuple(parts)
+        for dtype, tensors in by_dtype.items():
+            array = b.zeros((sum(t.size for t in tensors),), dtype)
+            start = 0
+            for tensor in tensors:
+                views[tensor] = array[start : start + tensor.size].reshape(tensor.shape)
+                start += tensor.size
+            # kernels compute in float
+            arrays.append(array if dtype.kind == "f" else array.view(np.uint8))
+        return tuple(views[tensor] for tensor in self.tensors), tuple(arrays)
+
+
+def _floats(arrays: Iterable[Array]) -> list[Array]:
+    return [array for array in arrays if array.dtype.kind == "f"]

@@ -11,7 +11,8 @@ import numpy as np
 
 from gpunn.arguments import count
 from gpunn.backends import backend
-from gpunn.backends.cpu.blas import available_processors, one_thread
+from gpunn.backends.cpu.blas import one_thread
+from gpunn.backends.cpu.threads import get_num_threads
 from gpunn.backends.random import RandomStream, words
 from gpunn.columns import Encoding, RawTable
 from gpunn.distributed import on_threads
@@ -115,7 +116,7 @@ def fit_table(
         device=device,
         clock=clock,
     )
-    at_once = min(folds, count("threads", available_processors() if threads is None else threads))
+    at_once = min(folds, count("threads", get_num_threads() if threads is None else threads))
     if clock.limit is not None:
         folds, work = work.planned(folds, at_once)
     made = work.members(folds, at_once, on_member)

@@ -17,7 +17,8 @@ from gpunn.log import logger
 from gpunn.nn.inference import MAX_SHAPES
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
-from gpunn.train.step import EagerStep, ShardedStep
+from gpunn.train.sharded import ShardedStep
+from gpunn.train.step import EagerStep
 from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room
 from gpunn.typing import Array
@@ -211,6 +212,7 @@ class Repeated:
             step.parts,
             changes=changes,
             steps=1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1)),
+            pieces=step.lanes,
             settles=step.skips,
             required=self.training.capture is True,
         )

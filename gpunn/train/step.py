@@ -1,22 +1,20 @@
-"""The training step: forward and backward pass of a batch or its shards, penalties, update."""
+"""The training step: forward and backward pass of a batch, penalties, update."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import Backend, RandomStream
+from gpunn.backends import RandomStream
 from gpunn.backends.counts import Counts
-from gpunn.distributed import ALONE, Alone, Group, Tree, edges, gathered, shards_of
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
 from gpunn.ops import identity
 from gpunn.ops.elementwise_losses import SCALED
-from gpunn.ops.reductions import WITH_PENALTY
+from gpunn.ops.reductions import ADDED
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.factor import Factor, Guard, LossScale, sign_of_gradients
 from gpunn.optim.flat import FlatParameters
@@ -97,6 +95,11 @@ class EagerStep(Tracked):
         return value
 
     @property
+    def lanes(self) -> int:
+        """The number of parts of the step that are done at the same time."""
+        return 1
+
+    @property
     def skips(self) -> bool:
         """Whether broken steps are skipped."""
         return self.factor.guard is not None and self.factor.guard.mode == "skip"
@@ -145,7 +148,7 @@ class EagerStep(Tracked):
         times = b.one(flat.dtype) if scale is None else scale.scale
         penalty = self.penalty(times, x.shape[0], weights)
         if penalty is not None:
-            value = b.launch(WITH_PENALTY, value, penalty)
+            value = b.launch(ADDED, value, penalty)
             self._check(x, value)
         return value
 
@@ -157,7 +160,7 @@ class EagerStep(Tracked):
         self,
         x: Array,
         y: Array,
-        weights: Array | None,
+        weights: Array | None = None,
         share: float | Array = 1.0,
         *,
         check: bool = False,
@@ -255,91 +258,6 @@ class EagerStep(Tracked):
         raise DivergenceError(divergence(self.model, x, float(value), done))
 
 
-LEAST_ROWS = 2  # of a shard, because batch norm needs a variance
-
-
-class ShardedStep(EagerStep):
-    """A step that computes `shards` pieces of the batch one by one, each at its own shape.
-
-    The loss, the gradients and the running values of the pieces are added in a `Tree`. Their bits
-    are a function of the number of shards, and never of the number of workers that compute them.
-    With one shard they are those of `EagerStep`.
-
-    Each shard has its own bits of dropout, and batch norm takes the statistics of the shard. The
-    running values become the mean of those that each shard would have left.
-
-    Attributes:
-        shards: the number of pieces; 1 until `divide` sets it. A batch with few rows has fewer
-            pieces, of at least `LEAST_ROWS` rows.
-
-    Reference:
-        Li et al. (2023), "EasyScale: elastic training with consistent accuracy".
-    """
-
-    shards = 1
-    group: Group = Alone()
-
-    def divide(self, shards: int, group: Group) -> None:
-        """Set the number of pieces, and the workers that share them."""
-        self.shards, self.group = shards, group
-        self.look()
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the step keeps the buffers' values: each shard starts from the same."""
-        return self.shards > 1 or super().keeps
-
-    def sums(self, x: Array, y: Array, weights: Array | None) -> Array:
-        """Return the loss of a batch without penalties, and compute its gradients, by shards."""
-        count, group = min(self.shards, x.shape[0] // LEAST_ROWS), self.group
-        if count <= 1:
-            return super().sums(x, y, weights)
-        flat, kept = self.optimizer.bound, self.kept
-        b, ends = flat.backend, edges(x.shape[0], count)
-        parts = [slice(start, end) for start, end in pairwise(ends)]
-        shares = self._shares(b, parts, weights)
-        tree, streams = Tree(b, count), self.model.streams()
-        calls, after = [stream.call for stream in streams], list[int]()
-        if count < group.size:  # each worker computes all of a small batch
-            group = ALONE
-        for shard in shards_of(group.rank, group.size, count):
-            part, share = parts[shard], shares[shard]
-            given = None if weights is None else weights[part]
-            for stream, call in zip(streams, calls, strict=True):
-                stream.call = call
-            with RandomStream.piece(streams, shard):
-                value = self.piece(x[part], y[part], given, share)
-            after = [stream.call for stream in streams]
-            leaf = [b.launch(SCALED, share, value, 1.0), copied(b, flat.grad)]
-            if kept is not None:
-                leaf += [b.launch(SCALED, share, now, 1.0) for now in kept.moved()]
-                kept.set_back()
-            tree.add((0, shard), leaf)
-        for stream, call in zip(streams, after, strict=True):
-            stream.call = call
-        value, gradient, *moved = gathered(group, tree) if group.size > 1 else tree.root()
-        b.launch(SCALED, b.one(flat.dtype), gradient, 1.0 / count, out=flat.grad)
-        if kept is not None:
-            kept.move(moved, 1.0 / count)
-        value = b.launch(SCALED, b.one(value.dtype), value, 1.0 / count)
-        self._check(x, value)
-        return value
-
-    def _shares(
-        self, b: Backend, parts: list[slice], weights: Array | None
-    ) -> list[float] | list[Array]:
-        """Return the factor of each shard: 1 for shards of equal weight, and count on average."""
-        count, rows = len(parts), parts[-1].stop
-        if weights is None:
-            return [(part.stop - part.start) * count / rows for part in parts]
-        masses = [b.xp.sum(weights[part]) for part in parts]
-        tree = Tree(b, count)
-        for shard, mass in enumerate(masses):
-            tree.add((0, shard), [copied(b, mass)])
-        (whole,) = tree.root()
-        return [b.xp.divide(b.xp.multiply(mass, float(count)), whole) for mass in masses]
-
-
 def _kind(loss: object) -> str:
     return f"of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
 
@@ -364,8 +282,3 @@ def weighted_mean(
     shares = shares.reshape(len(weights), *[1] * (losses.ndim - 1))
     total_loss: Tensor = (losses * shares).sum()
     return total_loss
-
-
-def copied(b: Backend, array: Array) -> Array:
-    """Return a copy of an array, made by a kernel."""
-    return b.launch(identity.kernel, array, out=b.empty_like(array))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
 from gpunn.optim.factor import MODES
+from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.precision import Precision
 from gpunn.train.step import EagerStep
 from gpunn.typing import DeviceLike
 
@@ -304,7 +304,8 @@ class Training:
             OutOfMemoryError: the device has no room, whoever asked for it.
         """
         b = self.place()
-        with b.current(), b.limited_memory(self.memory_limit):
+        alike = nullcontext() if self.shards is None else b.single_threaded()
+        with b.current(), b.limited_memory(self.memory_limit), alike:
             try:
                 yield b
             except OutOfMemoryError:

@@ -41,6 +41,7 @@ BOUNDED_BY_NATURE = {
     "gpunn/optim/optimizer.py": {"RULES": "declared rules", "OPTIMIZERS": "declared classes"},
     "gpunn/train/callbacks.py": {"_weights": "parameters"},
     "gpunn/train/repeated.py": {"_shapes": "MAX_SHAPES"},
+    "gpunn/train/sharded.py": {"_spares": "lanes"},
     "gpunn/train/training.py": {"beginning": "settings of one run"},
 }
 """Every dict of the library that starts empty and outlives a call, with what limits it."""

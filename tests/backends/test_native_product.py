@@ -155,5 +155,5 @@ def test_without_a_chain_they_stay_apart(native):
     plan, calls = Plan(), [native.chain([]) for _ in range(2)]
     for call in calls:
         plan.note_call(call, ())
-    plan.join(lambda calls: None)
+    plan.join(lambda calls: None, lambda calls: None)
     assert plan._calls == calls

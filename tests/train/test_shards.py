@@ -17,9 +17,10 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, optim
+from gpunn.backends.cpu.threads import num_threads
 from gpunn.distributed import ALONE, Tree, edges, places, shards_of
 from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, WorkerError
-from gpunn.train.step import ShardedStep
+from gpunn.train.sharded import ShardedStep
 
 ROOT = Path(__file__).parents[2]
 ROWS = 75
@@ -28,11 +29,10 @@ Y = np.arange(ROWS) % 3
 WEIGHTS = np.random.default_rng(1).uniform(0.2, 3, ROWS).astype(np.float32)
 
 
-def network(dropout=0.25, norm=True, device="cpu"):
-    layers = [nn.Linear(5, 8, "relu", seed=1), *([nn.BatchNorm(8)] if norm else [])]
-    layers += (
-        [nn.Dropout(dropout), nn.Linear(8, 3, seed=2)] if dropout else [nn.Linear(8, 3, seed=2)]
-    )
+def network(dropout=0.25, norm=True, device="cpu", wide=8):
+    layers = [nn.Linear(5, wide, "relu", seed=1), *([nn.BatchNorm(wide)] if norm else [])]
+    layers += [nn.Dropout(dropout)] if dropout else []
+    layers += [nn.Linear(wide, 3, seed=2)]
     return nn.Sequential(*layers).to(device)
 
 
@@ -249,6 +249,54 @@ def test_any_number_of_workers_has_the_bits_of_one(shards, size):
     alone = fit(None)
     for found in by_workers(size, fit):
         assert_equal(found, alone)
+
+
+@pytest.mark.both_bodies
+@pytest.mark.parametrize("shards", [8, 12])
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_any_number_of_threads_has_the_bits_of_one(shards, threads):
+    """Recorded steps, in which the threads share the shards, the sums and the update."""
+
+    def fit(count):
+        with num_threads(count):
+            return trained(shards, weights=WEIGHTS, net=network(wide=40), batch_size=32,
+                           clip_norm=0.5, regularizer=optim.L2(1e-3))  # fmt: skip
+
+    assert_equal(fit(threads), fit(1))
+
+
+@pytest.mark.both_bodies
+def test_two_processes_of_two_threads_have_the_bits_of_one():
+    def fit(group=None, threads=2):
+        with num_threads(threads):
+            return trained(8, net=network(), batch_size=32, group=group)
+
+    alone = fit(threads=1)
+    for found in by_workers(2, fit):
+        assert_equal(found, alone)
+
+
+def test_the_number_of_threads_of_products_does_not_matter():
+    """Shards are computed as with one thread of BLAS, whatever is set."""
+    script = (
+        "import hashlib, numpy as np, gpunn as gn\n"
+        "x = np.random.default_rng(0).random((1024, 300), np.float32)\n"
+        "net = gn.nn.Sequential(gn.nn.Linear(300, 512, seed=0), gn.nn.Linear(512, 10, seed=1))\n"
+        "t = gn.Trainer(net, shards=2, seed=0)\n"
+        "h = t.fit(x, np.arange(1024) % 10, epochs=1, batch_size=512, progress=False)\n"
+        "s = t.evaluate(x, np.arange(1024) % 10)\n"
+        "p = b''.join(a.tobytes() for a in net.state_dict().values())\n"
+        "print(hashlib.sha256(p).hexdigest(), h['loss'], s)"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+            capture_output=True, text=True, check=True, timeout=120,
+        ).stdout
+        for threads in ("1", "2")
+    }  # fmt: skip
+    assert len(found) == 1
 
 
 def test_as_many_shards_as_workers_has_other_bits():

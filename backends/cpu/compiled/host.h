@@ -42,13 +42,14 @@ template <> struct From<float> {
   static float slot(const Slot& s) { return (float)s.d; }
 };
 
-// Calls a kernel of rows or columns for one block after another. The slot after the kernel's
-// parameters holds the number of blocks.
+// Calls a kernel of rows or columns for one block after another. The slots after the kernel's
+// parameters hold the number of blocks, the first block and the end.
 static thread_local int block_, blocks_;
 template <class... A, size_t... I>
 static inline void each_of_(void (*kernel)(A...), const Slot* a, std::index_sequence<I...>) {
   blocks_ = (int)a[sizeof...(A)].i;
-  for (block_ = 0; block_ < blocks_; ++block_) kernel(From<A>::slot(a[I])...);
+  const int end = (int)a[sizeof...(A) + 2].i;
+  for (block_ = (int)a[sizeof...(A) + 1].i; block_ < end; ++block_) kernel(From<A>::slot(a[I])...);
 }
 template <class... A>
 static inline void each_(void (*kernel)(A...), const Slot* a) {

@@ -6,25 +6,29 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from struct import Struct, pack
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn.backends.bounded import Bounded
-from gpunn.backends.cpu.blas import thread_count
+from gpunn.backends.cpu.blas import is_single_threaded, thread_count
 from gpunn.backends.cpu.compiled.compiler import Compiler, address, start_of
 from gpunn.backends.cpu.compiled.text import (
     Argument,
     chain_text,
     elementwise_text,
+    fork_text,
     own_text,
     product_text,
     row_text,
     shares,
+    words_text,
 )
 from gpunn.backends.cpu.processor import processor_flags
 from gpunn.backends.kernel import CTYPES, Elementwise, Param, RowKernel
+from gpunn.backends.random import Draw
 from gpunn.log import logger
 from gpunn.typing import Array, Shape
 
@@ -39,7 +43,8 @@ SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT = 1 << 17, 1 << 23, 1 << 28
 """The largest product, in multiplications, that our kernel computes instead of BLAS: without
 AVX-512; with AVX-512 and a multi-threaded BLAS; with AVX-512 and a single-threaded BLAS.
 """
-PRODUCT = Struct("=11q")
+PRODUCT, WORDS = Struct("=11q"), Struct("=7Q")
+LEAST_BLOCKS = 64  # of a piece of a kernel that is divided
 TILE_COLUMNS = 64  # PACK in column.h
 MOST_ENTRIES = 1024  # of a cache of launches or products
 MOST_FUNCTIONS, MOST_OF_A_KERNEL = 512, 32
@@ -92,8 +97,9 @@ class Native:
         self._launches: Bounded[Any, Launch | None] = Bounded(MOST_ENTRIES)
         self._products: Bounded[Any, tuple[Run, tuple[int, ...]] | None] = Bounded(MOST_ENTRIES)
         self._ticket = np.zeros(1, np.uint32)
-        self._largest = SMALL_PRODUCT
+        self._largest = self._largest_single = SMALL_PRODUCT
         if "avx512f" in processor_flags():
+            self._largest_single = LARGE_PRODUCT
             self._largest = LARGE_PRODUCT if thread_count() == 1 else SERIAL_PRODUCT
 
     def elementwise(
@@ -144,19 +150,23 @@ class Native:
         for value in args:
             if isinstance(value, np.ndarray) and value.dtype not in ROW_DTYPES:
                 return None
-        return self._blocks(kernel, blocks, "float32", args)
+        return next(iter(self._blocks(kernel, blocks, "float32", args)), None)
 
     def blocks(
-        self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any]
-    ) -> Call | None:
-        """Return the call for a kernel that divides its work into blocks itself; None for NumPy.
+        self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any], pieces: int
+    ) -> list[Call]:
+        """Return the calls for a kernel that divides its work into blocks itself; none for NumPy.
+
+        There is one call for each of the pieces that the blocks are divided into.
 
         S in the kernel's text is `dtype`. A kernel with a ticket is left to NumPy, because several
         threads would count with one ticket.
         """
         if kernel.ticket or shares(kernel) != "block" or self._is_serial(kernel):
-            return None
-        return self._blocks(kernel, blocks, dtype, args)
+            return []
+        return self._blocks(
+            kernel, blocks, dtype, args, min(pieces, max(1, blocks // LEAST_BLOCKS))
+        )
 
     @staticmethod
     @lru_cache(maxsize=512)
@@ -165,24 +175,27 @@ class Native:
 
     def product(self, a: Array, b: Array, out: Array) -> Call | None:
         """Return the call for a float32 matrix product; None if BLAS has to do it."""
-        given = a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype
+        largest = self._largest_single if is_single_threaded() else self._largest
+        given = largest, a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype
         kinds = (*given, out.shape, out.strides, out.dtype, out.flags.writeable)
         found = self._products.get(kinds, UNKNOWN)
         if found is UNKNOWN:
-            found = self._products[kinds] = self._product(a, b, out)
+            found = self._products[kinds] = self._product(a, b, out, largest)
         if found is None:
             return None
         run, sizes = found
         return Call(run, (PRODUCT.pack(start_of(a), start_of(b), start_of(out), *sizes),))
 
-    def _product(self, a: Array, b: Array, out: Array) -> tuple[Run, tuple[int, ...]] | None:
+    def _product(
+        self, a: Array, b: Array, out: Array, largest: int
+    ) -> tuple[Run, tuple[int, ...]] | None:
         """Return the compiled function with the strides and sizes that it takes; None for BLAS."""
         (rows, depth), columns = a.shape, b.shape[1]
         if out.shape != (rows, columns) or not out.flags.writeable:
             return None  # NumPy raises the error
         steps = [n for value in (a, b, out) for n in value.strides]
         floats = all(value.dtype == np.float32 for value in (a, b, out))
-        if rows * depth * columns > self._largest or not floats or any(n % 4 for n in steps):
+        if rows * depth * columns > largest or not floats or any(n % 4 for n in steps):
             return None
         if (depth and 4 not in steps[2:4]) or (columns > 1 and steps[5] != 4):
             return None
@@ -194,7 +207,14 @@ class Native:
 
         The merged call refers to the memory of `calls`, so keep them as long as it.
         """
-        run = self._function(("chain",), "chain", chain_text)
+        return self._calls(self._function(("chain",), "chain", chain_text), calls)
+
+    def fork(self, calls: Sequence[Call]) -> Call | None:
+        """Merge calls into one that makes them at the same time, on threads; as `chain`."""
+        return self._calls(self._function(("fork",), "fork", fork_text), calls)
+
+    @staticmethod
+    def _calls(run: Run | None, calls: Sequence[Call]) -> Call | None:
         if run is None:
             return None
         places = [len(calls)]
@@ -202,19 +222,31 @@ class Native:
             places += [address(call.run), address(call.args[0])]
         return Call(run, (pack(f"={len(places)}q", *places),))
 
+    def words(self, draw: Draw, out: Array) -> Call | None:
+        """Return the call for the random words of a draw; None if NumPy has to compute them."""
+        run = self._function(("words",), "words", words_text)
+        if run is None:
+            return None
+        counted = isinstance(draw.call, np.ndarray)  # by the device
+        by = (draw.ahead, start_of(draw.call)) if counted else (draw.call + draw.ahead, 0)
+        return Call(run, (WORDS.pack(*draw.key, *by, draw.shard, start_of(out), out.size),))
+
     def _blocks(
-        self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any]
-    ) -> Call | None:
+        self, kernel: RowKernel, blocks: int, dtype: str, args: Sequence[Any], pieces: int = 1
+    ) -> list[Call]:
         slots, given = "=", []
         for value in (*args, *[self._ticket] * kernel.ticket, blocks):
             if isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous:
-                    return None
+                    return []
                 value = start_of(value)
             given.append(value)
             slots += "d" if isinstance(value, float) else "q"
         run = self._function((kernel, dtype), kernel.name, lambda: row_text(kernel, dtype))
-        return None if run is None else Call(run, (pack(slots, *given),))
+        if run is None:
+            return []
+        ends = [piece * blocks // pieces for piece in range(pieces + 1)]
+        return [Call(run, (pack(slots + "qq", *given, *part),)) for part in pairwise(ends)]
 
     def _launch(self, kernel: Elementwise, values: Sequence[Any], shape: Shape) -> Launch | None:
         if self._slow.search(kernel.cuda):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpunn.backends.kernel import CTYPES, EXACT, Elementwise, Param, RowKernel, exact_part
+from gpunn.backends.random import PHILOX_CUDA
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r'^(?=extern "C")', re.MULTILINE)
@@ -118,6 +119,19 @@ def chain_text() -> str:
         "for (long long k = 0; k < a_->i; ++k)\n"
         "  ((Run*)a_[1 + 2 * k].p)((const Slot*)a_[2 + 2 * k].p);\n}\n"
     )
+
+
+def fork_text() -> str:
+    """Return the complete source of `run(const Slot*)` that makes several calls at the same time.
+
+    The slots are those of a chain.
+    """
+    return f"{_header('host.h')}\n{_header('fork.h')}"
+
+
+def words_text() -> str:
+    """Return the complete source of `run(const Slot*)` for random words; see `words.h`."""
+    return f"{_header('host.h')}\n{PHILOX_CUDA}\n{_header('words.h')}"
 
 
 def _header(name: str) -> str:
