@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -100,8 +100,9 @@ class NumpyBackend(Backend):
 
     def host(self, function: Callable[..., Any], *args: Any) -> tuple[Array, ...]:
         """Call a function of NumPy arrays. A recording calls it again at every repetition."""
-        made = function(*args)
         plan = recording()
+        with nullcontext() if plan is None else plan.closed():
+            made = function(*args)
         if plan is None:
             return tuple(map(np.asarray, made))
         results = tuple(plan.empty(np.shape(a), np.asarray(a).dtype) for a in made)

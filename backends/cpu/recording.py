@@ -153,6 +153,15 @@ class Plan:
         finally:
             _open.plan = None
 
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Note nothing inside the block."""
+        _open.plan = None
+        try:
+            yield
+        finally:
+            _open.plan = self
+
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """Return an array with undefined content from the plan's own pool."""
         return self.pool.empty(tuple(shape), np.dtype(dtype))

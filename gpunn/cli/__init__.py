@@ -1,4 +1,4 @@
-"""The command line: gpunn train | predict | doctor | bench."""
+"""The command line: gpunn train | predict | launch | doctor | bench."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import FrameType
 def main() -> None:
     """Run the command line.
 
-    A `GpunnError` is printed as one line on stderr and ends with status 2. Ctrl-C ends with status
-    130 and SIGTERM with 143, both after unfinished files are removed.
+    A `GpunnError` is printed as one line on stderr and ends with status 2, a `WorkerError` with
+    75. Ctrl-C ends with status 130 and SIGTERM with 143, both after unfinished files are removed.
     """
     signal.signal(signal.SIGTERM, _terminate)
     from gpunn.cli.app import app
@@ -20,8 +20,10 @@ def main() -> None:
     try:
         app()
     except GpunnError as error:
+        from gpunn.distributed.mpi import ended_by
+
         print("gpunn: error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ended_by(error))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from gpunn.backends.dtypes import PRECISIONS
 from gpunn.benchmarks.command import bench
 from gpunn.cli.sources import EMBEDDED
 from gpunn.columns import KINDS
+from gpunn.errors import ArgumentError
 from gpunn.ops import ACTIVATIONS
 from gpunn.optim import OPTIMIZERS, SCHEDULES
 
@@ -319,6 +321,41 @@ def predict(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted" + (": nothing was written" if output else ""), err=True)
         raise typer.Exit(130) from None
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def launch(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option("-n", "--workers", help="Processes at first.")] = 2,
+    restarts: Annotated[
+        int, typer.Option(help="How often to start again after a process has died.")
+    ] = 3,
+    limit: Annotated[
+        float | None, typer.Option(help="Seconds that a process waits for the others: 300.")
+    ] = None,
+    mpiexec: Annotated[str | None, typer.Option(help="The path of mpiexec.")] = None,
+) -> None:
+    """Run a command of gpunn, or a Python script, in several processes of MPI.
+
+    When a process dies, all start again, one fewer than before. With shards and a checkpoint the
+    results have the same bits as those of an unbroken run.
+
+    Examples:
+      gpunn launch -n 4 train mnist --shards 8 --checkpoint runs/mnist
+
+      gpunn launch -n 4 fit.py
+    """
+    from gpunn.distributed import launch as supervise
+
+    command = context.args
+    if not command:
+        raise ArgumentError("got no command to launch; expected one: gpunn launch -n 4 train mnist")
+    script = bool(command) and command[0].endswith(".py")
+    start = [sys.executable, *([] if script else ["-m", "gpunn"])]
+    status = supervise(
+        [*start, *command], workers, restarts=restarts, mpiexec=mpiexec, limit_s=limit
+    )
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """One fit on any number of workers, or several fits at the same time, with the same bits."""
 
+from gpunn.distributed.alike import check_alike
 from gpunn.distributed.exchange import gathered
 from gpunn.distributed.group import ALONE, Alone, Group, check_launched_alone, launched, shards_of
+from gpunn.distributed.launch import launch
 from gpunn.distributed.mpi import MpiGroup, mpi
 from gpunn.distributed.together import fit_together, on_threads
 from gpunn.distributed.tree import Place, Tree, edges, places
@@ -13,10 +15,12 @@ __all__ = [
     "MpiGroup",
     "Place",
     "Tree",
+    "check_alike",
     "check_launched_alone",
     "edges",
     "fit_together",
     "gathered",
+    "launch",
     "launched",
     "mpi",
     "on_threads",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
+from gpunn.distributed.window import Bytes, Window
 from gpunn.errors import ArgumentError
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
 """What launchers of MPI tell each process: the number of processes."""
 
@@ -20,10 +18,16 @@ class Group(Protocol):
     Attributes:
         rank: the number of this worker, from 0.
         size: the number of workers.
+        wish: whether this worker wants all to stop, because it got a signal.
+        agreed: whether a worker wanted to in the last exchange; the same in all of them.
+        turn: which half of the window the last exchange used.
     """
 
     rank: int
     size: int
+    wish: bool
+    agreed: bool
+    turn: bool
 
     def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:
         """Return the bytes of all workers, by rank. Every worker calls this with its own bytes.
@@ -36,15 +40,27 @@ class Group(Protocol):
             WorkerError: a worker does not answer in time.
         """
 
+    def window(self, part_bytes: int) -> Window | None:
+        """Return memory that all workers share, or None if they are on several machines.
+
+        Every worker calls this with the same number.
+
+        Args:
+            part_bytes: the least bytes of the part of a worker.
+        """
+
 
 class Alone:
     """The group of a single worker."""
 
-    rank, size = 0, 1
+    rank, size, wish, agreed, turn = 0, 1, False, False, False
 
     def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:
         """Return the bytes of this worker."""
         return [mine]
+
+    def window(self, part_bytes: int) -> None:
+        """Return None: a single worker shares nothing."""
 
 
 ALONE = Alone()

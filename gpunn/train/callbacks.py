@@ -171,7 +171,7 @@ class EarlyStopping(KeepBest):
 class CSVLog(Callback):
     """A callback that writes the numbers of each epoch to a CSV file when the epoch ends.
 
-    A resumed fit writes the whole file again.
+    A resumed fit writes the whole file again. In a group of workers the first one writes.
 
     Args:
         path: the file; an existing one is replaced.
@@ -186,13 +186,16 @@ class CSVLog(Callback):
 
     def on_fit_start(self, trainer: Training) -> None:
         """Create the file."""
-        with self._open("w"):
-            pass
+        if trainer.group.rank == 0:
+            with self._open("w"):
+                pass
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Write a row."""
         import csv
 
+        if trainer.group.rank:
+            return None
         numbers = {"epoch": epoch, **history.last()}
         with self._open("a") as file:
             writer = csv.DictWriter(file, list(numbers))

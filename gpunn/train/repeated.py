@@ -124,6 +124,8 @@ class Repeated:
             if captured is None or left < _least(captured):  # no capture, or too few steps left
                 taken = self._one(at.batches)
             else:
+                if self.training.group.size > 1:  # all see after the same step whether to stop
+                    left = captured.steps
                 taken = captured.advance(at.batches, left)
                 self.step.optimizer.note_lr(self._each[at.batches + taken - 1])
         except MemoryError as error:

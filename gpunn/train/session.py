@@ -9,9 +9,11 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from gpunn.data.loader import steps_per_epoch
+from gpunn.distributed import check_alike
 from gpunn.errors import ModelFileError
 from gpunn.log import logger
 from gpunn.train.identity import Given, Run, refuse
+from gpunn.train.sharded import sign_of_kernels
 from gpunn.train.snapshot import Saved, check_run, collect, restore
 from gpunn.train.training import Position, Training
 
@@ -38,16 +40,23 @@ class Session:
         self.training, self.callbacks, self._epochs = training, given.callbacks, given.epochs
         self._steps = steps_per_epoch(given.tables[0].shape[0], given.batch_size)
         self.is_over = False
-        self._run = None if training.checkpoints is None else Run.of(training, given)
+        group, self._run = training.group, None
+        if training.checkpoints is not None or group.size > 1:
+            self._run = Run.of(training, given)
+        if group.size > 1 and self._run is not None:
+            kernels = sign_of_kernels(training, given.tables, given.batch_size)
+            check_alike(group, self._run.settings | self._run.given | {"kernels": kernels})
         self._signal = 0
+        training.group.wish = training.group.agreed = False
         self._open = ExitStack()
 
     def __enter__(self) -> Session:
         checkpoints = self.training.checkpoints
         with ExitStack() as opened:
-            if checkpoints is not None:
-                if self.training.group.rank == 0:  # the others only read
-                    opened.enter_context(checkpoints.locked())
+            group = self.training.group
+            if checkpoints is not None and group.rank == 0:  # the others only read
+                opened.enter_context(checkpoints.locked())
+            if checkpoints is not None or group.size > 1:
                 opened.enter_context(self._watching())
             try:
                 self._start()
@@ -62,8 +71,9 @@ class Session:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal has asked the fit to end."""
-        return bool(self._signal)
+        """Whether a signal has asked the fit to end; in a group, whether all know of one."""
+        group = self.training.group
+        return group.agreed if group.size > 1 else bool(self._signal)
 
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, until a callback stops the fit."""
@@ -95,12 +105,13 @@ class Session:
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
-            SystemExit: after SIGTERM, with the exit status 128 + 15 that shells use.
+            SystemExit: after SIGTERM, or a signal to another worker, with the exit status 128 + 15
+                that shells use.
         """
         self._write()
         if self._signal == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self._signal)
+        raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def _start(self) -> None:
         """Restore the newest checkpoint, if it belongs to this fit or a later one.
@@ -161,6 +172,7 @@ class Session:
 
         def note(number: int, frame: FrameType | None) -> None:
             self._signal = number
+            self.training.group.wish = True
             for known, handler in before.items():
                 signal.signal(known, handler)
 

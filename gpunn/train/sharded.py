@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -9,12 +11,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gpunn.backends import Backend, RandomStream
+from gpunn.data.feed import on_device
 from gpunn.distributed import ALONE, Alone, Group, Tree, edges, gathered, shards_of
 from gpunn.log import logger
 from gpunn.ops import identity
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import Spare
 from gpunn.train.step import EagerStep
+from gpunn.train.training import Training
 from gpunn.typing import Array
 
 LEAST_ROWS = 2  # of a shard, because batch norm needs a variance
@@ -58,7 +62,7 @@ class ShardedStep(EagerStep):
 
     shards = 1
     group: Group = Alone()
-    untracked = frozenset(("_spares",))
+    untracked = frozenset(("_spares", "group"))
 
     def divide(self, shards: int, group: Group) -> None:
         """Set the number of pieces, and the workers that share them."""
@@ -152,3 +156,24 @@ class ShardedStep(EagerStep):
             tree.add((0, shard), [b.launch(identity.kernel, mass, out=b.empty_like(mass))])
         (whole,) = tree.root()
         return [b.xp.divide(b.xp.multiply(mass, float(count)), whole) for mass in masses]
+
+
+def sign_of_kernels(training: Training, tables: Sequence[Array], batch_size: int) -> str:
+    """Return a checksum of a loss and its gradients, which shows the bits that kernels compute.
+
+    Args:
+        training: the training, whose model keeps its numbers.
+        tables: examples and targets.
+        batch_size: the examples of a step. A shard of it is computed.
+    """
+    model = copy.deepcopy(training.model)
+    model.train()
+    rows = max(LEAST_ROWS, batch_size // (training.shards or 1))
+    x, y = (on_device(model.backend, table[:rows]) for table in tables[:2])
+    loss = training.loss(model(x.astype(model.dtype)), y)
+    loss.backward()
+    found = hashlib.sha256(loss.numpy().tobytes())
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            found.update(model.backend.download(parameter.grad).tobytes())
+    return found.hexdigest()[:16]

@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,8 +195,17 @@ def test_what_is_refused():
 class Threads:
     """A group of threads of this process; the same calls as for processes of MPI."""
 
-    def __init__(self, size):
+    def __init__(self, size, window=False):
         self.size, self._barrier, self._parts = size, threading.Barrier(size, timeout=60), {}
+        self._memory = np.zeros((size, 1 << 20), np.uint8) if window else None
+
+    wish = agreed = turn = False
+
+    def window(self, part_bytes):
+        if self._memory is None:
+            return None
+        assert part_bytes <= self._memory.shape[1]
+        return SimpleNamespace(parts=self._memory, size=self.size, meet=self._barrier.wait)
 
     def member(self, rank):
         found = copy.copy(self)
@@ -211,9 +221,9 @@ class Threads:
         return found
 
 
-def by_workers(size, fit):
+def by_workers(size, fit, window=False):
     """What `fit(group)` returns in each of so many threads."""
-    group = Threads(size)
+    group = Threads(size, window)
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(fit, [group.member(rank) for rank in range(size)]))
 
@@ -239,15 +249,19 @@ def test_workers_own_the_nodes_that_their_leaves_add_up_to(leaves):
 @pytest.mark.both_bodies
 @pytest.mark.parametrize("shards", [8, 12])
 @pytest.mark.parametrize("size", [2, 3, 4, 8])
-def test_any_number_of_workers_has_the_bits_of_one(shards, size):
-    """Dropout, batch norm, clipping, a penalty, weights, a short last batch, recorded steps."""
+@pytest.mark.parametrize("window", [False, True], ids=["messages", "window"])
+def test_any_number_of_workers_has_the_bits_of_one(shards, size, window):
+    """Dropout, batch norm, clipping, a penalty, weights, a short last batch, recorded steps.
+
+    In a window each worker adds up its slice of the long arrays.
+    """
 
     def fit(group):
-        return trained(shards, weights=WEIGHTS, net=network(), batch_size=32, group=group,
+        return trained(shards, weights=WEIGHTS, net=network(wide=700), batch_size=32, group=group,
                        clip_norm=0.5, regularizer=optim.L2(1e-3))  # fmt: skip
 
     alone = fit(None)
-    for found in by_workers(size, fit):
+    for found in by_workers(size, fit, window):
         assert_equal(found, alone)
 
 
@@ -333,6 +347,17 @@ def test_the_first_worker_writes_the_checkpoints(tmp_path):
     assert_equal(resumed.model.state_dict(), first)
 
 
+def test_the_first_worker_writes_the_log(tmp_path):
+    def fit(group):
+        trainer = gn.Trainer(network(), shards=4, group=group, seed=5)
+        log = gn.train.CSVLog(tmp_path / f"log-{group.rank}.csv")
+        trainer.fit(X, Y, epochs=2, batch_size=16, progress=False, callbacks=[log])
+
+    by_workers(2, fit)
+    assert [path.name for path in tmp_path.iterdir()] == ["log-0.csv"]
+    assert len((tmp_path / "log-0.csv").read_text().splitlines()) == 3
+
+
 def test_workers_need_shards_and_launchers_a_group(monkeypatch):
     for shards in (None, 1, 3):
         with pytest.raises(ArgumentError, match="for 4 workers; expected at least as many shards"):
@@ -385,6 +410,9 @@ def test_a_worker_that_does_not_answer_is_an_error():
             return 2
 
         def Iallgatherv(self, *given):
+            return self
+
+        def Ibcast(self, *given, root):
             return self
 
         def Test(self):
