@@ -54,7 +54,7 @@ SINGLE_IMPORTERS = {
     "onnx": {"gpunn/interop/onnx.py", "gpunn/sklearn/onnx.py"},
     "skl2onnx": {"gpunn/sklearn/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
-    "pyarrow": {"gpunn/data/columnfile.py"},
+    "pyarrow": {"gpunn/data/columnfile.py", "gpunn/data/parts.py"},
     "openpyxl": {"gpunn/data/columnfile.py"},
     "sklearn": {
         "benchmarks/contenders/sklearn_step.py",

@@ -23,6 +23,13 @@ from gpunn.backends.kernel import Elementwise, RowKernel
 from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.typing import Array, DType, Shape
 
+COUNT = Elementwise(
+    "count",
+    "int64 count -> int64 same",
+    numpy=lambda count, same: np.copyto(same, count),
+    cuda="same = count;",
+)
+"""A copy of a count."""
 LEAST_DIVIDED = 32_768  # elements; threads need about as long to begin as a kernel for these
 PIECE = 64  # a piece of a divided array has a multiple of so many elements, which vectors fill
 CHUNK = 65_536  # elements; several passes over a chunk stay in a core's L2 (measured 2026-11, EPYC)
@@ -178,8 +185,8 @@ class NumpyBackend(Backend):
         works = []
         for start in range(0, size, length):
             piece = [a[start : start + length] if np.ndim(a) else a for a in args]
-            if start:  # only the first piece changes a number that the kernel keeps
-                piece[first:] = [a if a.ndim else self.upload(a) for a in piece[first:]]
+            if start:  # only the first piece changes a count that the kernel keeps
+                piece[first:] = [a if a.ndim else self.launch(COUNT, a) for a in piece[first:]]
             works.append(partial(self.launch, kernel, *piece[:first], out=tuple(piece[first:])))
         self.apart(works)
 
@@ -313,7 +320,9 @@ def _is_divisible(kernel: Elementwise, inputs: Sequence[Any], outputs: tuple[Arr
     shape = outputs[0].shape
     if len(shape) != 1 or shape[0] < LEAST_DIVIDED or kernel.sums or not kernel.chunkable:
         return False
-    return all(np.shape(value) in ((), shape) for value in (*inputs, *outputs))
+    counts = [value for value in outputs if not value.ndim]
+    known = all(np.shape(value) in ((), shape) for value in (*inputs, *outputs))
+    return known and all(count.dtype == np.int64 for count in counts)
 
 
 def _by_chunks(body: Callable[..., Any], shape: Shape, args: tuple[Any, ...]) -> None:

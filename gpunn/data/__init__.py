@@ -22,6 +22,7 @@ from gpunn.data.images import (
 )
 from gpunn.data.loader import batches
 from gpunn.data.mnist import load_mnist
+from gpunn.data.rows import Rows, open_rows
 from gpunn.data.stream import FeatureStream, load_features, open_features
 from gpunn.data.synthetic import blobs, circles, shifted_patterns, spirals, xor
 from gpunn.data.table import TableData, load_csv, load_npz, load_table
@@ -29,6 +30,7 @@ from gpunn.data.table import TableData, load_csv, load_npz, load_table
 __all__ = [
     "Dataset",
     "FeatureStream",
+    "Rows",
     "Standardizer",
     "TableData",
     "bag_of_words",
@@ -43,6 +45,7 @@ __all__ = [
     "load_npz",
     "load_table",
     "open_features",
+    "open_rows",
     "oriented_gradients",
     "patches",
     "read_idx",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from gpunn.backends import Backend, backend_of
+from gpunn.backends.random import SHUFFLE_STREAM, permutation
 from gpunn.ops import identity
 from gpunn.ops.gather import RowGather
 from gpunn.ops.reductions import ACCUMULATE
@@ -56,7 +58,15 @@ class Feed:
         """The number of batches that have `batch_size` rows."""
         return len(self) // self.batch_size
 
-    def begin(self, order: np.ndarray | None, first: int = 0, total: float = 0.0) -> None:
+    def shuffled(self, seed: int, epoch: int) -> Any:
+        """Return a random order of the rows, for `begin`."""
+        return permutation(len(self), seed, SHUFFLE_STREAM, epoch)
+
+    def in_order(self) -> Any:
+        """Return the order of the data, for `begin`."""
+        return np.arange(len(self))
+
+    def begin(self, order: Any, first: int = 0, total: float = 0.0) -> None:
         """Start an epoch. A new order is written to the same buffer as the last one.
 
         Args:

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -64,11 +66,11 @@ class Job:
 
     def kill(self) -> None:
         """Kill all processes of the job."""
-        for process, _ in self._processes():
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        while found := self._processes():
+            for process, _ in found:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
 
     def _processes(self) -> list[tuple[int, dict[str, str]]]:
         """Return the processes of the job with their environments, where the system shows them."""

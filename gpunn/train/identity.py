@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunn.backends import backend_of
+from gpunn.data.rows import RowTable
 from gpunn.errors import ModelFileError
 from gpunn.fingerprint import Identity
 from gpunn.fingerprint.identity import difference
@@ -183,6 +184,9 @@ def _described(names: Sequence[str], tables: tuple[Array, ...]) -> Texts:
     """Describe arrays by their shapes, dtypes and checksums."""
     found: Texts = {}
     for name, array in zip(names, tables, strict=False):
+        if isinstance(array, RowTable):
+            found[name] = array.mark()
+            continue
         if is_sparse(array):  # a CSR matrix
             crc = zlib.crc32(array.data.tobytes(), zlib.crc32(array.indices.tobytes()))
             found[name] = f"{array.shape} {array.dtype} sparse {crc:08x}"

@@ -12,6 +12,7 @@ from gpunn.arguments import fitting
 from gpunn.backends import Backend, as_array, backend, backend_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
+from gpunn.data.rows import Rows, RowTable
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeError, ShapeError
 from gpunn.examples import rows_of
 from gpunn.frames import from_frame
@@ -31,12 +32,14 @@ def too_large(b: Backend, size_bytes: int) -> bool:
     return size_bytes > SHARE_FOR_DATA * b.free_bytes()
 
 
-def pair(validation: tuple[Any, Any] | Dataset) -> tuple[Any, Any]:
+def pair(validation: tuple[Any, Any] | Dataset | Rows) -> tuple[Any, Any]:
     """Return the examples and targets of validation data.
 
     Raises:
         ArgumentError: `validation` is neither a pair nor a `Dataset`.
     """
+    if isinstance(validation, Rows):
+        return validation, None
     if isinstance(validation, Dataset):
         return validation.x, validation.y
     if not isinstance(validation, tuple) or len(validation) != 2:
@@ -69,6 +72,10 @@ def training_arrays(
     Raises:
         DataError, ShapeError, DTypeError, DeviceMismatchError: see `Trainer.fit`.
     """
+    if isinstance(x, Rows):
+        if y is not None:
+            raise ArgumentError(f"got rows with targets as {name}, and targets; expected one")
+        return x.x, x.y
     if isinstance(x, Dataset):
         x, y = x.x, x.y
     if y is None:
@@ -94,6 +101,28 @@ def training_arrays(
     return x, _targets(b, model, loss, x, y, name)
 
 
+def rows_check(
+    model: Module, loss: Callable[..., Any], x: RowTable, y: RowTable
+) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """Return a function that checks rows that were read, and converts them on the host.
+
+    Args:
+        model: the model that will be trained.
+        loss: the loss of its outputs and the targets.
+        x: the examples; the first one is read.
+        y: their targets.
+    """
+    host, first = backend("cpu"), _in_dtype(backend("cpu"), "x", x[:1], model.dtype)
+    outputs = _outputs(model, loss, first) if decision(loss) == "argmax" else 0
+
+    def check(rows: Array, targets: Array) -> tuple[Array, Array]:
+        rows = host.xp.ascontiguousarray(_in_dtype(host, "x", rows, model.dtype))
+        _check_finite(host, "x", rows)
+        return rows, _targets(host, model, loss, rows, targets, "x", outputs)
+
+    return check
+
+
 SCALERS = (Standardize, RobustScale, BatchNorm, LayerNorm)
 LARGE, LOOKED_AT = 100.0, 1000
 """Numbers that a network learns slowly from, and the rows that are looked at."""
@@ -109,6 +138,8 @@ def hint(model: Module, loss: Callable[..., Any], x: Array, y: Array) -> None:
         x: (N, ...) examples that `training_arrays` returned. On a GPU nothing is looked at.
         y: their targets.
     """
+    if isinstance(x, RowTable):
+        x, y = x[:LOOKED_AT], y[:LOOKED_AT]
     if is_sparse(x) or not backend_of(x).on_host or model in _told:
         return
     if any(isinstance(module, SCALERS) for module in model.modules()):
@@ -146,9 +177,18 @@ def _sparse_inputs(
 
 
 def _targets(
-    b: Backend, model: Module, loss: Callable[..., Any], x: Array, y: Array, name: str
+    b: Backend,
+    model: Module,
+    loss: Callable[..., Any],
+    x: Array,
+    y: Array,
+    name: str,
+    outputs: int = 0,
 ) -> Array:
-    """Check targets and convert them for the loss, to integer labels or the model's dtype."""
+    """Check targets and convert them for the loss, to integer labels or the model's dtype.
+
+    The number of outputs of the model is found from `x` if it is 0.
+    """
     how = decision(loss)
     if how == "argmax" and y.ndim == 2 and y.shape[1] == 1:
         raise ShapeError(
@@ -156,7 +196,7 @@ def _targets(
             "rows: use y.ravel()"
         )
     if how == "argmax" and y.ndim == 1:
-        check_labels(b.download(y), _outputs(model, loss, x))
+        check_labels(b.download(y), outputs or _outputs(model, loss, x))
         return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
     if y.dtype.kind == "f" or trait(loss, "pairs", False):
         y = _in_dtype(b, f"the targets of {name}", y, model.dtype)
@@ -172,7 +212,7 @@ def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
     """Check the weights of examples, and convert them to the device and dtype of the examples.
 
     Args:
-        x: (N, ...) examples as `training_arrays` returns them.
+        x: (N, ...) examples as `training_arrays` returns them; rows on disk have no weights.
         weights: (N,) numbers of at least 0.
         signed: whether weights may also be negative, or all 0.
 
@@ -181,6 +221,10 @@ def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
         DTypeError: the weights are not real numbers.
         DataError: a weight is NaN or infinite, or without `signed` negative, or all are 0.
     """
+    if isinstance(x, RowTable):
+        raise ArgumentError(
+            "got sample_weight for rows on disk; expected none: repeat the rows that weigh more"
+        )
     b = backend("cpu") if is_sparse(x) else backend_of(x)
     weights = _moved(b, as_array(from_frame(weights, "sample_weight")), "sample_weight")
     if weights.dtype.kind not in "fiub":

@@ -11,13 +11,17 @@ import numpy as np
 from gpunn.backends import backend_of
 from gpunn.backends.capture import RATE, Captured, State
 from gpunn.data.feed import Feed, SparseFeed, StreamedFeed
+from gpunn.data.rowfeed import STREAMS, RowsFeed
+from gpunn.data.rows import RowTable
+from gpunn.distributed import shards_of
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
 from gpunn.nn.inference import MAX_SHAPES
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
-from gpunn.train.sharded import ShardedStep
+from gpunn.train.inputs import rows_check
+from gpunn.train.sharded import LEAST_ROWS, ShardedStep
 from gpunn.train.step import EagerStep
 from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room
@@ -99,7 +103,7 @@ class Repeated:
         """
         at, captured = self.training.position, self.captured
         if order is None and captured is not None:
-            order = np.arange(len(self.feed))
+            order = self.feed.in_order()
         self.feed.begin(order, at.batches, at.loss_sum)
         guard = self.step.factor.guard
         if guard is not None:
@@ -227,6 +231,8 @@ class Repeated:
             return why
         if isinstance(feed, StreamedFeed | SparseFeed):
             return "the data is streamed from the host"
+        if isinstance(feed, RowsFeed) and not feed.backend.on_host:
+            return "the data is read from files"
         if feed.whole_steps < 2:
             return f"an epoch of {len(feed)} rows has fewer than two whole batches"
         return ""
@@ -235,11 +241,21 @@ class Repeated:
         """Make the feed: from the device, or from the host if the data is there or sparse."""
         b, precision = self.training.model.backend, self.training.precision
         x, *rest = tables
+        if isinstance(x, RowTable):
+            return self._rows_feed(tables, batch_size)
         if is_sparse(x):
             return SparseFeed(b, tables, batch_size)
         if backend_of(x) is b:
             return Feed(b, (precision.narrow(b, x), *rest), batch_size)
         return StreamedFeed(b, tables, batch_size, precision.dtype)
+
+    def _rows_feed(self, tables: tuple[Any, ...], batch_size: int) -> Feed:
+        """Make the feed of rows on disk: a stream for each shard."""
+        training, group = self.training, self.training.group
+        streams = max(1, min(training.shards or STREAMS, batch_size // LEAST_ROWS))
+        mine = shards_of(group.rank, group.size, streams) if group.size > 1 else range(streams)
+        check = rows_check(training.model, training.loss, *tables)
+        return RowsFeed(training.model.backend, tables, batch_size, streams, mine, check)
 
     def _step(self, captured: bool) -> EagerStep:
         """Make the training step with the options of the trainer."""

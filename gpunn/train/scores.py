@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunn.backends import backend_of
 from gpunn.data.feed import on_device
+from gpunn.data.rows import RowTable
 from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.nn import Module
 from gpunn.nn.decisions import above, largest, shares
@@ -16,6 +17,7 @@ from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import opened, trait
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.ops.reductions import ACCUMULATE
+from gpunn.train.inputs import rows_check
 from gpunn.typing import Array
 
 
@@ -77,13 +79,17 @@ def evaluate(
         OutOfMemoryError: the device has no room for a batch.
     """
     b, how, rows = model.backend, decision(loss), x.shape[0]
+    check = rows_check(model, loss, x, y) if isinstance(x, RowTable) else None
     total = b.zeros((), np.float64)
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     try:
         with b.own_stream(), model.evaluating(), targets_checked():
             for start in range(0, rows, batch_size):
                 part = slice(start, start + batch_size)
-                xb, yb = on_device(b, x[part]), on_device(b, y[part])
+                xb, yb = x[part], y[part]
+                if check is not None:
+                    xb, yb = check(xb, yb)
+                xb, yb = on_device(b, xb), on_device(b, yb)
                 scores = model(xb)
                 value = loss(scores, yb).data
                 b.launch(ACCUMULATE, value, float(xb.shape[0]), out=total)

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from gpunn.backends import Backend, RandomStream
 from gpunn.data.feed import on_device
+from gpunn.data.rows import RowTable
 from gpunn.distributed import ALONE, Alone, Group, Tree, edges, gathered, shards_of
 from gpunn.log import logger
 from gpunn.ops import identity
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import Spare
+from gpunn.train.inputs import rows_check
 from gpunn.train.step import EagerStep
 from gpunn.train.training import Training
 from gpunn.typing import Array
@@ -169,7 +171,10 @@ def sign_of_kernels(training: Training, tables: Sequence[Array], batch_size: int
     model = copy.deepcopy(training.model)
     model.train()
     rows = max(LEAST_ROWS, batch_size // (training.shards or 1))
-    x, y = (on_device(model.backend, table[:rows]) for table in tables[:2])
+    x, y = (table[:rows] for table in tables[:2])
+    if isinstance(tables[0], RowTable):
+        x, y = rows_check(model, training.loss, *tables)(x, y)
+    x, y = on_device(model.backend, x), on_device(model.backend, y)
     loss = training.loss(model(x.astype(model.dtype)), y)
     loss.backward()
     found = hashlib.sha256(loss.numpy().tobytes())

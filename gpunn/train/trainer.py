@@ -11,8 +11,8 @@ import numpy as np
 
 from gpunn.arguments import count, flag
 from gpunn.backends import backend_of
-from gpunn.backends.random import SHUFFLE_STREAM, permutation
 from gpunn.data.dataset import Dataset
+from gpunn.data.rows import RowTable
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.ops.elementwise_losses import decision, targets_checked
@@ -123,7 +123,8 @@ class Trainer(Training):
 
         Args:
             x: (N, D) numbers: an array, a frame of pandas or Polars, or a SciPy sparse matrix (for
-                networks that begin with a linear layer); or a `Dataset`.
+                networks that begin with a linear layer); or a `Dataset`; or what
+                `gpunn.data.open_rows` opened, which is read meanwhile.
             y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
             epochs: the number of epochs, at least 1. Each uses every example once.
             batch_size: the examples of a step, at least 1. The last batch may be smaller.
@@ -205,13 +206,13 @@ class Trainer(Training):
         self.use_rate(self.optimizer.lr, factors[at.batches - 1])
         if not b.synchronous and shuffle and not callable(shuffle) and at.epochs + 1 < epochs:
             # The host draws the next order while the device computes.
-            steps.next_order = self._permuted(len(steps.feed), at.epoch + 1)
+            steps.next_order = steps.feed.shuffled(self.seed, at.epoch + 1)
         loss = steps.mean_loss()
         if at.batches < steps.count:
             session.leave()
         return loss
 
-    def _order(self, steps: Repeated, shuffle: Shuffle) -> np.ndarray[Any, Any] | None:
+    def _order(self, steps: Repeated, shuffle: Shuffle) -> Any:
         """Return the order of the rows in this epoch; None for the order of the data."""
         rows = len(steps.feed)
         if callable(shuffle):
@@ -219,10 +220,7 @@ class Trainer(Training):
         foreseen, steps.next_order = steps.next_order, None
         if not shuffle or foreseen is not None:
             return foreseen
-        return self._permuted(rows, self.epoch)
-
-    def _permuted(self, rows: int, epoch: int) -> np.ndarray[Any, Any]:
-        return permutation(rows, self.seed, SHUFFLE_STREAM, epoch)
+        return steps.feed.shuffled(self.seed, self.epoch)
 
     def _factors(self, count: int, epochs: int) -> list[float]:
         """Return the factor of the learning rate at every step of this epoch."""
@@ -254,7 +252,7 @@ class Trainer(Training):
         if held_out is None:
             return {}
         x, b = held_out[0], self.model.backend
-        streamed = not is_sparse(x) and backend_of(x) is not b
+        streamed = not isinstance(x, RowTable) and not is_sparse(x) and backend_of(x) is not b
         rows = batch_size if streamed else max(batch_size, BATCH_ROWS)
         scores = evaluate(self.model, self.loss, *held_out, rows)
         return {f"val_{name}": value for name, value in scores.items()}

@@ -28,6 +28,8 @@ BOUNDED_BY_NATURE = {
     "backends/registry.py": {"_instances": "devices"},
     "gpunn/autograd/op.py": {"OPS": "declared operations"},
     "gpunn/autograd/tensor.py": {"METHODS": "declared operations"},
+    "gpunn/data/parts.py": {"_decoded": "GROUPS"},
+    "gpunn/data/rowfeed.py": {"_windows": "two for each stream", "_made": "AHEAD"},
     "gpunn/distributed/tree.py": {"nodes": "nodes of one tree"},
     "gpunn/fingerprint/identity.py": {"settings": "settings of one run"},
     "gpunn/fingerprint/walk.py": {"values": "at most MOST", "_seen": "ends with the walk"},

@@ -218,6 +218,8 @@ def test_killing_a_job_leaves_nothing():
     job = Job(["import time; time.sleep(60)"], 1, shutil.which("true"))
     job.process.wait()
     left = subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: job._mark})
+    while MARK not in Path(f"/proc/{left.pid}/environ").read_text():
+        time.sleep(0.001)  # it has not begun
     assert job.wait() == 0
     assert left.wait(10) == -signal.SIGKILL
 

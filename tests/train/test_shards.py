@@ -280,6 +280,21 @@ def test_any_number_of_threads_has_the_bits_of_one(shards, threads):
 
 
 @pytest.mark.both_bodies
+@pytest.mark.parametrize("rule", [optim.Adam, optim.AdamW, optim.SGD, optim.RMSprop])
+def test_a_divided_update_counts_all_steps(rule):
+    """Steps that are not recorded, the last ones of an epoch, count for every piece."""
+
+    def fit(count):
+        net = nn.Sequential(nn.Linear(5, 4500, "relu", seed=1), nn.Linear(4500, 3, seed=2))
+        with num_threads(count):
+            trainer = gn.Trainer(net, optimizer=rule(lr=0.01), shards=4, seed=5)
+            trainer.fit(X, Y, epochs=4, batch_size=16, progress=False)
+        return net.state_dict() | trainer.optimizer.state_dict()
+
+    assert_equal(fit(3), fit(1))
+
+
+@pytest.mark.both_bodies
 def test_two_processes_of_two_threads_have_the_bits_of_one():
     def fit(group=None, threads=2):
         with num_threads(threads):

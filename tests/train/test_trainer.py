@@ -7,6 +7,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, optim
+from gpunn.data import feed as feed_module
 from gpunn.errors import (
     ArgumentError,
     DataError,
@@ -19,7 +20,6 @@ from gpunn.errors import (
     UnknownNameError,
 )
 from gpunn.train import Callback, CSVLog, EarlyStopping
-from gpunn.train import trainer as trainer_module
 from gpunn.train.repeated import Repeated
 
 pytestmark = pytest.mark.fast
@@ -609,7 +609,7 @@ def test_the_same_seed_gives_the_same_bits_twice(precision, device, digits):
 
 
 def test_the_next_order_is_found_while_the_device_computes(cuda_device, rng, monkeypatch):
-    seen, permute, read = [], trainer_module.permutation, Repeated.mean_loss
+    seen, permute, read = [], feed_module.permutation, Repeated.mean_loss
 
     def permutation(rows, seed, stream, epoch):
         seen.append(f"order of epoch {epoch}")
@@ -620,7 +620,7 @@ def test_the_next_order_is_found_while_the_device_computes(cuda_device, rng, mon
         return read(self)
 
     x, y = rng.standard_normal((20, 3), dtype=np.float32), np.arange(20) % 2
-    monkeypatch.setattr(trainer_module, "permutation", permutation)
+    monkeypatch.setattr(feed_module, "permutation", permutation)
     monkeypatch.setattr(Repeated, "mean_loss", mean_loss)
     with gn.device(cuda_device):
         net = nn.Sequential(nn.Linear(3, 2))
