@@ -25,9 +25,9 @@ from gpunn.typing import Array, DType, Shape
 
 COUNT = Elementwise(
     "count",
-    "int64 count -> int64 same",
-    numpy=lambda count, same: np.copyto(same, count),
-    cuda="same = count;",
+    "int64 known -> int64 same",
+    numpy=lambda known, same: np.copyto(same, known),
+    cuda="same = known;",
 )
 """A copy of a count."""
 LEAST_DIVIDED = 32_768  # elements; threads need about as long to begin as a kernel for these
