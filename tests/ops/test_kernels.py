@@ -56,6 +56,8 @@ def arguments(kernel, dtype):
         return [special["loss"], 0.25], [special["total"]]
     if kernel.name == "advance":
         return [np.array([2, 3])], [np.array([5, 6])]
+    if kernel.name == "count":
+        return [np.array([2, 3])], [np.array([5, 6])]
     if kernel.name == "rate":
         return [np.arange(9).astype(dtype), np.array(4), 2], [np.zeros((), dtype)]
     if kernel.name == "clip_factor":
