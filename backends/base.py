@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
-from gpunn.backends.kernel import Elementwise, RowKernel
+from gpunn.backends.kernel import ADDED, Elementwise, RowKernel
 from gpunn.backends.memory import Memory
 from gpunn.backends.random import Draw
 from gpunn.errors import CaptureError, ShapeError
@@ -158,8 +158,22 @@ class Backend(Memory):
         self.launch_rows(kernel, blocks, dtype, *args, *sizes, threads=threads, columns=columns)
 
     @abstractmethod
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Return the matrix product of two 2-D arrays (or views of them)."""
+    def matmul(self, a: Array, b: Array, out: Array | None = None, *, adds: bool = False) -> Array:
+        """Return the matrix product of two 2-D arrays (or views of them).
+
+        Args:
+            a: (M, K).
+            b: (K, N).
+            out: (M, N) for the product; None for a new array.
+            adds: whether the product is added to `out`, with the bits of `add_to`.
+        """
+
+    def add_to(self, total: Array, part: Array) -> None:
+        """Add `part` to `total`, in place."""
+        if total.flags.c_contiguous and part.flags.c_contiguous and total.dtype == part.dtype:
+            self.launch(ADDED, total, part, out=total)
+        else:
+            self.xp.add(total, part, out=total)
 
     def matmul_with(
         self, epilogue: str, a: Array, b: Array, bias: Array, out: Array | None = None

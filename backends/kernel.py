@@ -251,3 +251,12 @@ def computed(dtype: DType) -> np.dtype[Any]:
 
 def _declare(kernel: Elementwise | RowKernel) -> None:
     register(KERNELS, "kernel", kernel.name, kernel, home_of(kernel.numpy))
+
+
+ADDED = Elementwise(
+    "added",
+    "a, c -> y",
+    numpy=lambda a, c, y: np.add(a, c, out=y),
+    cuda="y = a + c;",
+)
+"""The sum of two arrays."""

@@ -77,10 +77,6 @@ class Memory(ABC):
             array.fill(value)
         return array
 
-    def add_to(self, total: Array, part: Array) -> None:
-        """Add `part` to `total`, in place."""
-        self.xp.add(total, part, out=total)
-
     def copy_to(self, to: Array, array: Array) -> None:
         """Copy the content of `array` into `to`."""
         to[...] = array

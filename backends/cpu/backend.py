@@ -221,9 +221,17 @@ class NumpyBackend(Backend):
             call = self._native.rows(kernel, args)
         _call_or_do(call, kernel.numpy, args)
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None, *, adds: bool = False) -> Array:
         """Compute the matrix product, with a compiled kernel if it is small, else with BLAS."""
         check_product(a, b)
+        if adds and out is not None:
+            native = self._native
+            call = None if native is None else native.product(a, b, out, adds=True)
+            if call is None:
+                self.add_to(out, self.matmul(a, b))
+            else:
+                _call(call, (a, b, out))
+            return out
         if not isinstance(a, np.ndarray):  # SciPy's sparse rows; NumPy cannot multiply them
             plan = recording()
             if plan is not None:

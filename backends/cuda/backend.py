@@ -174,8 +174,11 @@ class CupyBackend(Backend):
                     given.append(self._launcher.space("ticket"))
                 compiled((blocks,), (threads or kernel.threads,), tuple(given))
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None, *, adds: bool = False) -> Array:
         """Compute the matrix product with cuBLASLt, in full precision unless `tf32` is set."""
+        if adds and out is not None:
+            self.add_to(out, self.matmul(a, b))
+            return out
         for operand in (a, b):
             if not isinstance(operand, self.xp.ndarray):
                 raise DeviceMismatchError(

@@ -10,6 +10,8 @@ import gpunn as gn
 from gpunn.backends.dtypes import precision_dtype
 from gpunn.benchmarks.networks import LR, MOMENTUM, Network
 from gpunn.benchmarks.timing import Work
+from gpunn.distributed import ALONE
+from gpunn.train.sharded import ShardedStep
 
 
 def gpunn_step(
@@ -18,8 +20,9 @@ def gpunn_step(
     device: str = "cpu",
     dtype: str = "float32",
     captured: bool = True,
+    shards: int = 1,
 ) -> Work:
-    """Build a step of gpunn on one batch that is on the device."""
+    """Build a step of gpunn on one batch that is on the device, in shards if there are several."""
     gn.manual_seed(0)
     layers: list[gn.nn.Module] = []
     with gn.device(device):
@@ -31,7 +34,10 @@ def gpunn_step(
     options = {"momentum": MOMENTUM} if rule == "sgd" else {}
     optimizer = gn.optim.get_optimizer(rule, lr=LR, **options)
     optimizer.bind(model.parameters())
-    eager = gn.train.EagerStep(model, gn.ops.LOSSES[network.loss], optimizer)
+    kind = gn.train.EagerStep if shards == 1 else ShardedStep
+    eager = kind(model, gn.ops.LOSSES[network.loss], optimizer)
+    if isinstance(eager, ShardedStep):
+        eager.divide(shards, ALONE)
     step = gn.train.CapturedStep(eager) if captured else eager
     x, y = map(b.upload, network.examples())
     x = x.astype(precision_dtype(dtype), copy=False)

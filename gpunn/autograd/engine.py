@@ -23,12 +23,17 @@ _recording: ContextVar[bool | Recorder] = ContextVar("gpunn_recording", default=
 
 
 class Sink:
-    """The buffer that a backward function should write a gradient to. It is passed as a need."""
+    """The buffer that a backward function should write a gradient to. It is passed as a need.
 
-    __slots__ = ("array",)
+    Attributes:
+        array: the buffer.
+        adds: whether the gradient may be added to the content of the buffer.
+    """
+
+    __slots__ = ("adds", "array")
 
     def __init__(self, array: Array) -> None:
-        self.array = array
+        self.array, self.adds = array, False
 
 
 Need: TypeAlias = "bool | Sink"
@@ -38,7 +43,29 @@ Recorder: TypeAlias = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None
 
 def target(need: Need) -> Array | None:
     """Return the array that a backward function should write to; None for a new array."""
-    return need.array if type(need) is Sink else None
+    return need.array if type(need) is Sink and not need.adds else None
+
+
+def product_of(b: Backend, x: Array, y: Array, need: Need) -> Array:
+    """Return a matrix product as a gradient: a new array, or the one that the need names."""
+    if type(need) is Sink:
+        return b.matmul(x, y, out=need.array, adds=need.adds)
+    return b.matmul(x, y)
+
+
+def is_used_once(root: Node | None) -> bool:
+    """Return whether each leaf is an input of a single operation of the graph of a result."""
+    leaves, seen, ahead = set[Node](), set[Node](), [] if root is None else [root]
+    while ahead:
+        for parent in ahead.pop().parents:
+            if isinstance(parent, Leaf):
+                if parent in leaves:
+                    return False
+                leaves.add(parent)
+            elif parent is not None and parent not in seen:
+                seen.add(parent)
+                ahead.append(parent)
+    return True
 
 
 def is_recording() -> bool | Recorder:
@@ -106,13 +133,18 @@ class Leaf(Node):
         self.sink: Sink | None = None
 
     def need(self) -> Need:
-        """Return the need of this leaf: the sink if there is no gradient yet, else True."""
-        return self.sink if self.sink is not None and self.grad is None else True
+        """Return the need of this leaf: the sink if it has no gradient yet or adds, else True."""
+        sink = self.sink
+        if sink is None:
+            return True
+        has = self.grad is sink.array if sink.adds else self.grad is None
+        return sink if has else True
 
     def add(self, b: Backend, grad: Array) -> None:
         """Add a contribution to the gradient."""
         if self.grad is not None:
-            b.add_to(self.grad, grad)
+            if grad is not self.grad:  # else it was added already
+                b.add_to(self.grad, grad)
         elif self.sink is None:
             self.grad = b.empty(grad.shape, grad.dtype)
             b.copy_to(self.grad, grad)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from gpunn.arguments import count
-from gpunn.distributed.mpi import LIMIT
+from gpunn.distributed.mpi import AGAIN, LIMIT, LIMIT_S
 from gpunn.errors import MissingExtraError
 from gpunn.log import logger
 
@@ -26,6 +26,7 @@ FINAL = (0, 1, 2, 130, 143)
 """Exit statuses after which the job is not started again: it is done, its program or its command is
 wrong, or a signal has asked it to end.
 """
+LOOK_S = 0.5  # between two looks at the processes
 GRACE_S = 30  # after SIGTERM, until the processes are killed
 
 
@@ -46,13 +47,29 @@ class Job:
         environment = os.environ | {MARK: self._mark}
         if limit_s is not None:
             environment[LIMIT] = str(limit_s)
+        self._limit_s = LIMIT_S if limit_s is None else limit_s
         self.process = subprocess.Popen(
             [mpiexec, "-n", str(workers), *command], env=environment, start_new_session=True
         )
 
     def wait(self) -> int:
-        """Wait for the end of the job, kill what is left of it, and return its exit status."""
-        status = self.process.wait()
+        """Wait for the end of the job, kill what is left of it, and return its exit status.
+
+        A job with a process that is suspended for longer than the limit is killed. Its workers
+        cannot see that while they start, nor can a single worker.
+        """
+        since, status = time.monotonic(), None
+        while status is None:
+            try:
+                status = self.process.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                suspended = [process for process, _ in self._processes() if _is_suspended(process)]
+                if not suspended:
+                    since = time.monotonic()
+                elif time.monotonic() - since > self._limit_s + LOOK_S:
+                    logger.warning("killing the job: process %d is suspended", suspended[0])
+                    self.kill()
+                    return AGAIN
         self.kill()
         return 128 - status if status < 0 else status
 
@@ -84,6 +101,15 @@ class Job:
             if environment.get(MARK) == self._mark:
                 found.append((int(folder.name), environment))
         return found
+
+
+def _is_suspended(process: int) -> bool:
+    """Return whether a signal has suspended a process."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return state.rpartition(")")[2].split()[0] == "T"
 
 
 def launch(

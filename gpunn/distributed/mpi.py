@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from gpunn.arguments import in_range
-from gpunn.distributed.window import Bytes, Window
+from gpunn.distributed.group import launched
+from gpunn.distributed.window import Bytes, Window, machine
 from gpunn.errors import MissingExtraError, WorkerError
 
 AGAIN = 75  # exit status of a job that may be started again, as in sysexits.h
@@ -20,7 +21,7 @@ LIMIT = "GPUNN_LIMIT_S"
 """The environment variable with the seconds that workers wait for each other."""
 LIMIT_S = 300.0
 MOMENT_S = 0.5  # in which other workers say what they have to say, before they are ended
-PATH_BYTES = 256
+PATH_BYTES = NAME_BYTES = 256
 
 _several: Any = None  # the communicator of a job of several processes
 
@@ -33,7 +34,6 @@ class MpiGroup:
     Args:
         communicator: an mpi4py communicator.
         limit_s: the seconds that a worker waits for the others.
-        together: whether all processes are on one machine.
 
     Attributes:
         rank: the number of this worker, from 0.
@@ -42,8 +42,9 @@ class MpiGroup:
         agreed: whether a worker wanted to in the last exchange.
     """
 
-    def __init__(self, communicator: Any, limit_s: float = LIMIT_S, together: bool = False) -> None:
-        self._all, self._together = communicator, together
+    def __init__(self, communicator: Any, limit_s: float = LIMIT_S) -> None:
+        self._all = communicator
+        self._together: bool | None = None  # whether all are on one machine; unknown at first
         self.limit_s = in_range("limit_s", limit_s, 0.0)
         self.rank, self.size = int(communicator.Get_rank()), int(communicator.Get_size())
         self.wish = self.agreed = self.turn = False
@@ -65,6 +66,10 @@ class MpiGroup:
         Raises:
             WorkerError: the others do not answer within the limit.
         """
+        if self._together is None:
+            mine = np.frombuffer(machine().encode().ljust(NAME_BYTES)[:NAME_BYTES], np.uint8)
+            names = self.allgather(mine, [NAME_BYTES] * self.size)
+            self._together = all(np.array_equal(name, mine) for name in names)
         known = self._window
         if not self._together or (known is not None and known.parts[0].size >= part_bytes):
             return known
@@ -98,6 +103,7 @@ def mpi(limit_s: float | None = None) -> MpiGroup:
     Raises:
         ArgumentError: limit_s is below 0.
         MissingExtraError: mpi4py is not installed.
+        WorkerError: mpi4py belongs to another MPI than the launcher.
 
     Example:
         trainer = gn.Trainer(net, shards=8, group=gn.distributed.mpi())  # mpiexec -n 4 python ...
@@ -109,9 +115,13 @@ def mpi(limit_s: float | None = None) -> MpiGroup:
     if limit_s is None:
         given = os.environ.get(LIMIT, "")
         limit_s = float(given) if given.replace(".", "", 1).isdecimal() else LIMIT_S
-    machine = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    group = MpiGroup(MPI.COMM_WORLD, limit_s, machine.Get_size() == MPI.COMM_WORLD.Get_size())
-    machine.Free()
+    group = MpiGroup(MPI.COMM_WORLD, limit_s)
+    if launched() > group.size:
+        raise WorkerError(
+            f"got {launched()} processes of a launcher, and mpi4py sees {group.size}; expected as "
+            "many: mpiexec and mpi4py belong to different MPIs, so use the mpiexec beside the one "
+            "that MPI4PY_LIBMPI names"
+        )
     if group.size > 1:
         _end_all_after_an_error(MPI.COMM_WORLD)
     return group

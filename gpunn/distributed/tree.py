@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpunn.backends import Backend
-from gpunn.ops.reductions import ADDED
+from gpunn.backends.kernel import ADDED
 from gpunn.typing import Array
 
 Place = tuple[int, int]
@@ -36,7 +36,11 @@ class Tree:
         self.nodes: dict[Place, list[Array]] = {}
 
     def add(self, place: Place, sums: list[Array]) -> None:
-        """Add the sums of a leaf (0, number) or of a node. The tree takes the arrays."""
+        """Add the sums of a leaf (0, number) or of a node. The tree takes the arrays.
+
+        In place of an array, a right sibling may have None: the array of its left sibling has the
+        sum of both already.
+        """
         while True:
             height, number = place
             width = -(-self.leaves >> height)
@@ -56,9 +60,9 @@ class Tree:
         (found,) = self.nodes.values()
         return found
 
-    def _sum(self, left: list[Array], right: list[Array]) -> list[Array]:
-        launch = self.backend.launch
-        return [launch(ADDED, a, c, out=a) for a, c in zip(left, right, strict=True)]
+    def _sum(self, left: list[Array], right: list[Array | None]) -> list[Array]:
+        launch, pairs = self.backend.launch, zip(left, right, strict=True)
+        return [a if c is None else launch(ADDED, a, c, out=a) for a, c in pairs]
 
 
 def places(leaves: int, mine: Iterable[int]) -> list[Place]:

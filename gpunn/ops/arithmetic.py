@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.arguments import is_number
-from gpunn.autograd import op, target
+from gpunn.autograd import op, product_of
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
@@ -267,8 +267,8 @@ def matmul(b: Backend, x: Array, y: Array) -> tuple[Array, Backward]:
 
     def backward(g: Array, needs: Any) -> tuple[Any, ...]:
         return (
-            b.matmul(g, y.T, out=target(needs[0])) if needs[0] else None,
-            b.matmul(x.T, g, out=target(needs[1])) if needs[1] else None,
+            product_of(b, g, y.T, needs[0]) if needs[0] else None,
+            product_of(b, x.T, g, needs[1]) if needs[1] else None,
         )
 
     return b.matmul(x, y), backward

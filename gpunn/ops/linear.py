@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gpunn.autograd import op, target
+from gpunn.autograd import op, product_of, target
 from gpunn.autograd.engine import Backward, Need
 from gpunn.backends import Backend
 from gpunn.backends.random import Draw
@@ -139,7 +139,7 @@ def linear(
             gz = gy
         gx = b.matmul(gz, back.T).reshape(x.shape) if needs[0] else None
         if len(needs) == 2:
-            return gx, b.matmul(rows.T, gz, out=target(needs[1])) if needs[1] else None
+            return gx, product_of(b, rows.T, gz, needs[1]) if needs[1] else None
         return gx, *_parameter_gradients(b, rows, gz, needs[1], needs[2])
 
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1]), backward
@@ -155,5 +155,5 @@ def _parameter_gradients(
         gw = b.matmul_with("bias_grad", rows.T, gz, sums, out=target(weight))
         if gw is not None:
             return gw, sums
-    gw = b.matmul(rows.T, gz, out=target(weight)) if weight else None
+    gw = product_of(b, rows.T, gz, weight) if weight else None
     return gw, column_sums(b, gz, out=target(bias)) if bias else None

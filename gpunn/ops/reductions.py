@@ -364,9 +364,3 @@ ACCUMULATE = Elementwise(
     numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
     cuda="total = total + (double)loss * weight;",
 )
-ADDED = Elementwise(
-    "added",
-    "a, c -> y",
-    numpy=lambda a, c, y: np.add(a, c, out=y),
-    cuda="y = a + c;",
-)

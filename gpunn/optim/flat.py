@@ -212,13 +212,19 @@ class FlatParameters:
         return Spare(array, sinks)
 
     @contextmanager
-    def writing_to(self, spare: Spare) -> Iterator[None]:
+    def writing_to(self, spare: Spare, *, adds: bool = False) -> Iterator[None]:
         """Let backward passes inside the block write the gradients to a spare buffer.
 
         Afterwards there are gradients in `grad`, whose content is up to the caller.
+
+        Args:
+            spare: the buffer.
+            adds: whether they are added to its content.
         """
         for leaf, sink in zip(self._leaves, spare.sinks, strict=True):
-            leaf.sink = sink
+            leaf.sink, sink.adds = sink, adds
+            if adds and leaf.grad is not None:
+                leaf.grad = sink.array
         try:
             yield
         finally:

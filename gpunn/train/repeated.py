@@ -302,6 +302,7 @@ class _Shape:
             lambda tick, k: step(*read),
             step.parts,
             changes=step.changes,
+            pieces=step.lanes,
             settles=step.skips,
             what="a step by hand runs without capture",
         )

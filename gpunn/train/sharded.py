@@ -10,6 +10,7 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+from gpunn.autograd import is_used_once
 from gpunn.backends import Backend, RandomStream
 from gpunn.data.feed import on_device
 from gpunn.data.rows import RowTable
@@ -122,20 +123,28 @@ class ShardedStep(EagerStep):
             shards: the numbers of its shards, which follow each other.
         """
         flat, kept = self.optimizer.bound, self.kept
-        tree, streams = Tree(flat.backend, len(batch.parts)), batch.streams
+        b, streams = flat.backend, batch.streams
+        tree, left = Tree(b, len(batch.parts)), None
         for shard in shards:
             for stream, call in zip(streams, batch.calls, strict=True):
                 stream.call = call
             part, share = batch.parts[shard], batch.shares[shard]
             moves: AbstractContextManager[list[Array]] = nullcontext([])
             moves = moves if kept is None else kept.elsewhere(number)
-            # The nodes that wait have the first spare buffers, and a sum is in that of its left.
-            spare = self._spare(number, len(tree.nodes))
-            with RandomStream.piece(streams, shard), flat.writing_to(spare), moves as moved:
+            with RandomStream.piece(streams, shard), moves as moved:
                 x, y, weights = (None if a is None else a[part] for a in batch.tables)
-                value = self.piece(x, y, weights, share)
-                numbers = [flat.backend.launch(SCALED, share, a, 1.0) for a in (value, *moved)]
-            tree.add((0, shard), [numbers[0], spare.array, *numbers[1:]])
+                loss = self.loss_at(x, y, weights)
+                # A right sibling adds its gradients to those of the left one as they are computed.
+                # With two parts of one gradient this would be another order of the sums.
+                once = b.on_host and is_used_once(loss.node)
+                adds = once and shard % 2 == 1 and left is not None
+                # The nodes that wait have the first buffers, and a sum is in that of its left.
+                spare = left if adds and left else self._spare(number, len(tree.nodes))
+                with flat.writing_to(spare, adds=adds):
+                    self.differentiate(loss, share, adds=adds)
+                value, *numbers = [b.launch(SCALED, share, a, 1.0) for a in (loss.data, *moved)]
+            left = spare if once and shard % 2 == 0 else None
+            tree.add((0, shard), [value, None if adds else spare.array, *numbers])
         return tree
 
     def _spare(self, lane: int, number: int) -> Spare:

@@ -9,12 +9,12 @@ import numpy as np
 from gpunn.autograd import Tensor
 from gpunn.backends import RandomStream
 from gpunn.backends.counts import Counts
+from gpunn.backends.kernel import ADDED
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
 from gpunn.ops import identity
 from gpunn.ops.elementwise_losses import SCALED
-from gpunn.ops.reductions import ADDED
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.factor import Factor, Guard, LossScale, sign_of_gradients
 from gpunn.optim.flat import FlatParameters
@@ -154,45 +154,50 @@ class EagerStep(Tracked):
 
     def sums(self, x: Array, y: Array, weights: Array | None) -> Array:
         """Return the loss of a batch without penalties, and compute its gradients."""
-        return self.piece(x, y, weights, check=True)
+        loss = self.loss_at(x, y, weights)
+        self._check(x, loss.data)
+        self.differentiate(loss)
+        return loss.data
 
-    def piece(
-        self,
-        x: Array,
-        y: Array,
-        weights: Array | None = None,
-        share: float | Array = 1.0,
-        *,
-        check: bool = False,
-    ) -> Array:
-        """Return the loss of some rows, and compute its gradients times a share.
+    def loss_at(self, x: Array, y: Array, weights: Array | None) -> Tensor:
+        """Return the loss of some rows, a 0-d tensor.
 
         Args:
             x: (N, ...) examples.
             y: their targets.
             weights: (N,) weights, or None.
-            share: a factor for the gradients, a number or a 0-d array of the device.
-            check: whether a broken loss is an error here.
+
+        Raises:
+            ArgumentError: the loss is not one number.
         """
-        flat, scale = self.optimizer.bound, self.factor.scale
-        b = flat.backend
         loss = self.loss_of(self.model(x), y, weights)
         if not isinstance(loss, Tensor) or loss.shape:
             raise ArgumentError(
                 f"got a loss that is {_kind(loss)}; expected one number, a 0-d tensor: end the "
                 "loss function with .mean() or .sum()"
             )
-        value = loss.data
-        if check:
-            self._check(x, value)
-        flat.zero_grad()
+        return loss
+
+    def differentiate(
+        self, loss: Tensor, share: float | Array = 1.0, *, adds: bool = False
+    ) -> None:
+        """Compute the gradients of a loss times a share.
+
+        Args:
+            loss: a 0-d tensor.
+            share: a factor for the gradients, a number or a 0-d array of the device.
+            adds: whether they are added to the present ones.
+        """
+        flat, scale = self.optimizer.bound, self.factor.scale
+        if not adds:
+            flat.zero_grad()
         for parameter in self._others:
             parameter.zero_grad()
         seed = None if scale is None else scale.scale
         if not isinstance(share, float) or share != 1.0:
-            seed = b.launch(SCALED, share, b.one(value.dtype) if seed is None else seed, 1.0)
+            one = flat.backend.one(loss.dtype) if seed is None else seed
+            seed = flat.backend.launch(SCALED, share, one, 1.0)
         loss.backward(seed)
-        return value
 
     def loss_of(self, outputs: Tensor, y: Array, weights: Array | None) -> Tensor:
         """Compute the loss of a batch; with weights, the weighted mean of its examples' losses."""

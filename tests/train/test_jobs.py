@@ -15,6 +15,7 @@ import pytest
 import gpunn as gn
 from gpunn.distributed import check_alike
 from gpunn.distributed.launch import MARK, Job
+from gpunn.distributed.mpi import AGAIN
 from gpunn.errors import ArgumentError, WorkerError
 from tests.train.test_shards import by_workers
 
@@ -142,6 +143,15 @@ def test_a_worker_that_would_do_something_else_is_refused(variables, name, tmp_p
     assert not digests(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:suspicious MPI")
+def test_a_launcher_of_another_mpi_is_an_error(monkeypatch):
+    """Each process would take itself for the only one, and do the whole fit."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    with pytest.raises(WorkerError, match="got 4 processes of a launcher, and mpi4py sees 1"):
+        gn.distributed.mpi()
+
+
 def test_an_error_of_one_worker_ends_all(tmp_path):
     script = (
         "import gpunn as gn\n"
@@ -222,6 +232,17 @@ def test_killing_a_job_leaves_nothing():
         time.sleep(0.001)  # it has not begun
     assert job.wait() == 0
     assert left.wait(10) == -signal.SIGKILL
+
+
+def test_a_job_with_a_suspended_process_is_killed(tmp_path, caplog):
+    launcher = tmp_path / "launcher"
+    launcher.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    launcher.chmod(0o700)
+    job = Job(["sleep", "60"], 1, str(launcher), limit_s=0.2)
+    os.kill(job.process.pid, signal.SIGSTOP)
+    assert job.wait() == AGAIN
+    assert f"process {job.process.pid} is suspended" in caplog.text
+    assert job.process.wait(10) == -signal.SIGKILL
 
 
 def test_texts_are_compared():

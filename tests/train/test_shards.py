@@ -20,7 +20,13 @@ import gpunn as gn
 from gpunn import nn, optim
 from gpunn.backends.cpu.threads import num_threads
 from gpunn.distributed import ALONE, Tree, edges, places, shards_of
-from gpunn.errors import ArgumentError, DivergenceError, ModelFileError, WorkerError
+from gpunn.errors import (
+    ArgumentError,
+    DivergenceError,
+    GradientError,
+    ModelFileError,
+    WorkerError,
+)
 from gpunn.train.sharded import ShardedStep
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +147,52 @@ def test_each_shard_is_the_step_of_its_own_rows(device):
     step.gradients(x, y)
     expected = by_definition(alone) * np.float32(0.25)
     np.testing.assert_array_equal(b.download(flat.grad), expected)
+
+
+class Tied(nn.Module):
+    """A network that uses one weight twice: its gradient has two parts, one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 5, "tanh", seed=1), nn.Linear(5, 3, seed=2)
+
+    def forward(self, x):
+        return self.last(self.first(self.first(x)))
+
+
+@pytest.mark.both_bodies
+@pytest.mark.parametrize("net", [network, Tied])
+@pytest.mark.parametrize("rows", [64, 1100])
+def test_gradients_that_are_added_at_once_have_the_bits_of_the_tree(net, rows, monkeypatch):
+    """A right sibling adds to its left one: for few rows inside the product, for many after it."""
+    x = np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32)
+
+    def gradients(model):
+        step = ShardedStep(model, gn.ops.softmax_cross_entropy, optim.SGD(model.parameters()))
+        step.divide(4, ALONE)
+        for stream in model.streams():
+            stream.seed, stream.stream = 3, 1
+        return step.gradients(x, np.arange(rows) % 3), step.optimizer.bound.grad
+
+    found = gradients(net())
+    monkeypatch.setattr("gpunn.train.sharded.is_used_once", lambda node: False)
+    expected = gradients(net())
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_parameter_without_a_gradient_is_an_error(device):
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(5, 3, seed=1), nn.Linear(5, 3, seed=2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    trainer = gn.Trainer(Half(), shards=4, capture=False, device=device)
+    with pytest.raises(GradientError, match="no gradient for parameter"):
+        trainer.fit(X, Y, epochs=1, batch_size=16, progress=False)
 
 
 def test_running_values_become_the_mean_over_the_shards(device):

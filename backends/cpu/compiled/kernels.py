@@ -43,7 +43,8 @@ SMALL_PRODUCT, SERIAL_PRODUCT, LARGE_PRODUCT = 1 << 17, 1 << 23, 1 << 28
 """The largest product, in multiplications, that our kernel computes instead of BLAS: without
 AVX-512; with AVX-512 and a multi-threaded BLAS; with AVX-512 and a single-threaded BLAS.
 """
-PRODUCT, WORDS = Struct("=11q"), Struct("=7Q")
+PRODUCT, WORDS = Struct("=12q"), Struct("=7Q")
+PRODUCT_DEPTH = 256  # DEPTH in product.h: a longer sum is added to the output in parts
 LEAST_BLOCKS = 64  # of a piece of a kernel that is divided
 TILE_COLUMNS = 64  # PACK in column.h
 MOST_ENTRIES = 1024  # of a cache of launches or products
@@ -173,8 +174,13 @@ class Native:
     def _is_serial(kernel: RowKernel) -> bool:
         return re.search(SERIAL, own_text(kernel)) is not None
 
-    def product(self, a: Array, b: Array, out: Array) -> Call | None:
-        """Return the call for a float32 matrix product; None if BLAS has to do it."""
+    def product(self, a: Array, b: Array, out: Array, *, adds: bool = False) -> Call | None:
+        """Return the call for a float32 matrix product; None if BLAS has to do it.
+
+        If it `adds` to the output, the bits are those of a product and an addition.
+        """
+        if adds and a.shape[1] > PRODUCT_DEPTH:
+            return None
         largest = self._largest_single if is_single_threaded() else self._largest
         given = largest, a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype
         kinds = (*given, out.shape, out.strides, out.dtype, out.flags.writeable)
@@ -184,7 +190,7 @@ class Native:
         if found is None:
             return None
         run, sizes = found
-        return Call(run, (PRODUCT.pack(start_of(a), start_of(b), start_of(out), *sizes),))
+        return Call(run, (PRODUCT.pack(start_of(a), start_of(b), start_of(out), *sizes, adds),))
 
     def _product(
         self, a: Array, b: Array, out: Array, largest: int

@@ -191,7 +191,7 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
 }
 
 static void product(
-    Matrix a, Matrix b, float* out, I out_row, I rows, I depth, I columns) {
+    Matrix a, Matrix b, float* out, I out_row, I rows, I depth, I columns, bool adds) {
   alignas(64) static thread_local float packed[DEPTH * COLUMNS];
   for (I j0 = 0; j0 < columns; j0 += COLUMNS) {
     const I wide = columns - j0 < COLUMNS ? columns - j0 : COLUMNS;
@@ -205,7 +205,8 @@ static void product(
           const int vectors = (some + WIDTH - 1) / WIDTH;
           if (i0 == 0) pack(b.from(k0, j0 + j), deep, some, vectors * WIDTH, to);
           (vectors == 1 ? panel<1> : vectors == 2 ? panel<2> : vectors == 3 ? panel<3> : panel<4>)(
-              a.from(i0, k0), to, high, deep, out + i0 * out_row + j0 + j, out_row, some, k0 > 0);
+              a.from(i0, k0), to, high, deep, out + i0 * out_row + j0 + j, out_row, some,
+              adds || k0 > 0);
           to += deep * vectors * WIDTH;
         }
       }
@@ -214,8 +215,8 @@ static void product(
 }
 
 // The slots: the addresses of a, b and out; the two strides of a, the two of b, the row stride of
-// out; M, K, N.
+// out; M, K, N; whether the product is added to out, for K up to DEPTH.
 extern "C" void run(const Slot* s) {
   product({(const float*)s[0].p, s[3].i, s[4].i}, {(const float*)s[1].p, s[5].i, s[6].i},
-          (float*)s[2].p, s[7].i, s[8].i, s[9].i, s[10].i);
+          (float*)s[2].p, s[7].i, s[8].i, s[9].i, s[10].i, s[11].i != 0);
 }

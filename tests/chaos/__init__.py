@@ -1,0 +1,1 @@
+"""Jobs whose workers are killed, suspended and told to stop at random moments."""
