@@ -114,6 +114,11 @@ static inline void tile(
     const Matrix& a, const float* b, I depth, float* out, I out_row, int columns, bool more) {
   V sum[R][N] = {};
   const float* at = a.at;
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {  // the tile of out is on its way while the products are added up
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) __builtin_prefetch(out + i * out_row + j * WIDTH, 1);
+  }
   for (I k = 0; k < depth; ++k, b += N * WIDTH, at += a.column) {
     V part[N];
 #pragma GCC unroll 4
