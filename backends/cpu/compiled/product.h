@@ -15,6 +15,8 @@ constexpr int WIDTH = 8, VECTORS = 2;
 constexpr int SUMS = 12;  // vectors in a tile, of 16 registers
 #endif
 constexpr int MOST_ROWS = 12;
+constexpr int AHEAD = 16;  // rows of b that are fetched before they are packed, if they lie so
+constexpr int FAR = 512;   // far apart that the processor does not foresee them
 constexpr I DEPTH = 256, COLUMNS = 512, ROWS = 240;  // of a block, whose packed part stays in L2
 
 typedef float V __attribute__((vector_size(4 * WIDTH), may_alias));
@@ -173,6 +175,7 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
     for (I k = 0; k < depth; ++k) {
       for (int j = 0; j < width; j += WIDTH) {
         const float* from = b.at + k * b.row + j;
+        if (b.row >= FAR) __builtin_prefetch(from + AHEAD * b.row);
         *(V*)(to + k * width + j) = load_first(from, columns - j);
       }
     }
@@ -185,6 +188,7 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
       for (int c = 0; c < WIDTH; ++c) {
         const I known = j + c < columns ? depth - k : 0;
         square[c] = load_first(b.at + (j + c) * b.column + k, known);
+        if (b.column >= FAR) __builtin_prefetch(b.at + (j + c) * b.column + k + 4 * WIDTH);
       }
       transpose(square);
 #pragma GCC unroll 16
