@@ -90,6 +90,17 @@ def test_chunks_are_those_of_the_array():
     assert open_rows(Slices(X), Slices(Y)).x.chunks == [70] * 14 + [20]
 
 
+def test_arrays_of_zarr_and_dask(tmp_path):
+    zarr = pytest.importorskip("zarr", reason="Zarr is not installed")
+    dask = pytest.importorskip("dask.array", reason="Dask's arrays are not installed")
+    stored = zarr.create_array(tmp_path / "x", shape=X.shape, dtype=X.dtype, chunks=(90, FEATURES))
+    stored[:] = X
+    for x in (stored, dask.from_array(X, chunks=(90, FEATURES))):
+        rows = open_rows(x, Y)
+        assert rows.x.chunks == [90] * 11 + [10]
+        assert_equal(fitted(rows), fitted((X, Y), shuffle=as_on_disk(rows, rowfeed.STREAMS)))
+
+
 # the order ---------------------------------------------------------------------------------------
 
 

@@ -135,7 +135,8 @@ def test_a_worker_that_would_do_something_else_is_refused(variables, name, tmp_p
     command = []
     if "UNALIKE" in variables:  # the second worker has no compiled kernels
         inner = f'{sys.executable} "$@"'
-        wrapped = f'if [ "$PMI_RANK" = 1 ]; then GPUNN_COMPILED=0 {inner}; else {inner}; fi'
+        rank = "${PMI_RANK:-$OMPI_COMM_WORLD_RANK}"
+        wrapped = f'if [ "{rank}" = 1 ]; then GPUNN_COMPILED=0 {inner}; else {inner}; fi'
         command = [mpiexec(), "-n", "2", "bash", "-c", wrapped, "job"]
     status, words = ended(start(2, tmp_path, command=command, **variables))
     assert status != 0
