@@ -253,7 +253,9 @@ class Repeated:
         """Make the feed of rows on disk: a stream for each shard."""
         training, group = self.training, self.training.group
         streams = max(1, min(training.shards or STREAMS, batch_size // LEAST_ROWS))
-        mine = shards_of(group.rank, group.size, streams) if group.size > 1 else range(streams)
+        mine = range(streams)
+        if group.size <= streams:  # else each worker computes all of a batch
+            mine = shards_of(group.rank, group.size, streams)
         check = rows_check(training.model, training.loss, *tables)
         return RowsFeed(training.model.backend, tables, batch_size, streams, mine, check)
 

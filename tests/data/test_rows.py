@@ -171,6 +171,21 @@ def test_any_number_of_workers_has_the_bits_of_one(size, tmp_path):
         assert_equal(found, alone)
 
 
+def test_workers_without_a_shard_of_their_own_read_all_rows(tmp_path):
+    """A batch of 6 rows has 3 shards, which each of 4 workers computes alone."""
+    rows = written(tmp_path, "npy")
+
+    def fit(group=None):
+        net = network()
+        trainer = gn.Trainer(net, seed=5, shards=8, group=group)
+        trainer.fit(rows, epochs=1, batch_size=6, progress=False)
+        return net.state_dict()
+
+    alone = fit()
+    for found in by_workers(4, fit):
+        assert_equal(found, alone)
+
+
 def test_a_resumed_fit_has_the_bits_of_an_unbroken_one(tmp_path):
     rows = written(tmp_path, "npy")
     unbroken = fitted(rows, checkpoint=tmp_path / "a")
