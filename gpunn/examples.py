@@ -45,6 +45,11 @@ def rows_of(x: Any, name: str) -> Any:
     return x
 
 
+def edges(rows: int, pieces: int) -> list[int]:
+    """Return where each piece of some rows starts, and the number of rows: pieces + 1 numbers."""
+    return [piece * rows // pieces for piece in range(pieces + 1)]
+
+
 def column_scales(x: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Compute the mean and the standard deviation of each column.
 

@@ -17,6 +17,7 @@ from gpunn.data.feed import Feed
 from gpunn.data.parts import CHUNK_BYTES
 from gpunn.data.rows import RowTable
 from gpunn.errors import ArgumentError, DataError
+from gpunn.examples import edges
 from gpunn.log import logger
 from gpunn.typing import Array
 
@@ -26,11 +27,6 @@ AHEAD = 2  # batches that are made before they are needed
 SORTED = 0.95  # the share of neighbours of the same class from which data count as sorted
 
 Check = Callable[[Array, Array], "tuple[Array, Array]"]
-
-
-def edges(rows: int, pieces: int) -> np.ndarray[Any, Any]:
-    """Return where each piece of some rows starts, and the number of rows."""
-    return np.arange(pieces + 1) * rows // pieces
 
 
 class StreamOrder:
@@ -213,7 +209,7 @@ class RowsFeed(Feed):
             if needed is not None and stream not in needed:
                 continue
             at = number * int(order.pieces[stream])
-            place = slice(int(ends[stream]), int(ends[stream + 1]))
+            place = slice(ends[stream], ends[stream + 1])
             for x, y in self._pieces(order, stream, at, at + place.stop - place.start):
                 if not made:
                     made = [np.zeros((rows, *a.shape[1:]), a.dtype) for a in (x, y)]

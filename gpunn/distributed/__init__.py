@@ -6,7 +6,7 @@ from gpunn.distributed.group import ALONE, Alone, Group, check_launched_alone, l
 from gpunn.distributed.launch import launch
 from gpunn.distributed.mpi import MpiGroup, mpi
 from gpunn.distributed.together import fit_together, on_threads
-from gpunn.distributed.tree import Place, Tree, edges, places
+from gpunn.distributed.tree import Place, Tree, places
 
 __all__ = [
     "ALONE",
@@ -17,7 +17,6 @@ __all__ = [
     "Tree",
     "check_alike",
     "check_launched_alone",
-    "edges",
     "fit_together",
     "gathered",
     "launch",

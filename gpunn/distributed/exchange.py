@@ -10,8 +10,9 @@ import numpy as np
 
 from gpunn.backends import backend
 from gpunn.distributed.group import Group, shards_of
-from gpunn.distributed.tree import Place, Tree, edges, places
+from gpunn.distributed.tree import Place, Tree, places
 from gpunn.distributed.window import Window
+from gpunn.examples import edges
 from gpunn.typing import Array
 
 SLICED = 4096  # elements; each worker adds up its slice of longer arrays only

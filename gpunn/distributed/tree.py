@@ -12,11 +12,6 @@ Place = tuple[int, int]
 """The place of a node: its height above the leaves, and its number in its level."""
 
 
-def edges(rows: int, shards: int) -> list[int]:
-    """Return where each shard of a batch starts, and the number of rows: shards + 1 numbers."""
-    return [shard * rows // shards for shard in range(shards + 1)]
-
-
 class Tree:
     """Sums of arrays in the binary tree over the numbers 0, 1, ..., leaves - 1.
 

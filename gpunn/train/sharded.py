@@ -14,7 +14,8 @@ from gpunn.autograd import is_used_once
 from gpunn.backends import Backend, RandomStream
 from gpunn.data.feed import on_device
 from gpunn.data.rows import RowTable
-from gpunn.distributed import ALONE, Alone, Group, Tree, edges, gathered, shards_of
+from gpunn.distributed import ALONE, Alone, Group, Tree, gathered, shards_of
+from gpunn.examples import edges
 from gpunn.log import logger
 from gpunn.ops import identity
 from gpunn.ops.elementwise_losses import SCALED

@@ -19,7 +19,7 @@ import pytest
 import gpunn as gn
 from gpunn import nn, optim
 from gpunn.backends.cpu.threads import num_threads
-from gpunn.distributed import ALONE, Tree, edges, places, shards_of
+from gpunn.distributed import ALONE, Tree, places, shards_of
 from gpunn.errors import (
     ArgumentError,
     DivergenceError,
@@ -27,6 +27,7 @@ from gpunn.errors import (
     ModelFileError,
     WorkerError,
 )
+from gpunn.examples import edges
 from gpunn.train.sharded import ShardedStep
 
 ROOT = Path(__file__).parents[2]
