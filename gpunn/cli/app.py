@@ -350,8 +350,7 @@ def launch(
     command = context.args
     if not command:
         raise ArgumentError("got no command to launch; expected one: gpunn launch -n 4 train mnist")
-    script = bool(command) and command[0].endswith(".py")
-    start = [sys.executable, *([] if script else ["-m", "gpunn"])]
+    start = [sys.executable, *([] if command[0].endswith(".py") else ["-m", "gpunn"])]
     status = supervise(
         [*start, *command], workers, restarts=restarts, mpiexec=mpiexec, limit_s=limit
     )

@@ -118,7 +118,7 @@ class ParquetPart:
                 f"got {path} without a column {missing[0]!r}; expected one of {names[:20]}"
             )
         self.columns = [n for n in names if n != without] if columns is None else columns
-        kinds = [np.dtype(schema.field(name).type.to_pandas_dtype()) for name in self.columns]
+        kinds = [_dtype_of(schema.field(name).type) for name in self.columns]
         wrong = [n for n, kind in zip(self.columns, kinds, strict=True) if kind.kind not in "fiub"]
         if wrong:
             raise DataError(
@@ -210,6 +210,15 @@ def even_chunks(shape: Shape, dtype: np.dtype[Any]) -> list[int]:
 
 def _divided(rows: int, length: int) -> list[int]:
     return [length] * (rows // length) + ([rows % length] if rows % length else [])
+
+
+def _dtype_of(kind: Any) -> np.dtype[Any]:
+    """Return the dtype of a type of Arrow; that of objects for one that NumPy does not have."""
+    try:
+        found: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return found
+    except NotImplementedError:
+        return np.dtype(object)
 
 
 @contextmanager

@@ -278,6 +278,10 @@ def test_a_broken_parquet_file_is_an_error(tmp_path):
     parquet.write_table(arrow.table({"t": [1], "w": ["a"]}), tmp_path / "w.parquet")
     with pytest.raises(DataError, match=r"column 'w' .* not of numbers"):
         open_rows(tmp_path / "w.parquet", target="t")
+    coded = arrow.array(["a"]).dictionary_encode()
+    parquet.write_table(arrow.table({"t": [1], "w": coded}), tmp_path / "w.parquet")
+    with pytest.raises(DataError, match=r"column 'w' .* not of numbers"):
+        open_rows(tmp_path / "w.parquet", target="t")
 
 
 def test_wrong_numbers_are_found_while_they_are_read(tmp_path):

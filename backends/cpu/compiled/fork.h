@@ -9,7 +9,7 @@
 
 typedef void Run(const Slot*);
 constexpr int MOST = 256;     // threads
-constexpr int LOOKS = 2000;   // before a thread sleeps; they take some 50 microseconds
+constexpr int LOOKS = 2000;   // before a thread sleeps
 constexpr int YIELDS = 1000;  // before the caller sleeps, in case the processors do other work
 
 static inline void relax() {
