@@ -56,8 +56,8 @@ def _exchanged(
         _write(memory, sent)
         parts = group.allgather(memory, sizes)
     else:  # two halves take turns: a slow worker still reads the last one
-        group.turn = not group.turn
-        start = window.parts[0].size // 2 * group.turn
+        window.turn = not window.turn
+        start = window.parts[0].size // 2 * window.turn
         parts = [part[start : start + size] for part, size in zip(window.parts, sizes, strict=True)]
         _write(parts[group.rank], sent)
         window.meet()

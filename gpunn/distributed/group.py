@@ -20,14 +20,12 @@ class Group(Protocol):
         size: the number of workers.
         wish: whether this worker wants all to stop, because it got a signal.
         agreed: whether a worker wanted to in the last exchange; the same in all of them.
-        turn: which half of the window the last exchange used.
     """
 
     rank: int
     size: int
     wish: bool
     agreed: bool
-    turn: bool
 
     def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:
         """Return the bytes of all workers, by rank. Every worker calls this with its own bytes.
@@ -53,7 +51,7 @@ class Group(Protocol):
 class Alone:
     """The group of a single worker."""
 
-    rank, size, wish, agreed, turn = 0, 1, False, False, False
+    rank, size, wish, agreed = 0, 1, False, False
 
     def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:
         """Return the bytes of this worker."""

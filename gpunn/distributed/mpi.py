@@ -47,7 +47,7 @@ class MpiGroup:
         self._together: bool | None = None  # whether all are on one machine; unknown at first
         self.limit_s = in_range("limit_s", limit_s, 0.0)
         self.rank, self.size = int(communicator.Get_rank()), int(communicator.Get_size())
-        self.wish = self.agreed = self.turn = False
+        self.wish = self.agreed = False
         self._window: Window | None = None
 
     def allgather(self, mine: Bytes, sizes: list[int]) -> list[Bytes]:

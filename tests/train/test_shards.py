@@ -252,13 +252,18 @@ class Threads:
         self.size, self._barrier, self._parts = size, threading.Barrier(size, timeout=60), {}
         self._memory = np.zeros((size, 1 << 20), np.uint8) if window else None
 
-    wish = agreed = turn = False
+    wish = agreed = False
+    view = None
 
     def window(self, part_bytes):
         if self._memory is None:
             return None
         assert part_bytes <= self._memory.shape[1]
-        return SimpleNamespace(parts=self._memory, size=self.size, meet=self._barrier.wait)
+        if self.view is None:
+            self.view = SimpleNamespace(
+                parts=self._memory, size=self.size, meet=self._barrier.wait, turn=False
+            )
+        return self.view
 
     def member(self, rank):
         found = copy.copy(self)
