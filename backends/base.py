@@ -16,7 +16,7 @@ from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.kernel import ADDED, Elementwise, RowKernel
 from gpunn.backends.memory import Memory
 from gpunn.backends.random import Draw
-from gpunn.errors import CaptureError, ShapeError
+from gpunn.errors import ArgumentError, CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape
 
 Result = TypeVar("Result")
@@ -102,6 +102,22 @@ class Backend(Memory):
         """
         known = [self.download(a) if self.device_of(a) is not None else a for a in args]
         return tuple(self.upload(np.asarray(made)) for made in function(*known))
+
+    def connect(self, rank: int, size: int, tell: Callable[[Sequence[int]], list[int]]) -> Any:
+        """Connect this device with those of other processes; see `gpunn.distributed.nccl`.
+
+        Args:
+            rank: the number of this process.
+            size: the number of processes. Each has a device of its own, and calls this.
+            tell: gets a few numbers from process 0 and returns them in every process.
+
+        Raises:
+            ArgumentError: this device cannot be connected.
+        """
+        raise ArgumentError(
+            f"got device {self.device} to connect with those of other processes; expected a CUDA "
+            "device: pass group=gn.distributed.mpi() for others"
+        )
 
     # work ----------------------------------------------------------------------------------
 

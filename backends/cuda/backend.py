@@ -22,6 +22,7 @@ from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFoun
 from gpunn.backends.cuda.diagnosis import check_package, climb_ladder
 from gpunn.backends.cuda.graph import Graphs, Recording
 from gpunn.backends.cuda.launcher import MOST_FUNCTIONS, Launcher
+from gpunn.backends.cuda.nccl import Nccl
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
@@ -69,6 +70,10 @@ class CupyBackend(Backend):
     @classmethod
     def _cupy(cls) -> Any:
         return importlib.import_module("cupy")
+
+    @classmethod
+    def _nccl(cls) -> Any:
+        return importlib.import_module("cupy.cuda.nccl")
 
     @classmethod
     def diagnose(cls) -> Diagnosis:
@@ -237,6 +242,16 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for the device."""
         self._here.synchronize()
+
+    def connect(self, rank: int, size: int, tell: Callable[[Sequence[int]], list[int]]) -> Nccl:
+        """Connect this device with those of other processes through NCCL.
+
+        Raises:
+            MissingExtraError: NCCL is not installed.
+            RuntimeError: NCCL cannot connect them, such as one device twice.
+        """
+        with self._here:
+            return Nccl(self.xp, self._nccl(), rank, size, tell)
 
     def why_no_capture(self) -> str:
         """Return the reason if cuBLASLt is missing; CuPy's own products cannot be captured."""

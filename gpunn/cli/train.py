@@ -18,7 +18,7 @@ from gpunn.cli.settings import Settings, sizes
 from gpunn.cli.sources import load_source
 from gpunn.cli.table_model import run_table, task_line
 from gpunn.data.dataset import Dataset, Standardizer
-from gpunn.distributed import Group, launched, mpi
+from gpunn.distributed import Group, NcclGroup, launched, workers
 from gpunn.errors import MissingExtraError
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
@@ -39,7 +39,11 @@ def run(settings: Settings) -> None:
         return
     missing: dict[str, Any] = {k: v for k, v in NETWORK.items() if getattr(settings, k) is None}
     settings = replace(settings, **missing)
-    group = mpi() if settings.shards is not None and launched() > 1 else None
+    group: Group | None = None
+    if settings.shards is not None and launched() > 1:
+        group = workers(gpunn.choose_device(settings.device).device)
+    if isinstance(group, NcclGroup):
+        settings = replace(settings, device=group.device)
     if group is None or not group.rank:
         _run(settings, group)
         return

@@ -5,6 +5,7 @@ from gpunn.distributed.exchange import gathered
 from gpunn.distributed.group import ALONE, Alone, Group, check_launched_alone, launched, shards_of
 from gpunn.distributed.launch import launch
 from gpunn.distributed.mpi import MpiGroup, mpi
+from gpunn.distributed.nccl import NcclGroup, nccl, workers
 from gpunn.distributed.together import fit_together, on_threads
 from gpunn.distributed.tree import Place, Tree, places
 
@@ -13,6 +14,7 @@ __all__ = [
     "Alone",
     "Group",
     "MpiGroup",
+    "NcclGroup",
     "Place",
     "Tree",
     "check_alike",
@@ -22,7 +24,9 @@ __all__ = [
     "launch",
     "launched",
     "mpi",
+    "nccl",
     "on_threads",
     "places",
     "shards_of",
+    "workers",
 ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
+from gpunn.backends import Backend
 from gpunn.distributed.window import Bytes, Window
 from gpunn.errors import ArgumentError
+from gpunn.typing import Message
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
 """What launchers of MPI tell each process: the number of processes."""
@@ -47,6 +50,28 @@ class Group(Protocol):
             part_bytes: the least bytes of the part of a worker.
         """
 
+    def reaches(self, b: Backend) -> bool:
+        """Return whether `swap` takes arrays of a backend; else they go through the host."""
+
+    def swap(self, sent: Sequence[Message], received: Sequence[Message]) -> None:
+        """Send arrays to other workers, and receive theirs into arrays.
+
+        Between two workers, the arrays go in the order of the sequences.
+
+        Raises:
+            WorkerError: a worker does not answer in time.
+        """
+
+    def meet(self, *, last: bool) -> None:
+        """Set `agreed` after some steps, if their exchange does not do it.
+
+        Args:
+            last: whether these are the last steps before the host reads an array of the device.
+
+        Raises:
+            WorkerError: a worker does not answer in time.
+        """
+
 
 class Alone:
     """The group of a single worker."""
@@ -59,6 +84,16 @@ class Alone:
 
     def window(self, part_bytes: int) -> None:
         """Return None: a single worker shares nothing."""
+
+    def reaches(self, b: Backend) -> bool:
+        """Return True: there is nothing to send."""
+        return True
+
+    def swap(self, sent: Sequence[Message], received: Sequence[Message]) -> None:
+        """Do nothing: there is no one to send to."""
+
+    def meet(self, *, last: bool) -> None:
+        """Do nothing: there is no one to meet."""
 
 
 ALONE = Alone()

@@ -6,15 +6,18 @@ import atexit
 import os
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from gpunn.arguments import in_range
+from gpunn.backends import Backend
 from gpunn.distributed.group import launched
 from gpunn.distributed.window import Bytes, Window, machine
 from gpunn.errors import MissingExtraError, WorkerError
+from gpunn.typing import Array, Message
 
 AGAIN = 75  # exit status of a job that may be started again, as in sysexits.h
 LIMIT = "GPUNN_LIMIT_S"
@@ -60,6 +63,29 @@ class MpiGroup:
         self._wait(self._all.Iallgatherv(np.ascontiguousarray(mine), (found, sizes)))
         return np.split(found, np.cumsum(sizes)[:-1])
 
+    def reaches(self, b: Backend) -> bool:
+        """Return whether the arrays of a backend are in the memory of the host."""
+        return b.on_host
+
+    def swap(self, sent: Sequence[Message], received: Sequence[Message]) -> None:
+        """Send arrays to other workers, and receive theirs into arrays, all at the same time.
+
+        Raises:
+            WorkerError: the others do not answer within the limit.
+        """
+        requests = [self._all.Irecv(_bytes(array), peer) for peer, array in received]
+        requests += [self._all.Isend(_bytes(array), peer) for peer, array in sent]
+        for request in requests:
+            self._wait(request)
+
+    def meet(self, *, last: bool) -> None:
+        """Do nothing: `agreed` comes with the sums of each step."""
+
+    def machines(self) -> list[Bytes]:
+        """Return a name of the machine of each worker. Workers with one name share memory."""
+        mine = np.frombuffer(machine().encode().ljust(NAME_BYTES)[:NAME_BYTES], np.uint8)
+        return self.allgather(mine, [NAME_BYTES] * self.size)
+
     def window(self, part_bytes: int) -> Window | None:
         """Return memory that all workers share; None if they are on several machines.
 
@@ -67,9 +93,8 @@ class MpiGroup:
             WorkerError: the others do not answer within the limit.
         """
         if self._together is None:
-            mine = np.frombuffer(machine().encode().ljust(NAME_BYTES)[:NAME_BYTES], np.uint8)
-            names = self.allgather(mine, [NAME_BYTES] * self.size)
-            self._together = all(np.array_equal(name, mine) for name in names)
+            first, *others = self.machines()
+            self._together = all(np.array_equal(name, first) for name in others)
         known = self._window
         if not self._together or (known is not None and known.parts[0].size >= part_bytes):
             return known
@@ -125,6 +150,12 @@ def mpi(limit_s: float | None = None) -> MpiGroup:
     if group.size > 1:
         _end_all_after_an_error(MPI.COMM_WORLD)
     return group
+
+
+def _bytes(array: Array) -> Bytes:
+    """Return a view of the bytes of a contiguous array. MPI knows no float16."""
+    found: Bytes = array.reshape(-1).view(np.uint8)
+    return found
 
 
 def ended_by(error: BaseException) -> int:

@@ -145,6 +145,7 @@ class Repeated:
             taken = broken - 1 - at.batches
         at.batches += taken
         at.steps += taken
+        self.training.group.meet(last=at.batches == self.count)
         if broken:
             self.mean_loss()
         return taken

@@ -8,6 +8,7 @@ from gpunn.backends import Device, register_backend
 from gpunn.backends.cuda.backend import CupyBackend
 from gpunn.backends.cuda.cublaslt import CublasLt
 from gpunn.backends.diagnosis import RungError
+from tests.standin import nccl
 from tests.standin.compiler import why_unavailable
 from tests.standin.cublaslt import FakeCublasLt
 from tests.standin.cupy import make
@@ -27,6 +28,10 @@ class StandinBackend(CupyBackend):
     @classmethod
     def _cupy(cls):
         return standin_cupy()
+
+    @classmethod
+    def _nccl(cls):
+        return nccl
 
     def _cublaslt(self):
         return CublasLt(FakeCublasLt(), self.xp)

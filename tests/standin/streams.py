@@ -256,6 +256,15 @@ class Event:
     def synchronize(self) -> None:
         """Wait for it."""
         MACHINE.synchronise()
+        self._finish()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is done. Who looks again and again will see it: the work goes on."""
+        self._finish()
+        return True
+
+    def _finish(self) -> None:
         if self.mark is not None:
             QUEUES.finish(self.mark.stream, self.mark)
 
