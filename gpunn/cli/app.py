@@ -12,7 +12,7 @@ import typer
 import gpunn
 from gpunn.backends.dtypes import PRECISIONS
 from gpunn.benchmarks.command import bench
-from gpunn.cli.sources import EMBEDDED
+from gpunn.cli.sources import EMBEDDED, is_pattern
 from gpunn.columns import KINDS
 from gpunn.errors import ArgumentError
 from gpunn.ops import ACTIVATIONS
@@ -30,7 +30,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="digits (ships with gpunn), mnist, a file (CSV, Parquet, Feather, Excel, or NPZ with "
-        "x and y), or - for CSV from standard input.",
+        "x and y), - for CSV from standard input, or a pattern such as 'part-*.parquet': files "
+        "that a network reads while it trains, for data larger than memory.",
     ),
 ]
 DeviceOption = Annotated[
@@ -87,7 +88,7 @@ def chosen_model(context: typer.Context, data: str, model: ModelKind) -> str:
         for name in NETWORK_ALONE
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
-    with_columns = data not in EMBEDDED and Path(data).suffix != ".npz"
+    with_columns = data not in EMBEDDED and Path(data).suffix != ".npz" and not is_pattern(data)
     return "table" if with_columns and not given else "network"
 
 

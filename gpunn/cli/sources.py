@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpunn.data import load_csv, load_digits, load_mnist, load_npz
+from gpunn.data import load_csv, load_digits, load_mnist, load_npz, open_rows
 from gpunn.data.dataset import Dataset
+from gpunn.data.rows import Rows
+from gpunn.data.rowtargets import targets_of
 from gpunn.errors import ArgumentError, DataError
 
 EMBEDDED = ("digits", "mnist")
@@ -19,23 +22,39 @@ class Source:
 
     Attributes:
         data: the whole data set; only the training part if there is a test set.
+        name: its name.
         test: the test set, or None.
         is_file: whether the data came from a file of the user.
     """
 
-    data: Dataset
+    data: Dataset | Rows
+    name: str
     test: Dataset | None = None
     is_file: bool = False
 
-    def splits(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
-        """Return training and test examples. A split keeps the proportions of the classes."""
+    def splits(self, held_out: float, seed: int) -> tuple[Dataset | Rows, Dataset | Rows]:
+        """Return training and test examples."""
         if self.test is not None:
             return self.data, self.test
         if not 0.0 < held_out < 1.0:
             raise ArgumentError(
                 f"got --held-out {held_out}; expected a fraction between 0 and 1: pass e.g. 0.2"
             )
-        return self.data.split(held_out, seed=seed, stratify=self.data.classes is not None)
+        return split(self.data, held_out, seed)
+
+
+def split(
+    data: Dataset | Rows, held_out: float, seed: int
+) -> tuple[Dataset | Rows, Dataset | Rows]:
+    """Hold out a part of the examples. In memory, it has the proportions of the classes."""
+    if isinstance(data, Rows):
+        return data.split(held_out, seed=seed)
+    return data.split(held_out, seed=seed, stratify=data.classes is not None)
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a DATA argument is a pattern of the names of several files."""
+    return glob.has_magic(name) and not Path(name).exists()
 
 
 def load_source(
@@ -57,14 +76,20 @@ def load_source(
             "leave it out"
         )
     if name == "digits":
-        return Source(load_digits())
+        return Source(load_digits(), name)
     if name == "mnist":
-        return Source(*load_mnist(data_dir))
+        train, test = load_mnist(data_dir)
+        return Source(train, name, test)
+    if is_pattern(name):
+        rows, column = open_rows(name, target=required(target, name)), str(target)
+        y, classes = targets_of(rows.y, column, task)
+        return Source(Rows(rows.x, y, rows.features, classes), name, is_file=True)
     path = existing(name)
     if path.suffix == ".npz":
-        return Source(load_npz(path), is_file=True)
+        data = load_npz(path)
+        return Source(data, data.name, is_file=True)
     data = load_csv(path, required(target, name), task=task, delimiter=delimiter)
-    return Source(data, is_file=True)
+    return Source(data, data.name, is_file=True)
 
 
 def existing(name: str) -> Path:

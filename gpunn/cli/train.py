@@ -15,11 +15,14 @@ import typer
 import gpunn
 from gpunn.cli.outputs import output_folder
 from gpunn.cli.settings import Settings, sizes
-from gpunn.cli.sources import load_source
+from gpunn.cli.sources import load_source, split
 from gpunn.cli.table_model import run_table, task_line
 from gpunn.data.dataset import Dataset, Standardizer
+from gpunn.data.rows import Rows, RowTable
+from gpunn.data.rowtargets import scaled, scales
 from gpunn.distributed import Group, NcclGroup, launched, workers
 from gpunn.errors import MissingExtraError
+from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Dropout, Linear, Module, Sequential, Standardize
 from gpunn.optim import L2, Optimizer, get_optimizer
 from gpunn.storage.atomic import write_atomically
@@ -62,10 +65,10 @@ def _run(settings: Settings, group: Group | None) -> None:
     train, test = source.splits(settings.held_out, settings.seed)
     validation = test
     if settings.patience:  # early stopping must not choose the epoch by the test examples
-        train, validation = _split(train, settings)
+        train, validation = split(train, settings.held_out, settings.seed + 1)
     wanted = source.is_file if settings.standardize is None else settings.standardize
-    scaler = Standardizer.fit(train.x) if wanted else None
-    unit = None if train.classes else Standardizer.fit(train.y)
+    scaler = _scales(train.x) if wanted else None
+    unit = None if train.classes else _scales(train.y)
     gpunn.manual_seed(settings.seed)
     with gpunn.device(choice.device):
         model = build(settings, train, scaler)
@@ -84,7 +87,7 @@ def _run(settings: Settings, group: Group | None) -> None:
     )
     folder = output_folder(settings)
     weights = sum(p.size for p in model.parameters())
-    typer.echo(f"data: {train.name}, {len(train)} examples to train on, {len(test)} to test on")
+    typer.echo(f"data: {source.name}, {len(train)} examples to train on, {len(test)} to test on")
     typer.echo(f"model: {_sizes(model)}, {weights:,} parameters")
     typer.echo(f"task: {task_line(settings, train.classes)}")
     history = trainer.fit(
@@ -105,10 +108,10 @@ def _run(settings: Settings, group: Group | None) -> None:
         shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
         typer.echo(f"test {name}: {shown}")
     if group is None or not group.rank:
-        _write(folder, settings, model, train, history, scores)
+        _write(folder, settings, model, train, source.name, history, scores)
 
 
-def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Sequential:
+def build(settings: Settings, data: Dataset | Rows, scaler: Standardizer | None) -> Sequential:
     """Build the network: hidden layers with dropout behind each, and a linear output layer."""
     outputs = len(data.classes) if data.classes else data.y.shape[1]
     layers: list[Module] = [] if scaler is None else [Standardize(scaler.mean, scaler.scale)]
@@ -121,21 +124,29 @@ def build(settings: Settings, data: Dataset, scaler: Standardizer | None) -> Seq
     return Sequential(*layers, Linear(width, outputs))
 
 
-def _split(data: Dataset, settings: Settings) -> tuple[Dataset, Dataset]:
-    return data.split(settings.held_out, seed=settings.seed + 1, stratify=data.classes is not None)
+def _scales(table: Any) -> Standardizer:
+    return scales(table) if isinstance(table, RowTable) else Standardizer.fit(table)
 
 
-def _in_units(data: Dataset, unit: Standardizer | None) -> Dataset:
+def _in_units(data: Dataset | Rows, unit: Standardizer | None) -> Dataset | Rows:
     """Scale the targets of a regression to mean 0 and deviation 1."""
-    return data if unit is None else replace(data, y=unit(data.y))
+    if unit is None:
+        return data
+    if isinstance(data, Rows):
+        return Rows(data.x, scaled(data.y, unit), data.features)
+    return replace(data, y=unit(data.y))
 
 
-def _regression_scores(model: Module, test: Dataset) -> dict[str, float]:
+def _regression_scores(model: Module, test: Dataset | Rows) -> dict[str, float]:
     """Return the root mean squared error, in the unit of the target, and R squared."""
-    errors = model.predict(test.x) - test.y
-    spread = test.y - test.y.mean(axis=0)
-    explained = 1.0 - float(np.sum(errors**2) / max(float(np.sum(spread**2)), 1e-30))
-    return {"rmse": float(np.sqrt(np.mean(errors**2))), "r2": explained}
+    squares, spread, mean = 0.0, 0.0, _scales(test.y).mean
+    for start in range(0, len(test), BATCH_ROWS):
+        part = slice(start, start + BATCH_ROWS)
+        y = test.y[part]
+        squares += float(np.sum((model.predict(test.x[part]) - y) ** 2))
+        spread += float(np.sum((y - mean) ** 2))
+    size = len(test) * test.y.shape[1]
+    return {"rmse": float(np.sqrt(squares / size)), "r2": 1.0 - squares / max(spread, 1e-30)}
 
 
 def _optimizer(settings: Settings) -> Optimizer:
@@ -152,12 +163,13 @@ def _write(
     folder: Path,
     settings: Settings,
     model: Module,
-    data: Dataset,
+    data: Dataset | Rows,
+    name: str,
     history: History,
     scores: dict[str, float],
 ) -> None:
     info: dict[str, Any] = {
-        "data": data.name,
+        "data": name,
         "target": settings.target,
         "delimiter": settings.delimiter,
         "classes": data.classes,
@@ -176,7 +188,7 @@ def _write(
     write_atomically(folder / "history.json", (json.dumps(record, indent=1) + "\n").encode())
     written = ["model.safetensors", "history.json"]
     try:
-        _draw(history, folder / "learning-curve.png", data.name)
+        _draw(history, folder / "learning-curve.png", name)
         written.append("learning-curve.png")
     except MissingExtraError as error:
         typer.echo(f"no picture: {error}")

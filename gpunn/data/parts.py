@@ -96,7 +96,7 @@ class ParquetPart:
         path: the file.
         columns: the names of the columns; None for all but `without`.
         without: the column to leave out.
-        flat: whether the rows are single numbers.
+        flat: whether the rows are single numbers, or texts.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ParquetPart:
         self.columns = [n for n in names if n != without] if columns is None else columns
         kinds = [_dtype_of(schema.field(name).type) for name in self.columns]
         wrong = [n for n, kind in zip(self.columns, kinds, strict=True) if kind.kind not in "fiub"]
-        if wrong:
+        if wrong and not (flat and is_text(schema.field(wrong[0]).type)):
             raise DataError(
                 f"got a column {wrong[0]!r} of {path} that is not of numbers; expected numbers: "
                 "for text and dates use gn.sklearn.TableClassifier, or encode them first"
@@ -210,6 +210,11 @@ def even_chunks(shape: Shape, dtype: np.dtype[Any]) -> list[int]:
 
 def _divided(rows: int, length: int) -> list[int]:
     return [length] * (rows // length) + ([rows % length] if rows % length else [])
+
+
+def is_text(kind: Any) -> bool:
+    """Return whether a type of Arrow is text, also where each text is stored once."""
+    return str(getattr(kind, "value_type", kind)) in ("string", "large_string", "string_view")
 
 
 def _dtype_of(kind: Any) -> np.dtype[Any]:

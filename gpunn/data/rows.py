@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
-from itertools import pairwise
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpunn.arguments import in_range
+from gpunn.backends.random import permutation
 from gpunn.data.parts import ArrayPart, NpyPart, ParquetPart, Part
 from gpunn.errors import ArgumentError, DataError, listed
 from gpunn.typing import Shape
+
+PIECES = 50  # into which all rows are divided at least, to hold some of them out
+SPLIT_STREAM = 2**62 + 1  # random streams of the data layer; layers count from 1
 
 
 class RowTable:
@@ -56,6 +62,10 @@ class RowTable:
         start, stop, _ = rows.indices(len(self))
         if start >= stop:
             return np.empty((0, *self.shape[1:]), self.dtype)
+        found = self._read(start, stop)
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _read(self, start: int, stop: int) -> list[np.ndarray[Any, Any]]:
         found: list[np.ndarray[Any, Any]] = []
         first = int(np.searchsorted(self._ends, start, "right")) - 1
         for part, begin in zip(self.parts[first:], self._ends[first:], strict=False):
@@ -63,11 +73,61 @@ class RowTable:
                 break
             begin = int(begin)
             found.append(part.read(max(0, start - begin), min(stop - begin, part.shape[0])))
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return found
 
     def mark(self) -> str:
         """Return a text that other data would not have."""
         return "; ".join(part.mark() for part in self.parts)
+
+    def pieces(self) -> Iterator[np.ndarray[Any, Any]]:
+        """Read all rows, a chunk at a time."""
+        for start, stop in pairwise([0, *accumulate(self.chunks)]):
+            yield self[start:stop]
+
+
+class PickedRows(RowTable):
+    """Some rows of a table: runs (start, stop) of rows that follow each other."""
+
+    def __init__(self, table: RowTable, runs: Sequence[tuple[int, int]]) -> None:
+        self.parts, self._table, self._runs = table.parts, table, list(runs)
+        self.chunks = [stop - start for start, stop in runs]
+        self._ends = np.cumsum([0, *self.chunks])
+        self.shape, self.dtype = (int(self._ends[-1]), *table.shape[1:]), table.dtype
+
+    def _read(self, start: int, stop: int) -> list[np.ndarray[Any, Any]]:
+        found, first = [], int(np.searchsorted(self._ends, start, "right")) - 1
+        for (begin, end), at in zip(self._runs[first:], self._ends[first:].tolist(), strict=False):
+            if at >= stop:
+                break
+            found.append(self._table[begin + max(0, start - at) : min(begin + stop - at, end)])
+        return found
+
+    def mark(self) -> str:
+        """Return a text that other data would not have."""
+        return f"{self._table.mark()} {zlib.crc32(np.array(self._runs).tobytes()):08x}"
+
+
+class MappedRows(RowTable):
+    """A table whose rows are computed from those of another where they are read.
+
+    Args:
+        table: the other table.
+        function: takes rows and returns as many.
+        name: says what it does, for `mark`.
+    """
+
+    def __init__(self, table: RowTable, function: Callable[[Any], Any], name: str) -> None:
+        self.parts, self.chunks = table.parts, table.chunks
+        self._table, self._function, self._name = table, function, name
+        one = function(table[:1])
+        self.shape, self.dtype = (len(table), *one.shape[1:]), one.dtype
+
+    def _read(self, start: int, stop: int) -> list[np.ndarray[Any, Any]]:
+        return [self._function(self._table[start:stop])]
+
+    def mark(self) -> str:
+        """Return a text that other data would not have."""
+        return f"{self._table.mark()} {self._name}"
 
 
 class Rows:
@@ -78,15 +138,58 @@ class Rows:
     Attributes:
         x: (N, ...) the examples. A slice of it is read.
         y: (N, ...) their targets.
+        features: the names of the columns of `x`; None if they have none.
+        classes: the names of the classes of `y`; None for numbers.
     """
 
-    def __init__(self, x: RowTable, y: RowTable) -> None:
+    def __init__(
+        self,
+        x: RowTable,
+        y: RowTable,
+        features: tuple[str, ...] | None = None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
         if len(x) != len(y):
             raise DataError(
                 f"got {len(x)} examples and {len(y)} targets; expected as many: check that no part "
                 "is missing"
             )
-        self.x, self.y = x, y
+        self.x, self.y, self.features, self.classes = x, y, features, classes
+
+    def split(self, fraction: float, *, seed: int) -> tuple[Rows, Rows]:
+        """Split into two parts at random, such as training and test rows.
+
+        Rows that lie together stay together, because single rows take too long to read: the
+        second part consists of whole chunks, or of fiftieths of the data where chunks are longer.
+
+        Args:
+            fraction: the fraction of the rows that the second part has at least, between 0 and 1.
+            seed: the seed.
+
+        Raises:
+            ArgumentError: fraction is not between 0 and 1.
+            DataError: there are too few rows for two parts.
+        """
+        fraction, most = in_range("fraction", fraction, 0.0, 1.0), -(-len(self) // PIECES)
+        ends = accumulate(self.x.chunks)
+        cuts = [cut for a, b in pairwise([0, *ends]) for cut in range(a, b, most)]
+        runs = list(pairwise([*cuts, len(self)]))
+        order = permutation(len(runs), seed, SPLIT_STREAM, 0).tolist()
+        taken, rows = 0, 0
+        while rows < fraction * len(self):
+            start, stop = runs[order[taken]]
+            taken, rows = taken + 1, rows + stop - start
+        if not 0 < rows < len(self):
+            raise DataError(
+                f"got {len(self)} rows to hold {fraction:g} of them out; expected some rows for "
+                "each part: use more rows"
+            )
+        first, second = sorted(order[taken:]), sorted(order[:taken])
+        return self._picked([runs[k] for k in first]), self._picked([runs[k] for k in second])
+
+    def _picked(self, runs: list[tuple[int, int]]) -> Rows:
+        x, y = (PickedRows(table, runs) for table in (self.x, self.y))
+        return Rows(x, y, self.features, self.classes)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -125,22 +228,26 @@ def open_rows(x: Any, y: Any = None, *, target: str | None = None) -> Rows:
             "files, or target, the name of a column of Parquet files"
         )
     if target is not None:
-        paths = _paths(x, "x")
-        return Rows(
-            RowTable([ParquetPart(path, None, target) for path in paths]),
-            RowTable([ParquetPart(path, [target], flat=True) for path in paths]),
-        )
-    rows, targets = RowTable(_parts(x, "x")), RowTable(_parts(y, "y"))
-    ends = [[0, *np.cumsum([part.shape[0] for part in t.parts])] for t in (rows, targets)]
-    if len(rows.parts) == len(targets.parts) > 1 and ends[0] != ends[1]:
-        pairs = zip(rows.parts, targets.parts, *map(pairwise, ends), strict=True)
+        parts = [ParquetPart(path, None, target) for path in _paths(x, "x")]
+        targets = RowTable([ParquetPart(part.path, [target], flat=True) for part in parts])
+        for part in parts:
+            if part.columns != parts[0].columns:
+                raise DataError(
+                    f"got {part.name} with columns {listed(part.columns)}, and {parts[0].name} "
+                    f"with {listed(parts[0].columns)}; expected the same in the same order"
+                )
+        return Rows(RowTable(parts), targets, tuple(parts[0].columns))
+    rows, labels = RowTable(_parts(x, "x")), RowTable(_parts(y, "y"))
+    ends = [[0, *np.cumsum([part.shape[0] for part in t.parts])] for t in (rows, labels)]
+    if len(rows.parts) == len(labels.parts) > 1 and ends[0] != ends[1]:
+        pairs = zip(rows.parts, labels.parts, *map(pairwise, ends), strict=True)
         for part, other, (a, b), (c, d) in pairs:
             if b - a != d - c:
                 raise DataError(
                     f"got {part.name} with {b - a} rows and {other.name} with {d - c}; expected as "
                     "many: check that no part is missing"
                 )
-    return Rows(rows, targets)
+    return Rows(rows, labels)
 
 
 def _parts(given: Any, name: str) -> list[Part]:

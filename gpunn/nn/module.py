@@ -354,7 +354,8 @@ class Module(Tracked):
 
         Args:
             x: (N, ...) numbers: an array, a tensor, a frame of pandas or Polars, a sparse matrix,
-                or anything that NumPy can convert to an array.
+                rows on disk (`rows.x` of `gn.data.open_rows`), or anything that NumPy can convert
+                to an array.
             batch_size: the number of examples in a batch.
 
         Returns:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from gpunn.arguments import count
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend, backend, backend_of
@@ -17,7 +19,11 @@ from gpunn.typing import Array
 
 def outputs(model: Any, x: Any, batch_size: int) -> Array:
     """Return the outputs of a model in evaluation mode; see `Module.predict`."""
-    x, batch_size = rows_of(x, "x"), count("batch_size", batch_size)
+    batch_size = count("batch_size", batch_size)
+    if hasattr(x, "pieces"):  # rows on disk
+        starts = range(0, len(x), batch_size)
+        return np.concatenate([outputs(model, x[k : k + batch_size], batch_size) for k in starts])
+    x = rows_of(x, "x")
     sparse = is_sparse(x)
     here = backend("cpu") if sparse else backend_of(x)
     b, dtype = model._home()

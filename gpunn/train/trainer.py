@@ -12,7 +12,7 @@ import numpy as np
 from gpunn.arguments import count, flag
 from gpunn.backends import backend_of
 from gpunn.data.dataset import Dataset
-from gpunn.data.rows import RowTable
+from gpunn.data.rows import Rows, RowTable
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.ops.elementwise_losses import decision, targets_checked
@@ -111,7 +111,7 @@ class Trainer(Training):
         *,
         epochs: int = 10,
         batch_size: int = 128,
-        validation: tuple[Any, Any] | Dataset | None = None,
+        validation: tuple[Any, Any] | Dataset | Rows | None = None,
         shuffle: Shuffle = True,
         sample_weight: Any = None,
         callbacks: Sequence[Callback] = (),
@@ -128,7 +128,7 @@ class Trainer(Training):
             y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
             epochs: the number of epochs, at least 1. Each uses every example once.
             batch_size: the examples of a step, at least 1. The last batch may be smaller.
-            validation: arrays (x, y) or a `Dataset`, evaluated after every epoch.
+            validation: arrays (x, y), a `Dataset` or `Rows`, evaluated after every epoch.
             shuffle: whether every epoch has a new order; or a function of the epoch's number,
                 counted from 1, and of N that returns the row numbers in their order.
             sample_weight: (N,) numbers of at least 0. The loss of a batch is then the weighted
