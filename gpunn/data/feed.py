@@ -31,6 +31,8 @@ class Feed:
         tables: (N, ...) examples and targets, and (N,) weights of examples if there are any. All
             are contiguous.
         batch_size: the rows of a batch. The last batch may have fewer.
+        mine: the rows of a whole batch that are needed, because other workers take the others;
+            None for all.
 
     Attributes:
         x: the examples.
@@ -38,10 +40,13 @@ class Feed:
         total: the sum of the losses of the epoch's rows so far, a 0-d float64 array of the device.
     """
 
-    def __init__(self, b: Backend, tables: tuple[Array, ...], batch_size: int) -> None:
+    def __init__(
+        self, b: Backend, tables: tuple[Array, ...], batch_size: int, mine: slice | None = None
+    ) -> None:
         self.backend, self.tables, self.batch_size = b, tables, batch_size
         self.x = tables[0]
         self.order: Array | None = None
+        self._mine, self._my_order = mine, None
         self.total = b.zeros((), np.float64)
         self._gathers = [RowGather(b, part) for part in (tables[:2], tables[2:]) if part]
 
@@ -74,14 +79,18 @@ class Feed:
             first: the number of the first batch, 0 unless an epoch is resumed.
             total: the sum of the losses of the rows before it.
         """
-        b = self.backend
         self.total.fill(total)
-        if order is None:
-            self.order = None
-        elif self.order is None:
-            self.order = b.upload(order)
-        else:
-            b.write(self.order, order)
+        self.order = self._put_order(self.order, order)
+        if self._mine is not None and order is not None:
+            whole = order[: self.whole_steps * self.batch_size].reshape(-1, self.batch_size)
+            self._my_order = self._put_order(self._my_order, whole[:, self._mine].ravel())
+
+    def _put_order(self, place: Array | None, order: Any) -> Array | None:
+        """Write row numbers to the device, to the same place as the last ones."""
+        if place is None or order is None:
+            return None if order is None else self.backend.upload(order)
+        self.backend.write(place, order)
+        return place
 
     def batch(self, number: int) -> tuple[Array, ...]:
         """Return batch `number` of the epoch, counted from 0: its rows of every table."""
@@ -93,9 +102,20 @@ class Feed:
         return self._rows(rows, self.backend.zero(), 0, len(rows))
 
     def batch_at(self, tick: Array, ahead: int) -> tuple[Array, ...]:
-        """Return batch number `tick + ahead`. The device reads the tick."""
+        """Return batch number `tick + ahead`, with any content in rows that are not needed.
+
+        The device reads the tick.
+        """
         assert self.order is not None
-        return self._rows(self.order, tick, ahead, self.batch_size)
+        if self._mine is None:
+            return self._rows(self.order, tick, ahead, self.batch_size)
+        b, (gather, *weights), mine = self.backend, self._gathers, self._mine
+        made = tuple(b.empty((self.batch_size, *t.shape[1:]), t.dtype) for t in gather.tables)
+        own = tuple(table[mine] for table in made)
+        gather(self._my_order, tick, ahead, mine.stop - mine.start, own)
+        for each in weights:  # the weight of a shard is one of all of them
+            made += each(self.order, tick, ahead, self.batch_size)
+        return made
 
     def _rows(self, order: Array, tick: Array, ahead: int, count: int) -> tuple[Array, ...]:
         found: tuple[Array, ...] = ()

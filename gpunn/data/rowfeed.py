@@ -139,7 +139,7 @@ class RowsFeed(Feed):
         self.backend, self.batch_size = b, batch_size
         self.tables, self.x = tables, tables[0]
         self.total = b.zeros((), np.float64)
-        self._streams, self._mine, self._check = streams, mine, check
+        self._streams, self._needed, self._check = streams, mine, check
         each = max(1, prod(self.x.shape[1:]) * self.x.dtype.itemsize)
         self._window = max(WINDOW_CHUNKS, WINDOW_CHUNKS * CHUNK_BYTES // each)
         self._order: StreamOrder | None = None
@@ -203,7 +203,7 @@ class RowsFeed(Feed):
         """Make a batch: a piece of each stream."""
         rows, streams = self.rows(number), len(order.pieces)
         ends = edges(rows, streams)
-        needed = self._mine if streams == self._streams and number < self.whole_steps else None
+        needed = self._needed if streams == self._streams and number < self.whole_steps else None
         made: list[Array] = []
         for stream in range(streams):
             if needed is not None and stream not in needed:

@@ -1,7 +1,7 @@
 """One fit on any number of workers, or several fits at the same time, with the same bits."""
 
 from gpunn.distributed.alike import check_alike
-from gpunn.distributed.exchange import gathered
+from gpunn.distributed.exchange import entered, gathered
 from gpunn.distributed.group import ALONE, Alone, Group, check_launched_alone, launched, shards_of
 from gpunn.distributed.launch import launch
 from gpunn.distributed.mpi import MpiGroup, mpi
@@ -19,6 +19,7 @@ __all__ = [
     "Tree",
     "check_alike",
     "check_launched_alone",
+    "entered",
     "fit_together",
     "gathered",
     "launch",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from gpunn.examples import edges
 from gpunn.typing import Array, Message
 
 SLICED = 4096  # elements; each worker adds up its slice of longer arrays only
+ALIGNED = 64  # bytes
 Nodes = list[tuple[Place, list[Array]]]
 
 
@@ -30,36 +30,64 @@ def gathered(group: Group, tree: Tree) -> list[Array]:
     In an exchange through the host, the workers also agree on whether to stop: `agreed` becomes
     whether one of them had the `wish`. From device to device, `Group.meet` does this.
 
+    On the host, long sums may lie in memory that the workers share, until the next `entered`.
+
     Args:
         group: the workers.
         tree: the tree with the nodes of this worker.
     """
-    owned = [places(tree.leaves, shards_of(r, group.size, tree.leaves)) for r in range(group.size)]
+    b, size, leaves = tree.backend, group.size, tree.leaves
+    owned = [places(leaves, shards_of(rank, size, leaves)) for rank in range(size)]
     mine = [array for place in owned[group.rank] for array in tree.nodes[place]]
-    if group.reaches(tree.backend) and not tree.backend.on_host:
-        return _swapped(group, tree.backend, owned, tree.leaves, mine, [], [])
-    return list(tree.backend.host(partial(_through_host, group, owned, tree.leaves), *mine))
+    if not b.on_host and group.reaches(b):
+        return _swapped(group, b, owned, leaves, mine, [], [])
+    each = len(mine) // len(owned[group.rank])
+    lengths = [_bytes([np.empty(1, bool), *mine[:each] * len(nodes)]) for nodes in owned]
+    window = group.window(max(lengths))
+    if window is None:
+        return list(b.host(partial(_through_messages, group, owned, leaves), *mine))
+    shared = _Shared(group, window, owned, leaves, mine[:each])
+    if not b.on_host:
+        return list(b.host(shared, *mine))
+    short = iter(b.host(shared.short, *mine))  # what is long stays where it is
+    return [next(short) if a is None else a for a in shared.long]
 
 
-def _through_host(group: Group, owned: list[list[Place]], leaves: int, *arrays: Any) -> list[Array]:
-    """Return the root, from the arrays of this worker's nodes, one node after another.
+def entered(group: Group, b: Backend, grad: Array) -> Array | None:
+    """Wait until all workers have read the sums of the last step, so that they may be overwritten.
 
     Args:
         group: the workers.
-        owned: the places of the nodes of each worker.
-        leaves: the number of leaves.
-        arrays: the arrays of this worker.
+        b: the backend of the arrays.
+        grad: an array like the gradients, which are the second array of each node.
+
+    Returns:
+        Memory like `grad`, from which the exchange need not copy the gradients of a first node;
+        None if there is none.
     """
-    found = [np.asarray(array, order="C") for array in arrays]
-    kinds = found[: len(found) // len(owned[group.rank])]
+    window = None if group.reaches(b) and not b.on_host else group.window(0)
+    if window is None:
+        return None
+    b.host(partial(_met, window))
+    start = 2 * ALIGNED  # behind the wish and the value
+    place = window.parts[group.rank][start : start + grad.nbytes]
+    return place.view(grad.dtype) if b.on_host and place.nbytes == grad.nbytes else None
+
+
+def _met(window: Window) -> tuple[Array, ...]:
+    window.meet()
+    return ()
+
+
+def _through_messages(
+    group: Group, owned: list[list[Place]], leaves: int, *arrays: Array
+) -> list[Array]:
+    """Return the root, from the arrays of this worker on the host."""
     wish = np.array([group.wish])
-    sizes = [_bytes([wish, *kinds * len(nodes)]) for nodes in owned]
-    window = group.window(2 * max(sizes))
-    if window is not None:
-        return _shared(group, window, owned, leaves, [wish, *found], sizes)
     others = [peer for peer in range(group.size) if peer != group.rank]
     wishes: list[Message] = [(peer, np.empty_like(wish)) for peer in others]
     told: list[Message] = [(peer, wish) for peer in others]
+    found = [np.asarray(array, order="C") for array in arrays]
     root = _swapped(group, backend("cpu"), owned, leaves, found, told, wishes)
     group.agreed = group.wish or any(bool(there[0]) for _, there in wishes)
     return root
@@ -123,48 +151,68 @@ def _swapped(
     return root
 
 
-def _shared(
-    group: Group,
-    window: Window,
-    owned: list[list[Place]],
-    leaves: int,
-    sent: list[Array],
-    sizes: list[int],
-) -> list[Array]:
-    """Return the root, through memory that all workers share.
+class _Shared:
+    """The exchange through memory that all workers share.
 
     Args:
         group: the workers.
-        window: the memory.
+        window: the memory. Nobody reads it any more.
         owned: the places of the nodes of each worker.
         leaves: the number of leaves.
-        sent: the wish of this worker, and its arrays.
-        sizes: the bytes of each worker.
+        kinds: arrays like those of a node.
+
+    Attributes:
+        long: where the long sums are after a call; None for the other sums.
     """
-    window.turn = not window.turn  # two halves take turns: a slow worker still reads the last one
-    start = window.parts[0].size // 2 * window.turn
-    parts = [part[start : start + size] for part, size in zip(window.parts, sizes, strict=True)]
-    _write(parts[group.rank], sent)
-    window.meet()
-    wish, each = sent[0], (len(sent) - 1) // len(owned[group.rank])
-    nodes: Nodes = []
-    group.agreed = False
-    for part, there in zip(parts, owned, strict=True):
-        flag, *laid_out = _laid_out(part, [wish, *sent[1 : 1 + each] * len(there)])
-        group.agreed |= bool(flag[0])
-        for k, place in enumerate(there):
-            nodes.append((place, laid_out[k * each : (k + 1) * each]))
-    tree = Tree(backend("cpu"), leaves)
-    cuts = [_cuts(array, group.size) for array in nodes[0][1]]
-    slices = [None if cut is None else slice(*cut[group.rank :][:2]) for cut in cuts]
-    for place, sums in nodes:  # a worker adds up its slice of long arrays in place
-        own = [a.copy() if s is None else a[s] for a, s in zip(sums, slices, strict=True)]
-        tree.add(place, own)
-    root = tree.root()
-    window.meet()
-    # A sum lies in the place of its left operand, so the root is where the first leaf is.
-    _, first = next(node for node in nodes if not node[0][1])
-    return [s if cut is None else a for a, s, cut in zip(first, root, cuts, strict=True)]
+
+    def __init__(
+        self,
+        group: Group,
+        window: Window,
+        owned: list[list[Place]],
+        leaves: int,
+        kinds: list[Array],
+    ) -> None:
+        self._group, self._window, self._leaves = group, window, leaves
+        wish, self._wishes, self._nodes = np.array([False]), [], []
+        for part, there in zip(window.parts, owned, strict=True):
+            flag, *arrays = _laid_out(part, [wish, *kinds * len(there)])
+            self._wishes.append(flag)
+            for k, place in enumerate(there):
+                self._nodes.append((place, arrays[k * len(kinds) : (k + 1) * len(kinds)]))
+        before = sum(map(len, owned[: group.rank]))
+        own = self._nodes[before : before + len(owned[group.rank])]
+        self._mine = [array for _, sums in own for array in sums]
+        cuts = [_cuts(array, group.size) for array in kinds]
+        self._slices = [None if cut is None else slice(*cut[group.rank :][:2]) for cut in cuts]
+        # A sum lies in the place of its left operand, so the root is where the first leaf is.
+        _, first = next(node for node in self._nodes if not node[0][1])
+        self.long = [None if cut is None else a for a, cut in zip(first, cuts, strict=True)]
+
+    def short(self, *arrays: Array) -> list[Array]:
+        """Add up the nodes of all workers, and return the sums that are not long.
+
+        Args:
+            arrays: the arrays of this worker's nodes, one node after another.
+        """
+        for place, array in zip(self._mine, arrays, strict=True):
+            if place.ctypes.data != array.ctypes.data:
+                place[...] = array
+        self._wishes[self._group.rank].fill(self._group.wish)
+        self._window.meet()
+        self._group.agreed = any(bool(flag[0]) for flag in self._wishes)
+        tree = Tree(backend("cpu"), self._leaves)
+        for place, sums in self._nodes:  # a worker adds up its slice of long arrays in place
+            pairs = zip(sums, self._slices, strict=True)
+            tree.add(place, [a.copy() if part is None else a[part] for a, part in pairs])
+        root = tree.root()
+        self._window.meet()
+        return [a for a, part in zip(root, self._slices, strict=True) if part is None]
+
+    def __call__(self, *arrays: Array) -> list[Array]:
+        """Add up the nodes of all workers, and return all sums."""
+        short = iter(self.short(*arrays))
+        return [next(short) if a is None else a for a in self.long]
 
 
 def _cuts(array: Array, size: int) -> list[int] | None:
@@ -172,13 +220,8 @@ def _cuts(array: Array, size: int) -> list[int] | None:
     return edges(array.size, size) if array.ndim == 1 and array.size >= SLICED else None
 
 
-def _write(memory: Array, arrays: Sequence[Array]) -> None:
-    for place, array in zip(_laid_out(memory, arrays), arrays, strict=True):
-        place[...] = array
-
-
 def _bytes(arrays: Sequence[Array]) -> int:
-    return sum(-(-array.nbytes // 64) * 64 for array in arrays)
+    return sum(-(-array.nbytes // ALIGNED) * ALIGNED for array in arrays)
 
 
 def _laid_out(memory: Array, arrays: Sequence[Array]) -> list[Array]:
@@ -187,5 +230,5 @@ def _laid_out(memory: Array, arrays: Sequence[Array]) -> list[Array]:
     for array in arrays:
         part = memory[start : start + array.nbytes]
         views.append(part.view(array.dtype).reshape(array.shape))
-        start += -(-array.nbytes // 64) * 64
+        start += -(-array.nbytes // ALIGNED) * ALIGNED
     return views

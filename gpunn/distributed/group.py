@@ -47,7 +47,7 @@ class Group(Protocol):
         Every worker calls this with the same number.
 
         Args:
-            part_bytes: the least bytes of the part of a worker.
+            part_bytes: the least bytes of the part of a worker; 0 for the memory that there is.
         """
 
     def reaches(self, b: Backend) -> bool:

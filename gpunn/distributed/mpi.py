@@ -89,9 +89,14 @@ class MpiGroup:
     def window(self, part_bytes: int) -> Window | None:
         """Return memory that all workers share; None if they are on several machines.
 
+        Args:
+            part_bytes: the least bytes of the part of a worker; 0 for the memory that there is.
+
         Raises:
             WorkerError: the others do not answer within the limit.
         """
+        if not part_bytes:
+            return self._window
         if self._together is None:
             first, *others = self.machines()
             self._together = all(np.array_equal(name, first) for name in others)

@@ -61,7 +61,10 @@ class Tree:
 
 
 def places(leaves: int, mine: Iterable[int]) -> list[Place]:
-    """Return the places of the nodes that remain when these leaves have been added, in order."""
+    """Return the places of the nodes that remain when these leaves have been added.
+
+    They are in the order of their leaves.
+    """
     found: set[Place] = set()
     for number in mine:
         place = 0, number
@@ -73,4 +76,4 @@ def places(leaves: int, mine: Iterable[int]) -> list[Place]:
                 found.remove(sibling)
             place = place[0] + 1, place[1] // 2
         found.add(place)
-    return sorted(found)
+    return sorted(found, key=lambda place: place[1] << place[0])

@@ -34,7 +34,6 @@ class Window:
 
     Attributes:
         parts: the part of each worker.
-        turn: whether the last exchange used the second half of each part.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Window:
         limit_s: float,
     ) -> None:
         self.rank, self.size, self.limit_s, self._met = rank, size, limit_s, 0
-        self.turn = False
         start, path, file = size * LINE, "", -1
         if rank == 0:
             folder = FOLDER if os.access(FOLDER, os.W_OK) else None

@@ -205,9 +205,10 @@ class FlatParameters:
             self._narrow_views.clear()
             self.narrow = None
 
-    def spare(self) -> Spare:
-        """Return another buffer for the gradients."""
-        array = self.backend.zeros(self.grad.shape, self.dtype)
+    def spare(self, memory: Array | None = None) -> Spare:
+        """Return another buffer for the gradients, in memory that is given or in new one."""
+        array = self.backend.empty(self.grad.shape, self.dtype) if memory is None else memory
+        array.fill(0)
         sinks = [Sink(array[self.parts[t]].reshape(t.shape)) for t in self.tensors]
         return Spare(array, sinks)
 

@@ -15,6 +15,7 @@ from gpunn.data.rowfeed import STREAMS, RowsFeed
 from gpunn.data.rows import RowTable
 from gpunn.distributed import shards_of
 from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
+from gpunn.examples import edges
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
 from gpunn.nn.inference import MAX_SHAPES
@@ -247,18 +248,24 @@ class Repeated:
         if is_sparse(x):
             return SparseFeed(b, tables, batch_size)
         if backend_of(x) is b:
-            return Feed(b, (precision.narrow(b, x), *rest), batch_size)
+            pieces, mine = self._own(batch_size)
+            ends = edges(batch_size, pieces)
+            rows = slice(ends[mine.start], ends[mine.stop]) if len(mine) < pieces else None
+            return Feed(b, (precision.narrow(b, x), *rest), batch_size, rows)
         return StreamedFeed(b, tables, batch_size, precision.dtype)
 
     def _rows_feed(self, tables: tuple[Any, ...], batch_size: int) -> Feed:
         """Make the feed of rows on disk: a stream for each shard."""
-        training, group = self.training, self.training.group
-        streams = max(1, min(training.shards or STREAMS, batch_size // LEAST_ROWS))
-        mine = range(streams)
-        if group.size <= streams:  # else each worker computes all of a batch
-            mine = shards_of(group.rank, group.size, streams)
+        training = self.training
         check = rows_check(training.model, training.loss, *tables)
-        return RowsFeed(training.model.backend, tables, batch_size, streams, mine, check)
+        return RowsFeed(training.model.backend, tables, batch_size, *self._own(batch_size), check)
+
+    def _own(self, batch_size: int) -> tuple[int, range]:
+        """Return the number of pieces of a whole batch, and those that this worker computes."""
+        training, group = self.training, self.training.group
+        pieces = max(1, min(training.shards or STREAMS, batch_size // LEAST_ROWS))
+        every = group.size > pieces  # each worker computes all of a batch
+        return pieces, range(pieces) if every else shards_of(group.rank, group.size, pieces)
 
     def _step(self, captured: bool) -> EagerStep:
         """Make the training step with the options of the trainer."""

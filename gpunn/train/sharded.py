@@ -14,7 +14,7 @@ from gpunn.autograd import is_used_once
 from gpunn.backends import Backend, RandomStream
 from gpunn.data.feed import on_device
 from gpunn.data.rows import RowTable
-from gpunn.distributed import ALONE, Alone, Group, Tree, gathered, shards_of
+from gpunn.distributed import ALONE, Alone, Group, Tree, entered, gathered, shards_of
 from gpunn.examples import edges
 from gpunn.log import logger
 from gpunn.ops import identity
@@ -98,6 +98,8 @@ class ShardedStep(EagerStep):
         streams = self.model.streams()
         calls = [stream.call for stream in streams]
         batch = _Batch((x, y, weights), parts, self._shares(b, parts, weights), streams, calls)
+        if group.size > 1:
+            self._use(entered(group, b, flat.grad))
         if count < group.size:  # each worker computes all of a small batch
             group = ALONE
         mine = shards_of(group.rank, group.size, count)
@@ -147,6 +149,12 @@ class ShardedStep(EagerStep):
             left = spare if once and shard % 2 == 0 else None
             tree.add((0, shard), [value, None if adds else spare.array, *numbers])
         return tree
+
+    def _use(self, memory: Array | None) -> None:
+        """Put the gradients of the first lane's first node into memory."""
+        known = self._spares.setdefault(0, [])
+        if memory is not None and (not known or known[0].array.ctypes.data != memory.ctypes.data):
+            known[:1] = [self.optimizer.bound.spare(memory)]
 
     def _spare(self, lane: int, number: int) -> Spare:
         """Return a buffer for the gradients of a shard."""

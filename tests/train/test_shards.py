@@ -260,9 +260,7 @@ class Threads:
             return None
         assert part_bytes <= self._memory.shape[1]
         if self.view is None:
-            self.view = SimpleNamespace(
-                parts=self._memory, size=self.size, meet=self._barrier.wait, turn=False
-            )
+            self.view = SimpleNamespace(parts=self._memory, size=self.size, meet=self._barrier.wait)
         return self.view
 
     def member(self, rank):
@@ -315,7 +313,10 @@ def test_workers_own_the_nodes_that_their_leaves_add_up_to(leaves):
             for number in shards_of(rank, size, leaves):
                 own.add((0, number), [values[number].copy()])
                 seen.append(number)
-            assert sorted(own.nodes) == places(leaves, shards_of(rank, size, leaves))
+            found = places(leaves, shards_of(rank, size, leaves))
+            assert sorted(own.nodes) == sorted(found)
+            first = [number << height for height, number in found]
+            assert first == sorted(first)
             for place in sorted(own.nodes):
                 whole.add(place, own.nodes[place])
         assert seen == list(range(leaves))
