@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,10 +248,14 @@ def test_what_is_refused():
 
 
 class Threads:
-    """A group of threads of this process; the same calls as for processes of MPI."""
+    """A group of threads of this process; the same calls as for processes of MPI.
 
-    def __init__(self, size, window=False):
+    With a `delay`, messages arrive late, and workers go on late after a meeting, at random.
+    """
+
+    def __init__(self, size, window=False, delay=0.0):
         self.size, self._barrier, self._parts = size, threading.Barrier(size, timeout=60), {}
+        self.delay = delay
         self._memory = np.zeros((size, 1 << 20), np.uint8) if window else None
 
     wish = agreed = False
@@ -260,8 +266,12 @@ class Threads:
             return None
         assert part_bytes <= self._memory.shape[1]
         if self.view is None:
-            self.view = SimpleNamespace(parts=self._memory, size=self.size, meet=self._barrier.wait)
+            self.view = SimpleNamespace(parts=self._memory, size=self.size, meet=self.wait)
         return self.view
+
+    def wait(self):
+        self._barrier.wait()
+        time.sleep(random.uniform(0, self.delay))
 
     def member(self, rank):
         found = copy.copy(self)
@@ -273,7 +283,7 @@ class Threads:
 
     def swap(self, sent, received):
         self._parts[self.rank] = [(peer, array.copy()) for peer, array in sent]
-        self._barrier.wait()
+        self.wait()
         for peer in range(self.size):
             there = [array for to, array in self._parts[peer] if to == self.rank]
             for array, (_, place) in zip(
@@ -281,7 +291,7 @@ class Threads:
             ):
                 assert array.dtype == place.dtype
                 place[...] = array
-        self._barrier.wait()
+        self.wait()
 
     def meet(self, last):
         pass
@@ -289,15 +299,15 @@ class Threads:
     def allgather(self, mine, sizes):
         assert mine.size == sizes[self.rank]
         self._parts[self.rank] = mine.copy()
-        self._barrier.wait()
+        self.wait()
         found = [self._parts[rank] for rank in range(self.size)]
-        self._barrier.wait()
+        self.wait()
         return found
 
 
-def by_workers(size, fit, window=False):
+def by_workers(size, fit, window=False, delay=0.0):
     """What `fit(group)` returns in each of so many threads."""
-    group = Threads(size, window)
+    group = Threads(size, window, delay)
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(fit, [group.member(rank) for rank in range(size)]))
 
@@ -321,6 +331,18 @@ def test_workers_own_the_nodes_that_their_leaves_add_up_to(leaves):
                 whole.add(place, own.nodes[place])
         assert seen == list(range(leaves))
         np.testing.assert_array_equal(whole.root()[0], by_definition(values))
+
+
+@pytest.mark.parametrize("window", [False, True], ids=["messages", "window"])
+def test_late_messages_and_workers_change_no_bit(window):
+    """A worker that is late still reads what the others must not overwrite yet."""
+
+    def fit(group):
+        return trained(8, net=network(wide=700), batch_size=32, group=group)
+
+    alone = fit(None)
+    for found in by_workers(3, fit, window, delay=0.02):
+        assert_equal(found, alone)
 
 
 @pytest.mark.both_bodies
