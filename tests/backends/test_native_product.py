@@ -25,6 +25,9 @@ SHAPES = [
     (37, 257, 33),
     (241, 3, 65),  # two blocks of rows
     (5, 18, 1030),  # three blocks of columns
+    (1, 300, 1030),  # few rows: b as it lies in memory
+    (3, 259, 77),
+    (11, 270, 513),
 ]
 
 
@@ -94,11 +97,12 @@ def test_special_numbers_reach_their_row_and_column_only(special, native, rng):
     np.testing.assert_array_equal(np.isfinite(out), ~broken)
 
 
-def test_a_row_has_the_same_bits_in_every_batch(native, rng):
-    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((50, 300), (300, 70)))
-    whole = product(native, a, b, np.empty((50, 70), np.float32))
-    for rows in (1, 2, 5, 7, 12, 13):
-        part = product(native, a[:rows], b, np.empty((rows, 70), np.float32))
+@pytest.mark.parametrize("columns", [70, 523, 1030])
+def test_a_row_has_the_same_bits_in_every_batch(columns, native, rng):
+    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((13, 600), (600, columns)))
+    whole = product(native, a, b, np.empty((13, columns), np.float32))
+    for rows in range(1, 13):
+        part = product(native, a[:rows], b, np.empty((rows, columns), np.float32))
         assert part.tobytes() == whole[:rows].tobytes()
 
 

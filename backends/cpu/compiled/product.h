@@ -15,6 +15,8 @@ constexpr int WIDTH = 8, VECTORS = 2;
 constexpr int SUMS = 12;  // vectors in a tile, of 16 registers
 #endif
 constexpr int MOST_ROWS = 12;
+constexpr int FEW_ROWS = 12;  // for which b is not packed
+constexpr int NEXT = 4;       // rows of b that are fetched before these rows need them
 constexpr int AHEAD = 16;  // rows of b that are fetched before they are packed, if they lie so
 constexpr int FAR = 512;   // far apart that the processor does not foresee them
 constexpr I DEPTH = 256, COLUMNS = 512, ROWS = 240;  // of a block, whose packed part stays in L2
@@ -199,8 +201,81 @@ static void pack(Matrix b, I depth, int columns, int width, float* to) {
   }
 }
 
+// Computes R rows of out, each of N vectors, from rows of b as they lie in memory. If they are not
+// WHOLE, N is 1 and the vector has `columns` columns.
+template <int R, int N, bool WHOLE>
+static inline void strip(
+    const Matrix& a, const float* b, I b_row, I depth, float* out, I out_row, I columns, bool more) {
+  V sum[R][N] = {};
+  const float* at = a.at;
+  for (I k = 0; k < depth; ++k, b += b_row, at += a.column) {
+    V part[N];
+#pragma GCC unroll 24
+    for (int j = 0; j < N; ++j) {
+      if (b_row >= FAR) __builtin_prefetch(b + j * WIDTH + NEXT * b_row);
+      part[j] = WHOLE ? (V) * (const Anywhere*)(b + j * WIDTH) : load_first(b, columns);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < R; ++i) {
+      const V one = at[i * a.row] - V{};
+#pragma GCC unroll 24
+      for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(one, part[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < R; ++i, out += out_row) {
+#pragma GCC unroll 24
+    for (int j = 0; j < N; ++j) {
+      float* to = out + j * WIDTH;
+      if (WHOLE) {
+        Anywhere* place = (Anywhere*)to;
+        *place = more ? *place + sum[i][j] : sum[i][j];
+      } else {
+        store_first(to, more ? load_first(to, columns) + sum[i][j] : sum[i][j], columns);
+      }
+    }
+  }
+}
+
+// Computes R rows of out, as many columns at a time as the registers hold, then fewer.
+template <int R, int N>
+static inline void strips(
+    const Matrix& a, const float* b, I b_row, I depth, float* out, I out_row, I columns, bool more) {
+  for (; columns >= N * WIDTH; columns -= N * WIDTH, b += N * WIDTH, out += N * WIDTH) {
+    strip<R, N, true>(a, b, b_row, depth, out, out_row, columns, more);
+  }
+  if constexpr (N > 1) {
+    strips<R, N / 2>(a, b, b_row, depth, out, out_row, columns, more);
+  } else if (columns) {
+    strip<R, 1, false>(a, b, b_row, depth, out, out_row, columns, more);
+  }
+}
+
+// The product for few rows, where packing b would take longer than the product.
+template <int R>
+static void few_rows(
+    const Matrix& a, const Matrix& b, float* out, I out_row, I rows, I depth, I columns, bool adds) {
+  constexpr int N = R > 2 ? SUMS / R : SUMS * 2 / 3 / R;  // one row: as many bytes as a power of 2
+  I i = 0;
+  for (; i + R <= rows; i += R) {
+    for (I k0 = 0; k0 < depth || k0 == 0; k0 += DEPTH) {
+      const I deep = depth - k0 < DEPTH ? depth - k0 : DEPTH;
+      strips<R, N>(
+          a.from(i, k0), b.at + k0 * b.row, b.row, deep, out + i * out_row, out_row, columns,
+          adds || k0 > 0);
+    }
+  }
+  if constexpr (R > 1) {
+    few_rows<R / 2>(a.from(i, 0), b, out + i * out_row, out_row, rows - i, depth, columns, adds);
+  }
+}
+
 static void product(
     Matrix a, Matrix b, float* out, I out_row, I rows, I depth, I columns, bool adds) {
+  if (rows <= FEW_ROWS && b.column == 1) {
+    few_rows<4>(a, b, out, out_row, rows, depth, columns, adds);
+    return;
+  }
   alignas(64) static thread_local float packed[DEPTH * COLUMNS];
   for (I j0 = 0; j0 < columns; j0 += COLUMNS) {
     const I wide = columns - j0 < COLUMNS ? columns - j0 : COLUMNS;
