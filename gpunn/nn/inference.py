@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend
+from gpunn.backends.bounded import Bounded
 from gpunn.backends.capture import Captured, State
+from gpunn.backends.cpu.recording import recording
 from gpunn.fingerprint import Fingerprint
+from gpunn.nn.observation import observed
 from gpunn.typing import Array, Shape
 
-MAX_SHAPES = 4  # the shapes that are recorded; each recording holds the activations of a batch
+MAX_SHAPES = 4  # the shapes that are recorded on a GPU; each holds the activations of a batch
+HOST_SHAPES, HOST_ROWS = 32, 256  # on the CPU, where more rows take long enough without a recording
+OFTEN = 512  # repetitions, after which idle buffers of other work are freed
+MET = 256  # shapes that are remembered, because the second batch of a shape is recorded
 
 
 class Model(Protocol):
@@ -25,49 +31,107 @@ class Model(Protocol):
         """Return the outputs."""
 
 
+class Pass(NamedTuple):
+    """A recorded pass, and the array that it reads."""
+
+    captured: Captured
+    x: Array
+
+
 class CapturedForward:
     """A model in evaluation mode whose passes are recorded, one recording for each batch shape.
 
-    The first batch of a shape runs as usual, and later ones replay the recording. A recording sees
-    weights that change in place. If anything else in the model changes, a new recording is made.
+    The first batch of a shape runs as usual, the second is recorded, and later ones replay the
+    recording. A recording sees weights that change in place. If anything else in the model
+    changes, a new recording is made. Threads that predict at the same time have a recording each.
     The model holds this object, which therefore holds the model by a weak reference.
 
     Args:
-        model: a model whose backend can capture.
+        model: the model.
+        b: its backend, which can capture.
+
+    Attributes:
+        backend: the backend.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = weakref.ref(model)
-        self._shapes: dict[Shape, tuple[Captured, Array]] = {}
+    def __init__(self, model: Model, b: Backend) -> None:
+        self._model, self.backend = weakref.ref(model), b
+        self._rows = HOST_ROWS if b.on_host else 1 << 62
+        self._met: Bounded[Shape, bool] = Bounded(MET)
+        # The recordings of each shape that no thread uses at the moment.
+        self._idle: Bounded[Shape, list[Pass]] = Bounded(HOST_SHAPES if b.on_host else MAX_SHAPES)
+        self._dtype: Any = None
+        self._repeated = 0
+
+    def again(self, x: Array, most: int) -> Array | None:
+        """Return the outputs for a batch of the host from a recording that may be repeated.
+
+        Args:
+            x: an array of NumPy.
+            most: the most rows that may be computed at once.
+
+        Returns:
+            None if there is none, such as for the first batches of a shape.
+        """
+        idle = self._idle.get(x.shape)
+        if not idle or x.dtype != self._dtype or x.shape[0] > most:
+            return None
+        if observed.get() is not None or recording() is not None:
+            return None
+        try:
+            one = idle.pop()
+        except IndexError:  # another thread has just taken it
+            return None
+        try:
+            captured, place = one
+            place[...] = x
+            found = captured.result.copy() if captured.again() else None
+        finally:
+            idle.append(one)
+        self._repeated += 1
+        if not self._repeated % OFTEN:  # the pool looks at its buffers only when it hands one out
+            self.backend.free_memory()
+        return found
 
     def __call__(self, x: Array) -> Array:
         """Return the outputs for a batch on the model's device, in its dtype.
 
-        The next call with this shape overwrites the returned array.
+        The array is the caller's.
         """
         model, shape = self._model(), tuple(x.shape)
         assert model is not None
-        b = model.backend
-        if shape not in self._shapes and len(self._shapes) == MAX_SHAPES:
-            return model(Tensor(x, backend=b)).data
+        b = self.backend
+        idle = self._idle.get(shape)
+        if idle is None:
+            if shape not in self._met or shape[0] > self._rows:
+                self._met[shape] = True
+                return b.kept(model(Tensor(x, backend=b)).data)
+            idle = self._idle[shape] = []
         with b.own_stream():
-            if shape not in self._shapes:
-                self._shapes[shape] = self._new(b, x)
-            captured, x_in = self._shapes[shape]
-            captured.look(often=True)
-            if captured.state is State.REFUSED:
-                return model(Tensor(x, backend=b)).data
-            x_in[...] = x
-            captured.advance()
-        y: Array = captured.result
+            try:
+                one = idle.pop()
+            except IndexError:
+                one = self._new(b, x)
+            try:
+                captured, place = one
+                captured.look(often=True)
+                if captured.state is State.REFUSED:
+                    return b.kept(model(Tensor(x, backend=b)).data)
+                place[...] = x
+                captured.advance()
+                y: Array = captured.result.copy()
+                if b.on_host:
+                    self._dtype = x.dtype
+            finally:
+                idle.append(one)
         return y
 
-    def _new(self, b: Backend, x: Array) -> tuple[Captured, Array]:
-        known, x_in = self._model, b.empty_like(x)
+    def _new(self, b: Backend, x: Array) -> Pass:
+        known, place = self._model, b.empty_like(x)
 
         def work(tick: Array, k: int) -> Array:
             model: Any = known()
-            y: Array = model(Tensor(x_in, backend=b)).data
+            y: Array = model(Tensor(place, backend=b)).data
             return y
 
         captured = Captured(
@@ -76,4 +140,6 @@ class CapturedForward:
             lambda: Fingerprint({"model": known()}),
             what="predicting without captured passes",
         )
-        return captured, x_in
+        captured.look(often=True)
+        captured.forget(State.WARM)  # a batch of this shape has run as usual
+        return Pass(captured, place)

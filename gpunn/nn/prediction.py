@@ -10,6 +10,7 @@ import numpy as np
 from gpunn.arguments import count
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend, backend, backend_of
+from gpunn.backends.cpu.recording import recording
 from gpunn.examples import rows_of
 from gpunn.nn.inference import CapturedForward
 from gpunn.nn.observation import observed
@@ -19,6 +20,11 @@ from gpunn.typing import Array
 
 def outputs(model: Any, x: Any, batch_size: int) -> Array:
     """Return the outputs of a model in evaluation mode; see `Module.predict`."""
+    captured = vars(model).get("_captured")
+    if captured is not None and type(x) is np.ndarray and type(batch_size) is int:
+        found: Array | None = captured.again(x, batch_size)
+        if found is not None:
+            return found
     batch_size = count("batch_size", batch_size)
     if hasattr(x, "pieces"):  # rows on disk
         starts = range(0, len(x), batch_size)
@@ -38,8 +44,7 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
             return b.kept(model(batch).data)
         batch = batch.toarray() if sparse else batch
         if stays:
-            y = forward(batch)
-            return b.kept(y) if b.on_host else y.copy()  # the next batch overwrites captured ones
+            return forward(batch)
         return b.download(forward(b.upload(here.download(batch))))
 
     with b.current(), b.own_stream(), model.evaluating():
@@ -51,10 +56,13 @@ def outputs(model: Any, x: Any, batch_size: int) -> Array:
 
 
 def _forward(model: Any, b: Backend) -> Callable[[Array], Array]:
-    """Return the function that computes a batch: captured passes if the device allows them."""
-    if b.on_host or b.why_no_capture() or observed.get() is not None:
-        return lambda x: model(Tensor(x, backend=b)).data
-    if getattr(model, "_captured", None) is None:
-        model._captured = CapturedForward(model)
-    captured: Callable[[Array], Array] = model._captured
+    """Return the function that computes a batch: captured passes if the device allows them.
+
+    Its result is an array that nothing else writes to.
+    """
+    if recording() or b.why_no_capture() or observed.get() is not None:
+        return lambda x: b.kept(model(Tensor(x, backend=b)).data)
+    captured: CapturedForward | None = vars(model).get("_captured")
+    if captured is None or captured.backend is not b:
+        captured = model._captured = CapturedForward(model, b)
     return captured

@@ -235,7 +235,7 @@ def test_steady_work_makes_no_buffer(widths, bodies, monkeypatch):
         net.predict(x)
 
     # The first windows end within these: parameters no longer count as in use.
-    for _ in range(3 if widths == "deep" else 40):
+    for _ in range(6 if widths == "deep" else 100):
         work()
     monkeypatch.setattr(BufferPool, "_new", spied)
     for _ in range(3):

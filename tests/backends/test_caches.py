@@ -35,7 +35,6 @@ BOUNDED_BY_NATURE = {
     "gpunn/fingerprint/walk.py": {"values": "at most MOST", "_seen": "ends with the walk"},
     "gpunn/interop/onnx_draft.py": {"constants": "of one file", "_shared": "of one file"},
     "gpunn/names.py": {"_HOMES": "declared names"},
-    "gpunn/nn/inference.py": {"_shapes": "MAX_SHAPES"},
     "gpunn/nn/module.py": {"MODULES": "declared classes"},
     "gpunn/ops/elementwise.py": {"ACTIVATIONS": "declared activations"},
     "gpunn/ops/elementwise_losses.py": {"LOSSES": "declared losses"},
