@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend
 from gpunn.backends.bounded import Bounded
@@ -15,7 +17,7 @@ from gpunn.nn.observation import observed
 from gpunn.typing import Array, Shape
 
 MAX_SHAPES = 4  # the shapes that are recorded on a GPU; each holds the activations of a batch
-HOST_SHAPES, HOST_ROWS = 32, 256  # on the CPU, where more rows take long enough without a recording
+HOST_SHAPES, HOST_BYTES = 32, 1 << 20  # on the CPU, where larger batches take longer to copy
 OFTEN = 512  # repetitions, after which idle buffers of other work are freed
 MET = 256  # shapes that are remembered, because the second batch of a shape is recorded
 
@@ -56,11 +58,11 @@ class CapturedForward:
 
     def __init__(self, model: Model, b: Backend) -> None:
         self._model, self.backend = weakref.ref(model), b
-        self._rows = HOST_ROWS if b.on_host else 1 << 62
+        self._bytes = HOST_BYTES if b.on_host else 1 << 62
         self._met: Bounded[Shape, bool] = Bounded(MET)
         # The recordings of each shape that no thread uses at the moment.
         self._idle: Bounded[Shape, list[Pass]] = Bounded(HOST_SHAPES if b.on_host else MAX_SHAPES)
-        self._dtype: Any = None
+        self._dtype = np.dtype(object)  # of batches on the host; that of the model when it is known
         self._repeated = 0
 
     def again(self, x: Array, most: int) -> Array | None:
@@ -103,7 +105,7 @@ class CapturedForward:
         b = self.backend
         idle = self._idle.get(shape)
         if idle is None:
-            if shape not in self._met or shape[0] > self._rows:
+            if shape not in self._met or x.nbytes > self._bytes:
                 self._met[shape] = True
                 return b.kept(model(Tensor(x, backend=b)).data)
             idle = self._idle[shape] = []
@@ -127,7 +129,7 @@ class CapturedForward:
         return y
 
     def _new(self, b: Backend, x: Array) -> Pass:
-        known, place = self._model, b.empty_like(x)
+        known, place = self._model, b.kept(b.empty_like(x))
 
         def work(tick: Array, k: int) -> Array:
             model: Any = known()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from gpunn.typing import Array, DType
 HELD = ("_network", "_predictor", "_trainer", "_fitted_with")
 """Attributes that are not pickled. Their contents are also in the fitted attributes."""
 
+PLAIN = (np.dtype(np.float32), np.dtype(np.float64))
+
 
 class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
     """A mixin that predicts, scores and transforms with the network of a fitted estimator.
@@ -28,6 +31,7 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
     It comes before scikit-learn's own estimators, and keeps their checks and messages.
     """
 
+    n_features_in_: int
     coefs_: Weights
     intercepts_: Weights
     _best_coefs: Weights
@@ -91,11 +95,28 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
 
     def _checked_for_use(self, X: Any) -> Any:
         """Check examples for a fitted estimator with scikit-learn's checks."""
+        if self._is_plain(X):
+            return X
         if on_device(X):
             X = checked(X)
             validate_data(self, placeholder(X), reset=False)
             return X
         return validate_data(self, on_host(X), accept_sparse=["csr", "csc"], reset=False)
+
+    def _is_plain(self, X: Any) -> bool:
+        """Return whether scikit-learn's checks, which take 60 us, would return an array as it is.
+
+        The sum of a plain array is finite. If it is not, they find out why.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.dtype in PLAIN
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and X.shape[0] > 0
+            and not hasattr(self, "feature_names_in_")
+            and isfinite(np.add.reduce(X, axis=None))
+        )
 
     def _check_library(self, X: Any, method: str) -> None:
         """Check that examples are of the same array library as in `fit`, with array dispatch on."""
