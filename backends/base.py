@@ -33,6 +33,10 @@ class Graph(Protocol):
     done: bool
     refused: str
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the arrays that the work makes."""
+
     def launch(self, times: int = 1) -> None:
         """Repeat the recorded work `times` times in a row; called inside `Backend.own_stream`."""
 

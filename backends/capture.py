@@ -102,6 +102,11 @@ class Captured:
         self._restless, self._times = 0, 1
         self._counts = Counts(b, (), steps)
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the arrays of the recording; 0 if there is none."""
+        return 0 if self._graph is None else self._graph.size_bytes
+
     # called from outside -------------------------------------------------------------------------
 
     def look(self, *, often: bool = False) -> None:

@@ -84,6 +84,11 @@ class Plan:
         self._calls: list[Call | Noted | Fork] = []
         self._repeated: Callable[[int], Call | None] = lambda times: None
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the buffers, without small ones."""
+        return self.pool.size_bytes()
+
     def launch(self, times: int = 1) -> None:
         """Repeat the recorded work `times` times in a row."""
         whole = self._repeated(times)

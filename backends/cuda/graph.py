@@ -66,6 +66,11 @@ class Recording:
         self.graph: Any = None
         self.kept: Any = None
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the memory pool."""
+        return int(self.pool.total_bytes())
+
     def launch(self, times: int = 1) -> None:
         """Repeat the recorded work `times` times in a row."""
         for _ in range(times):

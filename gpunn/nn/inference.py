@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import Any, NamedTuple, Protocol
 
@@ -17,9 +18,11 @@ from gpunn.nn.observation import observed
 from gpunn.typing import Array, Shape
 
 MAX_SHAPES = 4  # the shapes that are recorded on a GPU; each holds the activations of a batch
-HOST_SHAPES, HOST_BYTES = 32, 1 << 20  # on the CPU, where larger batches take longer to copy
+HOST_SHAPES = 64  # on the CPU
+HOST_BYTES = 1 << 20  # of a batch, and of its activations; larger ones gain too little
 OFTEN = 512  # repetitions, after which idle buffers of other work are freed
-MET = 256  # shapes that are remembered, because the second batch of a shape is recorded
+MET = 256  # shapes whose batches are counted
+SECOND, SEVERAL = 2, 64  # the batch of a shape that is recorded: with room left, and without
 
 
 class Model(Protocol):
@@ -44,9 +47,10 @@ class CapturedForward:
     """A model in evaluation mode whose passes are recorded, one recording for each batch shape.
 
     The first batch of a shape runs as usual, the second is recorded, and later ones replay the
-    recording. A recording sees weights that change in place. If anything else in the model
-    changes, a new recording is made. Threads that predict at the same time have a recording each.
-    The model holds this object, which therefore holds the model by a weak reference.
+    recording. If there are many shapes, a frequent one replaces the oldest. A recording sees
+    weights that change in place. If anything else in the model changes, a new recording is made.
+    Threads that predict at the same time have a recording each. The model holds this object, which
+    therefore holds the model by a weak reference.
 
     Args:
         model: the model.
@@ -59,7 +63,7 @@ class CapturedForward:
     def __init__(self, model: Model, b: Backend) -> None:
         self._model, self.backend = weakref.ref(model), b
         self._bytes = HOST_BYTES if b.on_host else 1 << 62
-        self._met: Bounded[Shape, bool] = Bounded(MET)
+        self._met: Bounded[Shape, int] = Bounded(MET)
         # The recordings of each shape that no thread uses at the moment.
         self._idle: Bounded[Shape, list[Pass]] = Bounded(HOST_SHAPES if b.on_host else MAX_SHAPES)
         self._dtype = np.dtype(object)  # of batches on the host; that of the model when it is known
@@ -105,9 +109,11 @@ class CapturedForward:
         b = self.backend
         idle = self._idle.get(shape)
         if idle is None:
-            if shape not in self._met or x.nbytes > self._bytes:
-                self._met[shape] = True
+            self._met[shape] = met = self._met.get(shape, 0) + 1
+            room = len(self._idle) < self._idle.limit
+            if met < (SECOND if room else SEVERAL) or x.nbytes > self._bytes:
                 return b.kept(model(Tensor(x, backend=b)).data)
+            self._met[shape] = 0
             idle = self._idle[shape] = []
         with b.own_stream():
             try:
@@ -126,6 +132,9 @@ class CapturedForward:
                     self._dtype = x.dtype
             finally:
                 idle.append(one)
+        if b.on_host and captured.size_bytes > HOST_BYTES:
+            self._idle.pop(shape, None)
+            self._met[shape] = -sys.maxsize
         return y
 
     def _new(self, b: Backend, x: Array) -> Pass:

@@ -108,15 +108,12 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
 
         The sum of a plain array is finite. If it is not, they find out why.
         """
-        return (
-            type(X) is np.ndarray
-            and X.dtype in PLAIN
-            and X.ndim == 2
-            and X.shape[1] == self.n_features_in_
-            and X.shape[0] > 0
-            and not hasattr(self, "feature_names_in_")
-            and isfinite(np.add.reduce(X, axis=None))
-        )
+        if type(X) is not np.ndarray or X.dtype not in PLAIN or X.ndim != 2 or not X.shape[0]:
+            return False
+        if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
+            return False
+        with np.errstate(all="ignore"):
+            return isfinite(np.add.reduce(X, axis=None))
 
     def _check_library(self, X: Any, method: str) -> None:
         """Check that examples are of the same array library as in `fit`, with array dispatch on."""

@@ -220,13 +220,31 @@ def test_copies_and_pickles_have_their_own_recordings():
     np.testing.assert_array_equal(net.predict(X[:4]), expected)
 
 
-def test_there_are_few_recordings_of_few_rows(monkeypatch):
+def test_there_are_few_recordings_of_small_batches(monkeypatch):
     monkeypatch.setattr(inference, "HOST_SHAPES", 3)
-    monkeypatch.setattr(inference, "HOST_BYTES", X[:5].nbytes)
+    monkeypatch.setattr(inference, "SEVERAL", 8)
+    monkeypatch.setattr(inference, "HOST_BYTES", X[:50].nbytes)
     net = network()
-    for n in (1, 2, 3, 4, 5, 6):
-        repeats(net, X[:n]) if n < 6 else [net.predict(X[:n]) for _ in range(TIMES)]
-    assert [shape[0] for shape in net._captured._idle] == [3, 4, 5]
+
+    def recorded(n, times):
+        for _ in range(times):
+            net.predict(X[:n])
+        return [shape[0] for shape in net._captured._idle]
+
+    assert recorded(1, 1) == []
+    assert recorded(1, 1) == [1]
+    assert recorded(51, 9) == [1]
+    assert [recorded(n, 2) for n in (2, 3)] == [[1, 2], [1, 2, 3]]
+    assert recorded(4, 7) == [1, 2, 3]
+    assert recorded(4, 1) == [2, 3, 4]
+
+
+def test_a_recording_with_large_activations_is_dropped(monkeypatch):
+    monkeypatch.setattr(inference, "HOST_BYTES", 1 << 15)
+    net = nn.Sequential(nn.Linear(6, 2000, "relu", seed=0), nn.Linear(2000, 3, seed=1))
+    for _ in range(9):
+        np.testing.assert_array_equal(net.predict(X[:9]), plain(net, X[:9]))
+    assert not net._captured._idle
 
 
 def test_a_model_that_moves_is_recorded_anew(device):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -434,3 +435,41 @@ def test_what_scikit_learn_cannot_predict_is_refused():
     assert to_sklearn(MLPRegressor("huber")).loss == "squared_error"
     with pytest.raises(ArgumentError, match="MLPClassifier"):
         from_sklearn(MLPClassifier())
+
+
+def outcome(model, method, x):
+    """What a call returns, warns and raises."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            found = repr(getattr(model, method)(x).tolist())
+        except ValueError as error:
+            found = type(error), str(error)
+    return found, [str(each.message).replace("gpunn.", "") for each in told]
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+@pytest.mark.parametrize("frame", [False, True])
+def test_plain_arrays_pass_and_fail_as_in_scikit_learn(method, frame):
+    """They take a short way around its checks."""
+    x, y = data("multiclass")
+    given = pytest.importorskip("pandas").DataFrame(x).rename(columns=str) if frame else x
+    theirs, ours = pair("multiclass", max_iter=3, random_state=0, hidden_layer_sizes=(5,))
+    with threadpool_limits(1):
+        theirs.fit(given, y)
+        ours.fit(given, y)
+        cases = {"whole": x, "one": x[:1], "none": x[:0], "narrow": x[:, 1:], "flat": x[0]}
+        cases |= {
+            "large": np.full_like(x, 1e308),
+            "order": np.asfortranarray(x),
+            "list": x.tolist(),
+        }
+        for wrong in (np.nan, np.inf, -np.inf):
+            cases[str(wrong)] = x.copy()
+            cases[str(wrong)][3, 1] = wrong
+        cases["both"] = x.copy()
+        cases["both"][:2, 0] = np.inf, -np.inf
+        cases["cube"], cases["int"] = x[:, :, np.newaxis], (9 * x).astype(int)
+        for name, case in cases.items():
+            expected, found = outcome(theirs, method, case), outcome(ours, method, case)
+            assert found == expected, name
