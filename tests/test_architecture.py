@@ -59,6 +59,7 @@ SINGLE_IMPORTERS = {
     "sklearn": {
         "benchmarks/contenders/sklearn_step.py",
         "benchmarks/fit.py",
+        "benchmarks/latency.py",
         "benchmarks/sklearn_fit.py",
         "benchmarks/tables/__main__.py",
         "benchmarks/tables/contenders.py",

@@ -97,11 +97,11 @@ def test_special_numbers_reach_their_row_and_column_only(special, native, rng):
     np.testing.assert_array_equal(np.isfinite(out), ~broken)
 
 
-@pytest.mark.parametrize("columns", [70, 523, 1030])
+@pytest.mark.parametrize("columns", [70, 523, 715])
 def test_a_row_has_the_same_bits_in_every_batch(columns, native, rng):
-    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((13, 600), (600, columns)))
-    whole = product(native, a, b, np.empty((13, columns), np.float32))
-    for rows in range(1, 13):
+    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((38, 300), (300, columns)))
+    whole = product(native, a, b, np.empty((38, columns), np.float32))
+    for rows in range(1, 38):
         part = product(native, a[:rows], b, np.empty((rows, columns), np.float32))
         assert part.tobytes() == whole[:rows].tobytes()
 

@@ -15,7 +15,7 @@ constexpr int WIDTH = 8, VECTORS = 2;
 constexpr int SUMS = 12;  // vectors in a tile, of 16 registers
 #endif
 constexpr int MOST_ROWS = 12;
-constexpr int FEW_ROWS = 12;  // for which b is not packed
+constexpr int FEW_ROWS = 36;  // for which b is not packed
 constexpr int NEXT = 4;       // rows of b that are fetched before these rows need them
 constexpr int AHEAD = 16;  // rows of b that are fetched before they are packed, if they lie so
 constexpr int FAR = 512;   // far apart that the processor does not foresee them
@@ -215,7 +215,7 @@ static inline void strip(
       if (b_row >= FAR) __builtin_prefetch(b + j * WIDTH + NEXT * b_row);
       part[j] = WHOLE ? (V) * (const Anywhere*)(b + j * WIDTH) : load_first(b, columns);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 12
     for (int i = 0; i < R; ++i) {
       const V one = at[i * a.row] - V{};
 #pragma GCC unroll 24
@@ -266,14 +266,15 @@ static void few_rows(
     }
   }
   if constexpr (R > 1) {
-    few_rows<R / 2>(a.from(i, 0), b, out + i * out_row, out_row, rows - i, depth, columns, adds);
+    constexpr int LESS = R > 8 ? 8 : R / 2;
+    few_rows<LESS>(a.from(i, 0), b, out + i * out_row, out_row, rows - i, depth, columns, adds);
   }
 }
 
 static void product(
     Matrix a, Matrix b, float* out, I out_row, I rows, I depth, I columns, bool adds) {
   if (rows <= FEW_ROWS && b.column == 1) {
-    few_rows<4>(a, b, out, out_row, rows, depth, columns, adds);
+    few_rows<12>(a, b, out, out_row, rows, depth, columns, adds);
     return;
   }
   alignas(64) static thread_local float packed[DEPTH * COLUMNS];
