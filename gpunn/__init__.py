@@ -30,6 +30,7 @@ from gpunn.backends import (
     set_num_threads,
 )
 from gpunn.errors import GpunnError
+from gpunn.guesses import missing
 
 if TYPE_CHECKING:
     from gpunn import data, distributed, explain, interop, nn, optim, plot, train
@@ -86,7 +87,7 @@ _ON_FIRST_USE = {
 def __getattr__(name: str) -> Any:
     """Import a submodule on first use, so that `import gpunn` is fast."""
     if name not in _ON_FIRST_USE:
-        raise AttributeError(f"module 'gpunn' has no attribute {name!r}")
+        raise missing("gpunn", name, __all__)
     module = import_module(_ON_FIRST_USE[name])
     value = module if module.__name__ == f"gpunn.{name}" else getattr(module, name)
     globals()[name] = value

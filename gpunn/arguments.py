@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpunn.errors import ArgumentError, DataError, DTypeError, UnknownNameError
+from gpunn.guesses import meant
 from gpunn.typing import DType
 
 Found = TypeVar("Found")
@@ -18,15 +19,16 @@ def lookup(what: str, name: object, registry: Mapping[str, Found]) -> Found:
 
     Args:
         what: the kind of name, for the message.
-        name: the name.
+        name: the name, or another word for it; see `gpunn.guesses`.
         registry: the values by name.
 
     Raises:
         UnknownNameError: the name is unknown; the message lists the known names.
     """
-    if not isinstance(name, str) or name not in registry:
+    found = name if isinstance(name, str) and name in registry else meant(what, name)
+    if not isinstance(found, str) or found not in registry:
         raise UnknownNameError(what, name, registry)
-    return registry[name]
+    return registry[found]
 
 
 def check_kind(name: str, value: object, kind: type, remedy: str) -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"beside"},
     {"errors", "fingerprint", "log", "moved", "progress_bar", "typing"},
+    {"guesses"},
     {"arguments", "names"},
     {"frames", "sparse", "storage"},
     {"backends", "columns"},

@@ -10,6 +10,8 @@ Example:
     ((32, 64), (32,))
 """
 
+from typing import Any
+
 from gpunn.data.dataset import Dataset, Standardizer
 from gpunn.data.digits import load_digits
 from gpunn.data.idx import read_idx, write_idx
@@ -26,6 +28,7 @@ from gpunn.data.rows import Rows, open_rows
 from gpunn.data.stream import FeatureStream, load_features, open_features
 from gpunn.data.synthetic import blobs, circles, shifted_patterns, spirals, xor
 from gpunn.data.table import TableData, load_csv, load_npz, load_table
+from gpunn.guesses import missing
 
 __all__ = [
     "Dataset",
@@ -55,3 +58,7 @@ __all__ = [
     "write_idx",
     "xor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing(__name__, name, __all__)

@@ -14,6 +14,7 @@ from gpunn.data.checks import check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError
 from gpunn.examples import rows_of
+from gpunn.guesses import answers
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array, DeviceLike
 
@@ -73,6 +74,7 @@ class Batches:
         return self._there.upload(rows.toarray() if is_sparse(rows) else rows)
 
 
+@answers
 def batches(
     x: Any,
     y: Any = None,

@@ -1,5 +1,8 @@
 """Layers and networks."""
 
+from typing import Any
+
+from gpunn.guesses import missing
 from gpunn.nn import constructed, init, wiring
 from gpunn.nn.columns import OneHot, ParametricActivation, PeriodicEmbedding, Scale
 from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
@@ -52,21 +55,6 @@ __all__ = [
     "wiring",
 ]
 
-_ELSEWHERE = {
-    **dict.fromkeys(
-        ("ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax", "Identity"),
-        'Linear(..., activation="relu") or Activate("relu")',
-    ),
-    **dict.fromkeys(
-        ("CrossEntropyLoss", "NLLLoss"), 'Trainer(loss="softmax_cross_entropy") or gpunn.ops'
-    ),
-    **dict.fromkeys(("MSELoss", "L1Loss"), 'Trainer(loss="squared_error") or gpunn.ops'),
-    **dict.fromkeys(("BCELoss", "BCEWithLogitsLoss"), "gpunn.ops.binary_cross_entropy_with_logits"),
-    "BatchNorm1d": "BatchNorm",
-    "Flatten": "Activate(lambda x: x.reshape(len(x), -1))",
-}
 
-
-def __getattr__(name: str) -> object:
-    hint = f": here it is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
-    raise AttributeError(f"module 'gpunn.nn' has no attribute {name!r}{hint}")
+def __getattr__(name: str) -> Any:
+    raise missing(__name__, name, __all__)

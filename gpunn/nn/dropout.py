@@ -6,6 +6,7 @@ from typing import Any
 
 from gpunn.autograd import Tensor
 from gpunn.backends.random import new_stream
+from gpunn.guesses import answers
 from gpunn.nn.module import Module
 from gpunn.ops import dropout, multiply, vanilla_dropout
 from gpunn.ops.dropout import Rate
@@ -35,6 +36,7 @@ class Dropout(Module):
         Srivastava et al. (2014), JMLR 15, section 10; lecture 001, "Inverted Dropout".
     """
 
+    @answers
     def __init__(self, rate: float = 0.5, *, seed: int | None = None) -> None:
         Rate.of(rate)
         self.rate = float(rate)

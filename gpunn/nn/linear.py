@@ -15,6 +15,7 @@ from gpunn.backends import backend
 from gpunn.backends.dtypes import float_dtype
 from gpunn.backends.random import RandomStream, is_by_chance, new_stream
 from gpunn.errors import ArgumentError
+from gpunn.guesses import answers, meant
 from gpunn.nn.dropout import Dropout
 from gpunn.nn.init import Initializer, get_initializer, initial
 from gpunn.nn.module import Buffer, Module, Parameter
@@ -67,7 +68,10 @@ class ChosenActivation:
             raise AttributeError("activation")
         return vars(layer)["activation"]
 
-    def __set__(self, layer: Module, activation: str | Callable[..., Any]) -> None:
+    def __set__(self, layer: Module, activation: str | Callable[..., Any] | None) -> None:
+        if activation is None or isinstance(activation, str):
+            name: Any = meant("activation", activation)
+            activation = activation if activation in ACTIVATIONS else name
         function = get_activation(activation)
         if self.elementwise and not isinstance(opened(function)[0], Activation):
             raise ArgumentError(
@@ -115,6 +119,7 @@ class Linear(Module):
     activation = ChosenActivation()
     _activation: Callable[..., Tensor]
 
+    @answers
     def __init__(
         self,
         in_features: int,

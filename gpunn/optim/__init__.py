@@ -1,5 +1,8 @@
 """Optimizers, learning-rate schedules, gradient clipping and regularizers."""
 
+from typing import Any
+
+from gpunn.guesses import missing
 from gpunn.optim import schedules
 from gpunn.optim.factor import clip_by_global_norm
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
@@ -35,3 +38,7 @@ __all__ = [
     "get_schedule",
     "schedules",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing(__name__, name, __all__)

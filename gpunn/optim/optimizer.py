@@ -13,6 +13,7 @@ from gpunn.autograd import Tensor
 from gpunn.backends import Elementwise, scratch_like
 from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
+from gpunn.guesses import answer
 from gpunn.names import at_home_of, home_of, is_own, register
 from gpunn.optim.flat import FlatParameters
 from gpunn.storage.state import check_state, fitted
@@ -149,20 +150,6 @@ def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
     taken.fill(int(taken) + (float(factor) != 0))
 
 
-ELSEWHERE = {
-    "betas": "two separate numbers: beta1=0.9, beta2=0.999",
-    "alpha": "decay, the weight of the past",
-    "weight_decay": (
-        "a penalty: Trainer(regularizer=optim.L2(weight_decay / 2)), whose gradient is "
-        "weight_decay * W (of weights, not of biases); or AdamW"
-    ),
-    "amsgrad": "Adam without it: gpunn has no AMSGrad",
-    "dampening": "momentum without dampening",
-    "params": "parameters, or none for a Trainer",
-    "learning_rate": "lr",
-}
-"""The options of PyTorch and other libraries, with what to use instead in gpunn."""
-
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
 
@@ -195,12 +182,8 @@ class Optimizer(Tracked):
         """
         known = signature(cls.__init__).parameters
         open_ended = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
-        for name in options.keys() - known.keys():
-            if name in ELSEWHERE and not open_ended:
-                raise ArgumentError(
-                    f"got {name}={options[name]!r}, which {cls.__name__} does not have; expected "
-                    f"{ELSEWHERE[name]}"
-                )
+        unknown = {} if open_ended else {k: v for k, v in options.items() if k not in known}
+        answer("Optimizer", cls.__name__, unknown)
         return super().__new__(cls)
 
     def __init__(self, parameters: Iterable[Tensor] | None, lr: float) -> None:

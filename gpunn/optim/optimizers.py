@@ -315,8 +315,15 @@ def get_optimizer(optimizer: str | Optimizer, **options: Any) -> Optimizer:
 
     Raises:
         UnknownNameError: the name is unknown; the message lists the known names.
+        ArgumentError: an optimizer has no such option, or is no name and has options already.
     """
     if isinstance(optimizer, Optimizer):
+        if options:
+            kind = type(optimizer).__name__
+            raise ArgumentError(
+                f"got {' and '.join(options)} beside an optimizer {kind}, which has its own; "
+                f"expected {kind}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+            )
         return optimizer
     name = optimizer.lower() if isinstance(optimizer, str) else optimizer
     return lookup("optimizer", name, OPTIMIZERS)(**options)

@@ -1,5 +1,8 @@
 """Training: the loop, its steps, its callbacks and its history, and models as files."""
 
+from typing import Any
+
+from gpunn.guesses import missing
 from gpunn.nn.model_file import load, read_info, save
 from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping, KeepBest
 from gpunn.train.repeated import CapturedStep
@@ -22,3 +25,7 @@ __all__ = [
     "read_info",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing(__name__, name, __all__)

@@ -11,6 +11,7 @@ import numpy as np
 
 from gpunn.arguments import check_kind, count, in_range
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
+from gpunn.guesses import answers
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shown
 from gpunn.train.training import History, Training
@@ -142,6 +143,7 @@ class EarlyStopping(KeepBest):
         ArgumentError: an argument is outside its range, or the fit does not record the curve.
     """
 
+    @answers
     def __init__(
         self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0
     ) -> None:

@@ -15,6 +15,7 @@ from gpunn.data.dataset import Dataset
 from gpunn.data.rows import Rows, RowTable
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
+from gpunn.guesses import answers
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.progress_bar import NUMBERS_FIRST, progress_bar
 from gpunn.sparse import is_sparse
@@ -43,6 +44,7 @@ class Trainer(Training):
             `gpunn.ops.get_loss` returns a loss with options. `gpunn.ops.decides` declares how the
             outputs of your own loss become classes; without it there is no accuracy.
         optimizer: a registered name, or an optimizer, with parameters or without.
+        lr, weight_decay: options of an optimizer that is named; None for its own.
         device: the device to train on; None for the model's device; "auto" for a GPU if one can
             be used. The first `fit`, `evaluate`, `predict` or `classify` moves the model there.
         seed: the seed of shuffling and dropout. The same seed gives the same order and masks on
@@ -104,6 +106,7 @@ class Trainer(Training):
         ['accuracy', 'loss']
     """
 
+    @answers
     def fit(
         self,
         x: Any,

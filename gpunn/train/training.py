@@ -13,6 +13,7 @@ from gpunn.autograd import Tensor
 from gpunn.backends import Backend, RandomStream, backend
 from gpunn.distributed import ALONE, Group, check_launched_alone
 from gpunn.errors import ArgumentError, OutOfMemoryError
+from gpunn.guesses import answers
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
@@ -113,12 +114,15 @@ class Training:
 
     step_class: type[EagerStep] = EagerStep
 
+    @answers
     def __init__(
         self,
         model: Module,
         loss: str | Callable[..., Tensor] = "softmax_cross_entropy",
         optimizer: str | Optimizer = "adam",
         *,
+        lr: float | None = None,
+        weight_decay: float | None = None,
         device: DeviceLike = None,
         seed: int = 0,
         regularizer: Regularizer | None = None,
@@ -141,7 +145,9 @@ class Training:
             raise ArgumentError(f'got capture={capture!r}; expected True, False or "auto"')
         lookup("on_nonfinite", on_nonfinite, MODES)
         self.model, self.loss = model, get_loss(loss)
-        self.optimizer, self.schedule = get_optimizer(optimizer), get_schedule(schedule)
+        chosen = {"lr": lr, "weight_decay": weight_decay}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        self.optimizer, self.schedule = get_optimizer(optimizer, **chosen), get_schedule(schedule)
         self.regularizer, self.clip_norm = regularizer, clip_norm
         self.capture, self.on_nonfinite = capture, on_nonfinite
         self.shards = None if shards is None else count("shards", shards)

@@ -302,7 +302,7 @@ def test_bad_input_is_refused_before_training(x, y, options, error, words, devic
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"loss": "mse"}, UnknownNameError, "half_squared_error"),
+        ({"loss": "errors"}, UnknownNameError, "half_squared_error"),
         ({"optimizer": 3}, UnknownNameError, "optimizer 3.*adam"),
         ({"device": "tpu"}, UnknownNameError, "cpu, cuda"),
         ({"seed": -1}, ArgumentError, "seed"),

@@ -1,0 +1,333 @@
+"""The names that people know from other libraries, and what they are called here.
+
+`SAME` has other words for the same thing, which are accepted. All others get an error that says
+what to write. One table for each way in which a name is used: values of registries, attributes of
+modules, and arguments of functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+from gpunn.errors import ArgumentError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SAME: dict[str, dict[object, str]] = {
+    "activation": {
+        None: "identity", "none": "identity", "linear": "identity", "swish": "silu",
+        "leakyrelu": "leaky_relu", "lrelu": "leaky_relu",
+    },
+    "loss": {
+        "mse": "squared_error", "mse_loss": "squared_error", "l2": "squared_error",
+        "mean_squared_error": "squared_error",
+        "mae": "absolute_error", "l1": "absolute_error", "l1_loss": "absolute_error",
+        "mean_absolute_error": "absolute_error",
+        "cross_entropy": "softmax_cross_entropy", "crossentropy": "softmax_cross_entropy",
+        "sparse_categorical_crossentropy": "softmax_cross_entropy",
+        "categorical_crossentropy": "softmax_cross_entropy",
+        "log_loss": "softmax_cross_entropy",
+        "bce": "binary_cross_entropy", "binary_crossentropy": "binary_cross_entropy",
+        "bce_with_logits": "binary_cross_entropy_with_logits",
+        "bcewithlogits": "binary_cross_entropy_with_logits",
+        "poisson": "poisson_error", "quantile": "quantile_error", "pinball": "quantile_error",
+        "huber_loss": "huber", "smooth_l1": "huber", "multi_margin": "multiclass_hinge",
+    },
+    "optimizer": {"adam_w": "adamw", "rms_prop": "rmsprop", "ada_grad": "adagrad"},
+    "schedule": {None: "constant", "none": "constant", "cosine_annealing": "cosine"},
+    "initializer": {
+        "xavier": "glorot_uniform", "glorot": "glorot_uniform", "kaiming": "he_normal",
+        "he": "he_normal", "zero": "zeros", "xavier_uniform": "glorot_uniform",
+        "xavier_normal": "glorot_normal", "kaiming_uniform": "he_uniform",
+        "kaiming_normal": "he_normal",
+    },
+}  # fmt: skip
+"""Other words for registered names, by the kind of name."""
+
+IN_LAYER = '"{0}" as a layer of nn.Sequential, or nn.Linear(..., activation="{0}")'
+IN_TRAINER = 'Trainer(net, loss="{0}"), or ops.{0}'
+NO_CONVOLUTIONS = "nothing: gpunn has fully connected networks only"
+BATCHES = "gn.data.batches(x, y, batch_size=32), or pass arrays to Trainer.fit"
+PREDICT = "net.predict(x), net.classify(x) or Trainer(...).evaluate(x, y)"
+
+ATTRIBUTES: dict[str, dict[str, str]] = {
+    "gpunn": {
+        "seed": "gn.manual_seed(0)",
+        "random_seed": "gn.manual_seed(0)",
+        "set_seed": "gn.manual_seed(0)",
+        "from_numpy": "gn.tensor(array)",
+        "Variable": "gn.tensor(array, requires_grad=True)",
+        "array": "gn.tensor(array), or the NumPy array itself",
+        "Sequential": "gn.nn.Sequential",
+        "Linear": "gn.nn.Linear",
+        "Module": "gn.nn.Module",
+        "Dataset": "gn.data.Dataset",
+        "DataLoader": BATCHES,
+        "utils": BATCHES,
+        "functional": "gn.ops",
+        "losses": "gn.ops",
+        "layers": "gn.nn",
+        "optimizers": "gn.optim",
+        "callbacks": "gn.train",
+        "metrics": "Trainer.evaluate, or scikit-learn's metrics",
+        "cuda": 'gn.device("cuda"), Trainer(device="cuda"), or gn.diagnose("cuda")',
+        "is_available": 'gn.diagnose("cuda").usable',
+        "get_device": "gn.default_device()",
+        "set_device": "gn.set_default_device(...)",
+        "save_model": "gn.save(net, path)",
+        "load_model": "gn.load(path)",
+        "compile": "nothing: Trainer.fit and net.predict compile and record by themselves",
+        "jit": "nothing: Trainer.fit and net.predict compile and record by themselves",
+        "inference_mode": "gn.no_grad(), or net.predict(x)",
+        "fit": "gn.Trainer(net).fit(x, y)",
+        "MLPClassifier": "gn.sklearn.MLPClassifier: import gpunn.sklearn",
+        "MLPRegressor": "gn.sklearn.MLPRegressor: import gpunn.sklearn",
+        "to_onnx": "gn.interop.to_onnx(net)",
+        "from_torch": "gn.interop",
+        "grad": "y.backward(), then x.grad",
+        "zeros": "gn.tensor(np.zeros(...))",
+        "ones": "gn.tensor(np.ones(...))",
+        "randn": "gn.tensor(np.random.default_rng(0).standard_normal(...))",
+    },
+    "gpunn.nn": {
+        **{
+            name: IN_LAYER.format(own)
+            for name, own in {
+                "ReLU": "relu",
+                "Sigmoid": "sigmoid",
+                "Tanh": "tanh",
+                "GELU": "gelu",
+                "ELU": "elu",
+                "SELU": "selu",
+                "SiLU": "silu",
+                "Mish": "mish",
+                "LeakyReLU": "leaky_relu",
+                "Softplus": "softplus",
+                "Softmax": "softmax",
+                "Identity": "identity",
+                "Hardtanh": "hard_threshold",
+            }.items()
+        },
+        **{
+            name: IN_TRAINER.format(own)
+            for name, own in {
+                "CrossEntropyLoss": "softmax_cross_entropy",
+                "MSELoss": "squared_error",
+                "L1Loss": "absolute_error",
+                "BCELoss": "binary_cross_entropy",
+                "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
+                "HuberLoss": "huber",
+                "SmoothL1Loss": "huber",
+                "PoissonNLLLoss": "poisson_error",
+                "NLLLoss": "softmax_cross_entropy",
+                "MultiMarginLoss": "multiclass_hinge",
+            }.items()
+        },
+        **{
+            name: NO_CONVOLUTIONS
+            for name in (
+                "Conv1d",
+                "Conv2d",
+                "Conv3d",
+                "MaxPool2d",
+                "AvgPool2d",
+                "LSTM",
+                "GRU",
+                "RNN",
+                "Transformer",
+                "MultiheadAttention",
+            )
+        },
+        "Dense": "nn.Linear(in_features, out_features)",
+        "Activation": "nn.Activate",
+        "PReLU": "nn.ParametricActivation",
+        "BatchNorm1d": "nn.BatchNorm",
+        "BatchNormalization": "nn.BatchNorm",
+        "LayerNormalization": "nn.LayerNorm",
+        "Flatten": "nn.Activate(lambda x: x.reshape(len(x), -1))",
+        "Embedding": "nn.OneHot, followed by nn.Linear",
+        "ModuleList": "a list as an attribute of your Module",
+        "ModuleDict": "a dict as an attribute of your Module",
+        "ParameterList": "a list as an attribute of your Module",
+        "functional": "gn.ops",
+        "Normalization": "nn.Standardize",
+        "Input": "nothing: nn.Linear says the number of features",
+        "AlphaDropout": "nn.Dropout",
+        "ReLu": IN_LAYER.format("relu"),
+    },
+    "gpunn.optim": {
+        "lr_scheduler": 'Trainer(schedule="cosine"), or optim.schedules',
+        "Adagrad": "optim.AdaGrad",
+        "RMSProp": "optim.RMSprop",
+        "NAdam": "optim.Adam or optim.AdamW",
+        "RAdam": "optim.Adam or optim.AdamW",
+        "Adamax": "optim.Adam or optim.AdamW",
+        "LBFGS": 'gn.sklearn.MLPClassifier(solver="lbfgs")',
+        "StepLR": "optim.schedules",
+        "CosineAnnealingLR": 'Trainer(schedule="cosine")',
+        "clip_grad_norm_": "Trainer(clip_norm=1.0), or optim.clip_by_global_norm",
+        "Momentum": "optim.SGD(momentum=0.9)",
+    },
+    "gpunn.data": {
+        "DataLoader": BATCHES,
+        "TensorDataset": "gn.data.Dataset(x, y)",
+        "random_split": "Dataset.split(0.2)",
+        "train_test_split": "Dataset.split(0.2)",
+        "StandardScaler": "gn.data.Standardizer, or nn.Standardize in the network",
+        "MNIST": "gn.data.load_mnist()",
+        "read_csv": "gn.data.load_csv(path, target), or load_table",
+    },
+    "gpunn.train": {
+        "ModelCheckpoint": "Trainer(checkpoint=folder), or train.KeepBest",
+        "ReduceLROnPlateau": "a Callback that writes trainer.base_lr",
+        "TensorBoard": "train.CSVLog, or a Callback of your own",
+        "CSVLogger": "train.CSVLog",
+        "LearningRateScheduler": "Trainer(schedule=...)",
+        "Checkpoint": "Trainer(checkpoint=folder)",
+    },
+}
+"""What to write in place of an attribute, by module."""
+
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "Trainer.fit": {
+        "validation_data": "validation=(x, y)",
+        "val_data": "validation=(x, y)",
+        "eval_set": "validation=(x, y)",
+        "validation_split": "validation=(x, y): split with gn.data.Dataset(x, y).split(0.2)",
+        "verbose": "progress=False",
+        "sample_weights": "sample_weight=",
+        "class_weight": "sample_weight=, a weight for each example",
+        "n_epochs": "epochs=",
+        "num_epochs": "epochs=",
+        "nb_epoch": "epochs=",
+        "max_epochs": "epochs=",
+        "max_iter": "epochs=",
+        "bs": "batch_size=",
+        "steps_per_epoch": "batch_size=: an epoch uses each example once",
+        "lr": "lr= of the Trainer",
+        "learning_rate": "lr= of the Trainer",
+        "seed": "seed= of the Trainer",
+        "optimizer": "optimizer= of the Trainer",
+        "loss": "loss= of the Trainer",
+        "device": "device= of the Trainer",
+    },
+    "Training.__init__": {
+        "learning_rate": "lr=",
+        "momentum": "optimizer=gn.optim.SGD(momentum=0.9), for example",
+        "criterion": "loss=",
+        "loss_fn": "loss=",
+        "loss_function": "loss=",
+        "metrics": "nothing: evaluate and the history have the loss and the accuracy",
+        "callbacks": "callbacks= of fit",
+        "epochs": "epochs= of fit",
+        "max_epochs": "epochs= of fit",
+        "batch_size": "batch_size= of fit",
+        "gradient_clip_val": "clip_norm=",
+        "clip_grad_norm": "clip_norm=",
+        "scheduler": "schedule=",
+        "lr_scheduler": "schedule=",
+        "random_state": "seed=",
+        "amp": 'precision="bfloat16"',
+        "accelerator": 'device="cuda"',
+        "gpus": 'device="cuda"; for several, group=gn.distributed.nccl()',
+        "verbose": "progress= of fit",
+        "jit_compile": "capture=",
+        "net": "model, the first argument",
+        "network": "model, the first argument",
+    },
+    "Dropout.__init__": {"p": "rate=", "prob": "rate=", "drop_rate": "rate="},
+    "Linear.__init__": {
+        "units": "out_features=, behind in_features",
+        "input_dim": "in_features=",
+        "input_size": "in_features=",
+        "output_size": "out_features=",
+        "use_bias": "bias=",
+        "kernel_initializer": "init=",
+        "weight_init": "init=",
+    },
+    "Optimizer": {
+        "betas": "two separate numbers: beta1=0.9, beta2=0.999",
+        "beta_1": "beta1=",
+        "beta_2": "beta2=",
+        "epsilon": "eps=",
+        "alpha": "decay, the weight of the past",
+        "weight_decay": (
+            "a penalty: Trainer(regularizer=optim.L2(weight_decay / 2)), whose gradient is "
+            "weight_decay * W (of weights, not of biases); or AdamW"
+        ),
+        "amsgrad": "Adam without it: gpunn has no AMSGrad",
+        "dampening": "momentum without dampening",
+        "params": "parameters, or none for a Trainer",
+        "learning_rate": "lr",
+    },
+    "EarlyStopping.__init__": {
+        "mode": "nothing: a loss should fall and an accuracy should rise",
+        "restore_best_weights": "train.KeepBest() beside it",
+        "tolerance": "min_delta=",
+    },
+    "batches": {"drop_last": "a loop that leaves the short batch out", "num_workers": "nothing"},
+}
+"""What to write in place of an argument, by the function that gets it."""
+
+
+def meant(kind: str, name: object) -> object:
+    """Return the registered name that another word stands for; any other value as it is."""
+    known = SAME.get(kind)
+    if known is None or not (name is None or isinstance(name, str)):
+        return name
+    return known.get(name if name is None else name.lower().replace("-", "_"), name)
+
+
+def missing(module: str, name: str, known: Iterable[str]) -> AttributeError:
+    """Return the error for an attribute that a module of gpunn does not have.
+
+    Args:
+        module: the name of the module.
+        name: the attribute.
+        known: the names that it has.
+    """
+    words = f"module {module!r} has no attribute {name!r}"
+    answer = ATTRIBUTES.get(module, {}).get(name)
+    if answer is None and not name.startswith("_"):
+        from difflib import get_close_matches
+
+        alike = get_close_matches(name, list(known), 3)
+        answer = " or ".join(alike) if alike else None
+    return AttributeError(words if answer is None else f"{words}; here it is {answer}")
+
+
+def answers(function: Function) -> Function:
+    """Make a function answer arguments that other libraries have; see `ARGUMENTS`.
+
+    The error is an `ArgumentError`. Other unknown arguments are Python's errors.
+    """
+    what = function.__qualname__
+
+    @wraps(function)
+    def answering(*args: Any, **given: Any) -> Any:
+        if not given.keys().isdisjoint(ARGUMENTS[what]):
+            answer(what, what.removesuffix(".__init__"), given)
+        return function(*args, **given)
+
+    return answering  # type: ignore[return-value]
+
+
+def answer(function: str, name: str, given: Mapping[str, Any]) -> None:
+    """Check that no argument has a name that only other libraries use.
+
+    Args:
+        function: the function in `ARGUMENTS`.
+        name: its name in the message.
+        given: the arguments that it got.
+
+    Raises:
+        ArgumentError: one has such a name.
+    """
+    known = ARGUMENTS[function]
+    for argument, value in given.items():
+        if argument in known:
+            raise ArgumentError(
+                f"got {argument}={value!r}, which {name} does not have; expected {known[argument]}"
+            )
