@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import cos, log2, pi
 
 from gpunn.arguments import count, in_range, lookup
+from gpunn.errors import ArgumentError
 
 
 class Schedule(ABC):
@@ -115,6 +117,121 @@ class FlatCosine(Schedule):
         return 1.0 if part < 0.5 else 0.5 * (1.0 + cos(pi * (2.0 * part - 1.0)))
 
 
+class Exponential(Schedule):
+    """A factor that falls by `gamma` in every `every` steps, a little in each.
+
+    Args:
+        every: the number of steps; by default the whole run.
+        gamma: the factor, at least 0.
+    """
+
+    def __init__(self, every: int | None = None, gamma: float = 0.1) -> None:
+        self.every = None if every is None else count("every", every)
+        self.gamma = in_range("gamma", gamma, 0.0)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return gamma ** (step / every)."""
+        return float(self.gamma ** (step / (self.every or max(1, total))))
+
+
+class MultiStep(Schedule):
+    """A rate that is multiplied by `gamma` at each milestone.
+
+    Args:
+        milestones: where the rate changes: whole numbers of steps, or fractions of the run between
+            0 and 1.
+        gamma: the factor, at least 0.
+    """
+
+    def __init__(self, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
+        given = list(milestones)
+        whole = all(isinstance(m, int) and not isinstance(m, bool) for m in given)
+        if not given or not (whole or all(isinstance(m, float) and 0 < m < 1 for m in given)):
+            raise ArgumentError(
+                f"got milestones={milestones!r}; expected whole numbers of steps, or fractions of "
+                "the run between 0 and 1, such as (0.5, 0.75)"
+            )
+        self.milestones = [count("milestones", m) if whole else m for m in given]
+        self.gamma = in_range("gamma", gamma, 0.0)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return gamma ** (the number of milestones that have passed)."""
+        at = [m if isinstance(m, int) else m * total for m in self.milestones]
+        return float(self.gamma ** sum(step >= m for m in at))
+
+
+class Polynomial(Cosine):
+    """A factor that falls from 1 to `end` along a power of the rest of the run.
+
+    Args:
+        steps: the steps of the fall; by default the whole run.
+        end: the last factor, at least 0.
+        power: the exponent, at least 0; 1 for a line.
+    """
+
+    def __init__(self, steps: int | None = None, end: float = 0.0, power: float = 2.0) -> None:
+        super().__init__(steps, end)
+        self.power = in_range("power", power, 0.0)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return end + (1 - end) * (1 - step / steps) ** power."""
+        left = max(0.0, 1.0 - step / (self.steps or max(1, total)))
+        return float(self.end + (1.0 - self.end) * left**self.power)
+
+
+class CosineRestarts(Schedule):
+    """A factor that falls from 1 to `end` along half a cosine, and starts at 1 again and again.
+
+    Args:
+        steps: the steps of the first fall; by default a quarter of the run.
+        growth: how many times longer each fall is than the one before, at least 1.
+        end: the last factor, at least 0.
+
+    Reference:
+        Loshchilov and Hutter (2017).
+    """
+
+    def __init__(self, steps: int | None = None, growth: int = 1, end: float = 0.0) -> None:
+        self.steps = None if steps is None else count("steps", steps)
+        self.growth, self.end = count("growth", growth), in_range("end", end, 0.0)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return end + (1 - end) * (1 + cos(pi * part)) / 2, with the part of the present fall."""
+        length = self.steps or max(1, total // 4)
+        while step >= length and self.growth > 1:
+            step, length = step - length, length * self.growth
+        part = step % length / length
+        return self.end + (1.0 - self.end) * 0.5 * (1.0 + cos(pi * part))
+
+
+class OneCycle(Schedule):
+    """A factor that rises from `start` to 1 and falls to `end`, along half cosines.
+
+    Args:
+        rise: the fraction of the run in which it rises, between 0 and 1.
+        start: the first factor, at least 0.
+        end: the last factor, at least 0.
+
+    Reference:
+        Smith and Topin (2018), "Super-convergence"; the defaults are PyTorch's.
+    """
+
+    def __init__(self, rise: float = 0.3, start: float = 0.04, end: float = 4e-6) -> None:
+        self.rise = in_range("rise", rise, 0.0, 1.0)
+        self.start, self.end = in_range("start", start, 0.0), in_range("end", end, 0.0)
+
+    def factor(self, step: int, total: int) -> float:
+        """Return low + (high - low) * (1 - cos(pi * part)) / 2 in each of the two parts."""
+        last = max(1, total - 1)
+        top = self.rise * total - 1.0
+        if step <= top:
+            part, low, high = step / top, self.start, 1.0
+        else:
+            top = max(0.0, top)
+            part, low, high = min(1.0, (step - top) / max(1e-9, last - top)), 1.0, self.end
+        return low + (high - low) * 0.5 * (1.0 - cos(pi * part))
+
+
 class Inverse(Schedule):
     """An inverse decay: the factor is (1 + decay * step) ** -power.
 
@@ -158,6 +275,11 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "linear": Linear,
     "inverse": Inverse,
     "warmup": WarmUp,
+    "exponential": Exponential,
+    "multistep": MultiStep,
+    "polynomial": Polynomial,
+    "restarts": CosineRestarts,
+    "onecycle": OneCycle,
     "coslog": CosLog,
     "flatcosine": FlatCosine,
 }

@@ -4,7 +4,13 @@ from typing import Any
 
 from gpunn.guesses import missing
 from gpunn.nn.model_file import load, read_info, save
-from gpunn.train.callbacks import Callback, CSVLog, EarlyStopping, KeepBest
+from gpunn.train.callbacks import (
+    Callback,
+    CSVLog,
+    EarlyStopping,
+    KeepBest,
+    ReduceOnPlateau,
+)
 from gpunn.train.repeated import CapturedStep
 from gpunn.train.step import EagerStep
 from gpunn.train.trainer import Trainer
@@ -19,6 +25,7 @@ __all__ = [
     "History",
     "KeepBest",
     "Position",
+    "ReduceOnPlateau",
     "Trainer",
     "Training",
     "load",

@@ -12,6 +12,7 @@ import numpy as np
 from gpunn.arguments import check_kind, count, in_range
 from gpunn.errors import ArgumentError, ModelFileError, OutputError
 from gpunn.guesses import answers
+from gpunn.log import logger
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shown
 from gpunn.train.training import History, Training
@@ -57,6 +58,20 @@ class Callback:
         """Act after the last epoch. A fit that ends with an exception does not call this."""
 
 
+def score_of(monitor: str, history: History) -> float:
+    """Return the last number of a curve, with the sign with which a larger one is better.
+
+    Raises:
+        ArgumentError: the fit does not record the curve.
+    """
+    if monitor not in history:
+        raise ArgumentError(
+            f"got monitor={monitor!r}; expected one of {sorted(history.curves)}: pass validation "
+            "data to fit for the val_ curves"
+        )
+    return (1.0 if monitor.endswith("accuracy") else -1.0) * history[monitor][-1]
+
+
 class KeepBest(Callback):
     """A callback that ends a fit with the weights of its best epoch, the last of equal ones.
 
@@ -86,13 +101,7 @@ class KeepBest(Callback):
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Keep the weights if they are the best."""
-        if self.monitor not in history:
-            raise ArgumentError(
-                f"got monitor={self.monitor!r}; expected one of {sorted(history.curves)}: pass "
-                "validation data to fit for the val_ curves"
-            )
-        sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
-        score = sign * history[self.monitor][-1]
+        score = score_of(self.monitor, history)
         if self.is_better(score):
             self.best, self.best_epoch = score, epoch
             self._weights = trainer.model.state_dict()
@@ -168,6 +177,75 @@ class EarlyStopping(KeepBest):
                 f"epoch {self.best_epoch} are restored"
             )
         return None
+
+
+class ReduceOnPlateau(Callback):
+    """A callback that lowers the learning rate when a curve has stopped to improve.
+
+    It multiplies `trainer.base_lr`, and so the rate of any schedule.
+
+    Args:
+        monitor: the curve; see `KeepBest`.
+        factor: the factor of the rate, 0 < factor < 1.
+        patience: the epochs without improvement that it waits for. The rate falls in the next one.
+        min_delta: an improvement must be larger than this, at least 0.
+        min_lr: the lowest base rate, at least 0.
+
+    Raises:
+        ArgumentError: an argument is outside its range, or the fit does not record the curve.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        min_lr: float = 0.0,
+    ) -> None:
+        check_kind("monitor", monitor, str, 'the name of a curve, such as "val_loss"')
+        self.monitor, self.factor = monitor, in_range("factor", factor, 1e-12, 1.0)
+        self.patience = count("patience", patience, 0)
+        self.min_delta = in_range("min_delta", min_delta, 0.0)
+        self.min_lr = in_range("min_lr", min_lr, 0.0)
+
+    def __identity__(self) -> dict[str, Any]:
+        names = ("monitor", "factor", "patience", "min_delta", "min_lr")
+        return {name: getattr(self, name) for name in names}
+
+    def on_fit_start(self, trainer: Training) -> None:
+        """Forget the scores of earlier fits."""
+        self.best, self.waited = -np.inf, 0
+
+    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
+        """Lower the rate if the curve has not improved for more than `patience` epochs."""
+        score = score_of(self.monitor, history)
+        better = score > self.best + self.min_delta
+        self.best, self.waited = (score, 0) if better else (self.best, self.waited + 1)
+        if self.waited > self.patience and trainer.base_lr > self.min_lr:
+            trainer.base_lr = max(self.factor * trainer.base_lr, self.min_lr)
+            self.waited = 0
+            logger.info("learning rate %g after epoch %d", trainer.base_lr, epoch)
+        return None
+
+    def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """Return the best score, and the epochs since it."""
+        return {}, {
+            "best": None if np.isinf(self.best) else float(self.best),
+            "waited": self.waited,
+        }
+
+    def restore(
+        self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
+    ) -> None:
+        """Restore the best score, and the epochs since it.
+
+        Raises:
+            ArgumentError: they are not numbers.
+        """
+        best = state["best"]
+        self.best = -np.inf if best is None else in_range("best", best, -np.inf)
+        self.waited = count("waited", state["waited"], 0)
 
 
 class CSVLog(Callback):

@@ -11,7 +11,19 @@ import gpunn as gn
 from gpunn import optim
 from gpunn.errors import ArgumentError, GradientError, ModelFileError, UnknownNameError
 from gpunn.optim.flat import FlatParameters
-from gpunn.optim.schedules import Constant, Cosine, Inverse, Linear, Step, WarmUp
+from gpunn.optim.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Exponential,
+    Inverse,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Polynomial,
+    Step,
+    WarmUp,
+)
 from gpunn.sklearn import arithmetic
 
 pytestmark = pytest.mark.fast
@@ -244,12 +256,26 @@ def test_an_unknown_name_lists_the_known():
         (Linear(end=0.2), {0: 1, 50: 0.6, 100: 0.2}),
         (Inverse(decay=0.1), {0: 1, 10: 0.5}),
         (WarmUp(steps=4, then=Linear()), {0: 0.25, 3: 1, 4: 1, 52: 0.5}),
+        (Exponential(every=10, gamma=0.5), {0: 1, 5: 0.5**0.5, 10: 0.5, 20: 0.25}),
+        (Exponential(), {0: 1, 50: 0.1**0.5, 100: 0.1}),
+        (MultiStep([30, 60], 0.2), {29: 1, 30: 0.2, 59: 0.2, 60: 0.04}),
+        (MultiStep(), {49: 1, 50: 0.1, 74: 0.1, 75: 0.01}),
+        (Polynomial(steps=80, power=3.0), {0: 1, 40: 0.125, 80: 0, 99: 0}),
+        (CosineRestarts(10, 2, 0.1), {0: 1, 5: 0.55, 10: 1, 20: 0.55, 30: 1, 50: 0.55, 70: 1}),
+        (CosineRestarts(), {0: 1, 25: 1, 75: 1}),
+        (OneCycle(), {0: 0.04, 14.5: 0.52, 29: 1, 64: 0.500002, 99: 4e-6, 200: 4e-6}),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, optim.Schedule) else "",
 )
 def test_schedules(schedule, points):
     for step, factor in points.items():
         assert schedule.factor(step, 100) == pytest.approx(factor, abs=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [[], [0.5, 30], [1.5], [0], ["a"], [True, 3]])
+def test_milestones_are_steps_or_fractions(wrong):
+    with pytest.raises(ArgumentError, match="milestones"):
+        MultiStep(wrong)
 
 
 def flat_of(values, device):

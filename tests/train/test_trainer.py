@@ -651,3 +651,55 @@ def test_an_order_that_is_none_is_refused(order, error, capture, rng):
         trainer.fit(x, y, epochs=2, batch_size=4, shuffle=lambda *_: order, progress=False)
     for name, value in trainer.model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+# a plateau ---------------------------------------------------------------------------------------
+
+
+def plateau(losses, **options):
+    """The base rate after each epoch, if the curve has these numbers."""
+    trainer = gn.Trainer(gn.nn.Sequential(gn.nn.Linear(2, 2, seed=0)), lr=1.0)
+    trainer.prepare()
+    callback, history, rates = gn.train.ReduceOnPlateau("loss", **options), gn.train.History(), []
+    callback.on_fit_start(trainer)
+    for epoch, loss in enumerate(losses, 1):
+        history.append({"loss": loss})
+        callback.on_epoch_end(trainer, epoch, history)
+        rates.append(trainer.base_lr)
+    return rates
+
+
+def test_the_rate_falls_on_a_plateau():
+    """The numbers are those of PyTorch's ReduceLROnPlateau(patience=2, threshold=0)."""
+    losses = [3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1]
+    assert plateau(losses, factor=0.5, patience=2) == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25,
+                                                       0.25, 0.25, 0.125]  # fmt: skip
+    assert plateau([1, 1, 1], factor=0.5, patience=0, min_lr=0.4) == [1, 0.5, 0.4]
+    assert plateau([3, 2.9, 2.8], factor=0.5, patience=0, min_delta=0.5) == [1, 0.5, 0.25]
+    assert plateau([3, 2.7, 2.4, 2.1], factor=0.5, patience=1, min_delta=0.5) == [1, 1, 1, 1]
+    assert plateau([3, np.nan, np.nan], factor=0.5, patience=1) == [1, 1, 0.5]
+
+
+def test_a_plateau_goes_on_from_a_checkpoint(tmp_path):
+    x, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 2
+
+    def fit(folder, epochs):
+        net = gn.nn.Sequential(gn.nn.Linear(3, 2, seed=0))
+        trainer = gn.Trainer(net, optimizer="sgd", lr=3.0, seed=0, checkpoint=folder)
+        callbacks = [gn.train.ReduceOnPlateau("loss", factor=0.5, patience=1)]
+        trainer.fit(x, y, epochs=epochs, batch_size=8, callbacks=callbacks, progress=False)
+        return trainer.base_lr, net.state_dict()["0.weight"].tobytes()
+
+    whole = fit(tmp_path / "whole", 12)
+    assert whole[0] < 3
+    for epochs in (5, 6, 7, 12):
+        found = fit(tmp_path / "parts", epochs)
+    assert found == whole
+
+
+@pytest.mark.parametrize(
+    "options", [{"factor": 0}, {"factor": 1.0}, {"patience": -1}, {"min_lr": -1}, {"monitor": 3}]
+)
+def test_what_a_plateau_refuses(options):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        gn.train.ReduceOnPlateau(**options)
