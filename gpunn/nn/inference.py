@@ -19,7 +19,7 @@ from gpunn.typing import Array, Shape
 
 MAX_SHAPES = 4  # the shapes that are recorded on a GPU; each holds the activations of a batch
 HOST_SHAPES = 64  # on the CPU
-HOST_BYTES = 1 << 20  # of a batch, and of its activations; larger ones gain too little
+HOST_ROWS, HOST_BYTES = 512, 1 << 20  # of a batch, and of its activations; more gain too little
 OFTEN = 512  # repetitions, after which idle buffers of other work are freed
 MET = 256  # shapes whose batches are counted
 SECOND, SEVERAL = 2, 64  # the batch of a shape that is recorded: with room left, and without
@@ -62,7 +62,6 @@ class CapturedForward:
 
     def __init__(self, model: Model, b: Backend) -> None:
         self._model, self.backend = weakref.ref(model), b
-        self._bytes = HOST_BYTES if b.on_host else 1 << 62
         self._met: Bounded[Shape, int] = Bounded(MET)
         # The recordings of each shape that no thread uses at the moment.
         self._idle: Bounded[Shape, list[Pass]] = Bounded(HOST_SHAPES if b.on_host else MAX_SHAPES)
@@ -111,7 +110,8 @@ class CapturedForward:
         if idle is None:
             self._met[shape] = met = self._met.get(shape, 0) + 1
             room = len(self._idle) < self._idle.limit
-            if met < (SECOND if room else SEVERAL) or x.nbytes > self._bytes:
+            large = b.on_host and (shape[0] > HOST_ROWS or x.nbytes > HOST_BYTES)
+            if met < (SECOND if room else SEVERAL) or large:
                 return b.kept(model(Tensor(x, backend=b)).data)
             self._met[shape] = 0
             idle = self._idle[shape] = []
