@@ -130,6 +130,13 @@ class MappedRows(RowTable):
         return f"{self._table.mark()} {self._name}"
 
 
+def floats(table: RowTable) -> RowTable:
+    """Return a table of float32 or float64 as it is, and others in float64."""
+    if table.dtype in (np.float32, np.float64):
+        return table
+    return MappedRows(table, lambda rows: rows.astype(np.float64), "in float64")
+
+
 class Rows:
     """Examples and targets that lie on disk, or anywhere from where rows can be read.
 

@@ -14,6 +14,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
 from sklearn.utils.optimize import _check_optimize_result
 
+from gpunn.data.parts import ArrayPart
+from gpunn.data.rows import RowTable, floats
 from gpunn.errors import ArgumentError
 from gpunn.optim import SGD, get_schedule
 from gpunn.sklearn import translation
@@ -60,7 +62,13 @@ class Perceptron(CallbackSupportMixin, Predictor):
         return fitted
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        """Check the data with scikit-learn's checks; device arrays too."""
+        """Check the data with scikit-learn's checks; device arrays and rows on disk too."""
+        if isinstance(X, RowTable):
+            translation.check_on_disk(self)
+            X = floats(X)
+            y = y[:] if isinstance(y, RowTable) else on_host(y)
+            _, y = super()._validate_input(placeholder(X), y, incremental, reset)
+            return X, y
         if not on_device(X):
             checked_x, y = super()._validate_input(on_host(X), on_host(y), incremental, reset)
             return checked_x, y
@@ -169,11 +177,16 @@ class Perceptron(CallbackSupportMixin, Predictor):
         trainer = self._prepared_trainer(X, incremental)
         sample_weight = translation.example_weights(self, y, sample_weight, incremental)
         targets = translation.targets(self, y, trainer.model.backend, trainer.model.dtype)
-        if self.early_stopping and not incremental:
+        on_disk = isinstance(X, RowTable)
+        if on_disk:
+            targets = RowTable([ArrayPart(targets, "the targets")])
+            trainer.seed = int(self._random_state.randint(2**31))
+        elif self.early_stopping and not incremental:
             X, targets, sample_weight, held_out = self._split(X, y, targets, sample_weight)
         size = self._rows_of_batch(X.shape[0])
         batches = WeightedBatches(sample_weight, size)
-        order = CumulativeShuffle(self._random_state, batches) if self.shuffle else None
+        shuffles = self.shuffle and not on_disk  # for rows on disk the trainer has an order
+        order = CumulativeShuffle(self._random_state, batches) if shuffles else None
         if order is None:
             batches.check()
         rows, update = X.shape[0], trainer.update
@@ -187,7 +200,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
                 targets,
                 epochs=1 if incremental else self.max_iter,
                 batch_size=size,
-                shuffle=False if order is None else order,
+                shuffle=order or (on_disk and self.shuffle),
                 sample_weight=sample_weight,
                 callbacks=[epochs, *(self.callbacks or ())],
                 progress=self.progress_bar,

@@ -11,7 +11,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from gpunn.backends import Backend, backend, backend_of
+from gpunn.data.rows import RowTable
 from gpunn.errors import ArgumentError, DeviceUnavailableError
+from gpunn.examples import BATCH_ROWS
 from gpunn.sklearn import translation
 from gpunn.sklearn.compat import check_same_namespace
 from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
@@ -139,6 +141,10 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         """Compute the (N, K) outputs for examples; called by scikit-learn's `predict`."""
+        if isinstance(X, RowTable):
+            starts = range(0, len(X), BATCH_ROWS)
+            found = [self._forward_pass_fast(X[k : k + BATCH_ROWS]) for k in starts]
+            return np.concatenate(found)
         X = self._checked_for_use(X) if check_input else X
         y = self._network_for(X).outputs(X, self.out_activation_)
         return y.astype(np.result_type(X.dtype, y.dtype), copy=False)
@@ -199,6 +205,7 @@ class Predictor(OnnxExport, TransformerMixin, BaseEstimator):
             y: their targets.
             sample_weight: (N,) weights, or None.
         """
+        y = y[:] if isinstance(y, RowTable) else y
         found = self._score_from(on_host(y), on_host(self.predict(X)), on_host(sample_weight))
         return float(found)
 

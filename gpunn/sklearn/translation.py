@@ -160,6 +160,24 @@ def check_depth(found: Any, layer_units: Sequence[int]) -> None:
         )
 
 
+def check_on_disk(found: Any) -> None:
+    """Check that an estimator can fit rows on disk.
+
+    Raises:
+        ArgumentError: it stops early, or its solver is "lbfgs".
+    """
+    if found.early_stopping:
+        raise ArgumentError(
+            "got early_stopping=True for rows on disk; expected False: hold rows out with "
+            "rows.split, and stop by a callback"
+        )
+    if found.solver == "lbfgs":
+        raise ArgumentError(
+            'got solver="lbfgs" for rows on disk, which it needs all at once; expected "adam" or '
+            '"sgd"'
+        )
+
+
 def check_targets(y: Any) -> None:
     """Check that the targets of a regressor are an array of numbers.
 

@@ -76,6 +76,13 @@ def training_arrays(
         if y is not None:
             raise ArgumentError(f"got rows with targets as {name}, and targets; expected one")
         return x.x, x.y
+    if isinstance(x, RowTable) and isinstance(y, RowTable):
+        return x, y
+    if isinstance(x, RowTable) or isinstance(y, RowTable):
+        raise ArgumentError(
+            f"got {name} and their targets, of which only one is on disk; expected the rows that "
+            "gn.data.open_rows returns, or rows.x and rows.y"
+        )
     if isinstance(x, Dataset):
         x, y = x.x, x.y
     if y is None:

@@ -348,3 +348,14 @@ def test_a_fit_on_ten_times_the_memory(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"{10 * rows} 10.0", "no room for all of them"]
     assert resource.getrlimit(resource.RLIMIT_DATA)[0] != limit
+
+
+def test_examples_and_targets_of_rows_can_be_passed_apart():
+    rows = open_rows(Slices(X), Slices(Y))
+    nets = [nn.Sequential(nn.Linear(FEATURES, 3, seed=0)) for _ in range(2)]
+    gn.Trainer(nets[0], seed=1).fit(rows, epochs=1, progress=False)
+    gn.Trainer(nets[1], seed=1).fit(rows.x, rows.y, epochs=1, progress=False)
+    assert_equal(nets[0].state_dict(), nets[1].state_dict())
+    for x, y in ((rows.x, Y), (X, rows.y)):
+        with pytest.raises(ArgumentError, match="only one is on disk"):
+            gn.Trainer(nets[0]).fit(x, y, epochs=1, progress=False)
