@@ -264,7 +264,7 @@ def get_activation(
     """
     if isinstance(activation, Mapping):
         given: dict[str, Any] = {**activation, **options}
-        return get_activation(given.pop("name", None), **given)
+        return get_activation(given.pop("name", "") or "", **given)
     if not callable(activation):
         activation = lookup("activation", activation, ACTIVATIONS)
     return configured(activation, options)
