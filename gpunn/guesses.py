@@ -275,7 +275,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "restore_best_weights": "train.KeepBest() beside it",
         "tolerance": "min_delta=",
     },
-    "batches": {"drop_last": "a loop that leaves the short batch out", "num_workers": "nothing"},
+    "batches": {"num_workers": "nothing: leave it out", "bs": "batch_size="},
 }
 """What to write in place of an argument, by the function that gets it."""
 

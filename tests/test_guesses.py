@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_an_argument_that_is_called_otherwise_is_answered(function, name):
     with pytest.raises(ArgumentError, match=f"got {name}=1, which .* does not have") as caught:
         CALLS[function](**{name: 1})
     assert answer in str(caught.value)
+
+
+@pytest.mark.parametrize(("function", "name"), ARGUMENTS)
+def test_no_argument_that_exists_is_answered(function, name):
+    functions = {"Trainer.fit": gn.Trainer.fit, "batches": gn.data.batches}
+    kinds = {"Training.__init__": [gn.Trainer], "Dropout.__init__": [nn.Dropout],
+             "Linear.__init__": [nn.Linear], "EarlyStopping.__init__": [gn.train.EarlyStopping],
+             "Optimizer": [optim.SGD, optim.Adam]}  # fmt: skip
+    for found in kinds.get(function) or [functions[function]]:
+        assert name not in inspect.signature(found).parameters
 
 
 @pytest.mark.parametrize("function", CALLS)

@@ -52,10 +52,8 @@ def hidden_activations(found: Any) -> list[str]:
         UnknownNameError: a name is not that of an activation for hidden layers.
     """
     names = _for_each_layer(found, "activation", found.activation)
-    known = dict.fromkeys(HIDDEN)
-    for name in names:
-        lookup("activation", name, known)
-    return names
+    known = {name: name for name in HIDDEN}
+    return [lookup("activation", name, known) for name in names]
 
 
 def dropout_rates(found: Any) -> tuple[float, ...]:

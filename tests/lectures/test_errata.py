@@ -7,6 +7,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, ops
+from gpunn.errors import ArgumentError
 from gpunn.optim.optimizer import Rule
 
 
@@ -202,7 +203,7 @@ def test_e15_rate_is_the_probability_of_dropping():
     """Lecture 001's text says dropping, its code keeps `rand < p`: here it is `rate`."""
     y = nn.Dropout(rate=0.125, seed=0)(gn.tensor(np.ones(80_000))).numpy()
     assert (y == 0).mean() == pytest.approx(0.125, abs=0.01)
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(ArgumentError, match=r"got p=.*expected rate="):
         nn.Dropout(p=0.125)
 
 

@@ -250,8 +250,12 @@ def test_activations_by_layer(device):
         model.set_params(transform_layer=2).transform(x)
     with pytest.raises(ArgumentError, match="for 1 hidden layers"):
         classifier(activation=["relu", "tanh"]).fit(x, y)
-    with pytest.raises(UnknownNameError, match="swish"):
-        classifier(activation=["swish"]).fit(x, y)
+    with pytest.raises(UnknownNameError, match="swosh"):
+        classifier(activation=["swosh"]).fit(x, y)
+    named = classifier(activation=["swish"]).fit(x, y)
+    np.testing.assert_array_equal(
+        named.predict_proba(x), classifier(activation=["silu"]).fit(x, y).predict_proba(x)
+    )
 
 
 def test_dropout(device):
