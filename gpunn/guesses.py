@@ -1,7 +1,8 @@
 """The names that people know from other libraries, and what they are called here.
 
-`SAME` has other words for the same thing, which are accepted. All others get an error that says
-what to write. One table for each way in which a name is used: values of registries, attributes of
+`SAME` has other words for the same thing, which are accepted. A loss that takes something else
+there, such as probabilities in place of scores, is none. All others get an error that says what to
+write. One table for each way in which a name is used: values of registries, attributes of
 modules, and arguments of functions.
 """
 
@@ -26,14 +27,12 @@ SAME: dict[str, dict[object, str]] = {
         "mae": "absolute_error", "l1": "absolute_error", "l1_loss": "absolute_error",
         "mean_absolute_error": "absolute_error",
         "cross_entropy": "softmax_cross_entropy", "crossentropy": "softmax_cross_entropy",
-        "sparse_categorical_crossentropy": "softmax_cross_entropy",
-        "categorical_crossentropy": "softmax_cross_entropy",
         "log_loss": "softmax_cross_entropy",
         "bce": "binary_cross_entropy", "binary_crossentropy": "binary_cross_entropy",
         "bce_with_logits": "binary_cross_entropy_with_logits",
         "bcewithlogits": "binary_cross_entropy_with_logits",
-        "poisson": "poisson_error", "quantile": "quantile_error", "pinball": "quantile_error",
-        "huber_loss": "huber", "smooth_l1": "huber", "multi_margin": "multiclass_hinge",
+        "quantile": "quantile_error", "pinball": "quantile_error",
+        "huber_loss": "huber", "smooth_l1": "huber",
     },
     "optimizer": {"adam_w": "adamw", "rms_prop": "rmsprop", "ada_grad": "adagrad"},
     "schedule": {None: "constant", "none": "constant", "cosine_annealing": "cosine",
@@ -156,7 +155,6 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "functional": "gn.ops",
         "Normalization": "nn.Standardize",
         "Input": "nothing: nn.Linear says the number of features",
-        "AlphaDropout": "nn.Dropout",
         "ReLu": IN_LAYER.format("relu"),
     },
     "gpunn.optim": {

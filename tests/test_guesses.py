@@ -55,6 +55,7 @@ def test_another_word_is_the_same_thing(kind, word, own):
 @pytest.mark.parametrize("word", ["Swish", "MSE", "Cross-Entropy", "ADAM-W"])
 def test_capitals_and_hyphens_do_not_matter(word):
     kind = {"Swish": "activation", "ADAM-W": "optimizer"}.get(word, "loss")
+    assert guesses.meant(kind, word) in REGISTRIES[kind]
     made(kind, word)
 
 
@@ -64,6 +65,10 @@ def test_a_word_for_nothing_is_still_an_error():
             made(kind, "nonsense")
     with pytest.raises(UnknownNameError, match="loss None"):
         made("loss", None)
+    # Keras's take probabilities, PyTorch's multi-margin is a mean over classes.
+    for word in ("categorical_crossentropy", "sparse_categorical_crossentropy", "multi_margin"):
+        with pytest.raises(UnknownNameError, match=word):
+            made("loss", word)
 
 
 ATTRIBUTES = [(m, name) for m, names in guesses.ATTRIBUTES.items() for name in names]
