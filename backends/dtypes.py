@@ -67,3 +67,16 @@ def float_dtype(dtype: DType) -> np.dtype[Any]:
             f"got dtype {dtype!r}; expected one of {', '.join(FLOATS)}: convert with astype"
         )
     return found
+
+
+def differentiable(dtype: DType) -> bool:
+    """Return True for a dtype that gradients can be computed in.
+
+    Raises:
+        DTypeError: it is not a dtype of floats.
+    """
+    if np.dtype(dtype).kind != "f":
+        raise DTypeError(
+            f"got requires_grad=True for {dtype}; expected floats: convert them to float32"
+        )
+    return True

@@ -161,10 +161,9 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "lr_scheduler": 'Trainer(schedule="cosine"), or optim.schedules',
         "Adagrad": "optim.AdaGrad",
         "RMSProp": "optim.RMSprop",
-        "NAdam": "optim.Adam or optim.AdamW",
-        "RAdam": "optim.Adam or optim.AdamW",
+        "Nadam": "optim.NAdam",
         "Adamax": "optim.Adam or optim.AdamW",
-        "LBFGS": 'gn.sklearn.MLPClassifier(solver="lbfgs")',
+        "LBFGS": "gn.train.minimize(net, x, y)",
         "StepLR": "optim.schedules.Step",
         "MultiStepLR": "optim.schedules.MultiStep",
         "ExponentialLR": "optim.schedules.Exponential",
@@ -259,12 +258,6 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "beta_2": "beta2=",
         "epsilon": "eps=",
         "alpha": "decay, the weight of the past",
-        "weight_decay": (
-            "a penalty: Trainer(regularizer=optim.L2(weight_decay / 2)), whose gradient is "
-            "weight_decay * W (of weights, not of biases); or AdamW"
-        ),
-        "amsgrad": "Adam without it: gpunn has no AMSGrad",
-        "dampening": "momentum without dampening",
         "params": "parameters, or none for a Trainer",
         "learning_rate": "lr",
     },
@@ -299,7 +292,9 @@ def missing(module: str, name: str, known: Iterable[str]) -> AttributeError:
     if answer is None and not name.startswith("_"):
         from difflib import get_close_matches
 
-        alike = get_close_matches(name, list(known), 3)
+        names = list(known)
+        alike = [each for each in names if each.lower() == name.lower()]
+        alike = alike or get_close_matches(name, names, 3)
         answer = " or ".join(alike) if alike else None
     return AttributeError(words if answer is None else f"{words}; here it is {answer}")
 

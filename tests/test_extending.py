@@ -1,4 +1,4 @@
-"""The program of docs/extending.md runs as it stands."""
+"""The programs of pages that say so run as they stand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_write_your_own_runs_from_top_to_bottom(tmp_path):
-    text = (ROOT / "docs" / "extending.md").read_text()
+@pytest.mark.parametrize("page", ["extending", "training"])
+def test_a_page_runs_from_top_to_bottom(tmp_path, page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
-    (tmp_path / "extending.py").write_text(program)
+    (tmp_path / "page.py").write_text(program)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "extending.py"],
+        [sys.executable, "-W", "error", "page.py"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,

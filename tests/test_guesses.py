@@ -174,8 +174,7 @@ def test_options_of_a_named_optimizer():
     named = gn.Trainer(net, optimizer="adamw", lr=0.5, weight_decay=0.25).optimizer
     assert (named.lr, named.weight_decay) == (0.5, 0.25)
     assert gn.Trainer(net, optimizer="sgd").optimizer.lr == 0.01
-    with pytest.raises(ArgumentError, match=r"weight_decay=0\.1, which SGD does not have"):
-        gn.Trainer(net, optimizer="sgd", weight_decay=0.1)
+    assert gn.Trainer(net, optimizer="sgd", weight_decay=0.1).optimizer.weight_decay == 0.1
     with pytest.raises(ArgumentError, match=r"lr.*Adam"):
         gn.Trainer(net, optimizer=optim.Adam(), lr=0.1)
     with pytest.raises(ArgumentError, match="lr=-1"):

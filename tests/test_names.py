@@ -9,7 +9,7 @@ import gpunn as gn
 from gpunn import ops, optim
 from gpunn.autograd.tensor import METHODS
 from gpunn.errors import ArgumentError
-from gpunn.optim.optimizer import RULES
+from gpunn.optim.rule import RULES
 
 CELL = """
 import numpy as np
@@ -17,7 +17,8 @@ from gpunn import nn, optim
 from gpunn.autograd import op
 from gpunn.ops import Activation
 from gpunn.ops.elementwise_losses import ElementwiseLoss
-from gpunn.optim.optimizer import Optimizer, Rule
+from gpunn.optim.optimizer import Optimizer
+from gpunn.optim.rule import Rule
 
 @op
 def names_scaled(b, x):
@@ -126,8 +127,7 @@ def test_another_module_cannot_take_a_name():
         ),
         (
             "update rule",
-            "from gpunn.optim.optimizer import Rule\n"
-            "Rule('adam', '->', lambda g, lr, s, p: None, '')",
+            "from gpunn.optim.rule import Rule\nRule('adam', '->', lambda g, lr, s, p: None, '')",
         ),
         (
             "optimizer",

@@ -11,7 +11,7 @@ from gpunn.backends.dtypes import precision_dtype
 from gpunn.benchmarks.networks import LR, MOMENTUM, Network
 from gpunn.benchmarks.timing import Work
 from gpunn.distributed import ALONE
-from gpunn.train.sharded import ShardedStep
+from gpunn.train.steps.sharded import ShardedStep
 
 
 def gpunn_step(

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunn.autograd.tensor import Tensor
 from gpunn.backends import backend
-from gpunn.backends.dtypes import FLOATS
+from gpunn.backends.dtypes import FLOATS, differentiable
 from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GpunnError
 
 HOST, CUDA = (1, 3), 2  # kDLCPU, kDLCUDAHost; kDLCUDA
@@ -65,6 +65,5 @@ def from_dlpack(x: Any, requires_grad: bool = False) -> Tensor:
         raise DTypeError(
             f"got elements of {array.dtype}; expected integers or {', '.join(FLOATS)}: convert them"
         )
-    if requires_grad and array.dtype.kind != "f":
-        raise DTypeError(f"got requires_grad=True for {array.dtype}; expected floats: convert them")
+    requires_grad = requires_grad and differentiable(array.dtype)
     return Tensor(array, requires_grad, backend=there)

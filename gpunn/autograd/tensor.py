@@ -11,7 +11,7 @@ import numpy as np
 from gpunn.arguments import fitting
 from gpunn.autograd.engine import Leaf, Node, run_backward
 from gpunn.backends import Backend, Device, as_array, backend, backend_of
-from gpunn.backends.dtypes import FLOATS, float_dtype
+from gpunn.backends.dtypes import FLOATS, differentiable, float_dtype
 from gpunn.errors import ArgumentError, DeviceMismatchError, DTypeError, GradientError, ShapeError
 from gpunn.typing import Array, DeviceLike, DType, Shape
 
@@ -376,8 +376,5 @@ def tensor(
             f"got data of dtype {host.dtype}; expected integers or {', '.join(FLOATS)}: "
             "convert it, or pass dtype"
         )
-    if requires_grad and host.dtype.kind != "f":
-        raise DTypeError(
-            f"got requires_grad=True for {host.dtype}; expected floats: pass dtype='float32'"
-        )
+    requires_grad = requires_grad and differentiable(host.dtype)
     return Tensor(there.upload(host), requires_grad, backend=there)

@@ -16,8 +16,9 @@ from gpunn.nn.features import (
     RandomFeatures,
 )
 from gpunn.nn.linear import Activate, FeedbackLinear, Linear
-from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.nn.module import Module
 from gpunn.nn.normalization import BatchNorm, LayerNorm, RobustScale, Standardize
+from gpunn.nn.parameter import Buffer, Parameter
 
 __all__ = [
     "Activate",

@@ -17,7 +17,8 @@ from gpunn.backends.random import Draw, is_by_chance, new_stream, normal, unifor
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.nn.init import initial
 from gpunn.nn.linear import ChosenActivation, described
-from gpunn.nn.module import Module, Parameter
+from gpunn.nn.module import Module
+from gpunn.nn.parameter import Parameter
 from gpunn.ops import add, multiply, subtract, waves
 from gpunn.ops.columns import level_columns
 from gpunn.typing import Array, DeviceLike, DType, Shape

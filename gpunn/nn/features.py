@@ -16,7 +16,8 @@ from gpunn.backends.random import Draw, RandomStream, normal
 from gpunn.errors import ShapeError
 from gpunn.nn.init import initial
 from gpunn.nn.linear import ChosenActivation, described
-from gpunn.nn.module import Buffer, Module
+from gpunn.nn.module import Module
+from gpunn.nn.parameter import Buffer
 from gpunn.ops import abs as absolute
 from gpunn.ops import concatenate, linear, multiply, subtract
 from gpunn.typing import Array, DeviceLike, DType, Shape

@@ -18,7 +18,8 @@ from gpunn.errors import ArgumentError
 from gpunn.guesses import answers, meant
 from gpunn.nn.dropout import Dropout
 from gpunn.nn.init import Initializer, get_initializer, initial
-from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.nn.module import Module
+from gpunn.nn.parameter import Buffer, Parameter
 from gpunn.ops import ACTIVATIONS, Activation, get_activation, identity, linear
 from gpunn.ops.elementwise import opened
 from gpunn.ops.linear import Dropped

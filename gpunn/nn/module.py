@@ -1,4 +1,4 @@
-"""The base class of layers and networks, and its parameters and buffers."""
+"""The base class of layers and networks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpunn.arguments import in_range
 from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, backend
 from gpunn.errors import ArgumentError
 from gpunn.examples import BATCH_ROWS
-from gpunn.fingerprint import Latest, Same, Tracked
+from gpunn.fingerprint import Latest, Tracked
 from gpunn.names import register
 from gpunn.nn.decisions import largest
 from gpunn.nn.observation import observed
 from gpunn.nn.page import html_table
+from gpunn.nn.parameter import Buffer, Parameter
 from gpunn.nn.prediction import outputs
 from gpunn.storage.state import check_state, fitted
 from gpunn.typing import Array, DeviceLike
@@ -34,60 +34,6 @@ _evaluating: ContextVar[bool] = ContextVar("gpunn_evaluating", default=False)
 _SHORT = Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 6
 _SHORT.maxstring = _SHORT.maxother = 200
-
-
-class Parameter(Tracked, Tensor):
-    """A tensor that training changes.
-
-    Attributes:
-        regularize: whether penalties on the size of weights apply; False for biases.
-        lr_factor: a factor of the learning rate for this parameter.
-        decay_factor: a factor of the weight decay of `AdamW`. The parameter shrinks by
-            lr * lr_factor * weight_decay * decay_factor in a step. An optimizer reads both
-            factors when it is bound, and a fit reads them before every epoch. A model file does not
-            have them.
-    """
-
-    __slots__ = ("decay_factor", "lr_factor", "regularize")
-
-    def __init__(
-        self,
-        data: Array,
-        *,
-        regularize: bool = True,
-        lr_factor: float = 1.0,
-        decay_factor: float = 1.0,
-    ) -> None:
-        super().__init__(data, requires_grad=True)
-        self.regularize = regularize
-        self.lr_factor = in_range("lr_factor", lr_factor, 0.0)
-        self.decay_factor = in_range("decay_factor", decay_factor, 0.0)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        later = {"lr_factor": 1.0, "decay_factor": 1.0}  # which an older pickle lacks
-        super().__setstate__(later | state)
-
-    def __fingerprint__(self) -> dict[str, Any]:
-        return {"data": Same(self.data)}  # a recording sees values written to it
-
-    def __identity__(self) -> dict[str, Any]:
-        parts = {"data": Same(self.data), "regularize": self.regularize}
-        for name in ("lr_factor", "decay_factor"):
-            if getattr(self, name) != 1:
-                parts[name] = getattr(self, name)
-        return parts
-
-
-class Buffer(Tracked, Tensor):
-    """A tensor that belongs to the state of a module but is not trained."""
-
-    __slots__ = ()
-
-    def __fingerprint__(self) -> dict[str, Any]:
-        return {"data": Same(self.data)}
-
-    def __identity__(self) -> dict[str, Any]:
-        return self.__fingerprint__()
 
 
 class Module(Tracked):
@@ -219,11 +165,6 @@ class Module(Tracked):
         """Return an iterator over this module and all modules inside it, each once."""
         return (module for _, module in self.named_modules())
 
-    def tensors(self) -> Iterator[tuple[str, Any]]:
-        """Yield the parameters and buffers of this module alone, with their names."""
-        yield from self._members(Parameter)
-        yield from self._members(Buffer)
-
     def _tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         for prefix, module in self.named_modules():
@@ -340,6 +281,12 @@ class Module(Tracked):
                 yield
         finally:
             _evaluating.reset(token)
+
+    def requires_grad_(self: Self, wanted: bool = True) -> Self:
+        """Let training change all parameters inside, or freeze them (for False)."""
+        for parameter in self.parameters():
+            parameter.requires_grad = wanted
+        return self
 
     def zero_grad(self) -> None:
         """Clear the gradients of all parameters."""

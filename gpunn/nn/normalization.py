@@ -12,7 +12,8 @@ from gpunn.backends import backend, computed
 from gpunn.backends.dtypes import float_dtype
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.examples import column_quartiles, column_scales
-from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.nn.module import Module
+from gpunn.nn.parameter import Buffer, Parameter
 from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, smooth_clip, subtract
 from gpunn.typing import DeviceLike, DType
 

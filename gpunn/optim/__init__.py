@@ -4,9 +4,11 @@ from typing import Any
 
 from gpunn.guesses import missing
 from gpunn.optim import schedules
+from gpunn.optim.adam_like import Lion, NAdam, RAdam
 from gpunn.optim.factor import clip_by_global_norm
+from gpunn.optim.lamb import LAMB
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
-from gpunn.optim.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop, get_optimizer
+from gpunn.optim.optimizers import SGD, Adam, AdamW, get_optimizer
 from gpunn.optim.regularizers import (
     L1,
     L2,
@@ -16,10 +18,12 @@ from gpunn.optim.regularizers import (
     Regularizers,
 )
 from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
+from gpunn.optim.squares import AdaGrad, RMSprop
 
 __all__ = [
     "L1",
     "L2",
+    "LAMB",
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",
@@ -27,8 +31,11 @@ __all__ = [
     "Adam",
     "AdamW",
     "ElasticNet",
+    "Lion",
     "MaxNorm",
+    "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
     "Regularizer",
     "Regularizers",

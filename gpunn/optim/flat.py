@@ -45,7 +45,11 @@ class FlatParameters:
         tensors: the parameters, in the order of the buffer.
         parts: the slice of `data` and `grad` that belongs to each parameter.
         factors: two (P,) arrays, the factors of each element's learning rate and of its weight
-            decay; None if all are 1.
+            decay; None if all are 1. They are 0 for frozen parameters, which require no gradient.
+
+    Args:
+        parameters: the parameters.
+        decay_biases: whether parameters that penalties do not apply to have weight decay.
 
     Raises:
         ArgumentError: there are no parameters, or one is not a tensor that requires a gradient.
@@ -53,16 +57,10 @@ class FlatParameters:
         DTypeError: the parameters have different dtypes.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
+    def __init__(self, parameters: Iterable[Tensor], decay_biases: bool = True) -> None:
         given = list(parameters)
         for tensor in given:
-            if isinstance(tensor, dict):
-                raise ArgumentError(
-                    "got a dict to optimize; expected tensors with requires_grad=True: pass "
-                    "model.parameters(). There are no groups of parameters: make one optimizer "
-                    "for each group"
-                )
-            if not isinstance(tensor, Tensor) or not isinstance(tensor.node, Leaf):
+            if not isinstance(tensor, Tensor) or not _trainable(tensor):
                 raise ArgumentError(
                     f"got {type(tensor).__name__} to optimize; expected tensors with "
                     "requires_grad=True: pass model.parameters()"
@@ -83,6 +81,7 @@ class FlatParameters:
                     f"got parameters of {self.dtype} and {tensor.dtype}; expected one dtype: make "
                     "all layers with the same dtype"
                 )
+        self.decay_biases = decay_biases
         self.tensors = sorted(tensors, key=lambda t: not getattr(t, "regularize", True))
         step = ALIGN // self.dtype.itemsize
         ends = np.cumsum([0, *(-(-t.size // step) * step for t in self.tensors)]).tolist()
@@ -95,7 +94,7 @@ class FlatParameters:
         self.views: dict[Tensor, Array] = {}
         self.parts: dict[Tensor, slice] = {}
         self._narrow_views: dict[Tensor, Array] = {}
-        self._leaves: list[Leaf] = []
+        self._leaves: list[Leaf | None] = []  # None for a frozen parameter
         self._sinks: list[Sink] = []
         with self.backend.current():
             for tensor, start in zip(self.tensors, ends, strict=False):
@@ -107,7 +106,7 @@ class FlatParameters:
     def read_factors(self) -> None:
         """Take over the factors that the parameters have now."""
         read = tuple(
-            [in_range(name, getattr(tensor, name, 1.0), 0.0) for tensor in self.tensors]
+            [self._factor(tensor, name) for tensor in self.tensors]
             for name in ("lr_factor", "decay_factor")
         )
         if read == self._read:
@@ -127,12 +126,20 @@ class FlatParameters:
                 on_host[self.parts[tensor]] = factor
             self.backend.write(array, on_host)
 
+    def _factor(self, tensor: Tensor, name: str) -> float:
+        if tensor.node is None:
+            return 0.0
+        decays = self.decay_biases or getattr(tensor, "regularize", True)
+        if name == "decay_factor" and not decays:
+            return 0.0
+        return in_range(name, getattr(tensor, name, 1.0), 0.0)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the parameters; a copy makes buffers and views of its own."""
-        return {"tensors": self.tensors}
+        return {"tensors": self.tensors, "decay_biases": self.decay_biases}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        FlatParameters.__init__(self, state["tensors"])
+        FlatParameters.__init__(self, state["tensors"], state.get("decay_biases", True))
 
     def take_back(self) -> None:
         """Make all parameters views of this buffer again, with their present values.
@@ -161,7 +168,7 @@ class FlatParameters:
     def _is_whole(self) -> bool:
         ours = zip(self.tensors, self._leaves, self._sinks, strict=True)
         return all(
-            tensor.data is self.views[tensor] and tensor.node is leaf and leaf.sink is sink
+            tensor.data is self.views[tensor] and _is_tied(tensor, leaf, sink)
             for tensor, leaf, sink in ours
         )
 
@@ -169,15 +176,41 @@ class FlatParameters:
         view: Array = self.data[part].reshape(tensor.shape)
         view[...] = tensor.data
         tensor.data = view
-        leaf = tensor.node
-        assert isinstance(leaf, Leaf)
-        leaf.sink = Sink(self.grad[part].reshape(tensor.shape))
+        self.views[tensor], self.parts[tensor] = view, part
+        leaf, sink = self._tie(tensor)
+        self._leaves.append(leaf)
+        self._sinks.append(sink)
+
+    def _tie(self, tensor: Tensor) -> tuple[Leaf | None, Sink]:
+        """Let gradients of a parameter go to its part of the buffer; a frozen one has none."""
+        leaf, part = tensor.node, self.grad[self.parts[tensor]]
+        sink = Sink(part.reshape(tensor.shape))
+        if not isinstance(leaf, Leaf):
+            part.fill(0)
+            return None, sink
+        leaf.sink = sink
         if leaf.grad is not None:
             pending, leaf.grad = leaf.grad, None
             leaf.add(self.backend, pending)
-        self._leaves.append(leaf)
-        self.views[tensor], self.parts[tensor] = view, part
-        self._sinks.append(leaf.sink)
+        return leaf, sink
+
+    def follow_frozen(self) -> None:
+        """Take over which parameters are frozen now."""
+        frozen = [leaf is None for leaf in self._leaves]
+        now = [tensor.node is None for tensor in self.tensors]
+        if frozen == now:
+            return
+        with self.backend.current():
+            for k, tensor in enumerate(self.tensors):
+                if frozen[k] != now[k]:
+                    self._leaves[k], self._sinks[k] = self._tie(tensor)
+        self.read_factors()
+
+    def mute(self) -> None:
+        """Set the gradients of frozen parameters to 0, because a penalty may have changed them."""
+        for tensor, leaf in zip(self.tensors, self._leaves, strict=True):
+            if leaf is None:
+                self.grad[self.parts[tensor]].fill(0)
 
     @contextmanager
     def narrowed(self, dtype: DType) -> Iterator[None]:
@@ -223,21 +256,25 @@ class FlatParameters:
             adds: whether they are added to its content.
         """
         for leaf, sink in zip(self._leaves, spare.sinks, strict=True):
-            leaf.sink, sink.adds = sink, adds
-            if adds and leaf.grad is not None:
-                leaf.grad = sink.array
+            sink.adds = adds
+            if leaf is not None:
+                leaf.sink = sink
+                if adds and leaf.grad is not None:
+                    leaf.grad = sink.array
         try:
             yield
         finally:
             for leaf, sink in zip(self._leaves, self._sinks, strict=True):
-                leaf.sink = sink
-                if leaf.grad is not None:
-                    leaf.grad = sink.array
+                if leaf is not None:
+                    leaf.sink = sink
+                    if leaf.grad is not None:
+                        leaf.grad = sink.array
 
     def zero_grad(self) -> None:
         """Forget all gradients. The next backward pass overwrites them."""
         for leaf in self._leaves:
-            leaf.grad = None
+            if leaf is not None:
+                leaf.grad = None
 
     def check_ready(self) -> None:
         """Check that every parameter is still a view of this buffer and has a gradient.
@@ -246,20 +283,31 @@ class FlatParameters:
             GradientError: a parameter was moved, replaced or taken by another optimizer, or it has
                 no gradient.
         """
+        self.follow_frozen()
         views = self._narrow_views or self.views
         ours = zip(self.tensors, self._leaves, self._sinks, strict=True)
         for position, (tensor, leaf, sink) in enumerate(ours):
-            stays = tensor.data is views[tensor]
-            if tensor.node is not leaf or not stays or leaf.sink is not sink:
+            if tensor.data is not views[tensor] or not _is_tied(tensor, leaf, sink):
                 raise GradientError(
                     f"got parameter {position} of shape {tensor.shape}, which was moved, replaced "
                     "or taken by another optimizer or Trainer; expected it to stay: make the "
                     "optimizer after model.to(device), use the newest one, and write values with "
                     "p.data[...] = values"
                 )
-            if leaf.grad is None:
+            if leaf is not None and leaf.grad is None:
                 raise GradientError(
                     f"got no gradient for parameter {position} of shape {tensor.shape}; expected "
                     "one for each: call loss.backward() first, leave out unused parameters, and "
                     "note that no gradient passes a hard_threshold"
                 )
+
+
+def _trainable(tensor: Tensor) -> bool:
+    """Return whether an optimizer may have a tensor: a leaf, or a parameter that is frozen now."""
+    frozen = tensor.node is None and hasattr(tensor, "regularize")
+    return isinstance(tensor.node, Leaf) or frozen
+
+
+def _is_tied(tensor: Tensor, leaf: Leaf | None, sink: Sink) -> bool:
+    """Return whether the gradients of a parameter go where they should."""
+    return tensor.node is leaf and (leaf is None or leaf.sink is sink)

@@ -1,154 +1,29 @@
-"""The base class of optimizers, with its flat buffers and state, and the class of update rules."""
+"""The base class of optimizers, with its flat buffers, its state and its moving numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from inspect import Parameter, signature
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from gpunn.arguments import in_range
+from gpunn.arguments import flag, in_range
 from gpunn.autograd import Tensor
-from gpunn.backends import Elementwise, scratch_like
 from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
 from gpunn.guesses import answer
-from gpunn.names import at_home_of, home_of, is_own, register
+from gpunn.names import register
 from gpunn.optim.flat import FlatParameters
+from gpunn.optim.groups import ungrouped
+from gpunn.optim.rule import Rule
+from gpunn.optim.schedules import Schedule
 from gpunn.storage.state import check_state, fitted
 from gpunn.typing import Array
 
-RULES: dict[str, Rule] = {}
-"""Every update rule, by name."""
-
-COUNT = "taken = taken + (factor != T(0) ? 1 : 0);"
-
-
-class Rule:
-    """The kernels of an update rule.
-
-    In one launch, a kernel multiplies the gradient by `factor`, updates the parameters and counts
-    the step. If the factor is 0, it does nothing.
-
-    Args:
-        name: the name of the kernel.
-        signature: for example "T momentum -> v", with numbers on the left and state arrays on the
-            right.
-        numpy: the NumPy body, called on chunks as `numpy(g, lr, step, numbers..., p, states...)`.
-            `step` counts from 1. With factors, `lr` and a number named "shrink" are arrays.
-        cuda: the CUDA body, for one element.
-        cuda_constants: CUDA code for values that are the same for all elements. A compiler moves
-            it out of the loop.
-
-    Attributes:
-        kernels: the kernels by (paced, narrow). The signature of (False, False) is
-            "g, factor, lr, numbers -> p, states, taken". A paced kernel also takes the factors of
-            every element's rate and decay behind the numbers. A narrow one also writes p in the
-            dtype that products are computed in, before it counts.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        signature: str,
-        numpy: Callable[..., Any],
-        cuda: str,
-        cuda_constants: str = "",
-    ) -> None:
-        self.name = name
-        register(RULES, "update rule", name, self, home_of(numpy))
-        numbers, states = (part.strip() for part in signature.split("->"))
-        names = [part.split()[-1] for part in numbers.split(",")] if numbers else []
-        shrink = names.index("shrink") if "shrink" in names else None
-        self.kernels = {
-            (paced, narrow): self._kernel(
-                name + "_paced" * paced + "_narrow" * narrow,
-                ", ".join(filter(None, ("g, factor, lr", numbers, "pace, fade" if paced else ""))),
-                ", ".join(filter(None, ("p", states, "narrow" if narrow else ""))),
-                _body(numpy, len(names), shrink, paced, narrow),
-                "const long long step = taken + 1; (void)step; "
-                + cuda_constants
-                + "if (factor != T(0)) { g = g * factor; "
-                + "lr = lr * pace; " * paced
-                + ("shrink = shrink * fade; " if shrink is not None else "(void)fade; ") * paced
-                + f"{cuda} }} "
-                + "narrow = p;" * narrow,
-            )
-            for paced in (False, True)
-            for narrow in (False, True)
-        }
-
-    @staticmethod
-    def _kernel(
-        name: str, inputs: str, outputs: str, numpy: Callable[..., Any], cuda: str
-    ) -> Elementwise:
-        return Elementwise(
-            name,
-            f"{inputs} -> {outputs}, one int64 taken",
-            numpy=numpy,
-            cuda=cuda,
-            once=COUNT,
-            numpy_once=_count,
-        )
-
-    def __fingerprint__(self) -> None:
-        """Return None, because a rule never changes."""
-
-    def __identity__(self) -> dict[str, Any] | str:
-        return (
-            self.name
-            if is_own("update rule", self.name)
-            else {"kernel": self.kernels[False, False]}
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle a rule as its name, so that a copy of a rule is the same object."""
-        return _known, (self.name,)
-
-
-def _body(
-    rule: Callable[..., Any], count: int, shrink: int | None, paced: bool, narrow: bool
-) -> Callable[..., Any]:
-    """Return the NumPy body of a kernel of a rule.
-
-    Args:
-        rule: the rule's own body.
-        count: the number of numbers that it takes.
-        shrink: the position of the weight decay among them, or None.
-        paced: whether elements have factors of their rate and decay.
-        narrow: whether a narrow copy of p is written.
-    """
-
-    @at_home_of(rule)
-    def body(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
-        times = float(factor)
-        numbers, arrays, step = list(rest[:count]), list(rest[count:-1]), int(rest[-1]) + 1
-        factors = [arrays.pop(0), arrays.pop(0)] if paced else []
-        copy = arrays.pop() if narrow else None
-        if times != 0:
-            if times != 1:
-                g = np.multiply(g, factor, out=scratch_like(g))
-            if paced:
-                pace, fade = factors
-                lr = np.multiply(pace, lr, out=scratch_like(pace))
-                if shrink is not None:
-                    numbers[shrink] = np.multiply(fade, numbers[shrink], out=scratch_like(fade))
-            rule(g, lr, step, *numbers, *arrays)
-        if copy is not None:
-            np.copyto(copy, arrays[0], casting="same_kind")
-
-    return body
-
-
-def _known(name: str) -> Rule:
-    return RULES[name]
-
-
-def _count(g: Array, factor: Array, lr: Array, *rest: Any) -> None:
-    taken = rest[-1]
-    taken.fill(int(taken) + (float(factor) != 0))
-
+Limits: TypeAlias = dict[str, tuple[float, ...]]
+Parameters: TypeAlias = Iterable[Tensor | Mapping[str, Any]] | None
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer that can be named by a string."""
@@ -160,19 +35,36 @@ class Optimizer(Tracked):
     A subclass declares its rule and its options. `class Mine(Optimizer, name="mine")` registers a
     subclass, so that "mine" stands for it. A subclass without a name is not registered.
 
+    A number of an optimizer, such as the momentum, may be a `Schedule`. Its factor at a step is
+    then the number itself. `Trainer` moves it at every step. If you call `step` yourself, call
+    `move` before it.
+
     Args:
         parameters: the parameters to train; None to set them later with `bind`, as a Trainer does.
+            Instead of parameters there may be groups, dicts with "params" and their own "lr" or
+            "weight_decay" or both.
         lr: the learning rate, at least 0.
+        weight_decay: the strength of the weight decay, at least 0. It adds weight_decay * p to the
+            gradient; if the class is `decoupled`, it subtracts lr * weight_decay * p from p.
+        decay_biases: whether biases, and the gains of normalisation, decay as well.
 
     Attributes:
         slots: the names of the state arrays, each as long as the flat parameters.
         rule: the update rule, as kernels over the flat buffers.
+        decoupled: whether the weight decay is kept apart from the gradient.
+        limits: the range of each number that may be a schedule, [low, high) or [low, infinity).
         flat: the flat parameters; None before `bind`.
     """
 
     slots: tuple[str, ...] = ()
     rule: Rule
-    untracked = frozenset(("_lr", "lr"))
+    decoupled: ClassVar[bool] = False
+    limits: ClassVar[Limits] = {}
+    weight_decay: float | Schedule = 0.0
+    decay_biases = True
+    untracked = frozenset(("_lr", "lr", "_present"))
+    _present: Mapping[str, float] = MappingProxyType({})  # the values of numbers that move
+    device_numbers: tuple[Array, ...] = ()
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """Make an optimizer, and explain options of PyTorch that have another name in gpunn.
@@ -186,8 +78,17 @@ class Optimizer(Tracked):
         answer("Optimizer", cls.__name__, unknown)
         return super().__new__(cls)
 
-    def __init__(self, parameters: Iterable[Tensor] | None, lr: float) -> None:
+    def __init__(
+        self,
+        parameters: Parameters = None,
+        lr: float = 1e-3,
+        weight_decay: float | Schedule = 0.0,
+        decay_biases: bool = True,
+    ) -> None:
         self._lr = in_range("lr", lr, 0.0)
+        self.take_numbers(weight_decay=weight_decay)
+        if not flag("decay_biases", decay_biases):
+            self.decay_biases = False
         self.flat: FlatParameters | None = None
         if parameters is not None:
             self.bind(parameters)
@@ -198,38 +99,106 @@ class Optimizer(Tracked):
             register(OPTIMIZERS, "optimizer", name, cls, cls.__module__)
 
     def __fingerprint__(self) -> dict[str, Any]:
-        parts = {name: value for name, value in vars(self).items() if name != "_lr"}
+        parts = {k: v for k, v in vars(self).items() if k not in self.untracked}
         if self.flat is not None:  # a repetition reads the present content of these arrays
             parts |= {"flat": Same(self.flat.data), "state": tuple(map(Same, self.state))}
             parts |= {"device_lr": Same(self.device_lr), "device_step": Same(self.device_step)}
+            parts |= {"device_numbers": tuple(map(Same, self.device_numbers))}
             parts |= {"factors": tuple(map(Same, self.flat.factors or ()))}
         return parts
 
     def __identity__(self) -> dict[str, Any]:
-        made = ("_lr", "flat", "state", "device_lr", "device_step")
+        made = ("_lr", "_present", "flat", "state", "device_lr", "device_step", "device_numbers")
         options = {name: value for name, value in vars(self).items() if name not in made}
         return {"lr": self._lr, **options}
 
+    # numbers ---------------------------------------------------------------------------------
+
+    def take_numbers(self, **numbers: Any) -> None:
+        """Set numbers, each of which may be a schedule, after a check of their ranges.
+
+        Raises:
+            ArgumentError: a number is outside its range in `limits`.
+        """
+        for name, value in numbers.items():
+            if not isinstance(value, Schedule):
+                value = in_range(name, value, *self.limits.get(name, (0.0,)))
+            if getattr(self, name, None) != value:  # else it stays the default of the class
+                setattr(self, name, value)
+
+    def number(self, name: str) -> float:
+        """Return the present value of a number, which may be a schedule."""
+        value = getattr(self, name)
+        return self._present[name] if isinstance(value, Schedule) else value
+
     def options(self) -> tuple[float, ...]:
-        """Return the numbers that the rule's kernel takes."""
+        """Return the numbers that the rule's kernel takes, at present."""
         return ()
 
-    def bind(self, parameters: Iterable[Tensor]) -> None:
+    def numbers(self) -> tuple[float, ...]:
+        """Return the options and, if there is weight decay, its strength."""
+        return (*self.options(), *([self.number("weight_decay")] if self.decay_kind else ()))
+
+    @property
+    def decay_kind(self) -> str:
+        """The kind of weight decay: "coupled", "decoupled", or "" for none."""
+        kind = "decoupled" if self.decoupled else "coupled"
+        return kind if isinstance(self.weight_decay, Schedule) or self.weight_decay else ""
+
+    @property
+    def moves(self) -> bool:
+        """Whether a number is a schedule."""
+        return any(isinstance(value, Schedule) for value in vars(self).values())
+
+    def foresee(self, step: int, total: int) -> tuple[float, ...]:
+        """Return the numbers of a step, and note the values of the schedules there.
+
+        Args:
+            step: the number of the step, counted from 0.
+            total: the number of steps of the whole run.
+
+        Raises:
+            ArgumentError: a schedule leaves the range of its number.
+        """
+        self._present = {
+            name: in_range(name, value.factor(step, total), *self.limits.get(name, (0.0,)))
+            for name, value in vars(self).items()
+            if isinstance(value, Schedule)
+        }
+        return self.numbers()
+
+    def move(self, step: int, total: int) -> None:
+        """Set every number that is a schedule to its value at a step, as `foresee`."""
+        if not self.moves:
+            return
+        b = self.bound.backend
+        types = [*self.rule.types.values(), *["T"] * bool(self.decay_kind)]
+        dtypes = [self.bound.dtype if each == "T" else np.dtype(each) for each in types]
+        if [a.dtype for a in self.device_numbers] != dtypes:
+            self.device_numbers = tuple(b.zeros((), dtype) for dtype in dtypes)
+        with b.current():
+            for array, value in zip(self.device_numbers, self.foresee(step, total), strict=True):
+                array.fill(value)
+
+    # parameters ------------------------------------------------------------------------------
+
+    def bind(self, parameters: Iterable[Tensor | Mapping[str, Any]]) -> None:
         """Move the parameters into one flat buffer, and make new state.
 
         Raises:
             ArgumentError: this optimizer has parameters already, or there are no parameters, or
-                eps is 0 in their dtype.
+                a group is not one, or eps is 0 in their dtype.
         """
         if self.flat is not None:
             raise ArgumentError(
                 "got parameters for an optimizer that has some; expected a new optimizer: make "
                 "one for each model"
             )
-        parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        tensors, decay = ungrouped(given, self._lr, self.weight_decay)
         eps, dtypes = (
             getattr(self, "eps", None),
-            {t.dtype for t in parameters if hasattr(t, "dtype")},
+            {t.dtype for t in tensors if hasattr(t, "dtype")},
         )
         if eps is not None and any(kind.kind == "f" and kind.type(eps) == 0 for kind in dtypes):
             raise ArgumentError(
@@ -237,11 +206,13 @@ class Optimizer(Tracked):
                 "expected a larger one, because 0 / 0 is NaN: pass e.g. eps=1e-4, or train in "
                 "float32"
             )
-        self.flat = flat = FlatParameters(parameters)
+        self.take_numbers(weight_decay=decay)
+        self.flat = flat = FlatParameters(tensors, self.decay_biases)
         b = flat.backend
         self.state = [b.zeros(flat.data.shape, flat.dtype) for _ in self.slots]
         self.device_lr = b.full((), self._lr, flat.dtype)
         self.device_step = b.zeros((), np.int64)
+        self.move(0, 1)
 
     @property
     def bound(self) -> FlatParameters:
@@ -292,10 +263,17 @@ class Optimizer(Tracked):
         flat.check_ready()
         b = flat.backend
         times = b.one(flat.dtype) if factor is None else factor
-        kernel = self.rule.kernels[flat.factors is not None, flat.narrow is not None]
+        kind = self.decay_kind, flat.factors is not None, flat.narrow is not None
         narrow = () if flat.narrow is None else (flat.narrow,)
-        inputs = (flat.grad, times, self.device_lr, *self.options(), *(flat.factors or ()))
-        b.launch(kernel, *inputs, out=(flat.data, *self.state, *narrow, self.device_step))
+        if self.moves and not self.device_numbers:
+            self.move(0, 1)
+        numbers = self.device_numbers if self.moves else self.numbers()
+        inputs = (flat.grad, times, self.device_lr, *numbers, *(flat.factors or ()))
+        b.launch(
+            self.rule.kernels[kind],
+            *inputs,
+            out=(flat.data, *self.state, *narrow, self.device_step),
+        )
 
     def arrays(self) -> dict[str, Array]:
         """Return the state on the device: the slots, the number of steps and the learning rate.

@@ -1,25 +1,29 @@
-"""The optimizers. The update rule of each is one kernel over the flat buffers.
+"""SGD, Adam and AdamW. The update rule of each is one kernel over the flat buffers.
 
 In the formulas, g is the gradient, p the parameter, lr the learning rate, and `step` counts from 1.
-The NumPy bodies are called on chunks that stay in the cache.
+Adam's means are m = beta1 * m + (1 - beta1) * g and v = beta2 * v + (1 - beta2) * g ** 2. Their
+bias corrections are c1 = 1 - beta1 ** step and c2 = 1 - beta2 ** step. The NumPy bodies are called
+on chunks that stay in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import expm1, log, sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gpunn.arguments import flag, in_range, lookup
-from gpunn.autograd import Tensor
 from gpunn.backends import scratch_like
 from gpunn.errors import ArgumentError
-from gpunn.optim.optimizer import OPTIMIZERS, Optimizer, Rule
+from gpunn.optim.optimizer import OPTIMIZERS, Limits, Optimizer, Parameters
+from gpunn.optim.rule import Rule
+from gpunn.optim.schedules import Schedule
 from gpunn.typing import Array
 
-Parameters = Iterable[Tensor] | None
+MOMENTS = "m = T(beta1) * m + T(1.0 - beta1) * g; v = T(beta2) * v + T(1.0 - beta2) * g * g; "
+CORRECTIONS = "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2);"
+BETAS = "float64 beta1, float64 beta2, T log_beta1, T log_beta2, T eps"
 
 
 def _sgd(
@@ -37,16 +41,28 @@ def _sgd(
     np.subtract(p, scratch, out=p)
 
 
+def _damped_sgd(
+    g: Array, lr: Array, step: int, momentum: float, ahead: float, fresh: float, p: Array, v: Array
+) -> None:
+    added = g if step == 1 else np.multiply(g, fresh, out=scratch_like(g))
+    np.multiply(v, momentum, out=v)
+    np.add(v, added, out=v)
+    np.subtract(p, np.multiply(v, lr, out=scratch_like(v)), out=p)
+
+
 class SGD(Optimizer, name="sgd"):
     """Stochastic gradient descent with momentum.
 
-    v = momentum * v + g; p = p - lr * v.
+    v = momentum * v + (1 - dampening) * g; p = p - lr * v. At the first step v = g.
 
     Args:
         parameters: the parameters to train, or None.
         lr: the learning rate.
-        momentum: 0 <= momentum < 1; 0 is plain descent, p = p - lr * g.
+        momentum: 0 <= momentum < 1, or a schedule; 0 is plain descent, p = p - lr * g.
         nesterov: whether to step along g + momentum * v instead of v.
+        dampening: 0 <= dampening < 1; above 0 only with momentum, and not with nesterov.
+        weight_decay: weight_decay * p is added to g; see `Optimizer`.
+        decay_biases: whether biases decay as well.
 
     Raises:
         ArgumentError: an option is outside its range.
@@ -56,11 +72,19 @@ class SGD(Optimizer, name="sgd"):
     """
 
     slots: tuple[str, ...] = ("velocity",)
+    limits: ClassVar[Limits] = {"momentum": (0.0, 1.0)}
+    dampening = 0.0
     rule = Rule(
         "sgd",
         "T momentum, T ahead -> v",
         numpy=_sgd,
         cuda="v = momentum * v + g; p = p - lr * (ahead != T(0) ? T(g + momentum * v) : v);",
+    )
+    damped_rule = Rule(
+        "sgd_damped",
+        "T momentum, T ahead, T fresh -> v",
+        numpy=_damped_sgd,
+        cuda="(void)ahead; v = momentum * v + (step == 1 ? g : T(fresh * g)); p = p - lr * v;",
     )
     plain_rule = Rule(
         "sgd_plain",
@@ -73,11 +97,21 @@ class SGD(Optimizer, name="sgd"):
         self,
         parameters: Parameters = None,
         lr: float = 0.01,
-        momentum: float = 0.0,
+        momentum: float | Schedule = 0.0,
         nesterov: bool = False,
+        dampening: float = 0.0,
+        weight_decay: float | Schedule = 0.0,
+        decay_biases: bool = True,
     ) -> None:
-        self.momentum = in_range("momentum", momentum, 0.0, 1.0)
+        self.take_numbers(momentum=momentum)
         self.nesterov = flag("nesterov", nesterov)
+        if in_range("dampening", dampening, 0.0, 1.0):
+            self.dampening, self.rule = dampening, self.damped_rule
+            if nesterov or not momentum:
+                raise ArgumentError(
+                    f"got dampening={dampening} with momentum={momentum} and nesterov={nesterov}; "
+                    "expected momentum above 0, and nesterov=False"
+                )
         if nesterov and not momentum:
             raise ArgumentError(
                 "got nesterov=True with momentum=0; expected momentum > 0: pass e.g. momentum=0.9"
@@ -85,125 +119,18 @@ class SGD(Optimizer, name="sgd"):
         if not momentum:
             self.slots = ()
             self.rule = self.plain_rule
-        super().__init__(parameters, lr)
+        super().__init__(parameters, lr, weight_decay, decay_biases)
 
     def options(self) -> tuple[float, ...]:
-        """Return the momentum, and 1 for Nesterov's form."""
-        return (self.momentum, float(self.nesterov)) if self.slots else ()
+        """Return the momentum, 1 for Nesterov's form, and the weight of the new gradient."""
+        if not self.slots:
+            return ()
+        fresh = (1.0 - self.dampening,) if self.dampening else ()
+        return (self.number("momentum"), float(self.nesterov), *fresh)
 
 
-def _step_by_root(g: Array, lr: Array, eps: float, p: Array, s: Array, scratch: Array) -> None:
-    """Compute p = p - lr * g / (sqrt(s) + eps), in place."""
-    np.sqrt(s, out=scratch)
-    np.add(scratch, eps, out=scratch)
-    np.divide(g, scratch, out=scratch)
-    np.multiply(scratch, lr, out=scratch)
-    np.subtract(p, scratch, out=p)
-
-
-def _adagrad(g: Array, lr: Array, step: Array, eps: float, p: Array, s: Array) -> None:
-    scratch = np.multiply(g, g, out=scratch_like(g))
-    np.add(s, scratch, out=s)
-    _step_by_root(g, lr, eps, p, s, scratch)
-
-
-class AdaGrad(Optimizer, name="adagrad"):
-    """AdaGrad: the rate of each parameter depends on the sum of its squared gradients.
-
-    s = s + g ** 2; p = p - lr * g / (sqrt(s) + eps).
-
-    Args:
-        parameters: the parameters to train, or None.
-        lr: the learning rate.
-        eps: a small number that keeps the division finite.
-
-    Reference:
-        Duchi et al. (2011).
-    """
-
-    slots = ("squares",)
-    rule = Rule(
-        "adagrad",
-        "T eps -> s",
-        numpy=_adagrad,
-        cuda="s = s + g * g; p = p - lr * g / (sqrt(s) + eps);",
-    )
-
-    def __init__(self, parameters: Parameters = None, lr: float = 0.01, eps: float = 1e-10) -> None:
-        self.eps = in_range("eps", eps, 0.0)
-        super().__init__(parameters, lr)
-
-    def options(self) -> tuple[float, ...]:
-        """Return eps."""
-        return (self.eps,)
-
-
-def _rmsprop(
-    g: Array, lr: Array, step: Array, decay: float, eps: float, p: Array, s: Array
-) -> None:
-    scratch = np.multiply(g, g, out=scratch_like(g))
-    np.multiply(scratch, 1 - decay, out=scratch)
-    np.multiply(s, decay, out=s)
-    np.add(s, scratch, out=s)
-    _step_by_root(g, lr, eps, p, s, scratch)
-
-
-class RMSprop(Optimizer, name="rmsprop"):
-    """RMSprop: the rate of each parameter depends on a running mean of its squared gradients.
-
-    s = decay * s + (1 - decay) * g ** 2; p = p - lr * g / (sqrt(s) + eps).
-
-    Args:
-        parameters: the parameters to train, or None.
-        lr: the learning rate.
-        decay: the weight of the past, 0 <= decay < 1.
-        eps: a small number that keeps the division finite.
-
-    Reference:
-        Tieleman and Hinton (2012), in PyTorch's form.
-    """
-
-    slots = ("squares",)
-    rule = Rule(
-        "rmsprop",
-        "float64 decay, T eps -> s",
-        numpy=_rmsprop,
-        cuda="s = T(decay) * s + T(1.0 - decay) * g * g; p = p - lr * g / (sqrt(s) + eps);",
-    )
-
-    def __init__(
-        self,
-        parameters: Parameters = None,
-        lr: float = 0.01,
-        decay: float = 0.99,
-        eps: float = 1e-8,
-    ) -> None:
-        self.decay, self.eps = in_range("decay", decay, 0.0, 1.0), in_range("eps", eps, 0.0)
-        super().__init__(parameters, lr)
-
-    def options(self) -> tuple[float, ...]:
-        """Return decay and eps."""
-        return self.decay, self.eps
-
-
-def _adam(
-    g: Array,
-    lr: Array,
-    step: Array,
-    beta1: float,
-    beta2: float,
-    log_beta1: float,
-    log_beta2: float,
-    eps: float,
-    shrink: float | Array,
-    p: Array,
-    m: Array,
-    v: Array,
-) -> None:
-    steps, rate = int(step), lr if lr.ndim else float(lr)
-    correction1, correction2 = -expm1(steps * log_beta1), -expm1(steps * log_beta2)
-    if np.any(shrink):
-        np.multiply(p, 1 - rate * shrink, out=p)
+def moments(g: Array, beta1: float, beta2: float, m: Array, v: Array) -> Array:
+    """Update the means, and return scratch memory of their shape."""
     scratch = np.multiply(g, 1 - beta1, out=scratch_like(g))
     np.multiply(m, beta1, out=m)
     np.add(m, scratch, out=m)
@@ -211,66 +138,135 @@ def _adam(
     np.multiply(scratch, 1 - beta2, out=scratch)
     np.multiply(v, beta2, out=v)
     np.add(v, scratch, out=v)
+    return scratch
+
+
+def corrections(step: int, log_beta1: float, log_beta2: float) -> tuple[float, float]:
+    """Return c1 and c2."""
+    return -expm1(step * log_beta1), -expm1(step * log_beta2)
+
+
+def rate_of(lr: Array) -> Array | float:
+    """Return the rates of the elements, or the one rate as a number."""
+    return lr if lr.ndim else float(lr)
+
+
+def _adam(
+    g: Array,
+    lr: Array,
+    step: int,
+    beta1: float,
+    beta2: float,
+    log_beta1: float,
+    log_beta2: float,
+    eps: float,
+    p: Array,
+    m: Array,
+    v: Array,
+) -> None:
+    c1, c2 = corrections(step, log_beta1, log_beta2)
+    _divided_step(rate_of(lr), c1, c2, eps, p, m, v, moments(g, beta1, beta2, m, v))
+
+
+def _divided_step(
+    rate: Array | float,
+    c1: float,
+    c2: float,
+    eps: float,
+    p: Array,
+    m: Array,
+    v: Array,
+    scratch: Array,
+) -> None:
+    """Compute p = p - rate * (m / c1) / (sqrt(v / c2) + eps), in place."""
     np.sqrt(v, out=scratch)
-    # This is m / c1 / (sqrt(v / c2) + eps), with both corrections applied to numbers, not arrays.
-    np.add(scratch, eps * sqrt(correction2), out=scratch)
+    # Both corrections are applied to numbers, not to arrays.
+    np.add(scratch, eps * sqrt(c2), out=scratch)
     np.divide(m, scratch, out=scratch)
-    np.multiply(scratch, rate * sqrt(correction2) / correction1, out=scratch)
+    np.multiply(scratch, rate * sqrt(c2) / c1, out=scratch)
     np.subtract(p, scratch, out=p)
+
+
+def _amsgrad(
+    g: Array,
+    lr: Array,
+    step: int,
+    beta1: float,
+    beta2: float,
+    log_beta1: float,
+    log_beta2: float,
+    eps: float,
+    p: Array,
+    m: Array,
+    v: Array,
+    top: Array,
+) -> None:
+    c1, c2 = corrections(step, log_beta1, log_beta2)
+    scratch = moments(g, beta1, beta2, m, v)
+    np.maximum(top, v, out=top)
+    _divided_step(rate_of(lr), c1, c2, eps, p, m, top, scratch)
 
 
 class Adam(Optimizer, name="adam"):
     """Adam: steps along a running mean of gradients, divided by the root of their mean square.
 
-    m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g ** 2;
-    p = p - lr * (m / c1) / (sqrt(v / c2) + eps), with c1 = 1 - beta1 ** step and
-    c2 = 1 - beta2 ** step.
+    p = p - lr * (m / c1) / (sqrt(v / c2) + eps); see the module for m, v, c1 and c2.
 
     Args:
         parameters: the parameters to train, or None.
         lr: the learning rate.
-        beta1: the weight of the past in m, 0 <= beta1 < 1.
-        beta2: the weight of the past in v, 0 <= beta2 < 1.
+        beta1: the weight of the past in m, 0 <= beta1 < 1, or a schedule.
+        beta2: the weight of the past in v, 0 <= beta2 < 1, or a schedule.
         eps: a small number that keeps the division finite.
+        weight_decay: weight_decay * p is added to g; see `Optimizer`. `AdamW` keeps it apart.
+        amsgrad: whether the largest v so far stands below the root.
+        decay_biases: whether biases decay as well.
 
     Raises:
         ArgumentError: an option is outside its range.
 
     Reference:
-        Kingma and Ba (2015), algorithm 1.
+        Kingma and Ba (2015), algorithm 1; Reddi et al. (2018) for amsgrad.
     """
 
-    slots = ("mean", "squares")
+    slots: tuple[str, ...] = ("mean", "squares")
+    limits: ClassVar[Limits] = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0)}
     rule = Rule(
         "adam",
-        "float64 beta1, float64 beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
+        f"{BETAS} -> m, v",
         numpy=_adam,
-        cuda=(
-            "m = T(beta1) * m + T(1.0 - beta1) * g; v = T(beta2) * v + T(1.0 - beta2) * g * g; "
-            "p = p - lr * shrink * p; p = p - lr * (m / c1) / (sqrt(v / c2) + eps);"
-        ),
-        cuda_constants=(
-            "const T c1 = -expm1(T(step) * log_beta1), c2 = -expm1(T(step) * log_beta2);"
-        ),
+        cuda=MOMENTS + "p = p - lr * (m / c1) / (sqrt(v / c2) + eps);",
+        cuda_constants=CORRECTIONS,
+    )
+    amsgrad_rule = Rule(
+        "amsgrad",
+        f"{BETAS} -> m, v, top",
+        numpy=_amsgrad,
+        cuda=MOMENTS + "top = v > top ? v : top; p = p - lr * (m / c1) / (sqrt(top / c2) + eps);",
+        cuda_constants=CORRECTIONS,
     )
 
     def __init__(
         self,
         parameters: Parameters = None,
         lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
+        beta1: float | Schedule = 0.9,
+        beta2: float | Schedule = 0.999,
         eps: float = 1e-8,
+        weight_decay: float | Schedule = 0.0,
+        amsgrad: bool = False,
+        decay_biases: bool = True,
     ) -> None:
-        self.beta1, self.beta2 = (in_range("beta1", beta1, 0, 1), in_range("beta2", beta2, 0, 1))
+        self.take_numbers(beta1=beta1, beta2=beta2)
         self.eps = in_range("eps", eps, 0.0)
-        self.weight_decay = 0.0
-        super().__init__(parameters, lr)
+        if flag("amsgrad", amsgrad):
+            self.slots, self.rule = ("mean", "squares", "largest"), self.amsgrad_rule
+        super().__init__(parameters, lr, weight_decay, decay_biases)
 
     def options(self) -> tuple[float, ...]:
-        """Return the betas, their logarithms, eps and the weight decay."""
-        logs = tuple(log(beta) if beta else -1e4 for beta in (self.beta1, self.beta2))
-        return (self.beta1, self.beta2, *logs, self.eps, self.weight_decay)
+        """Return the betas, their logarithms and eps."""
+        betas = self.number("beta1"), self.number("beta2")
+        return (*betas, *(log(beta) if beta else -1e4 for beta in betas), self.eps)
 
 
 class AdamW(Adam, name="adamw"):
@@ -284,26 +280,28 @@ class AdamW(Adam, name="adamw"):
         beta1: the weight of the past in m.
         beta2: the weight of the past in v.
         eps: a small number that keeps the division finite.
-        weight_decay: the decay, at least 0.
+        weight_decay: the decay, at least 0, or a schedule.
+        amsgrad: whether the largest v so far stands below the root.
+        decay_biases: whether biases decay as well.
 
     Reference:
         Loshchilov and Hutter (2019).
     """
 
+    decoupled = True
+
     def __init__(
         self,
         parameters: Parameters = None,
         lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
+        beta1: float | Schedule = 0.9,
+        beta2: float | Schedule = 0.999,
         eps: float = 1e-8,
-        weight_decay: float = 0.01,
+        weight_decay: float | Schedule = 0.01,
+        amsgrad: bool = False,
+        decay_biases: bool = True,
     ) -> None:
-        decay = in_range("weight_decay", weight_decay, 0.0)
-        super().__init__(None, lr, beta1, beta2, eps)
-        self.weight_decay = decay
-        if parameters is not None:
-            self.bind(parameters)
+        super().__init__(parameters, lr, beta1, beta2, eps, weight_decay, amsgrad, decay_biases)
 
 
 def get_optimizer(optimizer: str | Optimizer, **options: Any) -> Optimizer:

@@ -175,7 +175,8 @@ class MaxNorm(Regularizer):
         """Scale the columns of every 2-D weight whose norm is too large."""
         xp = flat.backend.xp
         for tensor in flat.tensors:
-            if tensor.ndim == 2 and getattr(tensor, "regularize", True):
+            trained = tensor.requires_grad and getattr(tensor, "regularize", True)
+            if trained and tensor.ndim == 2:
                 w = flat.views[tensor]  # (D, H); column h has the weights into unit h
                 norms = xp.sqrt(column_sums(flat.backend, xp.multiply(w, w)))
                 xp.multiply(w, xp.divide(self.limit, xp.maximum(norms, self.limit)), out=w)

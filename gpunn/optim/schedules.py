@@ -1,4 +1,4 @@
-"""Learning-rate schedules, which multiply the base rate by a factor at each step."""
+"""Schedules: a factor of the learning rate, or another number of an optimizer, at each step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def factor(self, step: int, total: int) -> float:
-        """Return the factor of the base learning rate.
+        """Return the factor of the base learning rate; for another number, that number itself.
 
         Args:
             step: the number of the step, counted from 0.
@@ -70,16 +70,22 @@ class Cosine(Schedule):
 
 
 class Linear(Cosine):
-    """A factor that falls from 1 to `end` along a line, then stays at `end`.
+    """A factor that goes from `start` to `end` along a line, then stays at `end`.
 
     Args:
-        steps: the steps of the fall; by default the whole run.
+        steps: the steps on the line; by default the whole run.
         end: the last factor, at least 0.
+        start: the first factor, at least 0.
     """
 
+    def __init__(self, steps: int | None = None, end: float = 0.0, start: float = 1.0) -> None:
+        super().__init__(steps, end)
+        self.start = in_range("start", start, 0.0)
+
     def factor(self, step: int, total: int) -> float:
-        """Return 1 - (1 - end) * step / steps."""
-        return 1.0 - (1.0 - self.end) * min(1.0, step / (self.steps or max(1, total)))
+        """Return start - (start - end) * step / steps."""
+        part = min(1.0, step / (self.steps or max(1, total)))
+        return self.start - (self.start - self.end) * part
 
 
 class CosLog(Schedule):

@@ -20,8 +20,8 @@ from gpunn.backends import Elementwise, scratch_like
 from gpunn.ops import Activation, sigmoid
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.flat import FlatParameters
-from gpunn.optim.optimizer import Rule
 from gpunn.optim.regularizers import Regularizers
+from gpunn.optim.rule import Rule
 from gpunn.train import EagerStep
 from gpunn.typing import Array
 
@@ -91,7 +91,6 @@ def _adam_hat(
     log_beta1: float,
     log_beta2: float,
     eps: float,
-    shrink: float,
     p: Array,
     m: Array,
     v: Array,
@@ -123,7 +122,7 @@ class Adam(optim.Adam):
 
     rule = Rule(
         "adam_hat",
-        "T beta1, T beta2, T log_beta1, T log_beta2, T eps, T shrink -> m, v",
+        "T beta1, T beta2, T log_beta1, T log_beta2, T eps -> m, v",
         numpy=_adam_hat,
         cuda=(
             "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; "

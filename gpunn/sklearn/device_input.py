@@ -13,10 +13,10 @@ import numpy as np
 from sklearn import get_config
 from sklearn.utils._array_api import device, get_namespace
 
-from gpunn.backends import backend, backend_of
+from gpunn.backends import Backend, backend, backend_of
 from gpunn.errors import DTypeError
 from gpunn.ops.reductions import all_finite
-from gpunn.sparse import is_sparse
+from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array, DType
 
 CUDA = 2  # DLPack's number for CUDA devices
@@ -120,3 +120,15 @@ def like_input(values: Array, x: Any) -> Any:
         return backend_of(x).upload(values)
     xp = namespace_of(x)
     return values if xp is None else xp.asarray(values, device=device(x))
+
+
+def wide(b: Backend, values: Any) -> Array:
+    """Move numbers to a device, as float64 unless they are integers.
+
+    Sparse rows stay sparse on the CPU and become dense on a GPU.
+    """
+    if is_sparse(values):
+        values = sparse_rows(values, np.float64)
+        return values if b.on_host else b.upload(values.toarray())
+    values = values if on_device(values) else b.upload(np.asarray(values))
+    return values if values.dtype.kind in "iu" else values.astype(np.float64, copy=False)

@@ -27,11 +27,11 @@ from gpunn.sklearn.compat import (
 )
 from gpunn.sklearn.continuing import SummedTrainer, Update, go_on, remember, state_of
 from gpunn.sklearn.convergence import Convergence, HeldOut
-from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder
-from gpunn.sklearn.lbfgs import FlatObjective, minimize, wide
+from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder, wide
 from gpunn.sklearn.prediction import Predictor
 from gpunn.sklearn.shuffle import CumulativeShuffle, WeightedBatches
 from gpunn.train.checkpoints import Checkpoints
+from gpunn.train.lbfgs import FlatObjective, minimized
 
 
 class Perceptron(CallbackSupportMixin, Predictor):
@@ -270,7 +270,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
         WeightedBatches(sample_weight, X.shape[0]).check()
         given = [X, translation.targets(self, y, b, np.float64)]
         given += [] if sample_weight is None else [sample_weight]
-        found = minimize(
+        found = minimized(
             FlatObjective(step, tuple(wide(b, a) for a in given)),
             maxfun=self.max_fun,
             maxiter=self.max_iter,

@@ -11,8 +11,9 @@ from gpunn.train.callbacks import (
     KeepBest,
     ReduceOnPlateau,
 )
-from gpunn.train.repeated import CapturedStep
-from gpunn.train.step import EagerStep
+from gpunn.train.lbfgs import minimize
+from gpunn.train.steps.by_hand import CapturedStep
+from gpunn.train.steps.step import EagerStep
 from gpunn.train.trainer import Trainer
 from gpunn.train.training import History, Position, Training
 
@@ -29,6 +30,7 @@ __all__ = [
     "Trainer",
     "Training",
     "load",
+    "minimize",
     "read_info",
     "save",
 ]

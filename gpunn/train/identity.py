@@ -14,6 +14,7 @@ from gpunn.errors import ModelFileError
 from gpunn.fingerprint import Identity
 from gpunn.fingerprint.identity import difference
 from gpunn.log import logger
+from gpunn.nn import Buffer, Parameter
 from gpunn.sparse import is_sparse
 from gpunn.storage.untrusted.bounded_json import shortened
 from gpunn.train.callbacks import Callback
@@ -174,7 +175,8 @@ def _numbers(training: Training) -> Texts:
     for prefix, module in training.model.named_modules():
         if module.by_chance:
             continue
-        for name, tensor in module.tensors():
+        own = [*module._members(Parameter), *module._members(Buffer)]
+        for name, tensor in own:
             crc = zlib.crc32(tensor.numpy().tobytes())
             found[f"initial {prefix}.{name}" if prefix else f"initial {name}"] = f"{crc:08x}"
     return found

@@ -13,8 +13,8 @@ from gpunn.distributed import check_alike
 from gpunn.errors import ModelFileError
 from gpunn.log import logger
 from gpunn.train.identity import Given, Run, refuse
-from gpunn.train.sharded import sign_of_kernels
 from gpunn.train.snapshot import Saved, check_run, collect, restore
+from gpunn.train.steps.sharded import sign_of_kernels
 from gpunn.train.training import Position, Training
 
 

@@ -22,9 +22,9 @@ from gpunn.sparse import is_sparse
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.identity import Given
 from gpunn.train.inputs import hint, pair, training_arrays, training_weights
-from gpunn.train.repeated import Repeated
 from gpunn.train.scores import classes, evaluate, probabilities
 from gpunn.train.session import Session
+from gpunn.train.steps.repeated import Repeated
 from gpunn.train.training import History, Training
 from gpunn.typing import Array
 
@@ -200,13 +200,17 @@ class Trainer(Training):
         if not at.batches:
             at.epoch += 1
         self.into_training_mode()
+        begun, end = at.steps - at.batches, at.start + epochs * steps.count
+        self.optimizer.move(begun, end)
         steps.follow()
-        factors = self._factors(steps.count, epochs)
+        factors = [self.schedule.factor(begun + k, end) for k in range(steps.count)]
         with b.own_stream(), self.precision.training(self.optimizer.bound):
-            steps.begin(self._order(steps, shuffle), [self.base_lr * each for each in factors])
+            rates = [self.base_lr * each for each in factors]
+            steps.begin(self._order(steps, shuffle), rates, begun, end)
             while at.batches < steps.count and not session.interrupted:
                 bar.update(steps.advance())
         self.use_rate(self.optimizer.lr, factors[at.batches - 1])
+        self.optimizer.move(begun + at.batches - 1, end)
         if not b.synchronous and shuffle and not callable(shuffle) and at.epochs + 1 < epochs:
             # The host draws the next order while the device computes.
             steps.next_order = steps.feed.shuffled(self.seed, at.epoch + 1)
@@ -224,12 +228,6 @@ class Trainer(Training):
         if not shuffle or foreseen is not None:
             return foreseen
         return steps.feed.shuffled(self.seed, self.epoch)
-
-    def _factors(self, count: int, epochs: int) -> list[float]:
-        """Return the factor of the learning rate at every step of this epoch."""
-        at, factor = self.position, self.schedule.factor
-        begun, end = at.steps - at.batches, at.start + epochs * count
-        return [factor(begun + k, end) for k in range(count)]
 
     def _data(
         self, x: Any, y: Any, weights: Any, validation: Any

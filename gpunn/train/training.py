@@ -20,7 +20,7 @@ from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_sch
 from gpunn.optim.factor import MODES
 from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.step import EagerStep
+from gpunn.train.steps.step import EagerStep
 from gpunn.typing import DeviceLike
 
 

@@ -39,10 +39,11 @@ BOUNDED_BY_NATURE = {
     "gpunn/ops/elementwise.py": {"ACTIVATIONS": "declared activations"},
     "gpunn/ops/elementwise_losses.py": {"LOSSES": "declared losses"},
     "gpunn/optim/flat.py": dict.fromkeys(("views", "parts", "_narrow_views"), "parameters"),
-    "gpunn/optim/optimizer.py": {"RULES": "declared rules", "OPTIMIZERS": "declared classes"},
+    "gpunn/optim/optimizer.py": {"OPTIMIZERS": "declared classes"},
+    "gpunn/optim/rule.py": {"RULES": "declared rules"},
     "gpunn/train/callbacks.py": {"_weights": "parameters"},
-    "gpunn/train/repeated.py": {"_shapes": "MAX_SHAPES"},
-    "gpunn/train/sharded.py": {"_spares": "lanes"},
+    "gpunn/train/steps/by_hand.py": {"_shapes": "MAX_SHAPES"},
+    "gpunn/train/steps/sharded.py": {"_spares": "lanes"},
     "gpunn/train/training.py": {"beginning": "settings of one run"},
 }
 """Every dict of the library that starts empty and outlives a call, with what limits it."""

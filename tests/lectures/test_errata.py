@@ -8,7 +8,7 @@ import pytest
 import gpunn as gn
 from gpunn import nn, ops
 from gpunn.errors import ArgumentError
-from gpunn.optim.optimizer import Rule
+from gpunn.optim.rule import Rule
 
 
 @pytest.fixture

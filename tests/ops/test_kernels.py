@@ -20,7 +20,7 @@ NUMBERS = {
     **{name: o.default for f in (*ACTIVATIONS.values(), *LOSSES.values())
        for name, o in getattr(f, "limits", {}).items()},
     "slope": 0.1, "alpha": 1.3, "momentum": 0.9, "ahead": 1.0, "eps": 1e-3, "decay": 0.9,
-    "count": 4.0, "interval": np.int64(5),
+    "count": 4.0, "interval": np.int64(5), "fresh": 0.7, "centered": 1.0, "fall": -2e-4,
     "beta1": 0.9, "beta2": 0.99, "log_beta1": np.log(0.9), "log_beta2": np.log(0.99),
     "shrink": 0.1, "limit": 1.5, "l1": 0.1, "l2": 0.2, "weight": 0.25, "fill": -1.0,
     "width": RATE.width, "threshold": RATE.threshold, "scale": RATE.scale,
@@ -76,6 +76,13 @@ def arguments(kernel, dtype):
     if kernel.name == "rescale":
         zero, scale = np.zeros((), dtype), np.array(8, dtype)
         return [special["norm"], 0.1, 5, np.array(1)], [zero, scale, special["good"]]
+    if kernel.name == "lamb_lengths":
+        p, u = rng.standard_normal((2, *SHAPE)).astype(dtype)
+        return [p, 0.1, 0.5], [u, np.array(0.3, dtype), np.array(0.4, dtype)]
+    if kernel.name == "lamb_step":
+        u, p = rng.standard_normal((2, *SHAPE)).astype(dtype)
+        norms = [np.array(n, dtype) for n in (2.0, 3.0)]
+        return [u, *norms, special["factor"], special["lr"], 0.5], [p]
     if kernel.name == "chosen":
         saved, now = rng.standard_normal((2, *SHAPE)).astype(dtype)
         return [saved, np.array(0)], [now]

@@ -68,6 +68,60 @@ def adam(decay=0.0):
     return rule
 
 
+def damped(p, g, s, t):
+    s["v"] = g if t == 1 else 0.9 * s["v"] + 0.7 * g
+    return p - LR * s["v"]
+
+
+def coupled(rule, decay=0.1):
+    return lambda p, g, s, t: rule(p, g + decay * p, s, t)
+
+
+def full_rmsprop(centered):
+    def rule(p, g, s, t):
+        s["s"] = 0.9 * s.get("s", 0) + 0.1 * g**2
+        s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+        root = math.sqrt(s["s"] - centered * s["m"] ** 2)
+        s["v"] = 0.8 * s.get("v", 0) + g / (root + 1e-8)
+        return p - LR * s["v"]
+
+    return rule
+
+
+def amsgrad(p, g, s, t):
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.99 * s.get("v", 0) + 0.01 * g**2
+    s["top"] = max(s.get("top", 0), s["v"])
+    m, v = s["m"] / (1 - 0.9**t), s["top"] / (1 - 0.99**t)
+    return p - LR * m / (math.sqrt(v) + 1e-8)
+
+
+def nadam(p, g, s, t):
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.99 * s.get("v", 0) + 0.01 * g**2
+    here, ahead = (0.9 * (1 - 0.5 * 0.96 ** (k * 0.004)) for k in (t, t + 1))
+    s["u"] = s.get("u", 1) * here
+    along = (1 - here) * g / (1 - s["u"]) + ahead * s["m"] / (1 - s["u"] * ahead)
+    return p - LR * along / (math.sqrt(s["v"] / (1 - 0.99**t)) + 1e-8)
+
+
+def radam(p, g, s, t):
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.9 * s.get("v", 0) + 0.1 * g**2
+    m, longest = s["m"] / (1 - 0.9**t), 2 / (1 - 0.9) - 1
+    r = longest - 2 * t * 0.9**t / (1 - 0.9**t)
+    if r <= 5:
+        return p - LR * m
+    k = (r - 4) * (r - 2) * longest / ((longest - 4) * (longest - 2) * r)
+    return p - LR * m * math.sqrt(k) * math.sqrt(1 - 0.9**t) / (math.sqrt(s["v"]) + 1e-8)
+
+
+def lion(p, g, s, t):
+    p, m = p - LR * 0.1 * p, s.get("m", 0)
+    s["m"] = 0.99 * m + 0.01 * g
+    return p - LR * math.copysign(1, 0.9 * m + 0.1 * g)
+
+
 def adam_hat(p, g, s, t):
     s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
     s["v"] = 0.99 * s.get("v", 0) + 0.01 * g**2
@@ -87,6 +141,23 @@ RULES = {
     "adam": (lambda p: optim.Adam(p, lr=LR, beta2=0.99), adam()),
     "adam-hat": (lambda p: arithmetic.Adam(p, LR, beta2=0.99, eps=0.5), adam_hat),
     "adamw": (lambda p: optim.AdamW(p, lr=LR, beta2=0.99, weight_decay=0.1), adam(0.1)),
+    "dampened": (lambda p: optim.SGD(p, lr=LR, momentum=0.9, dampening=0.3), damped),
+    "plain-decay": (lambda p: optim.SGD(p, lr=LR, weight_decay=0.1), coupled(sgd())),
+    "decay": (lambda p: optim.SGD(p, lr=LR, momentum=0.9, weight_decay=0.1), coupled(sgd(0.9))),
+    "adagrad-decay": (lambda p: optim.AdaGrad(p, lr=LR, weight_decay=0.1), coupled(adagrad)),
+    "centered": (
+        lambda p: optim.RMSprop(p, lr=LR, decay=0.9, momentum=0.8, centered=True),
+        full_rmsprop(1),
+    ),
+    "rmsprop-momentum": (
+        lambda p: optim.RMSprop(p, lr=LR, decay=0.9, momentum=0.8, weight_decay=0.1),
+        coupled(full_rmsprop(0)),
+    ),
+    "adam-decay": (lambda p: optim.Adam(p, lr=LR, beta2=0.99, weight_decay=0.1), coupled(adam())),
+    "amsgrad": (lambda p: optim.Adam(p, lr=LR, beta2=0.99, amsgrad=True), amsgrad),
+    "nadam": (lambda p: optim.NAdam(p, lr=LR, beta2=0.99), nadam),
+    "radam": (lambda p: optim.RAdam(p, lr=LR, beta2=0.9), radam),
+    "lion": (lambda p: optim.Lion(p, lr=LR, weight_decay=0.1), lion),
 }
 
 
@@ -97,7 +168,7 @@ def test_update_equals_the_written_rule(name, device):
     w = gn.tensor(start, requires_grad=True, device=device)
     optimizer = make([w])
     expected, states = list(start), [{} for _ in start]
-    for t in range(1, 6):
+    for t in range(1, 13):
         optimizer.zero_grad()
         (w * w * w).sum().backward()
         optimizer.step()
@@ -106,7 +177,7 @@ def test_update_equals_the_written_rule(name, device):
 
 
 def test_every_optimizer_has_a_row():
-    covered = {type(make(None)) for make, _ in RULES.values()}
+    covered = {type(make(None)) for make, _ in RULES.values()} | {optim.LAMB}  # in test_lamb.py
     assert covered - {arithmetic.SGD, arithmetic.Adam} == set(optim.OPTIMIZERS.values())
 
 

@@ -13,7 +13,7 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.errors import CaptureError, DivergenceError
-from gpunn.train.repeated import STEPS_PER_GRAPH
+from gpunn.train.steps.repeated import STEPS_PER_GRAPH
 from tests.standin.backend import standin_cupy
 
 pytestmark = [pytest.mark.both_bodies, pytest.mark.fast]

@@ -10,7 +10,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn, optim
-from gpunn.nn.module import Buffer
+from gpunn.nn.parameter import Buffer
 from gpunn.optim import OPTIMIZERS
 from gpunn.optim.schedules import SCHEDULES
 from gpunn.train import CapturedStep, EagerStep, EarlyStopping

@@ -16,7 +16,7 @@ from gpunn.autograd import Tensor
 from gpunn.backends.capture import State
 from gpunn.backends.random import RandomStream
 from gpunn.nn.observation import observe
-from gpunn.train.repeated import Repeated
+from gpunn.train.steps.repeated import Repeated
 from gpunn.train.trainer import Training
 
 EPOCHS, BATCH, WEIGHT = 4, 8, 1.0

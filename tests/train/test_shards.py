@@ -30,7 +30,7 @@ from gpunn.errors import (
     WorkerError,
 )
 from gpunn.examples import edges
-from gpunn.train.sharded import ShardedStep
+from gpunn.train.steps.sharded import ShardedStep
 
 ROOT = Path(__file__).parents[2]
 ROWS = 75
@@ -178,7 +178,7 @@ def test_gradients_that_are_added_at_once_have_the_bits_of_the_tree(net, rows, m
         return step.gradients(x, np.arange(rows) % 3), step.optimizer.bound.grad
 
     found = gradients(net())
-    monkeypatch.setattr("gpunn.train.sharded.is_used_once", lambda node: False)
+    monkeypatch.setattr("gpunn.train.steps.sharded.is_used_once", lambda node: False)
     expected = gradients(net())
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -20,7 +20,7 @@ from gpunn.errors import (
     UnknownNameError,
 )
 from gpunn.train import Callback, CSVLog, EarlyStopping
-from gpunn.train.repeated import Repeated
+from gpunn.train.steps.repeated import Repeated
 
 pytestmark = pytest.mark.fast
 

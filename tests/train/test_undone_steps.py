@@ -21,8 +21,8 @@ class Seen(nn.Module):
     """A module that keeps numbers of its own in buffers, one of them whole."""
 
     def __init__(self, b):
-        self.largest = nn.module.Buffer(b.zeros((), np.float32))
-        self.rows = nn.module.Buffer(b.zeros((), np.int64))
+        self.largest = nn.parameter.Buffer(b.zeros((), np.float32))
+        self.rows = nn.parameter.Buffer(b.zeros((), np.int64))
 
     def forward(self, x):
         b = x.backend

@@ -1,4 +1,4 @@
-"""Repeated steps: those of an epoch, and one that a user calls by hand."""
+"""The steps of a fit, epoch by epoch, captured or not."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.examples import edges
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
-from gpunn.nn.inference import MAX_SHAPES
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
 from gpunn.train.inputs import rows_check
-from gpunn.train.sharded import LEAST_ROWS, ShardedStep
-from gpunn.train.step import EagerStep
+from gpunn.train.steps.sharded import LEAST_ROWS, ShardedStep
+from gpunn.train.steps.step import EagerStep
 from gpunn.train.training import Training
 from gpunn.train.trouble import divergence, no_room
 from gpunn.typing import Array
@@ -69,7 +68,7 @@ class Repeated:
 
     def _choices(self) -> tuple[Any, ...]:
         at = self.training
-        parts = (at.model, at.loss, at.optimizer, at.regularizer)
+        parts = (at.model, at.loss, at.optimizer, at.optimizer.device_numbers, at.regularizer)
         return (*parts, at.clip_norm, at.on_nonfinite, at.capture)
 
     def _make(self) -> None:
@@ -86,7 +85,9 @@ class Repeated:
         if why and training.capture and not self.feed.backend.on_host:
             logger.warning("training without captured steps: %s", why)
         self.step = self._step(captured=not why)
-        self._rates = self.feed.backend.zeros((self.feed.steps,), training.optimizer.bound.dtype)
+        self._moved = (training.optimizer.device_lr, *training.optimizer.device_numbers)
+        b, length = self.feed.backend, (self.feed.steps,)
+        self._tables = [b.zeros(length, number.dtype) for number in self._moved]
         if not why:
             self.captured = self._captured()
 
@@ -95,12 +96,16 @@ class Repeated:
         """The number of steps in an epoch."""
         return self.feed.steps
 
-    def begin(self, order: np.ndarray[Any, Any] | None, rates: list[float]) -> None:
+    def begin(
+        self, order: np.ndarray[Any, Any] | None, rates: list[float], begun: int, total: int
+    ) -> None:
         """Start an epoch at the position of the training, which may be in the middle of it.
 
         Args:
             order: the order of the rows; None for the order of the data.
             rates: the learning rate of each step of the epoch.
+            begun: the steps of the training before this epoch.
+            total: the steps of the whole training.
         """
         at, captured = self.training.position, self.captured
         if order is None and captured is not None:
@@ -109,11 +114,11 @@ class Repeated:
         guard = self.step.factor.guard
         if guard is not None:
             guard.begin(at.batches)
-        self._order, self._each = order, rates
+        self._order, self._each, self._begun, self._total = order, rates, begun, total
         if captured is not None:
             captured.look()
             if captured.state is not State.REFUSED:
-                self.feed.backend.write(self._rates, np.asarray(rates, self._rates.dtype))
+                self._write_tables()
 
     def advance(self) -> int:
         """Do the next step, or several at once, and return the number of steps done.
@@ -185,10 +190,20 @@ class Repeated:
         if self.captured is not None:
             self.captured.settle()
         self.step.optimizer.lr = self._each[number]
+        self.step.optimizer.move(self._begun + number, self._total)
         arrays = self.feed.batch(number)
         self.feed.add(self.step(*arrays), arrays[0].shape[0])
         self.feed.done(number)
         return 1
+
+    def _write_tables(self) -> None:
+        """Write the rate of each step, and every other number that moves, to the device."""
+        columns: list[Any] = [self._each]
+        optimizer, steps = self.step.optimizer, range(self._begun, self._begun + self.count)
+        if optimizer.moves:
+            columns += zip(*(optimizer.foresee(k, self._total) for k in steps), strict=True)
+        for table, column in zip(self._tables, columns, strict=False):
+            self.feed.backend.write(table, np.asarray(column, table.dtype))
 
     def _broken(self) -> int:
         """Return the step of this epoch, from 1, whose loss ended the training; 0 if there is none.
@@ -201,12 +216,14 @@ class Repeated:
         return int(guard.first)
 
     def _captured(self) -> Captured:
-        step, feed, rates = self.step, self.feed, self._rates  # a closure over self is a cycle
+        step, feed = self.step, self.feed  # a closure over self is a cycle
+        moves = list(zip(self._tables, self._moved, strict=True))
         b = feed.backend
 
         def numbered(tick: Array, k: int) -> Array:
             """Do step number tick + k of the epoch. The device reads the tick."""
-            b.launch(RATE, rates, tick, k, out=step.optimizer.device_lr)
+            for table, number in moves:
+                b.launch(RATE, table, tick, k, out=number)
             loss = step(*feed.batch_at(tick, k))
             feed.add(loss, feed.batch_size)
             return loss
@@ -293,107 +310,3 @@ def _least(captured: Captured) -> float:
     if captured.state is State.REFUSED:
         return math.inf
     return captured.steps if captured.state in (State.WARM, State.PROVED) else 1
-
-
-class _Shape:
-    """The recording for batches of one shape, and the arrays that it reads.
-
-    Attributes:
-        arrays: the examples, their targets and their weights, if there are any.
-        borrowed: whether the arrays are the caller's, which must not be written to.
-        captured: the captured step.
-    """
-
-    def __init__(self, step: EagerStep, arrays: tuple[Array, ...]) -> None:
-        self.arrays = read = list(arrays)
-        self.borrowed = True
-        self.captured = Captured(
-            step.optimizer.bound.backend,
-            lambda tick, k: step(*read),
-            step.parts,
-            changes=step.changes,
-            pieces=step.lanes,
-            settles=step.skips,
-            what="a step by hand runs without capture",
-        )
-
-    def is_read(self, arrays: tuple[Array, ...]) -> bool:
-        """Return whether the recording reads exactly these array objects."""
-        return len(arrays) == len(self.arrays) and all(map(is_, arrays, self.arrays))
-
-    def take(self, arrays: tuple[Array, ...]) -> None:
-        """Let the recording read these arrays, directly if it reads them already, else a copy."""
-        if self.borrowed:
-            if self.is_read(arrays):
-                return
-            if self.captured.state is State.COLD:
-                self.arrays[:] = arrays
-                return
-            self.arrays[:] = map(self.captured.backend.empty_like, arrays)
-            self.borrowed = False
-            self.captured.forget(State.WARM)
-        for mine, given in zip(self.arrays, arrays, strict=True):
-            mine[...] = given
-
-
-class CapturedStep:
-    """A training step that is captured. Its signature and its results are those of `EagerStep`.
-
-    The first batch of a shape runs as usual and compiles the kernels. The second is recorded. On
-    the CPU, the third is compared bit for bit with a repetition. A step that cannot be repeated
-    runs as usual, and the log gets one line. The next call of the same shape overwrites the loss
-    that a call returned.
-
-    If the second call gets the same array objects as the first, the recording reads them directly,
-    and nothing is copied. The first call with other arrays makes a new recording with its own
-    arrays, and every batch is copied into these.
-
-    Each recording holds the arrays of a step, so only the first `MAX_SHAPES` shapes are recorded.
-    Batches of other shapes run as usual.
-
-    You may change anything between two calls. The step is then recorded again.
-
-    Args:
-        step: the eager step.
-
-    Raises:
-        CaptureError: this device cannot capture work.
-
-    Example:
-        step = gn.train.CapturedStep(gn.train.EagerStep(net, loss, optimizer))
-        for x, y in gn.data.batches(x_train, y_train, device="cuda"):
-            loss = step(x, y)
-    """
-
-    def __init__(self, step: EagerStep) -> None:
-        self.step = step
-        self.backend = step.optimizer.bound.backend
-        if why := self.backend.why_no_capture():
-            self.backend.record(lambda: why)  # raises the backend's error
-        self._shapes: dict[Any, _Shape] = {}
-        self._given: Any = (None, None, None, None)  # the last arrays that were read directly
-
-    def __call__(self, x: Array, y: Array, weights: Array | None = None) -> Any:
-        """Train on one batch; see `EagerStep.__call__`."""
-        with self.backend.own_stream():
-            given = self._given
-            if x is given[0] and y is given[1] and weights is given[2] and given[3].again():
-                return given[3].result
-            arrays = (x, y) if weights is None else (x, y, weights)
-            if is_sparse(x):
-                return self.step(*arrays)
-            key = tuple((a.shape, a.dtype) for a in arrays)
-            found = self._shapes.get(key)
-            if found is None and len(self._shapes) == MAX_SHAPES:
-                return self.step(*arrays)
-            if found is None:
-                found = self._shapes[key] = _Shape(self.step, arrays)
-            captured = found.captured
-            captured.look(often=True)
-            if captured.state is State.REFUSED:
-                return self.step(*arrays)
-            found.take(arrays)
-            captured.advance()
-        if found.borrowed:
-            self._given = x, y, weights, captured
-        return captured.result

@@ -21,7 +21,7 @@ from gpunn.ops import identity
 from gpunn.ops.elementwise_losses import SCALED
 from gpunn.optim.flat import Spare
 from gpunn.train.inputs import rows_check
-from gpunn.train.step import EagerStep
+from gpunn.train.steps.step import EagerStep
 from gpunn.train.training import Training
 from gpunn.typing import Array
 

@@ -218,7 +218,9 @@ class EagerStep(Tracked):
         """
         if self.regularizer is None:
             return None
-        return self.regularizer.penalize(self.optimizer.bound, times)
+        value = self.regularizer.penalize(self.optimizer.bound, times)
+        self.optimizer.bound.mute()
+        return value
 
     def parts(self) -> Fingerprint:
         """Make a fingerprint of everything that a step depends on."""

@@ -1,0 +1,1 @@
+"""Training steps: one batch, in shards, captured and repeated, and by hand."""
