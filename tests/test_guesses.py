@@ -17,12 +17,13 @@ from gpunn.nn.init import INITIALIZERS
 from gpunn.ops import ACTIVATIONS
 from gpunn.ops.elementwise_losses import LOSSES
 from gpunn.optim import OPTIMIZERS, SCHEDULES
+from gpunn.train import METRICS
 
 pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 REGISTRIES = {"activation": ACTIVATIONS, "loss": LOSSES, "optimizer": OPTIMIZERS,
-              "schedule": SCHEDULES, "initializer": INITIALIZERS}  # fmt: skip
+              "schedule": SCHEDULES, "initializer": INITIALIZERS, "metric": METRICS}  # fmt: skip
 X, Y = np.random.default_rng(0).standard_normal((8, 3)), np.arange(8) % 2
 WORDS = [(kind, word, own) for kind, names in guesses.SAME.items() for word, own in names.items()]
 
@@ -34,6 +35,8 @@ def made(kind, name):
     if kind == "initializer":
         return nn.Linear(3, 2, init=name, seed=0)
     net = nn.Sequential(nn.Linear(3, 2, seed=0))
+    if kind == "metric":
+        return gn.Trainer(net, metrics=[name])
     return gn.Trainer(net, **{kind: name})
 
 
@@ -48,6 +51,8 @@ def test_another_word_is_the_same_thing(kind, word, own):
         np.testing.assert_array_equal(first.weight.numpy(), second.weight.numpy())
     elif kind == "loss":
         assert first.loss is second.loss
+    elif kind == "metric":
+        assert first.metrics[0].function is second.metrics[0].function
     else:
         assert type(getattr(first, kind)) is type(getattr(second, kind))
 

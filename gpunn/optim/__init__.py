@@ -5,6 +5,7 @@ from typing import Any
 from gpunn.guesses import missing
 from gpunn.optim import schedules
 from gpunn.optim.adam_like import Lion, NAdam, RAdam
+from gpunn.optim.average import EMA, SWA, Average
 from gpunn.optim.factor import clip_by_global_norm
 from gpunn.optim.lamb import LAMB
 from gpunn.optim.optimizer import OPTIMIZERS, Optimizer
@@ -21,15 +22,18 @@ from gpunn.optim.schedules import SCHEDULES, Schedule, get_schedule
 from gpunn.optim.squares import AdaGrad, RMSprop
 
 __all__ = [
+    "EMA",
     "L1",
     "L2",
     "LAMB",
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",
+    "SWA",
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Average",
     "ElasticNet",
     "Lion",
     "MaxNorm",

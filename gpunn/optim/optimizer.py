@@ -15,6 +15,7 @@ from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
 from gpunn.guesses import answer
 from gpunn.names import register
+from gpunn.optim.average import Average, Averaged
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.groups import ungrouped
 from gpunn.optim.rule import Rule
@@ -65,6 +66,7 @@ class Optimizer(Tracked):
     untracked = frozenset(("_lr", "lr", "_present"))
     _present: Mapping[str, float] = MappingProxyType({})  # the values of numbers that move
     device_numbers: tuple[Array, ...] = ()
+    averaged: Averaged | None = None
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """Make an optimizer, and explain options of PyTorch that have another name in gpunn.
@@ -108,7 +110,8 @@ class Optimizer(Tracked):
         return parts
 
     def __identity__(self) -> dict[str, Any]:
-        made = ("_lr", "_present", "flat", "state", "device_lr", "device_step", "device_numbers")
+        made = {"flat", "state", "averaged", "device_lr", "device_step", "device_numbers"}
+        made |= {"_lr", "_present"}
         options = {name: value for name, value in vars(self).items() if name not in made}
         return {"lr": self._lr, **options}
 
@@ -275,13 +278,24 @@ class Optimizer(Tracked):
             out=(flat.data, *self.state, *narrow, self.device_step),
         )
 
+    def keep_average(self, average: Average | None) -> None:
+        """Begin to average the parameters from their present values; None ends it."""
+        if average is not (None if self.averaged is None else self.averaged.average):
+            self.averaged = None if average is None else Averaged(average, self.bound)
+
+    # state -----------------------------------------------------------------------------------
+
     def arrays(self) -> dict[str, Array]:
         """Return the state on the device: the slots, the number of steps and the learning rate.
 
         The learning rate is a host array.
         """
-        slots = dict(zip(self.slots, self.state, strict=True))
+        slots = self._slots()
         return slots | {"step": self.device_step, "lr": np.array(self._lr)}
+
+    def _slots(self) -> dict[str, Array]:
+        slots = dict(zip(self.slots, self.state, strict=True))
+        return slots if self.averaged is None else slots | {"average": self.averaged.mean}
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return host copies of the slots, the number of steps and the learning rate."""
@@ -300,7 +314,7 @@ class Optimizer(Tracked):
         check_state(state, self.arrays(), what="optimizer state", exact=False)
         lr, step = in_range("lr", float(state["lr"]), 0.0), int(state["step"])
         in_range("step", step, 0, 2**63)
-        slots = dict(zip(self.slots, self.state, strict=True))
+        slots = self._slots()
         found = fitted(state, slots, "optimizer state")
         with b.current():
             for name, array in slots.items():

@@ -9,15 +9,20 @@ from gpunn.train.callbacks import (
     CSVLog,
     EarlyStopping,
     KeepBest,
+    MLflow,
     ReduceOnPlateau,
+    TensorBoard,
+    WandB,
 )
 from gpunn.train.lbfgs import minimize
+from gpunn.train.metrics import METRICS, Metric
 from gpunn.train.steps.by_hand import CapturedStep
 from gpunn.train.steps.step import EagerStep
 from gpunn.train.trainer import Trainer
 from gpunn.train.training import History, Position, Training
 
 __all__ = [
+    "METRICS",
     "CSVLog",
     "Callback",
     "CapturedStep",
@@ -25,10 +30,14 @@ __all__ = [
     "EarlyStopping",
     "History",
     "KeepBest",
+    "MLflow",
+    "Metric",
     "Position",
     "ReduceOnPlateau",
+    "TensorBoard",
     "Trainer",
     "Training",
+    "WandB",
     "load",
     "minimize",
     "read_info",

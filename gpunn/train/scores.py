@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,17 @@ from gpunn.backends import backend_of
 from gpunn.data.feed import on_device
 from gpunn.data.rows import RowTable
 from gpunn.errors import ArgumentError, OutOfMemoryError
+from gpunn.examples import BATCH_ROWS
 from gpunn.nn import Module
 from gpunn.nn.decisions import above, largest, shares
 from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import opened, trait
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.ops.reductions import ACCUMULATE
+from gpunn.sparse import is_sparse
 from gpunn.train.inputs import rows_check
+from gpunn.train.metrics import Metric
+from gpunn.train.training import Training
 from gpunn.typing import Array
 
 
@@ -61,12 +65,53 @@ def probabilities(outputs: Array, loss: Callable[..., Any]) -> Array:
     )
 
 
-def evaluate(
-    model: Module, loss: Callable[..., Any], x: Array, y: Array, batch_size: int
+def measured(
+    metrics: Sequence[Metric],
+    outputs: np.ndarray[Any, Any],
+    targets: np.ndarray[Any, Any],
+    loss: Callable[..., Any],
 ) -> dict[str, float]:
-    """Compute the mean loss and, for classifiers, the accuracy of a model.
+    """Compute metrics of the outputs of a network, on the host.
 
-    The model runs in evaluation mode. Results are read from the device once, at the end.
+    Raises:
+        ArgumentError: a metric is of probabilities, and the outputs of this loss are none.
+    """
+    how = decision(loss)
+    if how == "argmax" and targets.ndim == 2:
+        targets = targets.argmax(axis=1)
+    elif targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if outputs.ndim == 2 and outputs.shape[1] == 1:
+        outputs = outputs[:, 0]
+    if how is not None and targets.dtype.kind == "f" and (targets == np.rint(targets)).all():
+        targets = targets.astype(np.int64)
+    made: dict[str, Any] = {"outputs": outputs}
+    found = {}
+    for metric in metrics:
+        of = metric.of if how is not None else "outputs"
+        if of not in made:
+            made[of] = (classes if of == "classes" else probabilities)(outputs, loss)
+        if metric.two and of == "classes" and how == "argmax" and outputs.shape[1] > 2:
+            raise ArgumentError(
+                f"got the metric {metric.name!r} for {outputs.shape[1]} classes; expected two: use "
+                f'"{metric.name}_macro"'
+            )
+        found[metric.name] = metric(targets, made[of])
+    return found
+
+
+def evaluate(
+    model: Module,
+    loss: Callable[..., Any],
+    x: Array,
+    y: Array,
+    batch_size: int,
+    metrics: Sequence[Metric] = (),
+) -> dict[str, float]:
+    """Compute the mean loss, for classifiers the accuracy, and the metrics of a model.
+
+    The model runs in evaluation mode. Results are read from the device once, at the end; outputs
+    only if there are metrics.
 
     Args:
         model: the model.
@@ -74,6 +119,7 @@ def evaluate(
         x: (N, ...) examples, on the model's device or on the host.
         y: their targets, on the model's device or on the host; they are not checked again.
         batch_size: the number of examples at a time.
+        metrics: more numbers, which are computed on the host from all outputs.
 
     Raises:
         OutOfMemoryError: the device has no room for a batch.
@@ -82,6 +128,7 @@ def evaluate(
     check = rows_check(model, loss, x, y) if isinstance(x, RowTable) else None
     total = b.zeros((), np.float64)
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
+    kept: list[tuple[Any, Any]] = []
     try:
         with b.own_stream(), model.evaluating(), targets_checked():
             for start in range(0, rows, batch_size):
@@ -95,6 +142,8 @@ def evaluate(
                 b.launch(ACCUMULATE, value, float(xb.shape[0]), out=total)
                 if how is not None:
                     correct(b, scores.data, yb, how, hits)
+                if metrics:
+                    kept.append((b.download(scores.data), b.download(yb)))
     except MemoryError as error:
         raise OutOfMemoryError(
             f"got batches of {batch_size} rows to evaluate, for which {model.device} has no room "
@@ -103,4 +152,27 @@ def evaluate(
     numbers = {"loss": float(b.download(total)) / rows}
     if how is not None:
         numbers["accuracy"] = float(b.download(hits)) / rows
+    if metrics:
+        outputs, targets = map(np.concatenate, zip(*kept, strict=True))
+        numbers |= measured(metrics, outputs, targets, loss)
     return numbers
+
+
+def validated(
+    training: Training, held_out: tuple[Array, Array] | None, batch_size: int
+) -> dict[str, float]:
+    """Evaluate a model on the validation data of a fit, if there is any.
+
+    Args:
+        training: the training.
+        held_out: its validation data, checked, or None.
+        batch_size: the examples of a step. More are evaluated at a time if they are on the device.
+    """
+    if held_out is None:
+        return {}
+    x = held_out[0]
+    streamed = not isinstance(x, RowTable) and not is_sparse(x)
+    streamed = streamed and backend_of(x) is not training.model.backend
+    rows = batch_size if streamed else max(batch_size, BATCH_ROWS)
+    scores = evaluate(training.model, training.loss, *held_out, rows, training.metrics)
+    return {f"val_{name}": value for name, value in scores.items()}

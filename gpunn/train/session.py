@@ -12,6 +12,7 @@ from gpunn.data.loader import steps_per_epoch
 from gpunn.distributed import check_alike
 from gpunn.errors import ModelFileError
 from gpunn.log import logger
+from gpunn.optim.average import swapped
 from gpunn.train.identity import Given, Run, refuse
 from gpunn.train.snapshot import Saved, check_run, collect, restore
 from gpunn.train.steps.sharded import sign_of_kernels
@@ -83,6 +84,8 @@ class Session:
                 break
             yield number
         if not self.is_over:
+            if self.training.optimizer.averaged is not None:
+                self.training.optimizer.averaged.use()
             for callback in self.callbacks:
                 callback.on_fit_end(self.training, self.training.history)
 
@@ -91,7 +94,8 @@ class Session:
         training = self.training
         history, at = training.history, training.position
         history.append(numbers)
-        reasons = [c.on_epoch_end(training, number, history) for c in self.callbacks]
+        with swapped(training.optimizer.averaged):
+            reasons = [c.on_epoch_end(training, number, history) for c in self.callbacks]
         history.stopped = next(filter(None, reasons), "")
         training.follow_rate()
         at.epochs, at.batches, at.loss_sum = number, 0, 0.0

@@ -10,19 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.arguments import count, flag
-from gpunn.backends import backend_of
 from gpunn.data.dataset import Dataset
-from gpunn.data.rows import Rows, RowTable
+from gpunn.data.rows import Rows
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.guesses import answers
 from gpunn.ops.elementwise_losses import decision, targets_checked
-from gpunn.progress_bar import NUMBERS_FIRST, progress_bar
-from gpunn.sparse import is_sparse
+from gpunn.optim.average import swapped
+from gpunn.train.bar import Bar, ShownBar
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.identity import Given
 from gpunn.train.inputs import hint, pair, training_arrays, training_weights
-from gpunn.train.scores import classes, evaluate, probabilities
+from gpunn.train.scores import classes, evaluate, probabilities, validated
 from gpunn.train.session import Session
 from gpunn.train.steps.repeated import Repeated
 from gpunn.train.training import History, Training
@@ -52,6 +51,13 @@ class Trainer(Training):
         regularizer: a penalty on the weights, or a constraint.
         schedule: the schedule of the learning rate by steps; a registered name or a `Schedule`.
         clip_norm: the largest global norm of the gradients; None for no limit.
+        average: an average of the parameters over the steps, such as `optim.EMA(0.999)`. The
+            validation, the callbacks and the end of a fit have the averaged parameters; the steps
+            go on from the others. Running values, such as those of batch norm, are not averaged.
+        metrics: more curves of the validation data, "val_" and the name, and more numbers of
+            `evaluate`: names, such as "roc_auc", "f1_macro" or "top_3_accuracy", functions of (N,)
+            targets and (N,) predicted classes (or outputs, if the loss has no classes), or
+            `gn.train.Metric`.
         capture: whether steps are recorded once and repeated, on a GPU as CUDA graphs. "auto"
             captures if possible, and writes a line to the log otherwise. True raises an error if
             capture is not possible. False turns it off. The results are the same.
@@ -180,7 +186,8 @@ class Trainer(Training):
                         bar.begin(number, epochs, steps.count, self)
                         loss = self._epoch(steps, epochs, shuffle, session, bar)
                         numbers = {"loss": loss, "lr": self.optimizer.lr}
-                        numbers |= self._validated(held_out, batch_size)
+                        with swapped(self.optimizer.averaged):
+                            numbers |= validated(self, held_out, batch_size)
                         bar.end(numbers)
                         numbers["seconds"] = time.perf_counter() - begun
                         session.ended(number, numbers, last=number == epochs)
@@ -248,20 +255,10 @@ class Trainer(Training):
     def _inputs(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
         return training_arrays(self.model, self.loss, x, y, name)
 
-    def _validated(self, held_out: tuple[Array, Array] | None, batch_size: int) -> dict[str, float]:
-        """Evaluate the model on the validation data, if there is any."""
-        if held_out is None:
-            return {}
-        x, b = held_out[0], self.model.backend
-        streamed = not isinstance(x, RowTable) and not is_sparse(x) and backend_of(x) is not b
-        rows = batch_size if streamed else max(batch_size, BATCH_ROWS)
-        scores = evaluate(self.model, self.loss, *held_out, rows)
-        return {f"val_{name}": value for name, value in scores.items()}
-
     # evaluation and prediction ---------------------------------------------------------------
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = BATCH_ROWS) -> dict[str, float]:
-        """Compute the mean loss, without penalties, and for classifiers the accuracy.
+        """Compute the mean loss, without penalties, for classifiers the accuracy, and the metrics.
 
         Args:
             x: (N, D) numbers, or a `Dataset`.
@@ -273,7 +270,8 @@ class Trainer(Training):
         """
         batch_size = count("batch_size", batch_size)
         with self.at_work():
-            return evaluate(self.model, self.loss, *self._inputs(x, y, "x"), batch_size)
+            data = self._inputs(x, y, "x")
+            return evaluate(self.model, self.loss, *data, batch_size, self.metrics)
 
     def predict(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
         """Compute the outputs for many examples, as `Module.predict` does.
@@ -348,49 +346,3 @@ def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:
             "rng.permutation(rows), for example"
         )
     return found.astype(np.int64, copy=False)
-
-
-class Bar:
-    """A progress bar that shows nothing. Without a visible bar, tqdm is not imported."""
-
-    def begin(self, number: int, epochs: int, count: int, training: Training) -> None:
-        """Begin epoch `number` of `epochs`. Each epoch has `count` steps."""
-
-    def update(self, steps: int) -> None:
-        """Add steps to the progress."""
-
-    def end(self, numbers: dict[str, float]) -> None:
-        """Show the numbers of an epoch that has ended."""
-
-    def close(self) -> None:
-        """End the progress bar."""
-
-
-class ShownBar(Bar):
-    """A progress bar of tqdm."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def begin(self, number: int, epochs: int, count: int, training: Training) -> None:
-        """Begin epoch `number` of `epochs`. The bar is made before the first."""
-        if self._bar is None:
-            at = training.position
-            self._bar = progress_bar(epochs * count, "step", form=NUMBERS_FIRST)
-            if at.steps > at.start:  # the fit is resumed
-                self._bar.update(at.steps - at.start)
-        self._bar.set_description_str(f"epoch {number}/{epochs}", False)
-
-    def update(self, steps: int) -> None:
-        """Add steps to the progress."""
-        self._bar.update(steps)
-
-    def end(self, numbers: dict[str, float]) -> None:
-        """Show the numbers of an epoch after the bar."""
-        names = sorted(numbers, key=lambda name: name == "lr")  # what a terminal may cut is last
-        self._bar.set_postfix({name: f"{numbers[name]:.4g}" for name in names}, refresh=False)
-
-    def close(self) -> None:
-        """End the progress bar. It stays visible."""
-        if self._bar is not None:
-            self._bar.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,18 @@ from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.guesses import answers
 from gpunn.nn import Module
 from gpunn.ops import get_loss
-from gpunn.optim import Optimizer, Regularizer, Schedule, get_optimizer, get_schedule
+from gpunn.optim import (
+    Average,
+    Optimizer,
+    Regularizer,
+    Schedule,
+    get_optimizer,
+    get_schedule,
+)
 from gpunn.optim.factor import MODES
 from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
+from gpunn.train.metrics import Metric, get_metrics
 from gpunn.train.steps.step import EagerStep
 from gpunn.typing import DeviceLike
 
@@ -128,6 +136,8 @@ class Training:
         regularizer: Regularizer | None = None,
         schedule: str | Schedule = "constant",
         clip_norm: float | None = None,
+        average: Average | None = None,
+        metrics: Iterable[str | Metric | Callable[..., Any]] = (),
         capture: bool | str = "auto",
         precision: str = "float32",
         memory_limit: int | None = None,
@@ -150,6 +160,9 @@ class Training:
         self.optimizer, self.schedule = get_optimizer(optimizer, **chosen), get_schedule(schedule)
         self.regularizer, self.clip_norm = regularizer, clip_norm
         self.capture, self.on_nonfinite = capture, on_nonfinite
+        self.metrics, self.average = get_metrics(metrics), average
+        if average is not None:
+            check_kind("average", average, Average, "one such as optim.EMA(0.999)")
         self.shards = None if shards is None else count("shards", shards)
         if group is None:
             check_launched_alone()
@@ -218,6 +231,7 @@ class Training:
             "model": self.model,
             "step": self.step_class,
             **({} if self.shards is None else {"shards": self.shards}),
+            **({} if self.average is None else {"average": self.average}),
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,7 +240,7 @@ class Training:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         later: dict[str, Any] = {"beginning": {}, "told": [], "warned": False, "_resting": []}
-        later |= {"shards": None, "group": ALONE}
+        later |= {"shards": None, "group": ALONE, "metrics": (), "average": None}
         later["_rate"] = state["optimizer"], 0.0, 1.0
         vars(self).update(later | state)  # a pickle of an older release lacks some attributes
         if self._rate[2] != 1.0:  # copied by a callback: the rate has the schedule's factor in it
@@ -263,6 +277,7 @@ class Training:
             self.optimizer.bind(self.model.parameters())
         else:
             self.optimizer.flat.take_back()  # another training may have taken the parameters
+        self.optimizer.keep_average(self.average)
         self.precision.prepare(b)
 
     def into_training_mode(self) -> None:

@@ -76,6 +76,12 @@ def arguments(kernel, dtype):
     if kernel.name == "rescale":
         zero, scale = np.zeros((), dtype), np.array(8, dtype)
         return [special["norm"], 0.1, 5, np.array(1)], [zero, scale, special["good"]]
+    if kernel.name == "moving_average":
+        p, mean = rng.standard_normal((2, *SHAPE)).astype(dtype)
+        return [p, special["factor"], 0.9, np.array(4)], [mean]
+    if kernel.name == "equal_average":
+        p, mean = rng.standard_normal((2, *SHAPE)).astype(dtype)
+        return [p, special["factor"], np.int64(2), np.int64(3), np.array(8)], [mean]
     if kernel.name == "lamb_lengths":
         p, u = rng.standard_normal((2, *SHAPE)).astype(dtype)
         return [p, 0.1, 0.5], [u, np.array(0.3, dtype), np.array(0.4, dtype)]

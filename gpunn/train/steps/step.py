@@ -87,6 +87,9 @@ class EagerStep(Tracked):
         self.optimizer.step(factor)
         if self.regularizer is not None and constrains(self.regularizer):
             self._constrain(self.regularizer, guard)
+        if self.optimizer.averaged is not None:
+            times = flat.backend.one(flat.dtype) if factor is None else factor
+            self.optimizer.averaged.take(times, self.optimizer.device_step)
         if kept is not None and guard is not None:
             kept.settle(guard.go)
         if guard is not None:
@@ -236,6 +239,7 @@ class EagerStep(Tracked):
         mine = set(flat.tensors)
         others = [t.data for t in parts.found if isinstance(t, Tensor) and t not in mine]
         moved = [flat.data, *optimizer.state, optimizer.device_step, *self.factor.state()]
+        moved += [] if optimizer.averaged is None else [optimizer.averaged.mean]
         return moved + others
 
     def _check(

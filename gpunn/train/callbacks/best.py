@@ -1,83 +1,27 @@
-"""Callbacks, which act before a fit, after each epoch and at the end."""
+"""Callbacks that watch a curve: the best epoch, the end, and the rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from gpunn.arguments import check_kind, count, in_range
-from gpunn.errors import ArgumentError, ModelFileError, OutputError
+from gpunn.errors import ModelFileError
 from gpunn.guesses import answers
 from gpunn.log import logger
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shown
+from gpunn.train.callbacks.base import Callback, score_of
 from gpunn.train.training import History, Training
-
-
-class Callback:
-    """The base class of callbacks. `Trainer.fit` calls the methods that a subclass overrides.
-
-    A callback that overrides `state` belongs to its run: a fit with another one does not go on from
-    the checkpoints. A callback without `state` counts as one that only looks at the run. It may be
-    added, changed or left out.
-    """
-
-    def on_fit_start(self, trainer: Training) -> None:
-        """Act before the first epoch."""
-
-    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """Act after an epoch.
-
-        Args:
-            trainer: the training.
-            epoch: the number of the epoch, counted from 1.
-            history: the curves so far.
-
-        Returns:
-            A sentence that says why the fit should stop, or None to go on.
-        """
-        return None
-
-    def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-        """Return this callback's state for a checkpoint: arrays by name, and JSON values."""
-        return {}, {}
-
-    def restore(
-        self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
-    ) -> None:
-        """Restore what `state` returned. A resumed fit calls this instead of `on_fit_start`.
-
-        The trainer's history contains the epochs so far.
-        """
-
-    def on_fit_end(self, trainer: Training, history: History) -> None:
-        """Act after the last epoch. A fit that ends with an exception does not call this."""
-
-
-def score_of(monitor: str, history: History) -> float:
-    """Return the last number of a curve, with the sign with which a larger one is better.
-
-    Raises:
-        ArgumentError: the fit does not record the curve.
-    """
-    if monitor not in history:
-        raise ArgumentError(
-            f"got monitor={monitor!r}; expected one of {sorted(history.curves)}: pass validation "
-            "data to fit for the val_ curves"
-        )
-    return (1.0 if monitor.endswith("accuracy") else -1.0) * history[monitor][-1]
 
 
 class KeepBest(Callback):
     """A callback that ends a fit with the weights of its best epoch, the last of equal ones.
 
     Args:
-        monitor: the curve: "val_loss", "val_accuracy" or "loss". A larger accuracy is better, and
-            a smaller number of any other curve.
+        monitor: the curve: "val_loss", "val_accuracy", "loss", or "val_" and the name of a metric
+            of the Trainer. A larger accuracy is better, and a smaller loss; a metric says which.
 
     Raises:
         ArgumentError: the argument is no name, or the fit does not record the curve.
@@ -101,7 +45,7 @@ class KeepBest(Callback):
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Keep the weights if they are the best."""
-        score = score_of(self.monitor, history)
+        score = score_of(self.monitor, trainer, history)
         if self.is_better(score):
             self.best, self.best_epoch = score, epoch
             self._weights = trainer.model.state_dict()
@@ -144,7 +88,7 @@ class EarlyStopping(KeepBest):
     At the end it restores the best weights, the first of equal ones.
 
     Args:
-        monitor: the curve: "val_loss", "val_accuracy" or "loss".
+        monitor: the curve; see `KeepBest`.
         patience: the epochs without improvement, at least 1.
         min_delta: an improvement must be larger than this, at least 0.
 
@@ -219,7 +163,7 @@ class ReduceOnPlateau(Callback):
 
     def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
         """Lower the rate if the curve has not improved for more than `patience` epochs."""
-        score = score_of(self.monitor, history)
+        score = score_of(self.monitor, trainer, history)
         better = score > self.best + self.min_delta
         self.best, self.waited = (score, 0) if better else (self.best, self.waited + 1)
         if self.waited > self.patience and trainer.base_lr > self.min_lr:
@@ -246,76 +190,3 @@ class ReduceOnPlateau(Callback):
         best = state["best"]
         self.best = -np.inf if best is None else in_range("best", best, -np.inf)
         self.waited = count("waited", state["waited"], 0)
-
-
-class CSVLog(Callback):
-    """A callback that writes the numbers of each epoch to a CSV file when the epoch ends.
-
-    A resumed fit writes the whole file again. In a group of workers the first one writes.
-
-    Args:
-        path: the file; an existing one is replaced.
-
-    Raises:
-        OutputError: the file cannot be written. The error comes before training, or after an
-            epoch if the disk is full.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def on_fit_start(self, trainer: Training) -> None:
-        """Create the file."""
-        if trainer.group.rank == 0:
-            with self._open("w"):
-                pass
-
-    def on_epoch_end(self, trainer: Training, epoch: int, history: History) -> str | None:
-        """Write a row."""
-        import csv
-
-        if trainer.group.rank:
-            return None
-        numbers = {"epoch": epoch, **history.last()}
-        with self._open("a") as file:
-            writer = csv.DictWriter(file, list(numbers))
-            if epoch == 1:
-                writer.writeheader()
-            writer.writerow(numbers)
-        return None
-
-    @contextmanager
-    def _open(self, mode: str) -> Iterator[IO[str]]:
-        try:
-            with self.path.open(mode, newline="", encoding="utf-8") as file:
-                yield file
-        except OSError as error:
-            raise OutputError(
-                f"got {self.path} for the log, which cannot be written ({error.strerror}); "
-                "expected a writable folder on a disk with room: make room, or choose another file"
-            ) from error
-
-    def restore(
-        self, trainer: Training, arrays: dict[str, np.ndarray[Any, Any]], state: dict[str, Any]
-    ) -> None:
-        """Write the epochs so far again. The file may have an epoch that the checkpoint lacks."""
-        self.on_fit_start(trainer)
-        curves, past = trainer.history.curves, History()
-        for epoch in range(trainer.history.epochs):
-            past.append({name: values[epoch] for name, values in curves.items()})
-            self.on_epoch_end(trainer, epoch + 1, past)
-
-
-def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Check the callbacks of a fit, and return them as a list.
-
-    Raises:
-        ArgumentError: `callbacks` is not a list, or contains something that is not a callback.
-    """
-    if not isinstance(callbacks, list | tuple):
-        raise ArgumentError(
-            f"got callbacks as a {type(callbacks).__name__}; expected a list: pass [callback]"
-        )
-    for number, callback in enumerate(callbacks):
-        check_kind(f"callbacks[{number}]", callback, Callback, "one such as EarlyStopping()")
-    return list(callbacks)
