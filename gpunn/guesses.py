@@ -218,7 +218,6 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "max_epochs": "epochs=",
         "max_iter": "epochs=",
         "bs": "batch_size=",
-        "steps_per_epoch": "batch_size=: an epoch uses each example once",
         "lr": "lr= of the Trainer",
         "learning_rate": "lr= of the Trainer",
         "seed": "seed= of the Trainer",

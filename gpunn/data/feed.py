@@ -35,10 +35,14 @@ class Feed:
             None for all.
 
     Attributes:
+        drop_last: whether a smaller last batch is left out.
         x: the examples.
         order: (N,) int64 row numbers of this epoch on the device; None for the order of the data.
         total: the sum of the losses of the epoch's rows so far, a 0-d float64 array of the device.
     """
+
+    repeats = True  # whether `begin` may go back to an earlier batch
+    drop_last = False
 
     def __init__(
         self, b: Backend, tables: tuple[Array, ...], batch_size: int, mine: slice | None = None
@@ -56,7 +60,12 @@ class Feed:
     @property
     def steps(self) -> int:
         """The number of batches in an epoch."""
-        return -(-len(self) // self.batch_size)
+        return self.whole_steps if self.drop_last else -(-len(self) // self.batch_size)
+
+    @property
+    def epoch_rows(self) -> int:
+        """The number of rows in the batches of an epoch."""
+        return self.whole_steps * self.batch_size if self.drop_last else len(self)
 
     @property
     def whole_steps(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from gpunn.backends import Device, device
 from gpunn.errors import ArgumentError, GpunnError, ModelFileError
 from gpunn.nn.init import undrawn
-from gpunn.nn.module import MODULES, Module
+from gpunn.nn.module import MODULES, Module, type_name
 from gpunn.storage.untrusted.bounded_json import shortened, shown
 
 MAX_MODULES = 2**12
@@ -30,7 +30,7 @@ def describe(model: Module) -> Any:
         if isinstance(value, Module):
             if id(value) in seen:
                 return {"same": seen[id(value)]}
-            spec = {"module": value.type_name(), "config": walk(value.config())}
+            spec = {"module": type_name(type(value)), "config": walk(value.config())}
             seen[id(value)] = len(seen)
             return spec
         if isinstance(value, dict):

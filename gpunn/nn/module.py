@@ -19,7 +19,7 @@ from gpunn.fingerprint import Latest, Tracked
 from gpunn.names import register
 from gpunn.nn.decisions import largest
 from gpunn.nn.observation import observed
-from gpunn.nn.page import html_table
+from gpunn.nn.page import html_table, text_table
 from gpunn.nn.parameter import Buffer, Parameter
 from gpunn.nn.prediction import outputs
 from gpunn.storage.state import check_state, fitted
@@ -29,6 +29,13 @@ MODULES: dict[str, type[Module]] = {}
 """The module classes that a model file can name."""
 
 Self = TypeVar("Self", bound="Module")
+
+
+def type_name(module: type[Module]) -> str:
+    """Return the name of a class of modules in a model file; user classes include their module."""
+    own = module.__module__.startswith("gpunn.")
+    return module.__qualname__ if own else f"{module.__module__}.{module.__qualname__}"
+
 
 _evaluating: ContextVar[bool] = ContextVar("gpunn_evaluating", default=False)
 _SHORT = Repr()
@@ -53,13 +60,7 @@ class Module(Tracked):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        register(MODULES, "module", cls.type_name(), cls, cls.__module__)
-
-    @classmethod
-    def type_name(cls) -> str:
-        """Return the name of this class in a model file; user classes include their module."""
-        own = cls.__module__.startswith("gpunn.")
-        return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
+        register(MODULES, "module", type_name(cls), cls, cls.__module__)
 
     @classmethod
     def from_config(cls, **config: Any) -> Module:
@@ -124,6 +125,19 @@ class Module(Tracked):
     def _repr_html_(self) -> str:
         """Return a table of the modules and their numbers of parameters, for a notebook."""
         return html_table(self)
+
+    def summary(self) -> None:
+        """Print the modules and their numbers of parameters.
+
+        Example:
+            >>> from gpunn import nn
+            >>> nn.Sequential(nn.Linear(4, 8, "relu", seed=0), nn.Linear(8, 3, seed=1)).summary()
+            name  module                                                        parameters
+            0     Linear(in_features=4, out_features=8, activation='relu', ...          40
+            1     Linear(in_features=8, out_features=3, activation='identit...          27
+            67 parameters, 268 bytes of float32 on cpu
+        """
+        print(text_table(self))
 
     # contents ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunn.backends import backend_of
+from gpunn.data.batchfeed import BatchSource
 from gpunn.data.rows import RowTable
 from gpunn.errors import ModelFileError
 from gpunn.fingerprint import Identity
@@ -41,6 +42,7 @@ class Given:
         shuffle: the argument `shuffle` of the fit.
         callbacks: the callbacks of the fit.
         epochs: the number of epochs. Another fit may have more.
+        drop_last: whether a smaller last batch is left out.
     """
 
     tables: tuple[Array, ...]
@@ -49,6 +51,7 @@ class Given:
     shuffle: Any
     callbacks: Sequence[Callback]
     epochs: int
+    drop_last: bool = False
 
 
 @dataclass
@@ -89,6 +92,7 @@ class Run:
         tables = _described(("x", "y", "weights"), given.tables)
         held_out = _described(("x", "y"), given.validation)
         of_fit = {"batch_size": str(given.batch_size)}
+        of_fit |= {"drop_last": "True"} if given.drop_last else {}
         of_fit |= {f"data.{name}": f"{name} {text}" for name, text in tables.items()}
         of_fit |= {f"validation.{name}": f"{name} {text}" for name, text in held_out.items()}
         words = [f"{name} {text}" for name, text in tables.items() if name != "x.indptr"]
@@ -186,7 +190,7 @@ def _described(names: Sequence[str], tables: tuple[Array, ...]) -> Texts:
     """Describe arrays by their shapes, dtypes and checksums."""
     found: Texts = {}
     for name, array in zip(names, tables, strict=False):
-        if isinstance(array, RowTable):
+        if isinstance(array, RowTable | BatchSource):
             found[name] = array.mark()
             continue
         if is_sparse(array):  # a CSR matrix

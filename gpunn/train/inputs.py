@@ -10,6 +10,7 @@ import numpy as np
 
 from gpunn.arguments import fitting
 from gpunn.backends import Backend, as_array, backend, backend_of
+from gpunn.data.batchfeed import BatchSource, source_of
 from gpunn.data.checks import check_finite, check_labels, check_lengths
 from gpunn.data.dataset import Dataset
 from gpunn.data.rows import Rows, RowTable
@@ -22,6 +23,7 @@ from gpunn.ops.elementwise import trait
 from gpunn.ops.elementwise_losses import decision
 from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
+from gpunn.train.training import Training
 from gpunn.typing import Array, DType
 
 SHARE_FOR_DATA = 0.8  # the share of a device's free memory that data may take
@@ -280,3 +282,41 @@ def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
     if len(shape) != 2:
         raise ShapeError(f"got outputs of shape {shape}; expected (N, C) scores for {loss}")
     return shape[1]
+
+
+def batches_of(
+    training: Training, x: Any, y: Any, steps: int | None, sample_weight: Any, drop_last: bool
+) -> BatchSource | None:
+    """Return the batches that a fit was given in place of examples; None for examples.
+
+    Raises:
+        ArgumentError: the fit has an option that needs all examples, or one for batches only.
+    """
+    source = source_of(x, y, steps)
+    if source is None:
+        return None
+    wrong = {
+        "sample_weight": sample_weight is not None,
+        "drop_last=True": drop_last,
+        "a group of workers": training.group.size > 1,
+        "checkpoint": training.checkpoints is not None and not source.begins_anew,
+    }
+    if any(wrong.values()):
+        name = next(name for name, is_wrong in wrong.items() if is_wrong)
+        what = "iterable that can begin anew" if name == "checkpoint" else "arrays x and y"
+        raise ArgumentError(
+            f"got {name} with batches from a {type(source.batches).__name__}; expected {what}, or "
+            "batches of (x, y, weights) for weights"
+        )
+    return source
+
+
+def batch_check(training: Training) -> Callable[..., tuple[Array, ...]]:
+    """Return a function that checks a batch, (x, y) or (x, y, weights), and moves it."""
+
+    def check(x: Any, y: Any, *weights: Any) -> tuple[Array, ...]:
+        x, y = training_arrays(training.model, training.loss, x, y, "a batch")
+        given = tuple(training_weights(x, each) for each in weights)
+        return (training.precision.narrow(training.model.backend, x), y, *given)
+
+    return check

@@ -39,7 +39,7 @@ class Session:
         given: Given,
     ) -> None:
         self.training, self.callbacks, self._epochs = training, given.callbacks, given.epochs
-        self._steps = steps_per_epoch(given.tables[0].shape[0], given.batch_size)
+        self._steps = steps_per_epoch(given.tables[0].shape[0], given.batch_size, given.drop_last)
         self.is_over = False
         group, self._run = training.group, None
         if training.checkpoints is not None or group.size > 1:

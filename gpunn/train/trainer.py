@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.arguments import count, flag
+from gpunn.data.batchfeed import BatchSource
 from gpunn.data.dataset import Dataset
 from gpunn.data.rows import Rows
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
@@ -20,7 +21,7 @@ from gpunn.optim.average import swapped
 from gpunn.train.bar import Bar, ShownBar
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.identity import Given
-from gpunn.train.inputs import hint, pair, training_arrays, training_weights
+from gpunn.train.inputs import batches_of, hint, pair, training_arrays, training_weights
 from gpunn.train.scores import classes, evaluate, probabilities, validated
 from gpunn.train.session import Session
 from gpunn.train.steps.repeated import Repeated
@@ -122,6 +123,8 @@ class Trainer(Training):
         batch_size: int = 128,
         validation: tuple[Any, Any] | Dataset | Rows | None = None,
         shuffle: Shuffle = True,
+        drop_last: bool = False,
+        steps_per_epoch: int | None = None,
         sample_weight: Any = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
@@ -133,13 +136,17 @@ class Trainer(Training):
         Args:
             x: (N, D) numbers: an array, a frame of pandas or Polars, or a SciPy sparse matrix (for
                 networks that begin with a linear layer); or a `Dataset`; or what
-                `gpunn.data.open_rows` opened, which is read meanwhile.
+                `gpunn.data.open_rows` opened, which is read meanwhile; or an iterable of batches
+                (x, y) or (x, y, weights), such as a loader of PyTorch, which decides their order.
             y: (N,) integer labels, one-hot rows, or targets of the outputs' shape.
             epochs: the number of epochs, at least 1. Each uses every example once.
             batch_size: the examples of a step, at least 1. The last batch may be smaller.
             validation: arrays (x, y), a `Dataset` or `Rows`, evaluated after every epoch.
             shuffle: whether every epoch has a new order; or a function of the epoch's number,
                 counted from 1, and of N that returns the row numbers in their order.
+            drop_last: whether the last batch is left out if it is smaller than the others.
+            steps_per_epoch: the batches of an epoch, for an iterable without a length. A generator
+                goes on from epoch to epoch.
             sample_weight: (N,) numbers of at least 0. The loss of a batch is then the weighted
                 mean of its examples' losses.
             callbacks: the callbacks, called in order.
@@ -157,6 +164,10 @@ class Trainer(Training):
         """
         epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
         callbacks, progress = check_callbacks(callbacks), flag("progress", progress)
+        drop_last = flag("drop_last", drop_last)
+        source = batches_of(self, x, y, steps_per_epoch, sample_weight, drop_last)
+        if source is not None:
+            x, shuffle, batch_size = source, False, 1
         if not callable(shuffle):
             shuffle = flag("shuffle", shuffle)
         steps: Repeated | None = None
@@ -172,14 +183,17 @@ class Trainer(Training):
                 self.position.fits += 1
                 self.history = History(device=b.describe())
                 # NumPy's warnings are off, because a DivergenceError reports an overflow.
-                given = Given(tables, held_out or (), batch_size, shuffle, callbacks, epochs)
+                given = Given(
+                    tables, held_out or (), batch_size, shuffle, callbacks, epochs, drop_last
+                )
                 with (
                     Session(self, given) as session,
                     np.errstate(all="ignore"),
                     targets_checked(),
                     closing(ShownBar() if progress and not self.group.rank else Bar()) as bar,
                 ):
-                    steps = None if session.is_over else Repeated(self, tables, batch_size)
+                    if not session.is_over:
+                        steps = Repeated(self, tables, batch_size, drop_last)
                     for number in session.epochs():
                         assert steps is not None
                         begun = time.perf_counter()
@@ -240,20 +254,19 @@ class Trainer(Training):
         self, x: Any, y: Any, weights: Any, validation: Any
     ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
         """Check the tables of a fit and its validation data, and move them to the device."""
-        tables: tuple[Array, ...] = self._inputs(x, y, "x")
-        hint(self.model, self.loss, *tables)
+        tables: tuple[Any, ...] = (x,)
+        if not isinstance(x, BatchSource):
+            tables = training_arrays(self.model, self.loss, x, y, "x")
+            hint(self.model, self.loss, *tables)
         if weights is not None:
             tables += (self.weights_of(tables[0], weights),)
         if validation is None:
             return tables, None
-        return tables, self._inputs(*pair(validation), "validation")
+        return tables, training_arrays(self.model, self.loss, *pair(validation), "validation")
 
     def weights_of(self, x: Array, weights: Any) -> Array:
         """Check the weights of examples, and convert them; a subclass may allow other weights."""
         return training_weights(x, weights)
-
-    def _inputs(self, x: Any, y: Any, name: str) -> tuple[Array, Array]:
-        return training_arrays(self.model, self.loss, x, y, name)
 
     # evaluation and prediction ---------------------------------------------------------------
 
@@ -270,7 +283,7 @@ class Trainer(Training):
         """
         batch_size = count("batch_size", batch_size)
         with self.at_work():
-            data = self._inputs(x, y, "x")
+            data = training_arrays(self.model, self.loss, x, y, "x")
             return evaluate(self.model, self.loss, *data, batch_size, self.metrics)
 
     def predict(self, x: Any, *, batch_size: int = BATCH_ROWS) -> Array:
@@ -279,8 +292,7 @@ class Trainer(Training):
         Use `classify` for classes.
 
         Args:
-            x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
-            batch_size: the number of examples at a time.
+            x, batch_size: as for `Module.predict`.
 
         Returns:
             (N, ...) outputs; for a classifier, scores.
@@ -292,8 +304,7 @@ class Trainer(Training):
         """Compute the classes of examples. The loss decides how outputs become classes.
 
         Args:
-            x: (N, D) numbers. NumPy in, NumPy out; CuPy in, CuPy out.
-            batch_size: the number of examples at a time.
+            x, batch_size: as for `Module.predict`.
 
         Returns:
             (N,) class numbers. They are 0 or 1 if the loss is for two classes, and -1 or 1 for the
@@ -314,8 +325,7 @@ class Trainer(Training):
         """Return the probabilities of classes, (N, C) float64. They are not calibrated.
 
         Args:
-            x: (N, D) numbers, as for `classify`.
-            batch_size: the number of examples at a time.
+            x, batch_size: as for `Module.predict`.
 
         Raises:
             ArgumentError: the loss is of scores that are no probabilities, such as hinge.

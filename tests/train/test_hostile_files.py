@@ -15,6 +15,7 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.interop import load_torch, save_torch
 from gpunn.nn.architecture import MAX_MODULES
+from gpunn.nn.module import type_name
 from gpunn.storage.arrays import open_arrays
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import BLOCK, MAX_DEPTH, MODEL, from_json
@@ -439,10 +440,10 @@ def test_a_module_of_the_users_is_built_on_the_device(path, device, rng):
     again = gn.load(path, device=device)
     x = rng.standard_normal((3, 4), dtype=np.float32)
     np.testing.assert_allclose(again.predict(x), net.predict(x), rtol=1e-5, atol=1e-6)
-    model_file(path, {"module": Scaled.type_name(), "config": {"size": 10**9}})
+    model_file(path, {"module": type_name(Scaled), "config": {"size": 10**9}})
     with pytest.raises(ModelFileError, match="missing: factor"):
         gn.load(path)
-    model_file(path, {"module": Scaled.type_name(), "config": {"size": 3, "power": "x"}})
+    model_file(path, {"module": type_name(Scaled), "config": {"size": 3, "power": "x"}})
     with pytest.raises(ModelFileError, match="ValueError: could not convert"):
         gn.load(path)
 

@@ -113,4 +113,6 @@ class CapturedStep:
             captured.advance()
         if found.borrowed:
             self._given = x, y, weights, captured
+        elif self._given[3] is captured:  # it reads arrays of its own now
+            self._given = None, None, None, None
         return captured.result

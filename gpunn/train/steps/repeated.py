@@ -10,6 +10,7 @@ import numpy as np
 
 from gpunn.backends import backend_of
 from gpunn.backends.capture import RATE, Captured, State
+from gpunn.data.batchfeed import BatchFeed, BatchSource
 from gpunn.data.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.data.rowfeed import STREAMS, RowsFeed
 from gpunn.data.rows import RowTable
@@ -20,7 +21,8 @@ from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
 from gpunn.optim.factor import Guard
 from gpunn.sparse import is_sparse
-from gpunn.train.inputs import rows_check
+from gpunn.train.inputs import batch_check, rows_check
+from gpunn.train.steps.by_hand import CapturedStep
 from gpunn.train.steps.sharded import LEAST_ROWS, ShardedStep
 from gpunn.train.steps.step import EagerStep
 from gpunn.train.training import Training
@@ -38,6 +40,7 @@ class Repeated:
         tables: (N, ...) examples and their targets, and (N,) weights of the examples if there are
             any. They are on the device, or on the host if the device has no room for them.
         batch_size: the examples of a step.
+        drop_last: whether a smaller last batch is left out.
 
     Attributes:
         feed: the batches.
@@ -51,9 +54,17 @@ class Repeated:
 
     next_order: np.ndarray[Any, Any] | None = None
 
-    def __init__(self, training: Training, tables: tuple[Array, ...], batch_size: int) -> None:
+    def __init__(
+        self,
+        training: Training,
+        tables: tuple[Array, ...],
+        batch_size: int,
+        drop_last: bool = False,
+    ) -> None:
         self.training = training
         self.feed = self._feed(tables, batch_size)
+        if drop_last:
+            self.feed.drop_last = True
         self._order: np.ndarray[Any, Any] | None = None
         self._each: list[float] = []
         self._make()
@@ -84,11 +95,13 @@ class Repeated:
             )
         if why and training.capture and not self.feed.backend.on_host:
             logger.warning("training without captured steps: %s", why)
+        by_shape = isinstance(self.feed, BatchFeed) and training.capture and not why
         self.step = self._step(captured=not why)
+        self._call = CapturedStep(self.step) if by_shape else self.step
         self._moved = (training.optimizer.device_lr, *training.optimizer.device_numbers)
         b, length = self.feed.backend, (self.feed.steps,)
         self._tables = [b.zeros(length, number.dtype) for number in self._moved]
-        if not why:
+        if not why and not by_shape:
             self.captured = self._captured()
 
     @property
@@ -168,7 +181,7 @@ class Repeated:
         if self.captured is not None:
             self.captured.settle()
         if training.on_nonfinite != "stop" or np.isfinite(at.loss_sum):
-            return at.loss_sum / len(feed)
+            return at.loss_sum / max(1, feed.epoch_rows)
         guard = self.step.factor.guard
         first = 0 if guard is None else int(feed.backend.download(guard.first))
         batch = first - 1 if first else at.batches - 1
@@ -176,12 +189,18 @@ class Repeated:
             if self.captured is not None:
                 self.captured.take_back(at.batches - 1 - batch)
             at.steps, at.batches = at.steps - at.batches + batch, batch
+        where = f"(step {batch + 1} of epoch {at.epoch})"
+        if not feed.repeats:
+            raise DivergenceError(
+                f"got a loss or gradients that are NaN or infinite {where}; expected finite ones: "
+                "use a smaller learning rate, and look at the batch"
+            )
         feed.begin(self._order, batch)
         x, *given = feed.batch(batch)
         x = x.astype(training.model.dtype, copy=False)
         redo = None if guard is None else (lambda: self.step.gradients(x, *given))
         words = divergence(training.model, x, at.loss_sum, redo)
-        raise DivergenceError(f"{words} (step {batch + 1} of epoch {at.epoch})")
+        raise DivergenceError(f"{words} {where}")
 
     # how the steps run -----------------------------------------------------------------------
 
@@ -192,7 +211,7 @@ class Repeated:
         self.step.optimizer.lr = self._each[number]
         self.step.optimizer.move(self._begun + number, self._total)
         arrays = self.feed.batch(number)
-        self.feed.add(self.step(*arrays), arrays[0].shape[0])
+        self.feed.add(self._call(*arrays), arrays[0].shape[0])
         self.feed.done(number)
         return 1
 
@@ -248,6 +267,8 @@ class Repeated:
             return "capture=False"
         if why := feed.backend.why_no_capture():
             return why
+        if isinstance(feed, BatchFeed):
+            return ""
         if isinstance(feed, StreamedFeed | SparseFeed):
             return "the data is streamed from the host"
         if isinstance(feed, RowsFeed) and not feed.backend.on_host:
@@ -260,6 +281,8 @@ class Repeated:
         """Make the feed: from the device, or from the host if the data is there or sparse."""
         b, precision = self.training.model.backend, self.training.precision
         x, *rest = tables
+        if isinstance(x, BatchSource):
+            return BatchFeed(b, x, batch_check(self.training))
         if isinstance(x, RowTable):
             return self._rows_feed(tables, batch_size)
         if is_sparse(x):
