@@ -15,6 +15,7 @@ import numpy as np
 from gpunn.errors import MissingExtraError, ModelFileError
 from gpunn.storage.untrusted.bounded_json import shortened, shown
 from gpunn.storage.untrusted.regular_file import opened
+from gpunn.storage.untrusted.wire import check_messages
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, TensorProto
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 MAX_BYTES = 2**31  # a protobuf message is smaller
+MAX_PARTS = 2**19  # fields of messages; each takes about 150 bytes of memory
 MAX_NODES = 2**16
 MAX_AXES = 8
 OLDEST_OPSET = 9  # in which all operators had today's shapes
@@ -306,11 +308,25 @@ def read_source(source: Any) -> tuple[Source, str]:
                         f"it has {length} bytes, and an ONNX file has fewer than 2**31"
                     )
                 content = file.read(length)
+        root = onnx.ModelProto.DESCRIPTOR
+        check_messages(content, _kinds(root), root.full_name, MAX_PARTS)
         return Source(onnx.ModelProto.FromString(content), len(content), folder), what
     except (ValueError, DecodeError) as error:
         if isinstance(error, ModelFileError):
             raise
         raise unreadable(what, error) from error
+
+
+def _kinds(root: Any) -> dict[str, dict[int, str]]:
+    """Return the messages inside each kind of message, by the numbers of their fields."""
+    found, pending = dict[str, dict[int, str]](), [root]
+    while pending:
+        kind = pending.pop()
+        if kind.full_name not in found:
+            inner = {each.number: each.message_type for each in kind.fields if each.message_type}
+            found[kind.full_name] = {number: each.full_name for number, each in inner.items()}
+            pending += inner.values()
+    return found
 
 
 def unreadable(what: str, why: object) -> ModelFileError:

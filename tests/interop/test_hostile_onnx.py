@@ -64,6 +64,19 @@ def test_pipes_and_folders(tmp_path):
     refuses(tmp_path / "missing.onnx", "regular file")
 
 
+def test_many_empty_messages():
+    """Of two bytes each, which protobuf would make objects of."""
+    nodes = b"\x0a\x00" * 2**20
+    refuses(b"\x3a\x80\x80\x80\x01" + nodes, "more than 524288 parts", 2**24)
+    nested = b"\x0a\x80\x80\x40" + b"\x2a\x00" * 2**19  # attributes of one operator
+    refuses(b"\x3a\x84\x80\x40" + nested, "more than 524288 parts", 2**24)
+
+
+@pytest.mark.parametrize("content", [b"\x3a", b"\x3a\x05\x0a", b"\x0b", b"\xff" * 20, b"\x3a\xff"])
+def test_what_is_no_message(content):
+    refuses(content, "cannot be read")
+
+
 def test_shapes_that_the_bytes_do_not_fill():
     proto = graph([("MatMul", ["x", "w"], ["y"])], {"w": W})
     for shape in ([10**6, 10**6], [D, D + 1], [2**62, 4], [-1, D], [1] * 40):
