@@ -118,7 +118,7 @@ class _Reading:
                 part = self._parts[id(module)] = self._parts.get(id(module)) or self._part(
                     name, module
                 )
-            joined = found[-1] if found and self._places[id(module)] == 1 else None
+            joined = found[-1] if found else None
             if joined is not None and joined.linear and part.activation is not None:
                 joined.activation, joined.linear = part.activation, False
             else:

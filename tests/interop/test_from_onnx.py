@@ -263,6 +263,7 @@ def test_images_are_flat(rng):
         [("Add", ["x", "x"], ["y"])],
         [("Sum", ["x", "x", "x"], ["y"])],
         [("Relu", ["x"], ["r"]), ("Add", ["x", "r"], ["y"])],
+        [("MatMul", ["x", "w"], ["z"]), ("Relu", ["z"], ["r"]), ("Add", ["z", "r"], ["y"])],
         [("Relu", ["x"], ["r"]), ("Concat", ["r", "x"], ["y"], {"axis": 1})],
         [("Relu", ["x"], ["r"]), ("Add", ["x", "r"], ["t"]), ("Mul", ["t", "half"], ["y"])],
         [("LayerNormalization", ["x", "s"], ["y"])],
@@ -274,7 +275,8 @@ def test_images_are_flat(rng):
     ids=lambda nodes: "-".join(each[0] for each in nodes),
 )
 def test_arithmetic_and_normalisation(nodes, rng):
-    constants = {"m": values(rng, D), "s": 0.5 + rng.random(D).astype("f"), "half": np.float32(0.5)}
+    constants = {"m": values(rng, D), "s": 0.5 + rng.random(D).astype("f"), "w": values(rng, D, D)}
+    constants["half"] = np.float32(0.5)
     nodes = [
         (each[0].removeprefix("ai.onnx.ml."), *each[1:3],
          (each[3] if len(each) > 3 else {}) | ({"domain": "ai.onnx.ml"} if "ml" in each[0] else {}))
@@ -347,6 +349,8 @@ def test_scikit_learns_perceptrons(rng):
         ([("MatMul", ["w", "x"], ["y"])], "its weights are no"),
         ([("MatMul", ["x", "narrow"], ["y"])], "takes 2 columns, and its input has 5"),
         ([("Add", ["x", "narrow"], ["y"])], "a constant stands where a network has rows"),
+        ([("Tanh", ["x"], ["a"]), ("Sigmoid", ["a"], ["b"]), ("Mul", ["b", "x"], ["y"])],
+         r"'y' \(Mul\): no module"),
         ([("Mul", ["x", "x"], ["y"])], "no module computes it with these inputs"),
         ([("Div", ["half", "x"], ["y"])], "no module computes it with these inputs"),
         ([("Softmax", ["x"], ["y"], {"axis": 0})], r"\(Softmax\)"),
@@ -374,6 +378,19 @@ def test_what_no_module_computes_is_named_with_the_reason(nodes, words):
     }
     with pytest.raises(ModelFileError, match=words):
         from_onnx(graph(nodes, constants))
+
+
+def test_what_differs_a_little_from_an_export_is_refused():
+    net = nn.Sequential(nn.Linear(D, 2), nn.DifferenceFeature())
+    proto = to_onnx(net)
+    column = next(each for each in proto.graph.initializer if each.name.endswith("column_0"))
+    column.dims[:] = []  # a number takes an axis away
+    with pytest.raises(ModelFileError, match=r"\(Concat\)|\(Expand\)"):
+        from_onnx(proto)
+    proto = to_onnx(rows("mean chance"))
+    next(each for each in proto.graph.node if each.op_type == "Softmax").attribute[0].i = 0
+    with pytest.raises(ModelFileError, match=r"\(Log\)"):
+        from_onnx(proto)
 
 
 def test_an_output_is_chosen(rng):

@@ -140,7 +140,10 @@ Doubled = type("Doubled", (type(linear(0)),), {"__module__": "mine"})
     [
         (Conv, r"got Conv1d\(\) at 1\.0 \(gpunn has no counterpart\).*BatchNorm1d, Dropout"),
         (Doubled(weight=None), r"Doubled\(\) at 1\.0"),
-        (stub("Linear", home="torch.ao.nn.quantized"), r"Linear\(\) at 1\.0"),
+        (
+            stub("Linear", home="torch.ao.nn.quantized", weight=Tensor([[1.0]]), bias=None),
+            r"Linear\(\) at 1\.0 \(gpunn has no",
+        ),
         (stub("ReLU", _forward_hooks={1: print}), r"1\.0 \(it has hooks"),
         (stub("Softmax", dim=0), "ours has dim=-1"),
         (stub("Softplus", beta=2), "ours has beta=1"),
