@@ -259,7 +259,7 @@ def _equal(one: Any, other: Any) -> bool:
     if other is None or one.size != other.size or _trimmed(one) != _trimmed(other):
         return False
     if one.dtype.kind != "f":
-        return one.shape == other.shape and bool(np.array_equal(one, other))
+        return bool(np.array_equal(one, other))
     if other.ndim > max(2, one.ndim):
         return False
     given = np.asarray(other).reshape(one.shape)
