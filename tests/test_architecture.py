@@ -52,7 +52,7 @@ SINGLE_IMPORTERS = {
     "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/progress_bar.py"},
     "safetensors": set(),
-    "onnx": {"gpunn/interop/onnx.py", "gpunn/sklearn/onnx.py"},
+    "onnx": {"gpunn/interop/onnx.py", "gpunn/interop/onnx_source.py", "gpunn/sklearn/onnx.py"},
     "skl2onnx": {"gpunn/sklearn/onnx.py"},
     "pooch": {"gpunn/data/mnist.py"},
     "pyarrow": {"gpunn/data/columnfile.py", "gpunn/data/parts.py"},

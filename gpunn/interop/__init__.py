@@ -4,14 +4,18 @@
 """
 
 from gpunn.interop.onnx import to_onnx
+from gpunn.interop.onnx_import import from_onnx
 from gpunn.interop.pytorch import (
     load_torch,
     load_torch_state_dict,
     save_torch,
     to_torch_state_dict,
 )
+from gpunn.interop.pytorch_modules import from_torch
 
 __all__ = [
+    "from_onnx",
+    "from_torch",
     "load_torch",
     "load_torch_state_dict",
     "save_torch",

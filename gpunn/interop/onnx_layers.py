@@ -196,16 +196,19 @@ def _layer_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
 
 
 def _batch_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    """Subtract, multiply and add. One product and one sum would lose digits for a large mean."""
+    """Subtract the mean first: as one product and one sum, a large mean would cost digits."""
     draft.demand(x, layer.features, place)
-    variance = layer.running_variance.numpy().astype(np.float64)
-    factor = layer.gamma.numpy() / np.sqrt(variance + layer.eps)
-    mean = draft.floats(layer.running_mean.numpy(), f"{place}.mean", layer.running_mean)
-    scale = draft.floats(factor, f"{place}.factor", layer)
+    mean, variance = layer.running_mean.numpy(), layer.running_variance.numpy()
+    shift = draft.floats(mean, f"{place}.mean", layer.running_mean)
+    gamma = draft.floats(layer.gamma.numpy(), f"{place}.gamma", layer.gamma)
     beta = draft.floats(layer.beta.numpy(), f"{place}.beta", layer.beta)
-    centred = draft.apply("Sub", x, mean, place=place)
-    scaled = draft.apply("Mul", centred, scale, place=place)
-    return draft.apply("Add", scaled, beta, place=place)
+    wide = np.promote_types(draft.dtype, np.float32)  # float16 has neither large nor small ones
+    zero = draft.constant(np.zeros_like(mean, wide), f"{place}.zero")
+    spread = draft.constant(variance.astype(wide), f"{place}.variance")
+    centred = draft.apply("Sub", x, shift, place=place)
+    options = {"epsilon": layer.eps, "momentum": 1 - layer.momentum}
+    inputs = (centred, gamma, beta, zero, spread)
+    return draft.apply("BatchNormalization", *inputs, place=place, **options)
 
 
 # feature maps ----------------------------------------------------------------------------------

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.arguments import flag
 from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
 from gpunn.ops import get_activation, identity
 from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
-from gpunn.storage.state import check_names
+from gpunn.storage.state import IncompatibleKeys, check_names, check_shapes, not_shared
 
 COUNTER = "num_batches_tracked"  # a number in PyTorch's batch norm that changes no output
 
@@ -67,13 +68,20 @@ def to_torch_state_dict(model: Module) -> dict[str, np.ndarray[Any, Any]]:
     return state
 
 
-def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
+def load_torch_state_dict(
+    model: Module, state: Mapping[str, Any], strict: bool = True
+) -> IncompatibleKeys:
     """Set the weights from the state of an equal `torch.nn.Sequential`, in place.
 
     Args:
         model: as for `to_torch_state_dict`.
         state: name -> any value that `numpy.asarray` takes, for example a PyTorch tensor on the
             CPU. The values are converted to the dtype of the model.
+        strict: whether the names must be those of the model. With False, only the shared ones are
+            set.
+
+    Returns:
+        `missing_keys` and `unexpected_keys`, as in PyTorch.
 
     Raises:
         ModelFileError: names are missing or left over, a shape differs, or a value is not an array
@@ -83,21 +91,27 @@ def load_torch_state_dict(model: Module, state: Mapping[str, Any]) -> None:
     Example:
         >>> layer = Linear(2, 1)
         >>> load_torch_state_dict(layer, {"0.weight": [[1.0, 2.0]], "0.bias": [3.0]})
+        IncompatibleKeys(missing_keys=[], unexpected_keys=[])
         >>> layer.predict([[1.0, 1.0]])
         array([[6.]], dtype=float32)
     """
     places = list(_places(model))
-    wanted = {place.name for place in places}
-    given = {name for name in state if name.rpartition(".")[2] != COUNTER}
-    check_names(
-        given,
-        wanted,
-        "a state",
-        "those of an equal torch.nn.Sequential: build the same layers, or rename the arrays "
-        "(activations and dropouts take a number each)",
-    )
-    values = {place.tensor: _value(place, state[place.name]) for place in places}
-    model.load_state_dict({name: values[tensor] for name, tensor in model.state()})
+    wanted = [place.name for place in places]
+    given = [name for name in state if name.rpartition(".")[2] != COUNTER]
+    if flag("strict", strict):
+        check_names(
+            given,
+            wanted,
+            "a state",
+            "those of an equal torch.nn.Sequential: build the same layers, or rename the arrays "
+            "(activations and dropouts take a number each)",
+        )
+    shared = [place for place in places if place.name in state]
+    _check_shapes((place, getattr(state[place.name], "shape", place.shape)) for place in shared)
+    values = {place.tensor: _value(place, state[place.name]) for place in shared}
+    found = {name: values[tensor] for name, tensor in model.state() if tensor in values}
+    model.load_state_dict(found, strict=False)
+    return not_shared(given, wanted)
 
 
 def save_torch(model: Module, path: str | Path) -> None:
@@ -113,23 +127,23 @@ def save_torch(model: Module, path: str | Path) -> None:
     write_atomically(Path(path), pack(to_torch_state_dict(model)))
 
 
-def load_torch(model: Module, path: str | Path) -> None:
+def load_torch(model: Module, path: str | Path, strict: bool = True) -> IncompatibleKeys:
     """Set the weights from a safetensors file with PyTorch's names, in place.
 
     PyTorch writes it with `safetensors.torch.save_file(net.state_dict(), path)`. A `.pt` file is
-    refused, because it is a pickle, which may run any code.
+    refused, because it is a pickle, which may run any code. `strict` and the result are those of
+    `load_torch_state_dict`.
 
     Raises:
         ModelFileError: the file is not a whole safetensors file, or as for `load_torch_state_dict`.
         ArgumentError: as for `load_torch_state_dict`.
     """
     with open_arrays(Path(path)) as file:
-        load_torch_state_dict(model, file)
+        return load_torch_state_dict(model, file, strict)
 
 
 def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
     """Return the value that was given for a place, in gpunn's layout."""
-    _check_shape(place, getattr(given, "shape", place.shape))  # before allocating memory
     try:
         value = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -141,16 +155,13 @@ def _value(place: Place, given: Any) -> np.ndarray[Any, Any]:
         raise ModelFileError(
             f"got {place.name} of dtype {value.dtype}; expected real numbers: convert it"
         )
-    _check_shape(place, value.shape)
+    _check_shapes([(place, value.shape)])
     return value.T if place.swapped else value
 
 
-def _check_shape(place: Place, shape: Any) -> None:
-    if tuple(shape) != place.shape:
-        raise ModelFileError(
-            f"got {place.name} of shape {tuple(shape)}; expected {place.shape}, as PyTorch lays it "
-            "out: build the layers with the same sizes"
-        )
+def _check_shapes(given: Iterable[tuple[Place, Any]]) -> None:
+    shapes = ((place.name, tuple(shape), place.shape) for place, shape in given)
+    check_shapes("a state of PyTorch's layout", shapes, "build the layers with the same sizes")
 
 
 def _places(model: Module) -> Iterator[Place]:

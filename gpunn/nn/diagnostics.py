@@ -50,7 +50,7 @@ def dead_units(model: Module, x: Array) -> dict[str, UnitReport]:
 
     Example:
         >>> net = Sequential(Linear(1, 2, "relu", seed=0), Linear(2, 1, seed=1))
-        >>> net[0].load_state_dict({"weight": np.ones((1, 2)), "bias": np.array([0.0, -9.0])})
+        >>> _ = net[0].load_state_dict({"weight": np.ones((1, 2)), "bias": np.array([0.0, -9.0])})
         >>> dead_units(net, np.ones((3, 1), np.float32))["0"].dead
         array([False,  True])
     """

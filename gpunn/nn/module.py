@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gpunn.arguments import flag
 from gpunn.autograd import Tensor, no_grad
 from gpunn.autograd.engine import Leaf
 from gpunn.backends import Backend, Device, RandomStream, backend
@@ -22,7 +23,7 @@ from gpunn.nn.observation import observed
 from gpunn.nn.page import html_table, text_table
 from gpunn.nn.parameter import Buffer, Parameter
 from gpunn.nn.prediction import outputs
-from gpunn.storage.state import check_state, fitted
+from gpunn.storage.state import IncompatibleKeys, check_state, fitted
 from gpunn.typing import Array, DeviceLike
 
 MODULES: dict[str, type[Module]] = {}
@@ -227,25 +228,28 @@ class Module(Tracked):
         """Return host copies of all parameters and buffers, by name."""
         return {name: value.numpy() for name, value in self.state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set all parameters and buffers in place, one after another.
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Set parameters and buffers in place; return `missing_keys` and `unexpected_keys`.
 
         Args:
             state: name -> host array of real numbers, or an object with a shape and a dtype that
                 NumPy can convert. The values are converted to the model's dtypes.
+            strict: whether the names must be those of the model; if not, only shared ones are set.
 
         Raises:
-            ModelFileError: names are missing or left over, a shape differs, a dtype is not one of
+            ModelFileError: shapes differ, names are missing or left over, a dtype is not one of
                 real numbers, or a number is beyond the model's dtype. Then nothing is set.
         """
         tensors = dict(self.state())
-        check_state(state, tensors, exact=False)
+        other = check_state(state, tensors, exact=False, strict=flag("strict", strict))
+        left = {id(tensors.pop(name)) for name in other.missing_keys}
         with self.backend.current():
             for name, array in fitted(state, tensors, "a state").items():
                 tensors[name].backend.write(tensors[name].data, array)
         for module in self.modules():
-            if module.by_chance:
+            if module.by_chance and left.isdisjoint(id(t) for _, t in module._members(Tensor)):
                 module.by_chance = False
+        return other
 
     def streams(self) -> list[RandomStream]:
         """Return the random streams of the modules inside, in order."""

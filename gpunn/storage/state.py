@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from gpunn.arguments import fitting
-from gpunn.errors import DataError, ModelFileError, listed
+from gpunn.errors import LISTED, DataError, ModelFileError, listed
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that a state and a model do not share, as PyTorch reports them.
+
+    Attributes:
+        missing_keys: the names in the model that the state lacks.
+        unexpected_keys: the names in the state that the model lacks.
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def not_shared(found: Collection[str], expected: Collection[str]) -> IncompatibleKeys:
+    """Return the names that a state and a model do not share, in their own orders."""
+    here, there = {*expected}, {*found}
+    missing = [name for name in expected if name not in there]
+    return IncompatibleKeys(missing, [name for name in found if name not in here])
 
 
 def check_names(found: Collection[str], expected: Collection[str], what: str, wanted: str) -> None:
@@ -21,7 +40,7 @@ def check_names(found: Collection[str], expected: Collection[str], what: str, wa
     Raises:
         ModelFileError: names are missing or left over.
     """
-    missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
+    missing, unknown = (sorted(names) for names in not_shared(found, expected))
     if missing or unknown:
         raise ModelFileError(
             f"got {what} with other names (missing: {listed(missing) or 'none'}; unknown: "
@@ -29,9 +48,35 @@ def check_names(found: Collection[str], expected: Collection[str], what: str, wa
         )
 
 
+def check_shapes(what: str, given: Iterable[tuple[str, Any, Any]], todo: str) -> None:
+    """Check that arrays have the shapes that they must have.
+
+    Args:
+        what: the name of the state in the message.
+        given: the name of each array, its shape, and the shape that it must have.
+        todo: what to do, for the message.
+
+    Raises:
+        ModelFileError: shapes differ; the message lists them.
+    """
+    other = [
+        f"{name} of shape {shape}; expected {wanted}"
+        for name, shape, wanted in given
+        if shape != wanted
+    ]
+    if other:
+        more = f", and {len(other) - LISTED} more" if len(other) > LISTED else ""
+        raise ModelFileError(f"got {what} with {', and '.join(other[:LISTED])}{more}: {todo}")
+
+
 def check_state(
-    found: Mapping[str, Any], expected: Mapping[str, Any], *, what: str = "a state", exact: bool
-) -> None:
+    found: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    *,
+    what: str = "a state",
+    exact: bool,
+    strict: bool = True,
+) -> IncompatibleKeys:
     """Check that arrays are those of a model or an optimizer, before any of them is read.
 
     Args:
@@ -39,6 +84,10 @@ def check_state(
         expected: the same for the model or the optimizer.
         what: the name of `found` in messages.
         exact: whether the dtypes must be the same; otherwise all real numbers are accepted.
+        strict: whether the names must be the same; otherwise only the shared ones are checked.
+
+    Returns:
+        The names that are not shared.
 
     Raises:
         ModelFileError: names are missing or left over; a shape or a dtype differs.
@@ -48,14 +97,20 @@ def check_state(
             f"got {what} of type {type(found).__name__}; expected a mapping of names to arrays: "
             "pass what state_dict() returned"
         )
-    check_names(found, expected, what, "those of this model: build the model that was saved")
-    for name, value in expected.items():
-        shape, dtype = getattr(found[name], "shape", None), getattr(found[name], "dtype", None)
-        if shape is None or tuple(shape) != tuple(value.shape):
-            raise ModelFileError(
-                f"got {what} with {name} of shape {shape}; expected {tuple(value.shape)}: build "
-                "the model that was saved"
-            )
+    if strict:
+        check_names(found, expected, what, "those of this model: build the model that was saved")
+    shared = {name: value for name, value in expected.items() if name in found}
+    shapes: dict[str, Any] = {name: getattr(found[name], "shape", None) for name in shared}
+    check_shapes(
+        what,
+        (
+            (name, None if shapes[name] is None else tuple(shapes[name]), tuple(value.shape))
+            for name, value in shared.items()
+        ),
+        "build the model that was saved",
+    )
+    for name, value in shared.items():
+        dtype = getattr(found[name], "dtype", None)
         real = getattr(dtype, "kind", "-") in "fiu" or getattr(dtype, "name", "") == "bfloat16"
         same = dtype == value.dtype if exact else real
         if not same:
@@ -64,6 +119,7 @@ def check_state(
                 f"{value.dtype if exact else 'real numbers'}: build the model that was saved, or "
                 "convert with astype"
             )
+    return not_shared(found.keys(), expected.keys())
 
 
 def fitted(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def needs(snippet):
 
 
 def test_the_page_has_snippets():
-    assert len(SNIPPETS) >= 9
+    assert len(SNIPPETS) >= 12
     assert {name for s in SNIPPETS for name in needs(s)} >= set(OPTIONAL)
 
 

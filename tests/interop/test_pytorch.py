@@ -138,6 +138,27 @@ def test_nothing_is_set_where_something_does_not_fit(changes, words):
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_a_state_with_other_names_sets_the_shared_ones():
+    net, whole = small(), small()
+    load_torch_state_dict(whole, STATE)
+    before, after = net.state_dict(), whole.state_dict()
+    state = {k: v for k, v in STATE.items() if k.startswith("0")} | {"9.weight": np.ones(2)}
+    found = load_torch_state_dict(net, state, strict=False)
+    assert found.unexpected_keys == ["9.weight"]
+    assert found.missing_keys == [k for k in STATE if k[0] != "0" and "tracked" not in k]
+    for name, value in net.state_dict().items():
+        wanted = after if name.startswith("0") else before
+        np.testing.assert_array_equal(value, wanted[name])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_all_shapes_that_differ_are_listed(strict):
+    state = STATE | {"0.weight": np.zeros((2, 3)), "5.bias": np.zeros(3)}
+    words = r"0\.weight of shape \(2, 3\); expected \(3, 2\), and 5\.bias of shape \(3,\)"
+    with pytest.raises(ModelFileError, match=words):
+        load_torch_state_dict(small(), state, strict)
+
+
 class Doubled(nn.Linear):
     def forward(self, x, dropout=None):
         return super().forward(x) * 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -171,6 +172,41 @@ def test_state_round_trip_and_refusal():
     state["0.weight"] = np.ones(3)
     with pytest.raises(ModelFileError, match="shape"):
         net.load_state_dict(state)
+
+
+def test_a_state_with_other_names_sets_the_shared_ones():
+    net, before = small(), small().state_dict()
+    assert net.load_state_dict(before) == ([], [])
+    state = {"head.weight": "anything", "0.weight": before["0.weight"] + 1, "head.bias": None}
+    found = net.load_state_dict(state, strict=False)
+    assert found.missing_keys == [name for name in before if name != "0.weight"]
+    assert found.unexpected_keys == ["head.weight", "head.bias"]
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name] + (name == "0.weight"))
+    with pytest.raises(ModelFileError, match=r"missing: .*unknown: head\.bias, head\.weight"):
+        net.load_state_dict(state)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_all_shapes_that_differ_are_listed(strict):
+    net, before = small(), small().state_dict()
+    (first, a), (second, _), *_ = before.items()
+    state = before | {first: np.ones(3), second: np.ones((2, 2))}
+    words = rf"{first} of shape \(3,\); expected {re.escape(str(a.shape))}, and {second} of shape"
+    with pytest.raises(ModelFileError, match=words):
+        net.load_state_dict(state, strict=strict)
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_weights_that_a_state_lacks_are_still_by_chance():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    for layer in net:
+        layer.by_chance = True  # as without a seed
+    net.load_state_dict({"0.weight": np.ones((3, 2))}, strict=False)
+    assert [layer.by_chance for layer in net] == [True, True]
+    net.load_state_dict({"0.weight": np.ones((3, 2)), "0.bias": np.ones(2)}, strict=False)
+    assert [layer.by_chance for layer in net] == [False, True]
 
 
 @pytest.mark.parametrize("name", sorted(nn.init.INITIALIZERS))
