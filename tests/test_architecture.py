@@ -58,7 +58,7 @@ SINGLE_IMPORTERS = {
     "pyarrow": {"gpunn/data/columnfile.py", "gpunn/data/parts.py"},
     "openpyxl": {"gpunn/data/columnfile.py"},
     "sklearn": {
-        "gpunn/train/metrics.py",
+        "gpunn/train/metric.py",
         "benchmarks/contenders/sklearn_step.py",
         "benchmarks/fit.py",
         "benchmarks/latency.py",

@@ -15,7 +15,7 @@ from gpunn.train.callbacks import (
     WandB,
 )
 from gpunn.train.lbfgs import minimize
-from gpunn.train.metrics import METRICS, Metric
+from gpunn.train.metric import METRICS, Metric
 from gpunn.train.steps.by_hand import CapturedStep
 from gpunn.train.steps.step import EagerStep
 from gpunn.train.trainer import Trainer

@@ -20,7 +20,7 @@ from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.ops.reductions import ACCUMULATE
 from gpunn.sparse import is_sparse
 from gpunn.train.inputs import rows_check
-from gpunn.train.metrics import Metric
+from gpunn.train.metric import Metric
 from gpunn.train.training import Training
 from gpunn.typing import Array
 

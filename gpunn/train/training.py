@@ -27,7 +27,7 @@ from gpunn.optim import (
 from gpunn.optim.factor import MODES
 from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.metrics import Metric, get_metrics
+from gpunn.train.metric import Metric, get_metrics
 from gpunn.train.steps.step import EagerStep
 from gpunn.typing import DeviceLike
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn.arguments import check_kind
 from gpunn.errors import ArgumentError
-from gpunn.train.metrics import rises
+from gpunn.train.metric import rises
 from gpunn.train.training import History, Training
 
 
