@@ -23,14 +23,20 @@ from gpunn.storage.cache import cache_folder
 FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
-    "-fPIC",
     "-shared",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=off",  # a * b + c rounds twice, as in NumPy
 )
+ARM = platform.machine().lower() in ("arm64", "aarch64")
+THIS_PROCESSOR = "-mcpu=native" if ARM else "-march=native"
 VECTOR_MATH = ("-DVECTOR_MATH", "-lmvec", "-lm")
+SYSTEMS = {
+    "linux": (".so", ("g++", "clang++", "c++"), ("-fPIC",)),
+    "darwin": (".dylib", ("clang++", "c++", "g++"), ("-fPIC",)),
+    "win32": (".dll", ("g++",), ()),
+}
+"""The suffix of libraries, the compilers that a system may have, and flags that only it needs."""
 SWITCH = "GPUNN_COMPILED"
 TIMEOUT_S = 120  # seconds for one call of the compiler; the first call of zig is slow
 
@@ -66,10 +72,11 @@ class Compiler:
         Raises:
             OSError: the compiler refused the text, or the library cannot be written or loaded.
         """
-        flags = FLAGS + (VECTOR_MATH if self.vector_math else ())
+        suffix, _, own = SYSTEMS[sys.platform]
+        flags = (*FLAGS, THIS_PROCESSOR, *own, *(VECTOR_MATH if self.vector_math else ()))
         parts = (text, *self.command, *flags, _version(self.command), _processor())
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-        library = cache_folder() / f"{name}-{key}.so"
+        library = cache_folder() / f"{name}-{key}{suffix}"
         kept = library.exists()
         if not kept:
             self._compile(text, library, flags)
@@ -86,12 +93,16 @@ class Compiler:
     def _compile(self, text: str, library: Path, flags: tuple[str, ...]) -> None:
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as place:
-            source, made = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
+            source, made = Path(place) / "kernel.cpp", Path(place) / library.name
             source.write_text(text, encoding="utf-8")
             done = _run((*self.command, str(source), *flags, "-o", str(made)))
             if done.returncode:
                 raise OSError(f"{' '.join(self.command)} refused {library.stem}: {done.stderr}")
-            made.replace(library)  # atomic, because another process may load the file meanwhile
+            try:
+                made.replace(library)  # atomic, because another process may load it meanwhile
+            except PermissionError:  # another process of Windows has loaded the same library
+                if not library.exists():
+                    raise
 
 
 @functools.cache
@@ -99,9 +110,10 @@ def find_compiler() -> Compiler:
     """Find a C++ compiler: $CXX, the system's, or that of the package `ziglang`."""
     if os.environ.get(SWITCH, "auto") == "0":
         return Compiler((), f"switched off by {SWITCH}=0")
-    if not sys.platform.startswith("linux"):
-        return Compiler((), f"compiled kernels are for Linux, and this is {sys.platform}")
-    for name in filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")):
+    if sys.platform not in SYSTEMS:
+        known = ", ".join(SYSTEMS)
+        return Compiler((), f"compiled kernels are for {known}, and this is {sys.platform}")
+    for name in filter(None, (os.environ.get("CXX"), *SYSTEMS[sys.platform][1])):
         found = shutil.which(name)
         if found and _version((found,)):
             return Compiler((found,), _version((found,)))

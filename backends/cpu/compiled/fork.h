@@ -2,8 +2,10 @@
 // thread of its own. The threads are kept. They look for work for a moment, then they sleep.
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <time.h>
+#ifndef _WIN32
+#include <signal.h>
+#endif
 
 #include <atomic>
 
@@ -47,11 +49,25 @@ static void* serve(void* given) {
   }
 }
 
+// Signals are for the threads of the program, and Windows has none.
+#ifdef _WIN32
+struct Signals {};
+static void block(Signals*) {}
+static void restore(const Signals*) {}
+#else
+typedef sigset_t Signals;
+static void block(Signals* before) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, before);
+}
+static void restore(const Signals* before) { pthread_sigmask(SIG_SETMASK, before, nullptr); }
+#endif
+
 // Starts threads until there are `count`. Returns whether there are.
 static bool hire(int count) {
-  sigset_t all, before;
-  sigfillset(&all);  // signals are for the threads of the program
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  Signals before;
+  block(&before);
   while (threads < count) {
     Worker& next = workers[threads];
     next.begun = next.ended = 0;
@@ -63,10 +79,11 @@ static bool hire(int count) {
     pthread_detach(thread);
     ++threads;
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  restore(&before);
   return threads >= count;
 }
 
+#ifndef _WIN32
 static void forget_all() {  // a child process has none of the threads
   threads = 0;
   pthread_mutex_init(&busy, nullptr);
@@ -74,6 +91,7 @@ static void forget_all() {  // a child process has none of the threads
 __attribute__((constructor)) static void watch_forks() {
   pthread_atfork(nullptr, nullptr, forget_all);
 }
+#endif
 
 // The slots are the number of calls, then the function and the argument of each. If another thread
 // makes calls at the same time, or no thread can be started, one call is made after another.
