@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import gpunn as gn
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 LINKS = ("backends", "benchmarks")
@@ -38,6 +46,30 @@ def test_a_tree_without_links_imports_its_own_folders(link, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert all(Path(line).is_relative_to(tmp_path) for line in done.stdout.split("\n")[:3])
+
+
+def test_the_version_has_one_place_and_one_copy():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    recipe = (ROOT / ".conda" / "recipe.yaml").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert f"\nversion: {gn.__version__}\n" in citation
+    assert f'version: "{gn.__version__}"' in recipe
+
+
+def test_the_recipe_needs_what_the_project_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (ROOT / ".conda" / "recipe.yaml").read_text(encoding="utf-8")
+    run = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    found = {line.strip("- ").replace(" ", "") for line in run.splitlines()}
+    assert found == {f"python{project['requires-python']}", *project["dependencies"]}
+
+
+def test_placeholders_are_listed_for_the_owner():
+    listed = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Placeholders")[2]
+    for name in ("SECURITY.md", ".conda/recipe.yaml", "CITATION.cff"):
+        for word in re.findall(r"OWNER-[A-Z0-9-]+", (ROOT / name).read_text(encoding="utf-8")):
+            assert f"`{word}`" in listed, (name, word)
 
 
 def test_the_hosted_tests_run_the_command_of_the_readme():

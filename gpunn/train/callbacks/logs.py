@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from time import time
@@ -284,7 +284,7 @@ def _parameters(trainer: Training) -> dict[str, Any]:
         "seed": trainer.seed,
         "parameters": sum(p.size for p in trainer.model.parameters()),
         "device": str(trainer.model.device),
-        "gpunn": version("gpunn"),
+        "gpunn": sys.modules["gpunn"].__version__,
     }
 
 
