@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from time import sleep
 
 import numpy as np
 import pytest
@@ -117,12 +118,16 @@ def test_wandb_writes_every_curve(tmp_path):
     history = fit(log)
     assert wandb.run is None
     (path,) = tmp_path.rglob("run-*.wandb")
-    found = {name: [] for name in history}
-    for data in records(path):
-        for item in Record.FromString(data).history.item:
-            key = item.key or item.nested_key[0]
-            if key in found:
-                found[key].append(float(item.value_json))
+    for _ in range(100):  # its service may still be writing the file
+        found = {name: [] for name in history}
+        for data in records(path):
+            for item in Record.FromString(data).history.item:
+                key = item.key or item.nested_key[0]
+                if key in found:
+                    found[key].append(float(item.value_json))
+        if len(found["loss"]) == history.epochs:
+            break
+        sleep(0.05)
     same(found, history)
 
 
