@@ -19,7 +19,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SAME: dict[str, dict[object, str]] = {
     "activation": {
         None: "identity", "none": "identity", "linear": "identity", "swish": "silu",
-        "leakyrelu": "leaky_relu", "lrelu": "leaky_relu",
+        "leakyrelu": "leaky_relu", "lrelu": "leaky_relu", "hard_swish": "hardswish",
+        "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "logsoftmax": "log_softmax",
     },
     "loss": {
         "mse": "squared_error", "mse_loss": "squared_error", "l2": "squared_error",
@@ -107,20 +108,23 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
             name: IN_LAYER.format(own)
             for name, own in {
                 "ReLU": "relu",
+                "ReLU6": "relu6",
                 "Sigmoid": "sigmoid",
                 "Tanh": "tanh",
-                "GELU": "gelu",
                 "ELU": "elu",
                 "SELU": "selu",
                 "SiLU": "silu",
                 "Mish": "mish",
                 "LeakyReLU": "leaky_relu",
                 "Softplus": "softplus",
+                "Hardswish": "hardswish",
                 "Softmax": "softmax",
+                "LogSoftmax": "log_softmax",
                 "Identity": "identity",
                 "Hardtanh": "hard_threshold",
             }.items()
         },
+        "GELU": f'{IN_LAYER.format("gelu")}; "gelu_tanh" is the one with approximate="tanh"',
         **{
             name: IN_TRAINER.format(own)
             for name, own in {

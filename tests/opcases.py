@@ -152,6 +152,9 @@ CASES = {
     "linear/3-d": Case(ops.linear, ((2, 3, 4), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
     "linear/1-d": Case(ops.linear, ((4,), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
     "softmax": Case(ops.softmax, expected=lambda x: [reference.softmax(row) for row in x]),
+    "log_softmax": Case(
+        ops.log_softmax, expected=lambda x: [reference.log_softmax(row) for row in x]
+    ),
     "dropout": Case(lambda x: ops.dropout(x, rate=0.3, draw=DRAW), ((5, 13),)),
     "vanilla_dropout": Case(lambda x: ops.vanilla_dropout(x, rate=0.5, draw=DRAW), ((5, 13),)),
     "layer_norm": Case(ops.layer_norm, ((3, 4), (4,), (4,)), expected=reference.layer_norm),
@@ -189,7 +192,7 @@ CASES = {
 }
 
 for _name, _activation in ops.ACTIVATIONS.items():
-    if _name != "softmax":
+    if isinstance(_activation, ops.Activation):
         CASES[_name] = Case(
             OPS[_name],
             expected=elementwise(reference_of("ACTIVATIONS", _name)),

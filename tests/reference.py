@@ -17,6 +17,11 @@ ACTIVATIONS = {
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
     "gelu_sigmoid": lambda x: x / (1 + math.exp(-1.702 * x)),
+    "gelu_tanh": lambda x: (
+        0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    "relu6": lambda x: min(max(0.0, x), 6.0),
+    "hardswish": lambda x: x * min(max(0.0, x + 3), 6.0) / 6,
     "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (math.exp(x) - 1)),
     "softplus": lambda x: math.log1p(math.exp(x)),
     "silu": lambda x: x / (1 + math.exp(-x)),
@@ -29,6 +34,10 @@ ACTIVATIONS = {
 def softmax(row):
     total = sum(math.exp(v) for v in row)
     return [math.exp(v) / total for v in row]
+
+
+def log_softmax(row):
+    return [math.log(p) for p in softmax(row)]
 
 
 def softmax_cross_entropy(rows, labels):

@@ -42,7 +42,13 @@ FORMULAS = {
     "sigmoid": Formula("sigmoid({0})", ("{g} * {y} * (1 - {y})",)),
     "tanh": Formula("tanh({0})", ("{g} * (1 - {y}**2)",)),
     "relu": Formula("maximum({0}, 0)", ("{g} * ({0} > 0)",)),
+    "relu6": Formula("minimum(maximum({0}, 0), 6)", ("{g} * ({0} > 0) * ({0} < 6)",)),
+    "hardswish": Formula(
+        "{0} * minimum(maximum({0} + 3, 0), 6) / 6",
+        ("{g} * ((abs({0}) < 3) * ({0} / 3 + 1 / 2) + ({0} >= 3))",),
+    ),
     "relu_right": Formula("maximum({0}, 0)", ("{g} * ({0} >= 0)",)),
+    "log_softmax": Formula("log(softmax({0}))", ("{g} - exp({y}) * sum({g}, -1, keepdims=True)",)),
     "softmax": Formula("softmax({0})", ("{y} * ({g} - sum({g} * {y}, -1, keepdims=True))",)),
 }
 

@@ -27,11 +27,12 @@ from gpunn.ops.arithmetic import (
     subtract,
 )
 from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
+from gpunn.ops.clipped import hardswish, relu6
 from gpunn.ops.columns import smooth_clip, waves
 from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
-from gpunn.ops.gelu import gelu, gelu_sigmoid
+from gpunn.ops.gelu import gelu, gelu_sigmoid, gelu_tanh
 from gpunn.ops.linear import linear
 from gpunn.ops.losses import (
     absolute_error,
@@ -51,7 +52,7 @@ from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
 from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
 from gpunn.ops.smooth import mish, selu, silu, softplus
-from gpunn.ops.softmax import softmax
+from gpunn.ops.softmax import log_softmax, softmax
 
 __all__ = [
     "ACTIVATIONS",
@@ -73,11 +74,13 @@ __all__ = [
     "exp",
     "gelu",
     "gelu_sigmoid",
+    "gelu_tanh",
     "get_activation",
     "get_loss",
     "getitem",
     "half_squared_error",
     "hard_threshold",
+    "hardswish",
     "hinge",
     "huber",
     "identity",
@@ -85,6 +88,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "log",
+    "log_softmax",
     "logistic",
     "matmul",
     "max",
@@ -98,6 +102,7 @@ __all__ = [
     "power",
     "quantile_error",
     "relu",
+    "relu6",
     "relu_right",
     "reshape",
     "selu",

@@ -44,7 +44,7 @@ def softmax(z):
 WORDS = {
     **{
         name: getattr(np, name)
-        for name in ("sin", "cos", "exp", "log", "sqrt", "sign", "maximum", "mean")
+        for name in ("sin", "cos", "exp", "log", "sqrt", "sign", "maximum", "minimum", "mean")
     },
     "sum": np.sum,
     "abs": np.abs,
@@ -105,6 +105,9 @@ OPS = {
     "relu_right": lambda a, p: gn.ops.relu_right(a),
     "elu": lambda a, p: gn.ops.elu(a),
     "softmax": lambda a, p: gn.ops.softmax(a) * p,
+    "log_softmax": lambda a, p: gn.ops.log_softmax(a) * p,
+    "relu6": lambda a, p: gn.ops.relu6(a * 4.0),
+    "hardswish": lambda a, p: gn.ops.hardswish(a * 2.0),
 }
 LOSSES = {
     "squared_error": np.ones((2, 3)),

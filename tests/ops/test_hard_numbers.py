@@ -34,7 +34,7 @@ MOVES |= {"level_columns"}
 
 TESTED_BELOW = {
     *("add", "subtract", "multiply", "divide", "linear", "matmul", "take", "waves"),
-    *("sum", "mean", "max", "softmax", "layer_norm", "batch_norm"),
+    *("sum", "mean", "max", "softmax", "log_softmax", "layer_norm", "batch_norm"),
     *("softmax_cross_entropy", "multiclass_hinge"),
 }
 ULP = 4
@@ -192,6 +192,30 @@ def test_a_softmax(name, dtype, device, flushes):
     y = ops.softmax(gn.tensor(x, device=device)).numpy()
     wanted = [p for row in x for p in softmax([exact(v) for v in row])]
     assert_close(y.reshape(-1), wanted, [0] * x.size, dtype, x.reshape(-1))
+
+
+@pytest.mark.parametrize("dtype", NARROW_TOO)
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"infinite"}))
+def test_a_log_softmax(name, dtype, device, flushes):
+    x = rows_of(name, dtype)
+    y, gx = applied(lambda t: ops.log_softmax(t) * 1.0, x, device)
+    wanted, slopes = [], []
+    for row in x:
+        given = [*map(exact, row)]
+        wanted += [
+            -mp.log1p(mp.fsum(mp.exp(v - u) for j, v in enumerate(given) if j != k))
+            for k, u in enumerate(given)
+        ]
+        slopes += [1 - len(given) * p for p in softmax(given)]
+    assert_close(y.reshape(-1), wanted, [0] * x.size, dtype, x.reshape(-1))
+    assert_close(gx.reshape(-1), slopes, [4] * x.size, dtype, x.reshape(-1))
+
+
+def test_a_log_softmax_of_infinity_and_nan(device):
+    x = np.array([[0.0, -np.inf, 1.0], [np.nan, 0, 0], [np.inf, 0, 0]], np.float32)
+    y = ops.log_softmax(gn.tensor(x, device=device)).numpy()
+    np.testing.assert_allclose(y[0], [-np.log1p(np.e), -np.inf, -np.log1p(1 / np.e)], rtol=1e-6)
+    assert np.isnan(y[1:]).any(axis=1).all()
 
 
 def cross_entropy(row, label):
