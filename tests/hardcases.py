@@ -244,6 +244,19 @@ PAIRS = {
         slope_size=cut(lambda p, t: between(t) * (p + t) / (p * (1 - p))),
         domain=lambda p: (p >= 0) & (p <= 1),
     ),
+    "kullback_leibler": Pairs(
+        lambda p, t: t * (mp.log(t) - p) if t else mp.mpf(0),
+        lambda p, t: -t,
+        UNIT,
+        value_size=lambda p, t: t * (abs(mp.log(t)) + abs(p)) if t else mp.mpf(0),
+    ),
+    "kullback_leibler/log": Pairs(
+        lambda p, t: mp.exp(t) * (t - p),
+        lambda p, t: -mp.exp(t),
+        (0.0, -0.7, -20.0, -1e4),
+        value_size=lambda p, t: mp.exp(t) * (1 + abs(t)) * (abs(t) + abs(p)),
+        options=(("log_target", True),),
+    ),
     "poisson_error": Pairs(
         lambda p, t: mp.exp(p) - t * p + (t * mp.log(t) - t if t else 0),
         lambda p, t: mp.exp(p) - t,

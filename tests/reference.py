@@ -44,6 +44,28 @@ def softmax_cross_entropy(rows, labels):
     return [-math.log(softmax(row)[t]) for row, t in zip(rows, labels, strict=True)]
 
 
+def smoothed_cross_entropy(rows, labels, weight, smoothing):
+    """The mean over labels with weights, term by term."""
+    total = mass = 0.0
+    for row, label in zip(rows, labels, strict=True):
+        for k, p in enumerate(softmax(row)):
+            q = (1 - smoothing) * (k == label) + smoothing / len(row)
+            total -= weight[k] * q * math.log(p)
+        mass += weight[label]
+    return total / mass
+
+
+def focal(rows, labels, gamma):
+    return [
+        -((1 - softmax(r)[t]) ** gamma) * math.log(softmax(r)[t])
+        for r, t in zip(rows, labels, strict=True)
+    ]
+
+
+def gaussian_nll(p, t, variance):
+    return (math.log(variance) + (p - t) ** 2 / variance) / 2
+
+
 def multiclass_hinge(rows, labels, margin=1.0):
     return [
         sum(max(0.0, s - row[t] + margin) for j, s in enumerate(row) if j != t)
@@ -63,6 +85,7 @@ LOSSES = {
     "absolute_error": lambda p, t: abs(p - t),
     "huber": lambda p, t: (p - t) ** 2 / 2 if abs(p - t) < 1 else abs(p - t) - 0.5,
     "quantile_error": lambda p, t: abs(p - t) / 2,
+    "kullback_leibler": lambda p, t: t * (math.log(t) - p) if t else 0,
     "poisson_error": lambda p, t: math.exp(p) - t * p + (t * math.log(t) - t if t else 0),
 }
 

@@ -62,6 +62,7 @@ INDIVIDUAL = {
     "binary_cross_entropy_with_logits": Formula(
         "-({1} * log(sigmoid({0})) + (1 - {1}) * log(1 - sigmoid({0})))", ("(sigmoid({0}) - {1})",)
     ),
+    "kullback_leibler": Formula("{1} * (log({1}) - {0})", ("(-{1})",)),
     "softmax_cross_entropy": Formula(
         "-sum(one_hot({1}) * log(softmax({0})), -1)", ("(softmax({0}) - one_hot({1}))",)
     ),
@@ -79,7 +80,7 @@ def formula(op: str, options: dict[str, Any], shapes: list[Shape], y: Shape) -> 
         y: the shape of the result. If an input was broadcast, its error signal is summed.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    if op in INDIVIDUAL:
+    if op in INDIVIDUAL and options.keys() <= {"reduction"}:
         return _reduced(op, options.get("reduction", "mean"), shapes[0])
     if op == "linear":
         return _linear(options, len(shapes))

@@ -26,18 +26,18 @@ from gpunn.ops.arithmetic import (
     sqrt,
     subtract,
 )
-from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
+from gpunn.ops.class_losses import multiclass_hinge
 from gpunn.ops.clipped import hardswish, relu6
 from gpunn.ops.columns import smooth_clip, waves
+from gpunn.ops.cross_entropy import focal, softmax_cross_entropy
 from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
+from gpunn.ops.gaussian import gaussian_nll
 from gpunn.ops.gelu import gelu, gelu_sigmoid, gelu_tanh
 from gpunn.ops.linear import linear
 from gpunn.ops.losses import (
     absolute_error,
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
     half_squared_error,
     hinge,
     huber,
@@ -47,6 +47,11 @@ from gpunn.ops.losses import (
     squared_error,
 )
 from gpunn.ops.normalize import batch_norm, layer_norm
+from gpunn.ops.probability_losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    kullback_leibler,
+)
 from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
@@ -72,6 +77,8 @@ __all__ = [
     "dropout",
     "elu",
     "exp",
+    "focal",
+    "gaussian_nll",
     "gelu",
     "gelu_sigmoid",
     "gelu_tanh",
@@ -84,6 +91,7 @@ __all__ = [
     "hinge",
     "huber",
     "identity",
+    "kullback_leibler",
     "layer_norm",
     "leaky_relu",
     "linear",
