@@ -222,8 +222,7 @@ def _targets(
 def _check_counted(y: np.ndarray[Any, Any], classes: int, loss: Callable[..., Any]) -> None:
     """Check the labels that are not those to ignore."""
     ignored = opened(loss)[1].get("ignore_index")
-    counted = y if ignored is None or y.dtype.kind not in "iu" else y[y != ignored]
-    check_labels(counted, classes)
+    check_labels(y if ignored is None else np.where(y == ignored, 0, y), classes)
 
 
 def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
