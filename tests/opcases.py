@@ -243,6 +243,12 @@ CASES = {
         lambda p: ops.kullback_leibler(p, p.backend.upload(-(SIGNS**2)), log_target=True),
         expected=lambda p: np.mean(np.exp(-1) * (-1 - p)),
     ),
+    "kullback_leibler/batchmean": Case(
+        lambda p: ops.kullback_leibler(
+            p, p.backend.upload(np.maximum(SIGNS, 0)), reduction="batchmean"
+        ),
+        expected=lambda p: -np.sum(p * np.maximum(SIGNS, 0)) / 3,
+    ),
     "multiclass_hinge": Case(
         lambda s: ops.multiclass_hinge(s, s.backend.upload(LABELS), reduction="none"),
         expected=lambda s: reference.multiclass_hinge(s, LABELS),

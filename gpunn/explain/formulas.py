@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gpunn.autograd import Op
 from gpunn.ops import ACTIVATIONS, identity
+from gpunn.ops.loss_reduction import REDUCTIONS
 from gpunn.typing import Shape
 
 
@@ -80,8 +81,9 @@ def formula(op: str, options: dict[str, Any], shapes: list[Shape], y: Shape) -> 
         y: the shape of the result. If an input was broadcast, its error signal is summed.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    if op in INDIVIDUAL and options.keys() <= {"reduction"}:
-        return _reduced(op, options.get("reduction", "mean"), shapes[0])
+    reduction = options.get("reduction", "mean")
+    if op in INDIVIDUAL and options.keys() <= {"reduction"} and reduction in REDUCTIONS:
+        return _reduced(op, reduction, shapes[0])
     if op == "linear":
         return _linear(options, len(shapes))
     if op == "reshape":

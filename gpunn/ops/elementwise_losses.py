@@ -1,8 +1,9 @@
 """The base of all losses, and elementwise losses built from their formulas.
 
 The argument `reduction` is "mean" over the individual losses (the default), "sum" or "none". An
-elementwise loss has one individual loss for each element, as in PyTorch and scikit-learn. A row
-loss has one for each row. Targets get no gradient.
+elementwise loss has one individual loss for each element, as in PyTorch and scikit-learn, and
+`reduction="batchmean"`, the sum over a row and the mean over rows. A row loss has one for each
+row. Targets get no gradient.
 """
 
 from __future__ import annotations
@@ -245,7 +246,8 @@ class ElementwiseLoss(Loss):
                 self.check_targets(t, **given)
             if b.synchronous:
                 check_domain(f"predictions in {name}", p, predictions)
-            how = Reduction.of(reduction, p.size, p.dtype)
+            rows = len(p) if p.ndim else 1
+            how = Reduction.of(reduction, p.size, p.dtype, rows=rows)
             kind = computed(p.dtype)
             out = (b.empty(p.shape, kind), b.empty_like(p), b.empty((), kind))
             arrays = [weights_for(b, name, k, v, p.shape, kind) for k, v in each.items()]

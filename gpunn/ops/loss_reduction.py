@@ -12,6 +12,8 @@ from gpunn.errors import DataError
 from gpunn.typing import Array
 
 REDUCTIONS = dict.fromkeys(("mean", "sum", "none"))
+OF_ELEMENTS = REDUCTIONS | {"batchmean": None}
+"""The reductions of losses of elements. "batchmean" divides their sum by the number of rows."""
 
 SCALED = Elementwise(
     "scaled",
@@ -42,19 +44,33 @@ class Reduction(NamedTuple):
     mass: Array | None = None
 
     @classmethod
-    def of(cls, name: str, losses: int, dtype: Any, mass: Array | None = None) -> Reduction:
-        """Return the reduction of a number of losses, which have a mass for a weighted mean.
+    def of(
+        cls,
+        name: str,
+        losses: int,
+        dtype: Any,
+        mass: Array | None = None,
+        rows: int | None = None,
+    ) -> Reduction:
+        """Return the reduction of a number of losses.
+
+        Args:
+            name: its name.
+            losses: the number of individual losses.
+            dtype: the dtype of the predictions.
+            mass: the sum of their weights, for a weighted mean.
+            rows: the number of rows, if the losses are of elements.
 
         Raises:
             UnknownNameError: there is no such reduction.
             DataError: there are no losses to reduce.
         """
-        lookup("reduction", name, REDUCTIONS)
+        lookup("reduction", name, REDUCTIONS if rows is None else OF_ELEMENTS)
         if not losses and name != "none":
             raise DataError("got a loss over no examples; expected at least one: check the batch")
         if mass is not None:
             return cls(name, 1, 1.0, 1.0, mass if name == "mean" else None)
-        divisor = losses if name == "mean" else 1
+        divisor = losses if name == "mean" else rows if name == "batchmean" and rows else 1
         narrow = np.dtype(dtype).itemsize < 4
         return cls(
             name, divisor, 1.0 if narrow else 1.0 / divisor, 1.0 / divisor if narrow else 1.0

@@ -164,12 +164,13 @@ kullback_leibler = ElementwiseLoss(
     "kullback_leibler",
     """Kullback-Leibler divergence, t (log t - p), for logarithms p of predicted probabilities.
 
-    End the network in "log_softmax". The divergence of a row is the sum of its elements.
+    End the network in "log_softmax". The divergence of a row is the sum of its elements, and
+    `reduction="batchmean"` is the mean of rows.
 
     Args:
         p: logarithms of probabilities.
         t: probabilities of the same shape, or (N,) for predictions (N, 1).
-        reduction: "mean" over all elements, "sum" or "none".
+        reduction: "mean" over all elements, "batchmean" over rows, "sum" or "none".
         log_target: whether t are logarithms, too: the loss is exp(t) (t - p).
 
     Gradient:

@@ -46,13 +46,9 @@ def written(loss: str, option: str, given: Any) -> Any:
     if given is None or not _on_host(given):
         return given
     numbers = _numbers(loss, option, given)
-    return (
-        tuple(numbers.tolist())
-        if numbers.ndim == 1
-        else numbers
-        if numbers.ndim
-        else float(numbers)
-    )
+    if numbers.ndim > 1:
+        return numbers
+    return tuple(numbers.tolist()) if numbers.ndim else float(numbers)
 
 
 def weights_for(

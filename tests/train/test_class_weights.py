@@ -266,5 +266,8 @@ def test_options_that_do_not_fit(options, error, words):
             ops.get_loss(CROSS, **options)
     with pytest.raises(DataError, match="label -100"):
         ops.softmax_cross_entropy(z, np.array([0, -100]))
-    with pytest.raises(DataError, match="label -100"):
-        ops.softmax_cross_entropy(z, np.array([0, -100]), ignore_index=-1)
+    with pytest.raises(DataError, match="label -100 in row 1"):
+        ops.softmax_cross_entropy(z, np.array([-1, -100]), ignore_index=-1)
+    loss = ops.get_loss(CROSS, ignore_index=-1)
+    with pytest.raises(DataError, match="label 3 in row 1"):
+        gn.Trainer(nn.Linear(3, 3), loss).fit(np.zeros((2, 3)), [-1, 3], progress=False)

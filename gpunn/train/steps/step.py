@@ -14,6 +14,7 @@ from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
 from gpunn.ops import identity
+from gpunn.ops.elementwise import opened
 from gpunn.ops.elementwise_losses import masses
 from gpunn.ops.loss_reduction import SCALED
 from gpunn.optim import Optimizer, Regularizer
@@ -313,7 +314,8 @@ def weighted_mean(
     """
     losses = loss(outputs, targets, reduction="none")  # (N,), or (N, K)
     b, rows = outputs.backend, len(targets)
-    each, xp = losses.size // rows, b.xp
+    of_rows = opened(loss)[1].get("reduction") == "batchmean"
+    each, xp = 1 if of_rows else losses.size // rows, b.xp
     whole = b.cast(counted(loss, b, targets, weights), losses.dtype)
     mass = xp.maximum(xp.sum(whole), np.finfo(losses.dtype).tiny)
     if weights is None:
