@@ -16,6 +16,9 @@ from gpunn.backends.device import Device
 from gpunn.errors import ArgumentError
 from gpunn.typing import Array, DType, Shape
 
+MOST_CONSTANTS = 1024
+"""The constants of a device that are kept."""
+
 
 class Memory(ABC):
     """The memory of one device; `Backend` adds the work that is done in it.
@@ -32,7 +35,7 @@ class Memory(ABC):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.scope: AbstractContextManager[Any] | None = None
-        self._constants: dict[str, Array] = {}
+        self._constants: dict[Any, Array] = {}
         self._ones: dict[DType, Array] = {}
         self._limits: list[int] = []  # of the open blocks of `limited_memory`
         self._limit_outside: int | None = None
@@ -115,6 +118,23 @@ class Memory(ABC):
         if found is None:
             kind = np.dtype(dtype)
             found = self._ones[dtype] = self._ones.setdefault(kind, self.full((), 1, kind))
+        return found
+
+    def constant(self, numbers: np.ndarray[Any, Any]) -> Array:
+        """Return host numbers as an array of this device, which nothing may write to.
+
+        Equal numbers give the same array. It is never freed, so that a recording can read it.
+        Beyond MOST_CONSTANTS different ones, every call makes an array of its own.
+
+        Args:
+            numbers: the numbers, a small array.
+        """
+        key = numbers.dtype, numbers.shape, numbers.tobytes()
+        found = self._constants.get(key)
+        if found is None:
+            found = self.upload(numbers)
+            if len(self._constants) < MOST_CONSTANTS:
+                found = self._constants.setdefault(key, found)
         return found
 
     @abstractmethod

@@ -19,7 +19,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SAME: dict[str, dict[object, str]] = {
     "activation": {
         None: "identity", "none": "identity", "linear": "identity", "swish": "silu",
-        "leakyrelu": "leaky_relu", "lrelu": "leaky_relu",
+        "leakyrelu": "leaky_relu", "lrelu": "leaky_relu", "hard_swish": "hardswish",
+        "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "logsoftmax": "log_softmax",
     },
     "loss": {
         "mse": "squared_error", "mse_loss": "squared_error", "l2": "squared_error",
@@ -32,6 +33,7 @@ SAME: dict[str, dict[object, str]] = {
         "bce_with_logits": "binary_cross_entropy_with_logits",
         "bcewithlogits": "binary_cross_entropy_with_logits",
         "quantile": "quantile_error", "pinball": "quantile_error",
+        "focal_loss": "focal", "kl_div": "kullback_leibler", "gaussian_nll_loss": "gaussian_nll",
         "huber_loss": "huber", "smooth_l1": "huber",
     },
     "optimizer": {"adam_w": "adamw", "rms_prop": "rmsprop", "ada_grad": "adagrad"},
@@ -107,20 +109,23 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
             name: IN_LAYER.format(own)
             for name, own in {
                 "ReLU": "relu",
+                "ReLU6": "relu6",
                 "Sigmoid": "sigmoid",
                 "Tanh": "tanh",
-                "GELU": "gelu",
                 "ELU": "elu",
                 "SELU": "selu",
                 "SiLU": "silu",
                 "Mish": "mish",
                 "LeakyReLU": "leaky_relu",
                 "Softplus": "softplus",
+                "Hardswish": "hardswish",
                 "Softmax": "softmax",
+                "LogSoftmax": "log_softmax",
                 "Identity": "identity",
                 "Hardtanh": "hard_threshold",
             }.items()
         },
+        "GELU": f'{IN_LAYER.format("gelu")}; "gelu_tanh" is the one with approximate="tanh"',
         **{
             name: IN_TRAINER.format(own)
             for name, own in {
@@ -132,6 +137,9 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
                 "HuberLoss": "huber",
                 "SmoothL1Loss": "huber",
                 "PoissonNLLLoss": "poisson_error",
+                "KLDivLoss": "kullback_leibler",
+                "GaussianNLLLoss": "gaussian_nll",
+                "FocalLoss": "focal",
                 "NLLLoss": "softmax_cross_entropy",
                 "MultiMarginLoss": "multiclass_hinge",
             }.items()
@@ -216,7 +224,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "validation_split": "validation=(x, y): split with gn.data.Dataset(x, y).split(0.2)",
         "verbose": "progress=False",
         "sample_weights": "sample_weight=",
-        "class_weight": "sample_weight=, a weight for each example",
+        "class_weights": "class_weight=",
         "n_epochs": "epochs=",
         "num_epochs": "epochs=",
         "nb_epoch": "epochs=",

@@ -66,6 +66,15 @@ def gate(x):
     return sigmoid(SLOPE * x)
 
 
+def bent(x):
+    """2 u of the tanh form of GELU, x * sigmoid(2 u)."""
+    return 2 * mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3)
+
+
+def bent_slope(x):
+    return 2 * mp.sqrt(2 / mp.pi) * (1 + 3 * mp.mpf("0.044715") * x**2)
+
+
 def tail(x):
     """The size of terms in which a subnormal number is multiplied by x."""
     return abs(x) * mp.mpf(float(np.finfo(np.float32).tiny)) if x < -1 else mp.mpf(0)
@@ -114,6 +123,20 @@ ELEMENTWISE = {
         lambda x: gate(x) * (1 + SLOPE * x * gate(-x)),
         value_size=tail,
         slope_size=lambda x: gate(x) * (1 + SLOPE * abs(x) * gate(-x)) + tail(x),
+    ),
+    "gelu_tanh": Elementwise(
+        lambda x: x * sigmoid(bent(x)),
+        lambda x: sigmoid(bent(x)) * (1 + x * bent_slope(x) * sigmoid(-bent(x))),
+        value_size=tail,
+        slope_size=lambda x: (
+            sigmoid(bent(x)) * (1 + abs(x) * bent_slope(x) * sigmoid(-bent(x))) + tail(x)
+        ),
+    ),
+    "relu6": Elementwise(lambda x: min(max(x, mp.mpf(0)), mp.mpf(6)), lambda x: mp.mpf(0 < x < 6)),
+    "hardswish": Elementwise(
+        lambda x: x * min(max(x + 3, mp.mpf(0)), mp.mpf(6)) / 6,
+        lambda x: mp.mpf(0) if x <= -3 else one(x) if x >= 3 else x / 3 + mp.mpf("0.5"),
+        slope_size=one,
     ),
     "selu": Elementwise(
         lambda x: LAMBDA * (x if x > 0 else ALPHA * mp.expm1(x)),
@@ -220,6 +243,19 @@ PAIRS = {
         UNIT,
         slope_size=cut(lambda p, t: between(t) * (p + t) / (p * (1 - p))),
         domain=lambda p: (p >= 0) & (p <= 1),
+    ),
+    "kullback_leibler": Pairs(
+        lambda p, t: t * (mp.log(t) - p) if t else mp.mpf(0),
+        lambda p, t: -t,
+        UNIT,
+        value_size=lambda p, t: t * (abs(mp.log(t)) + abs(p)) if t else mp.mpf(0),
+    ),
+    "kullback_leibler/log": Pairs(
+        lambda p, t: mp.exp(t) * (t - p),
+        lambda p, t: -mp.exp(t),
+        (0.0, -0.7, -20.0, -1e4),
+        value_size=lambda p, t: mp.exp(t) * (1 + abs(t)) * (abs(t) + abs(p)),
+        options=(("log_target", True),),
     ),
     "poisson_error": Pairs(
         lambda p, t: mp.exp(p) - t * p + (t * mp.log(t) - t if t else 0),

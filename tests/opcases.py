@@ -49,6 +49,7 @@ def probabilities():
 
 
 LABELS = np.array([2, 0, 3])
+WEIGHTS = [0.5, 3.0, 2.0, 0.25]
 ROWS = np.array([[2, 0], [-1, 2]])
 CODED = np.array([2, 2, 2, 3]), np.array([0, 1, 2, 1]), np.array([-0.5, -0.5, -0.5, 0])
 MASK = np.array([[True, False, True, True], [False] * 4, [True] * 4])
@@ -152,6 +153,9 @@ CASES = {
     "linear/3-d": Case(ops.linear, ((2, 3, 4), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
     "linear/1-d": Case(ops.linear, ((4,), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
     "softmax": Case(ops.softmax, expected=lambda x: [reference.softmax(row) for row in x]),
+    "log_softmax": Case(
+        ops.log_softmax, expected=lambda x: [reference.log_softmax(row) for row in x]
+    ),
     "dropout": Case(lambda x: ops.dropout(x, rate=0.3, draw=DRAW), ((5, 13),)),
     "vanilla_dropout": Case(lambda x: ops.vanilla_dropout(x, rate=0.5, draw=DRAW), ((5, 13),)),
     "layer_norm": Case(ops.layer_norm, ((3, 4), (4,), (4,)), expected=reference.layer_norm),
@@ -178,6 +182,73 @@ CASES = {
         lambda z: ops.softmax_cross_entropy(z, z.backend.upload(LABELS), reduction="sum"),
         expected=lambda z: np.sum(reference.softmax_cross_entropy(z, LABELS)),
     ),
+    "softmax_cross_entropy/weights": Case(
+        lambda z: ops.softmax_cross_entropy(
+            z, z.backend.upload(LABELS), weight=WEIGHTS, ignore_index=0
+        ),
+        expected=lambda z: np.average(
+            reference.softmax_cross_entropy(z, LABELS), weights=[WEIGHTS[2], 0, WEIGHTS[3]]
+        ),
+    ),
+    "softmax_cross_entropy/smoothed weights": Case(
+        lambda z: ops.softmax_cross_entropy(
+            z, z.backend.upload(LABELS), weight=WEIGHTS, label_smoothing=0.2
+        ),
+        expected=lambda z: reference.smoothed_cross_entropy(z, LABELS, WEIGHTS, 0.2),
+    ),
+    "focal": Case(
+        lambda z: ops.focal(z, z.backend.upload(LABELS), reduction="none"),
+        expected=lambda z: reference.focal(z, LABELS, 2.0),
+    ),
+    "focal/options": Case(
+        lambda z: ops.focal(z, z.backend.upload(LABELS), gamma=0.5, weight=WEIGHTS),
+        expected=lambda z: np.average(
+            reference.focal(z, LABELS, 0.5), weights=np.take(WEIGHTS, LABELS)
+        ),
+    ),
+    "gaussian_nll": Case(
+        lambda p: ops.gaussian_nll(p, p.backend.upload(SIGNS[:, :2]), reduction="none"),
+        expected=lambda p: np.vectorize(reference.gaussian_nll)(
+            p[:, :2], SIGNS[:, :2], np.log1p(np.exp(p[:, 2:]))
+        ),
+    ),
+    "gaussian_nll/variance": Case(
+        lambda p, v: ops.gaussian_nll(p, p.backend.upload(SIGNS), v, full=True),
+        make=lambda: [np.random.default_rng(1).standard_normal((3, 4)), *positive()],
+        expected=lambda p, v: (
+            np.vectorize(reference.gaussian_nll)(p, SIGNS, v).mean() + np.log(2 * np.pi) / 2
+        ),
+    ),
+    "gaussian_nll/one variance": Case(
+        lambda p, v: ops.gaussian_nll(p, p.backend.upload(SIGNS), v, reduction="sum"),
+        make=lambda: [np.random.default_rng(1).standard_normal((3, 4)), positive()[0][:, :1]],
+        expected=lambda p, v: np.vectorize(reference.gaussian_nll)(p, SIGNS, v).sum(),
+    ),
+    "binary_cross_entropy_with_logits/weights": Case(
+        lambda p: ops.binary_cross_entropy_with_logits(
+            p, p.backend.upload(np.maximum(SIGNS, 0)), weight=np.eye(3, 4), pos_weight=WEIGHTS
+        ),
+        expected=lambda p: np.mean(
+            np.eye(3, 4) * np.where(SIGNS > 0, WEIGHTS * np.log1p(np.exp(-p)), np.log1p(np.exp(p)))
+        ),
+    ),
+    "binary_cross_entropy/weights": Case(
+        lambda p: ops.binary_cross_entropy(
+            p, p.backend.upload(np.maximum(SIGNS, 0)), weight=WEIGHTS, reduction="sum"
+        ),
+        make=probabilities,
+        expected=lambda p: -np.sum(WEIGHTS * np.log(np.where(SIGNS > 0, p, 1 - p))),
+    ),
+    "kullback_leibler/log_target": Case(
+        lambda p: ops.kullback_leibler(p, p.backend.upload(-(SIGNS**2)), log_target=True),
+        expected=lambda p: np.mean(np.exp(-1) * (-1 - p)),
+    ),
+    "kullback_leibler/batchmean": Case(
+        lambda p: ops.kullback_leibler(
+            p, p.backend.upload(np.maximum(SIGNS, 0)), reduction="batchmean"
+        ),
+        expected=lambda p: -np.sum(p * np.maximum(SIGNS, 0)) / 3,
+    ),
     "multiclass_hinge": Case(
         lambda s: ops.multiclass_hinge(s, s.backend.upload(LABELS), reduction="none"),
         expected=lambda s: reference.multiclass_hinge(s, LABELS),
@@ -189,16 +260,16 @@ CASES = {
 }
 
 for _name, _activation in ops.ACTIVATIONS.items():
-    if _name != "softmax":
+    if isinstance(_activation, ops.Activation):
         CASES[_name] = Case(
             OPS[_name],
             expected=elementwise(reference_of("ACTIVATIONS", _name)),
             differentiable=_activation.differentiable,
         )
 
-for _name in sorted(ops.LOSSES.keys() - CASES.keys()):
+for _name in sorted(name for name, loss in ops.LOSSES.items() if loss.pairs):
     _reference = reference_of("LOSSES", _name)
-    for _reduction in ops.elementwise_losses.REDUCTIONS:
+    for _reduction in ops.loss_reduction.REDUCTIONS:
         CASES[f"{_name}/{_reduction}"] = Case(
             lambda p, n=_name, r=_reduction: (
                 OPS[n](p, p.backend.upload(SIGNS), reduction=r)

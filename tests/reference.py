@@ -17,6 +17,11 @@ ACTIVATIONS = {
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
     "gelu_sigmoid": lambda x: x / (1 + math.exp(-1.702 * x)),
+    "gelu_tanh": lambda x: (
+        0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    "relu6": lambda x: min(max(0.0, x), 6.0),
+    "hardswish": lambda x: x * min(max(0.0, x + 3), 6.0) / 6,
     "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (math.exp(x) - 1)),
     "softplus": lambda x: math.log1p(math.exp(x)),
     "silu": lambda x: x / (1 + math.exp(-x)),
@@ -31,8 +36,34 @@ def softmax(row):
     return [math.exp(v) / total for v in row]
 
 
+def log_softmax(row):
+    return [math.log(p) for p in softmax(row)]
+
+
 def softmax_cross_entropy(rows, labels):
     return [-math.log(softmax(row)[t]) for row, t in zip(rows, labels, strict=True)]
+
+
+def smoothed_cross_entropy(rows, labels, weight, smoothing):
+    """The mean over labels with weights, term by term."""
+    total = mass = 0.0
+    for row, label in zip(rows, labels, strict=True):
+        for k, p in enumerate(softmax(row)):
+            q = (1 - smoothing) * (k == label) + smoothing / len(row)
+            total -= weight[k] * q * math.log(p)
+        mass += weight[label]
+    return total / mass
+
+
+def focal(rows, labels, gamma):
+    return [
+        -((1 - softmax(r)[t]) ** gamma) * math.log(softmax(r)[t])
+        for r, t in zip(rows, labels, strict=True)
+    ]
+
+
+def gaussian_nll(p, t, variance):
+    return (math.log(variance) + (p - t) ** 2 / variance) / 2
 
 
 def multiclass_hinge(rows, labels, margin=1.0):
@@ -54,6 +85,7 @@ LOSSES = {
     "absolute_error": lambda p, t: abs(p - t),
     "huber": lambda p, t: (p - t) ** 2 / 2 if abs(p - t) < 1 else abs(p - t) - 0.5,
     "quantile_error": lambda p, t: abs(p - t) / 2,
+    "kullback_leibler": lambda p, t: t * (math.log(t) - p) if t else 0,
     "poisson_error": lambda p, t: math.exp(p) - t * p + (t * math.log(t) - t if t else 0),
 }
 

@@ -110,6 +110,8 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
     "multiclass_hinge": lambda draw: _row_loss(draw, 0.7),
     "correct": _correct,
     "softmax": lambda draw: [4 * draw.normal(), draw.out()],
+    "log_softmax": lambda draw: [4 * draw.normal(), draw.out()],
+    "log_softmax_grad": lambda draw: [draw.normal(), -abs(draw.normal()) - 1, draw.out()],
     "softmax_grad": lambda draw: [draw.normal(), abs(draw.normal()) / draw.columns, draw.out()],
     "scatter_rows": _scatter,
     "row_sums": lambda draw: [draw.normal(), draw.out(draw.rows, dtype=draw.statistic)],

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["extending", "training"])
+@pytest.mark.parametrize("page", ["extending", "training", "losses"])
 def test_a_page_runs_from_top_to_bottom(tmp_path, page):
     text = (ROOT / "docs" / f"{page}.md").read_text()
     program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))

@@ -288,8 +288,13 @@ NUMBERED = [
 @pytest.mark.parametrize(("operation", "option"), NUMBERED)
 def test_a_number_of_a_formula(operation, option, wrong):
     x = np.ones((2, 3), np.float32)
-    given = (x, np.array([0, 1])) if operation.name == "multiclass_hinge" else (x, x)
+    given = (x, np.array([0, 1])) if operation.name in ("multiclass_hinge", "focal") else (x, x)
     given = given if operation.name in ops.LOSSES else (x,)
+    if operation.name == "gaussian_nll":
+        given = (*given, x)
+    if wrong is True and operation.limits[option].type == "bool":
+        assert operation(*given, **{option: wrong}) is not None
+        return
     with pytest.raises(GpunnError):
         operation(*given, **{option: wrong})
 

@@ -39,7 +39,7 @@ class Op(Tracked):
     """
 
     any_float: tuple[int, ...] = ()  # argument positions exempt from the dtype check
-    options: Mapping[str, float] = MappingProxyType({})  # default values of its formula's numbers
+    options: Mapping[str, Any] = MappingProxyType({})  # default values of its formula's numbers
 
     def __init__(
         self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None

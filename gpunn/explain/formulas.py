@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gpunn.autograd import Op
 from gpunn.ops import ACTIVATIONS, identity
+from gpunn.ops.loss_reduction import REDUCTIONS
 from gpunn.typing import Shape
 
 
@@ -42,7 +43,13 @@ FORMULAS = {
     "sigmoid": Formula("sigmoid({0})", ("{g} * {y} * (1 - {y})",)),
     "tanh": Formula("tanh({0})", ("{g} * (1 - {y}**2)",)),
     "relu": Formula("maximum({0}, 0)", ("{g} * ({0} > 0)",)),
+    "relu6": Formula("minimum(maximum({0}, 0), 6)", ("{g} * ({0} > 0) * ({0} < 6)",)),
+    "hardswish": Formula(
+        "{0} * minimum(maximum({0} + 3, 0), 6) / 6",
+        ("{g} * ((abs({0}) < 3) * ({0} / 3 + 1 / 2) + ({0} >= 3))",),
+    ),
     "relu_right": Formula("maximum({0}, 0)", ("{g} * ({0} >= 0)",)),
+    "log_softmax": Formula("log(softmax({0}))", ("{g} - exp({y}) * sum({g}, -1, keepdims=True)",)),
     "softmax": Formula("softmax({0})", ("{y} * ({g} - sum({g} * {y}, -1, keepdims=True))",)),
 }
 
@@ -56,6 +63,7 @@ INDIVIDUAL = {
     "binary_cross_entropy_with_logits": Formula(
         "-({1} * log(sigmoid({0})) + (1 - {1}) * log(1 - sigmoid({0})))", ("(sigmoid({0}) - {1})",)
     ),
+    "kullback_leibler": Formula("{1} * (log({1}) - {0})", ("(-{1})",)),
     "softmax_cross_entropy": Formula(
         "-sum(one_hot({1}) * log(softmax({0})), -1)", ("(softmax({0}) - one_hot({1}))",)
     ),
@@ -73,8 +81,9 @@ def formula(op: str, options: dict[str, Any], shapes: list[Shape], y: Shape) -> 
         y: the shape of the result. If an input was broadcast, its error signal is summed.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    if op in INDIVIDUAL:
-        return _reduced(op, options.get("reduction", "mean"), shapes[0])
+    reduction = options.get("reduction", "mean")
+    if op in INDIVIDUAL and options.keys() <= {"reduction"} and reduction in REDUCTIONS:
+        return _reduced(op, reduction, shapes[0])
     if op == "linear":
         return _linear(options, len(shapes))
     if op == "reshape":

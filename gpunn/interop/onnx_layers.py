@@ -1,4 +1,4 @@
-"""Convert modules and activations to ONNX operators, as they compute in evaluation."""
+"""Convert modules to ONNX operators, as they compute in evaluation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.interop import onnx_columns
+from gpunn.interop.onnx_activations import activated
 from gpunn.interop.onnx_draft import AS_INPUT, UNKNOWN, Draft, Value
 from gpunn.nn import (
     Activate,
@@ -37,106 +38,7 @@ from gpunn.nn import (
     VanillaDropout,
 )
 from gpunn.nn.ensemble import LEAST
-from gpunn.ops import (
-    elu,
-    exp,
-    gelu,
-    gelu_sigmoid,
-    get_activation,
-    hard_threshold,
-    identity,
-    leaky_relu,
-    mish,
-    relu,
-    relu_right,
-    selu,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    tanh,
-)
 from gpunn.ops.dropout import Rate
-from gpunn.ops.elementwise import Activation, opened
-
-# activations -----------------------------------------------------------------------------------
-
-
-def _one(kind: str, **attributes: Any) -> Callable[..., Value]:
-    """Return the conversion of an activation that is one ONNX operator."""
-    return lambda draft, x, place: draft.apply(kind, x, place=place, **attributes)
-
-
-def _with_alpha(kind: str, activation: Activation) -> Callable[..., Value]:
-    """Return the conversion of an activation that is one operator with the option alpha."""
-
-    def draw(draft: Draft, x: Value, place: str, **chosen: float) -> Value:
-        (alpha,) = {**activation.options, **chosen}.values()
-        return draft.apply(kind, x, place=place, alpha=alpha)
-
-    return draw
-
-
-def _gelu(draft: Draft, x: Value, place: str) -> Value:
-    """x * (1 + erf(x / sqrt(2))) / 2, in the order of operators that runtimes recognise."""
-    scaled = draft.apply("Div", x, draft.floats(2**0.5, f"{place}.sqrt_2"), place=place)
-    error = draft.apply("Erf", scaled, place=place)
-    raised = draft.apply("Add", error, draft.floats(1, f"{place}.one"), place=place)
-    product = draft.apply("Mul", x, raised, place=place)
-    return draft.apply("Mul", product, draft.floats(0.5, f"{place}.half"), place=place)
-
-
-def _gelu_sigmoid(draft: Draft, x: Value, place: str) -> Value:
-    scaled = draft.apply("Mul", x, draft.floats(1.702, f"{place}.factor"), place=place)
-    return draft.apply("Mul", x, draft.apply("Sigmoid", scaled, place=place), place=place)
-
-
-def _silu(draft: Draft, x: Value, place: str) -> Value:
-    return draft.apply("Mul", x, draft.apply("Sigmoid", x, place=place), place=place)
-
-
-def _mish(draft: Draft, x: Value, place: str) -> Value:
-    bent = draft.apply("Tanh", draft.apply("Softplus", x, place=place), place=place)
-    return draft.apply("Mul", x, bent, place=place)
-
-
-def _hard_threshold(draft: Draft, x: Value, place: str) -> Value:
-    zero = draft.floats(0, f"{place}.zero")
-    above = draft.apply("Greater", x, zero, place=place)
-    return draft.apply("Where", above, draft.floats(1, f"{place}.one"), zero, place=place)
-
-
-ACTIVATIONS: dict[Callable[..., Any], Callable[..., Value]] = {
-    sigmoid: _one("Sigmoid"),
-    tanh: _one("Tanh"),
-    exp: _one("Exp"),
-    relu: _one("Relu"),
-    relu_right: _one("Relu"),
-    leaky_relu: _with_alpha("LeakyRelu", leaky_relu),
-    elu: _with_alpha("Elu", elu),
-    gelu: _gelu,
-    gelu_sigmoid: _gelu_sigmoid,
-    selu: _one("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805),
-    silu: _silu,
-    softplus: _one("Softplus"),
-    mish: _mish,
-    hard_threshold: _hard_threshold,
-    identity: lambda draft, x, place: x,
-    softmax: _one("Softmax", axis=-1),
-}
-
-
-def _activated(draft: Draft, activation: str | Callable[..., Any], x: Value, place: str) -> Value:
-    function, options = opened(get_activation(activation))
-    function = getattr(function, "same_as", None) or function
-    if function not in ACTIVATIONS:
-        raise ArgumentError(
-            f"got the activation {activation!r} at {place}, which has no formula in ONNX; expected "
-            "a registered activation: use one of "
-            f"{', '.join(sorted(known.__name__ for known in ACTIVATIONS))}"
-        )
-    return ACTIVATIONS[function](draft, x, place, **options)
-
 
 # layers ----------------------------------------------------------------------------------------
 
@@ -150,17 +52,17 @@ def _linear(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     else:
         bias = draft.floats(layer.bias.numpy(), f"{place}.bias", layer.bias)
         y = draft.apply("Gemm", x, weight, bias, place=place, width=width)
-    return _activated(draft, layer.activation, y, place)
+    return activated(draft, layer.activation, y, place)
 
 
 def _activate(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    return _activated(draft, layer.activation, x, place)
+    return activated(draft, layer.activation, x, place)
 
 
 def _parametric(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     draft.demand(x, layer.share.size, place)
     share = draft.floats(layer.share.numpy(), f"{place}.share", layer.share)
-    bend = draft.apply("Sub", _activated(draft, layer.activation, x, place), x, place=place)
+    bend = draft.apply("Sub", activated(draft, layer.activation, x, place), x, place=place)
     return draft.apply("Add", x, draft.apply("Mul", bend, share, place=place), place=place)
 
 
@@ -219,7 +121,7 @@ def _random_features(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     draft.demand(x, rows, place)
     weight = draft.floats(layer.weight.numpy(), f"{place}.weight", layer.weight)
     y = draft.apply("MatMul", x, weight, place=place, width=width)
-    return _activated(draft, layer.activation, y, place)
+    return activated(draft, layer.activation, y, place)
 
 
 def _quadratic_features(draft: Draft, layer: Any, place: str, x: Value) -> Value:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpunn.interop.onnx_activations import ACTIVATIONS
 from gpunn.interop.onnx_draft import AS_INPUT, INPUT, UNKNOWN, Draft, Operator, Value
-from gpunn.interop.onnx_layers import ACTIVATIONS, convert
+from gpunn.interop.onnx_layers import convert
 from gpunn.interop.onnx_source import Node, Source
 from gpunn.nn import Module
 from gpunn.ops import ACTIVATIONS as REGISTERED
@@ -92,10 +93,6 @@ def _at_least_zero(draft: Draft, x: Value, place: str) -> Value:
     return draft.apply("Max", x, draft.floats(0, "zero"), place=place)
 
 
-def _clipped_at_six(draft: Draft, x: Value, place: str) -> Value:
-    return draft.apply("Clip", x, draft.floats(0, "zero"), draft.floats(6, "six"), place=place)
-
-
 def _softplus_above(draft: Draft, x: Value, place: str) -> Value:
     """PyTorch's, which is x above 20."""
     above = draft.apply("Greater", x, draft.floats(20, "threshold"), place=place)
@@ -130,12 +127,9 @@ OTHERS = (
     Spelling("gelu_tanh", one("Gelu", approximate="tanh")),
     Spelling("mish", one("Mish")),
     Spelling("silu", one("Swish", alpha=1.0)),
-    Spelling("hardswish", one("HardSwish")),
-    Spelling("log_softmax", one("LogSoftmax", axis=-1)),
     Spelling("softplus", _softplus_above),
     Spelling("relu", _clipped),
     Spelling("relu", _at_least_zero),
-    Spelling("relu6", _clipped_at_six),
 )
 """How the exporters of other libraries write activations, where ours writes something else."""
 
@@ -149,7 +143,7 @@ def spellings() -> dict[str, list[Spelling]]:
         for name, function in REGISTERED.items()
         if function in ACTIVATIONS
     ]
-    for each in (*own, *(other for other in OTHERS if other.activation in REGISTERED)):
+    for each in (*own, *OTHERS):
         draft, top = _drawn(each, np.dtype(np.float32))
         if draft.operators:  # the identity has none
             found.setdefault(draft.producer(top), []).append(each)

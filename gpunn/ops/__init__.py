@@ -26,17 +26,18 @@ from gpunn.ops.arithmetic import (
     sqrt,
     subtract,
 )
-from gpunn.ops.class_losses import multiclass_hinge, softmax_cross_entropy
+from gpunn.ops.class_losses import multiclass_hinge
+from gpunn.ops.clipped import hardswish, relu6
 from gpunn.ops.columns import smooth_clip, waves
+from gpunn.ops.cross_entropy import focal, softmax_cross_entropy
 from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
-from gpunn.ops.gelu import gelu, gelu_sigmoid
+from gpunn.ops.gaussian import gaussian_nll
+from gpunn.ops.gelu import gelu, gelu_sigmoid, gelu_tanh
 from gpunn.ops.linear import linear
 from gpunn.ops.losses import (
     absolute_error,
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
     half_squared_error,
     hinge,
     huber,
@@ -46,12 +47,17 @@ from gpunn.ops.losses import (
     squared_error,
 )
 from gpunn.ops.normalize import batch_norm, layer_norm
+from gpunn.ops.probability_losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    kullback_leibler,
+)
 from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
 from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
 from gpunn.ops.smooth import mish, selu, silu, softplus
-from gpunn.ops.softmax import softmax
+from gpunn.ops.softmax import log_softmax, softmax
 
 __all__ = [
     "ACTIVATIONS",
@@ -71,20 +77,26 @@ __all__ = [
     "dropout",
     "elu",
     "exp",
+    "focal",
+    "gaussian_nll",
     "gelu",
     "gelu_sigmoid",
+    "gelu_tanh",
     "get_activation",
     "get_loss",
     "getitem",
     "half_squared_error",
     "hard_threshold",
+    "hardswish",
     "hinge",
     "huber",
     "identity",
+    "kullback_leibler",
     "layer_norm",
     "leaky_relu",
     "linear",
     "log",
+    "log_softmax",
     "logistic",
     "matmul",
     "max",
@@ -98,6 +110,7 @@ __all__ = [
     "power",
     "quantile_error",
     "relu",
+    "relu6",
     "relu_right",
     "reshape",
     "selu",

@@ -16,17 +16,30 @@ from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.ops.elementwise import Option, check_floats, chosen
 from gpunn.ops.elementwise_losses import (
     Loss,
-    Reduction,
-    as_prediction,
     must_check,
     no_target_gradient,
 )
-from gpunn.ops.exact import exp_of_difference, rest_of_difference
-from gpunn.ops.reductions import TABLE_ROWS, add_rows, summed
+from gpunn.ops.exact import rest_of_difference
+from gpunn.ops.loss_reduction import Reduction
+from gpunn.ops.reductions import TABLE_ROWS
 from gpunn.typing import Array
 
 
-def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
+def check_labels(
+    b: Backend, name: str, scores: Array, labels: Array, ignored: int | None = None
+) -> None:
+    """Check scores and labels. On a GPU, the range of the labels is not checked.
+
+    Args:
+        b: the backend of both.
+        name: the loss, for messages.
+        scores: (N, C).
+        labels: (N,) integers from 0 to C - 1.
+        ignored: another label that is allowed; None for no other one.
+
+    Raises:
+        ShapeError, DTypeError, DataError: they do not fit.
+    """
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ShapeError(
             f"got scores of shape {scores.shape} and labels of shape {labels.shape} in {name}; "
@@ -39,7 +52,8 @@ def _check_labels(b: Backend, name: str, scores: Array, labels: Array) -> None:
             "astype('int64'), or one-hot rows"
         )
     if must_check(b):  # on a GPU the kernel writes NaN instead, which costs no wait
-        _check_range(name, labels, scores.shape[1])
+        counted = labels if ignored is None else np.where(labels == ignored, 0, labels)
+        _check_range(name, counted, scores.shape[1])
 
 
 def _check_range(name: str, labels: Array, classes: int) -> None:
@@ -52,7 +66,7 @@ def _check_range(name: str, labels: Array, classes: int) -> None:
     )
 
 
-def _row_loss(
+def row_loss(
     b: Backend,
     kernel: RowKernel,
     scores: Array,
@@ -71,10 +85,7 @@ def _row_loss(
     return losses, total, gradients
 
 
-FEW_CLASSES = 128  # up to this number, NumPy reduces a (C, N) matrix faster than an (N, C) one
-
-
-def _or_nan(body: Callable[..., None]) -> Callable[..., None]:
+def or_nan(body: Callable[..., None]) -> Callable[..., None]:
     """Return a NumPy body that writes NaN, as the CUDA kernel does, if a label is outside [0, C).
 
     An operation checks its labels before the body runs. A replayed recording does not.
@@ -91,7 +102,7 @@ def _or_nan(body: Callable[..., None]) -> Callable[..., None]:
 
 
 @lru_cache(maxsize=16)
-def _places(classes: int, step: int) -> Array:
+def places(classes: int, step: int) -> Array:
     """Return where the row of each label starts in a (C, N) matrix.
 
     A label outside [0, C) leads outside the matrix or outside this array: NumPy raises IndexError.
@@ -102,63 +113,12 @@ def _places(classes: int, step: int) -> Array:
 _NUMBERS = np.arange(TABLE_ROWS)
 
 
-def _numbers(count: int) -> Array:
+def row_numbers(count: int) -> Array:
+    """Return the numbers of rows, int64."""
     return _NUMBERS[:count] if count <= TABLE_ROWS else np.arange(count)
 
 
-def _softmax_rows(
-    z: Array,
-    labels: Array,
-    loss: Array,
-    gz: Array,
-    total: Array,
-    smoothing: float,
-    divisor: float,
-    scale: float,
-    classes: int,
-    count: int,
-) -> None:
-    right: Any  # the positions of the right classes in `flat`
-    kind = computed(z.dtype)
-    if classes > FEW_CLASSES:
-        axis, scores = 1, widened(z, kind)
-        flat = p = gz if gz.dtype == kind else scratch_like(gz, kind)
-        right = _numbers(count), _places(classes, 1)[labels]
-        own = scores[right]
-    else:
-        axis, flat = 0, scratch_like(gz, kind).reshape(-1)
-        p, scores = flat.reshape(classes, count), scratch_like(gz, kind).reshape(classes, count)
-        np.copyto(scores, z.T)
-        right = _places(classes, count)[labels] + _numbers(count)
-        own = scores.reshape(-1)[right]
-    top = np.maximum.reduce(scores, axis=axis, keepdims=True)
-    exp_of_difference(scores, top, p)
-    lead = own - np.add.reduce(scores, axis=axis) / classes if smoothing else None
-    below = np.subtract(top.reshape(-1), own, out=own)
-    # The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has the
-    # logarithm of p_t where p_t is close to 1.
-    power, flat[right] = flat[right], 0
-    others = np.add.reduce(p, axis=1) if axis else add_rows(p, np.empty(count, kind))
-    np.add(below, np.log1p(others + (power - 1)), out=loss)
-    flat[right] = -others
-    np.divide(p, (others + power).reshape(top.shape), out=p)
-    if lead is not None:
-        np.add(loss, np.multiply(lead, smoothing, out=lead), out=loss)
-        np.subtract(p, smoothing / classes, out=p)
-        flat[right] += smoothing
-    np.multiply(p if axis else p.T, scale, out=gz, casting="same_kind")
-    total.fill(np.add.reduce(loss) / divisor)
-
-
-_CUDA = Path(__file__).parent / "cuda"
-SOFTMAX_CROSS_ENTROPY = RowKernel(
-    "softmax_cross_entropy",
-    numpy=_or_nan(_softmax_rows),
-    cuda_file=_CUDA / "softmax_cross_entropy.cu",
-    ticket=True,
-)
-
-
+CUDA = Path(__file__).parent / "cuda"
 ABOUT_ONE = 0.01  # the error of a sum of probabilities in float16
 
 
@@ -190,87 +150,6 @@ class ClassLoss(Loss):
         )
 
 
-def _softmax_cross_entropy(
-    b: Backend, z: Array, t: Array, *, smoothing: float = 0.0, reduction: str = "mean"
-) -> tuple[Array, Backward]:
-    """The cross-entropy of logits, -log p_t with p = softmax(z); one loss for each row.
-
-    Args:
-        z: (N, C) logits.
-        t: (N,) integer labels 0 .. C - 1, or (N, C) one-hot rows or probabilities.
-        smoothing: the part s of each row of targets that is spread over all classes, 0 <= s < 1:
-            q = (1 - s) onehot(t) + s / C.
-        reduction: "mean" over the N rows, "sum" or "none".
-
-    Raises:
-        ShapeError: shapes that do not fit.
-        DTypeError: labels that are not integers.
-        ArgumentError: smoothing is outside its range.
-        DataError: on the CPU, a label out of range. On a GPU that row's loss is NaN.
-
-    Gradient:
-        gz = p - q. It is computed together with the loss and kept.
-
-    Numerics:
-        The log-sum-exp subtracts the row's maximum first, so it is finite for finite logits. A
-        loss close to 0 and 1 - p_t have all their digits. With rows of probabilities as targets,
-        an error is a few machine epsilons of the sum of all terms' sizes: gz cancels where p is
-        close to t.
-
-    Reference:
-        Lectures 000, 001 and 003. (Lecture 000 prints log(e^f1, e^f2, e^f3), without the sum.)
-    """
-    check_floats("softmax_cross_entropy", z)
-    (smoothing,) = chosen(
-        "softmax_cross_entropy", softmax_cross_entropy.limits, {"smoothing": smoothing}
-    )
-    if t.ndim == 2:
-        if smoothing:
-            spread = b.xp.multiply(b.cast(t, computed(z.dtype)), 1 - smoothing)
-            t = b.xp.add(spread, smoothing / z.shape[-1])
-        how = Reduction.of(reduction, len(z), z.dtype)
-        losses, gz = _soft_targets(b, b.cast(z, computed(z.dtype)), t)
-        total = b.xp.asarray(b.xp.divide(b.xp.sum(losses), how.divisor))
-        gz = b.cast(b.xp.multiply(gz, how.scale), z.dtype)
-    else:
-        _check_labels(b, "softmax_cross_entropy", z, t)
-        how = Reduction.of(reduction, len(z), z.dtype)
-        losses, total, gz = _row_loss(b, SOFTMAX_CROSS_ENTROPY, z, t, how, float(smoothing))
-
-    def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
-        no_target_gradient("softmax_cross_entropy", needs)
-        return how.gradient(b, gl, gz), None
-
-    return how.of_losses(losses, total), backward
-
-
-def _corrected(xp: Any, p: Array, z: Array, top: Array, shifted: Array) -> Array:
-    """Return exp(z - top) for the exponential p of the rounded difference."""
-    part = xp.subtract(shifted, z)
-    rest = xp.subtract(xp.subtract(z, xp.subtract(shifted, part)), xp.add(part, top))
-    known = xp.equal(xp.subtract(rest, rest), 0)
-    return xp.add(p, xp.multiply(p, xp.where(known, rest, 0)))
-
-
-def _soft_targets(b: Backend, z: Array, t: Array) -> tuple[Array, Array]:
-    """Return row losses and gradients for targets that are rows of probabilities."""
-    t = as_prediction(b, "softmax_cross_entropy", z, t)
-    xp = b.xp
-    top = xp.max(z, axis=1, keepdims=True)
-    shifted = xp.subtract(z, top)
-    p = _corrected(xp, xp.exp(shifted), z, top, shifted)
-    hits = xp.equal(shifted, 0)
-    # Without one of the largest, for which p = 1, the sum has the digits of 1 - max softmax(z).
-    ties = xp.subtract(xp.sum(hits, axis=1, keepdims=True, dtype=z.dtype), 1)
-    rest = xp.add(summed(b, xp.where(hits, 0, p), (1,), keepdims=True), ties)
-    mass = summed(b, t, (1,), keepdims=True)
-    given = summed(b, xp.where(xp.equal(t, 0), 0, xp.multiply(t, shifted)), (1,))
-    losses = xp.subtract(xp.multiply(mass[:, 0], xp.log1p(rest[:, 0])), given)
-    others = xp.add(rest, xp.subtract(1, p))
-    gz = xp.subtract(xp.multiply(p, xp.subtract(mass, t)), xp.multiply(others, t))
-    return losses, xp.divide(gz, xp.add(rest, 1))
-
-
 def _hinge_rows(
     s: Array,
     labels: Array,
@@ -283,7 +162,7 @@ def _hinge_rows(
     classes: int,
     count: int,
 ) -> None:
-    right = _numbers(count), _places(classes, 1)[labels]
+    right = row_numbers(count), places(classes, 1)[labels]
     s = widened(s, computed(s.dtype))
     own = s[right][:, None]
     with np.errstate(invalid="ignore"):
@@ -302,14 +181,10 @@ def _hinge_rows(
 
 MULTICLASS_HINGE = RowKernel(
     "multiclass_hinge",
-    numpy=_or_nan(_hinge_rows),
-    cuda_file=_CUDA / "multiclass_hinge.cu",
+    numpy=or_nan(_hinge_rows),
+    cuda_file=CUDA / "multiclass_hinge.cu",
     ticket=True,
 )
-
-
-softmax_cross_entropy = ClassLoss(_softmax_cross_entropy, "softmax_cross_entropy")
-softmax_cross_entropy.limits = {"smoothing": Option(0.0, 0.0, 1.0, closed=True)}
 
 
 def _multiclass_hinge(
@@ -334,10 +209,10 @@ def _multiclass_hinge(
     Reference:
         Weston and Watkins (1999); lecture 001. (The slide prints a plus for the minus.)
     """
-    _check_labels(b, "multiclass_hinge", s, t)
+    check_labels(b, "multiclass_hinge", s, t)
     (margin,) = chosen("multiclass_hinge", multiclass_hinge.limits, {"margin": margin})
     how = Reduction.of(reduction, len(s), s.dtype)
-    losses, total, gs = _row_loss(b, MULTICLASS_HINGE, s, t, how, float(margin))
+    losses, total, gs = row_loss(b, MULTICLASS_HINGE, s, t, how, float(margin))
 
     def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
         no_target_gradient("multiclass_hinge", needs)
@@ -354,7 +229,7 @@ def _correct(scores: Array, labels: Array, hits: Array, classes: int, rows: int)
     hits += np.count_nonzero(scores.argmax(axis=1) == labels)
 
 
-CORRECT = RowKernel("correct", _correct, _CUDA / "correct.cu")
+CORRECT = RowKernel("correct", _correct, CUDA / "correct.cu")
 
 
 def correct(

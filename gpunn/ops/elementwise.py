@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.arguments import is_number, lookup
+from gpunn.arguments import flag, is_number, lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
@@ -35,8 +35,8 @@ GAINS = dict.fromkeys(("he", "glorot"))
 class Option(NamedTuple):
     """A number in a formula: its default and the open interval it must lie in.
 
-    `type` is its type in CUDA bodies: "T", or "float64" if they need more of its digits. If
-    `closed`, the interval includes its lower end.
+    `type` is its type in CUDA bodies: "T", or "float64" if they need more of its digits, or "bool"
+    for a flag. If `closed`, the interval includes its lower end.
     """
 
     default: float
@@ -61,7 +61,10 @@ def chosen(
         ArgumentError: a number is outside its interval.
     """
     for option, number in given.items():
-        _, low, high, _, closed = lookup(f"option of {name}", option, options)
+        _, low, high, kind, closed = lookup(f"option of {name}", option, options)
+        if kind == "bool":
+            flag(option, number)
+            continue
         above = is_number(number) and (low <= number if closed else low < number)
         if not above or not number < high:
             raise ArgumentError(
@@ -107,11 +110,8 @@ def configured(function: Callable[..., Any], options: Mapping[str, Any]) -> Call
     """
     if not options:
         return function
-    limits = trait(function, "limits", None)
-    if limits is not None:
-        numbers = {name: value for name, value in options.items() if name != "reduction"}
-        chosen(trait(function, "name", ""), limits, numbers)
-    return partial(function, **options)
+    checked = trait(function, "checked", None)
+    return partial(function, **(options if checked is None else checked(options)))
 
 
 class Activation(Op):
@@ -199,6 +199,16 @@ class Activation(Op):
         vjp.__doc__ = doc
         super().__init__(vjp, name, home_of(numpy))
         ACTIVATIONS[name] = self
+
+    def checked(self, options: Mapping[str, float]) -> Mapping[str, float]:
+        """Check options, and return them.
+
+        Raises:
+            UnknownNameError: the activation has no such option.
+            ArgumentError: a number is outside its interval.
+        """
+        chosen(self.name, self.limits, options)
+        return options
 
 
 def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:

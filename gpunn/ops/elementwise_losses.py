@@ -1,8 +1,9 @@
 """The base of all losses, and elementwise losses built from their formulas.
 
 The argument `reduction` is "mean" over the individual losses (the default), "sum" or "none". An
-elementwise loss has one individual loss for each element, as in PyTorch and scikit-learn. A row
-loss has one for each row. Targets get no gradient.
+elementwise loss has one individual loss for each element, as in PyTorch and scikit-learn, and
+`reduction="batchmean"`, the sum over a row and the mean over rows. A row loss has one for each
+row. Targets get no gradient.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,9 +20,12 @@ from gpunn.arguments import lookup
 from gpunn.autograd import Op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, computed
-from gpunn.errors import DataError, DTypeError, GradientError, ShapeError
+from gpunn.errors import DTypeError, GradientError, ShapeError
 from gpunn.names import at_home_of, home_of
-from gpunn.ops.elementwise import Option, check_floats, chosen, configured, trait
+from gpunn.ops.domains import SIGNS, Domain, check_domain
+from gpunn.ops.elementwise import Option, check_floats, chosen, configured, opened, trait
+from gpunn.ops.loss_reduction import Reduction
+from gpunn.ops.weights import ignored_label, weights_for, written
 from gpunn.typing import Array
 
 LOSSES: dict[str, Op] = {}
@@ -30,66 +34,10 @@ LOSSES: dict[str, Op] = {}
 TARGETS = (1,)
 """The positions of the targets among the arguments of a loss."""
 
-REDUCTIONS = dict.fromkeys(("mean", "sum", "none"))
-
 DECISIONS = {rule: rule for rule in ("argmax", "sign", "half")}
 """The rules by which outputs become classes."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-SCALED = Elementwise(
-    "scaled",
-    "g, x, T scale -> y",
-    numpy=lambda g, x, scale, y: np.multiply(x, g * scale, out=y),
-    cuda="y = g * x * scale;",
-)
-
-
-class Reduction(NamedTuple):
-    """The reduction of individual losses to one number, and the factors of their gradients.
-
-    Attributes:
-        name: "mean", "sum" or "none".
-        divisor: the divisor of the sum of the losses.
-        scale: the factor by which the kernel multiplies every gradient when it computes it.
-        rest: the factor by which the backward pass multiplies. In float16 and bfloat16 it is the
-            1 / count of a mean: applied in the kernel, it would round small gradients to 0 before
-            a loss scale can lift them.
-    """
-
-    name: str
-    divisor: int
-    scale: float
-    rest: float
-
-    @classmethod
-    def of(cls, name: str, losses: int, dtype: Any) -> Reduction:
-        """Return the reduction of a number of losses.
-
-        Raises:
-            UnknownNameError: there is no such reduction.
-            DataError: there are no losses to reduce.
-        """
-        lookup("reduction", name, REDUCTIONS)
-        if not losses and name != "none":
-            raise DataError("got a loss over no examples; expected at least one: check the batch")
-        divisor = losses if name == "mean" else 1
-        narrow = np.dtype(dtype).itemsize < 4
-        return cls(
-            name, divisor, 1.0 if narrow else 1.0 / divisor, 1.0 / divisor if narrow else 1.0
-        )
-
-    def of_losses(self, losses: Array, total: Array) -> Array:
-        """Return the value of the loss: the individual losses for "none", else their total."""
-        return losses if self.name == "none" else total
-
-    def gradient(self, b: Backend, gl: Array, gradients: Array) -> Array:
-        """Return the gradients times the gradient of the reduced loss (unchanged if it is 1)."""
-        if gl is b.one(gl.dtype) and self.rest == 1.0:
-            return gradients
-        if self.name == "none" and gl.ndim < gradients.ndim:
-            gl = gl[:, None]
-        return b.launch(SCALED, gl, gradients, self.rest, out=b.empty_like(gradients))
 
 
 def no_target_gradient(name: str, needs: Any) -> None:
@@ -99,30 +47,6 @@ def no_target_gradient(name: str, needs: Any) -> None:
             f"got targets with requires_grad=True in {name}; expected constants: pass "
             "target.detach()"
         )
-
-
-class Domain(NamedTuple):
-    """The numbers that a loss accepts: in words, as a test, and a remedy for other numbers."""
-
-    words: str
-    holds: Callable[[Array], Array]
-    remedy: str
-
-
-ZERO_TO_ONE = Domain(
-    "numbers from 0 to 1",
-    lambda t: (t >= 0) & (t <= 1),
-    "name the classes 0 and 1; use half_squared_error for other numbers",
-)
-COUNTS = Domain(
-    "numbers of at least 0", lambda t: t >= 0, "use half_squared_error for other numbers"
-)
-SIGNS = Domain("-1 and +1", lambda t: abs(t) == 1, "use 2 * y - 1 for classes 0 and 1")
-PROBABILITIES = Domain(
-    "probabilities from 0 to 1",
-    lambda p: ~((p < 0) | (p > 1)),  # NaN passes: the loss itself reports it
-    "end the network in a sigmoid, or use binary_cross_entropy_with_logits",
-)
 
 
 class Loss(Op):
@@ -136,6 +60,8 @@ class Loss(Op):
         labels: the two classes of "sign" and "half", the negative one first.
         pairs: whether each predicted number has one number as its target.
         limits: the numbers in the formula that a caller may choose, with their intervals.
+        weights: the names of the options that are weights of classes or elements.
+        ignores: whether it has the option `ignore_index`.
     """
 
     any_float = TARGETS
@@ -143,12 +69,42 @@ class Loss(Op):
     labels: tuple[int, int] = (0, 1)
     pairs = False
     limits: Mapping[str, Option] = MappingProxyType({})
+    weights: tuple[str, ...] = ()
+    ignores = False
 
     def __init__(
         self, vjp: Callable[..., tuple[Any, Backward]], name: str, home: str | None = None
     ) -> None:
         super().__init__(vjp, name, home)
         LOSSES[name] = self
+
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Check options, and return them with weights as numbers that a checkpoint can name.
+
+        Raises:
+            UnknownNameError: the loss has no such option.
+            ArgumentError: a number is outside its interval.
+        """
+        known = [*self.limits, *self.weights, *(["ignore_index"] * self.ignores), "reduction"]
+        for option in options:
+            lookup(f"option of {self.name}", option, dict.fromkeys(known))
+        chosen(self.name, self.limits, {k: v for k, v in options.items() if k in self.limits})
+        if "ignore_index" in options:
+            ignored_label(self.name, options["ignore_index"])
+        return {k: written(self.name, k, v) if k in self.weights else v for k, v in options.items()}
+
+    def masses(self, b: Backend, t: Array, options: Mapping[str, Any]) -> Array | None:
+        """Return what each example counts in the mean; None if all of them count the same.
+
+        Args:
+            b: the backend of the targets.
+            t: the targets.
+            options: the options that were chosen.
+
+        Returns:
+            (N,) numbers of at least 0.
+        """
+        return None
 
 
 _trusted: ContextVar[bool] = ContextVar("gpunn_trusted_targets", default=False)
@@ -170,6 +126,23 @@ def must_check(b: Backend) -> bool:
     It must if they can be read without waiting for a device, unless `targets_checked` is open.
     """
     return b.synchronous and not _trusted.get()
+
+
+def masses(loss: Callable[..., Any], b: Backend, targets: Array) -> Array | None:
+    """Return what each example counts in the mean of a loss; None if all of them count the same.
+
+    Args:
+        loss: a loss, with its options.
+        b: the backend of the targets.
+        targets: (N, ...) targets.
+
+    Returns:
+        (N,) numbers of at least 0.
+    """
+    function, options = opened(loss)
+    if not isinstance(function, Loss) or options.get("reduction", "mean") != "mean":
+        return None
+    return function.masses(b, targets, options)
 
 
 def decision(loss: Callable[..., Any]) -> str | None:
@@ -240,14 +213,18 @@ class ElementwiseLoss(Loss):
         targets: Domain | None = None,
         predictions: Domain | None = None,
         options: dict[str, Option] | None = None,
+        weights: tuple[str, ...] = (),
         decides: str | None = None,
         widens: bool = True,
     ) -> None:
         self.targets, self.predictions, self.decides = targets, predictions, decides
         self.labels = (-1, 1) if targets is SIGNS else (0, 1)
         self.limits = limits = dict(options or {})
-        self.options = {option: limit.default for option, limit in limits.items()}
-        extra = "".join(f", {limit.type} {option}" for option, limit in limits.items())
+        self.weights = weights
+        self.options: dict[str, Any] = {option: limit.default for option, limit in limits.items()}
+        self.options |= dict.fromkeys(weights, None)
+        extra = "".join(f", {option}" for option in weights)
+        extra += "".join(f", {limit.type} {option}" for option, limit in limits.items())
         self.kernel = Elementwise(
             name,
             f"p, t, float64 count, T scale{extra} -> l, gp, sum total",
@@ -259,19 +236,22 @@ class ElementwiseLoss(Loss):
         )
 
         def vjp(
-            b: Backend, p: Array, t: Array, *, reduction: str = "mean", **given: float
+            b: Backend, p: Array, t: Array, *, reduction: str = "mean", **given: Any
         ) -> tuple[Any, Backward]:
+            each = {option: given.pop(option, None) for option in weights}
             numbers = chosen(name, limits, given)
             check_floats(name, p)
             t = as_prediction(b, name, p, t)
             if must_check(b):
-                self.check_targets(t)
+                self.check_targets(t, **given)
             if b.synchronous:
-                _check_domain(f"predictions in {name}", p, predictions)
-            how = Reduction.of(reduction, p.size, p.dtype)
+                check_domain(f"predictions in {name}", p, predictions)
+            rows = len(p) if p.ndim else 1
+            how = Reduction.of(reduction, p.size, p.dtype, rows=rows)
             kind = computed(p.dtype)
             out = (b.empty(p.shape, kind), b.empty_like(p), b.empty((), kind))
-            numbers = (how.divisor, how.scale, *numbers)
+            arrays = [weights_for(b, name, k, v, p.shape, kind) for k, v in each.items()]
+            numbers = (how.divisor, how.scale, *arrays, *numbers)
             losses, gp, total = b.launch(self.kernel, p, t, *numbers, out=out)
 
             def backward(gl: Array, needs: Any) -> tuple[Any, ...]:
@@ -283,23 +263,18 @@ class ElementwiseLoss(Loss):
         vjp.__doc__ = doc
         super().__init__(vjp, name, home_of(numpy))
 
-    def check_targets(self, t: Array) -> None:
+    def check_targets(self, t: Array, **options: Any) -> None:
         """Check that the loss accepts the targets. On a GPU this waits for the device.
+
+        Args:
+            t: the targets.
+            options: the options of the loss.
 
         Raises:
             DataError: the loss does not accept one of the targets.
         """
-        _check_domain(f"targets in {self.name}", t, self.targets)
-
-
-def _check_domain(what: str, values: Array, domain: Domain | None) -> None:
-    if domain is None or bool(domain.holds(values).all()):
-        return
-    wrong = values[~domain.holds(values)]
-    raise DataError(
-        f"got {float(wrong.reshape(-1)[0])} among the {what}; expected {domain.words}: "
-        f"{domain.remedy}"
-    )
+        if self.targets is not None and not options.get(self.targets.unless):
+            check_domain(f"targets in {self.name}", t, self.targets)
 
 
 def _with_gradient(value: Callable[..., Any], slope: Callable[..., Any]) -> Callable[..., Any]:
@@ -345,8 +320,9 @@ def get_loss(loss: str | Callable[..., Any], **options: Any) -> Callable[..., An
 
     Args:
         loss: a registered name, or a function of outputs and targets.
-        options: numbers of the formula, for example `delta=2.0` of "huber". With options, the
-            result is a `functools.partial`, which trainers treat like the loss itself.
+        options: numbers of the formula, for example `delta=2.0` of "huber", or weights of classes.
+            With options, the result is a `functools.partial`, which trainers treat like the loss
+            itself.
 
     Raises:
         UnknownNameError: no such name or option; the message lists the known ones.

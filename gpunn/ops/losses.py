@@ -1,20 +1,13 @@
-"""The elementwise losses. Each takes predictions and targets of the same shape."""
+"""The elementwise losses of numbers and signs: predictions and targets of the same shape."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from gpunn.backends import computed, scratch_like, widened
+from gpunn.backends import scratch_like
+from gpunn.ops.domains import COUNTS, SIGNS
 from gpunn.ops.elementwise import Option
-from gpunn.ops.elementwise_losses import (
-    COUNTS,
-    PROBABILITIES,
-    SIGNS,
-    ZERO_TO_ONE,
-    ElementwiseLoss,
-)
+from gpunn.ops.elementwise_losses import ElementwiseLoss
 from gpunn.typing import Array
 
 
@@ -67,115 +60,6 @@ half_squared_error = ElementwiseLoss(
     cuda="l = T(0.5) * (p - t) * (p - t);",
     grad_numpy=lambda p, t, gp: np.subtract(p, t, out=gp),
     grad_cuda="gp = (p - t);",
-)
-
-
-def _logit_loss(p: Array, t: Array, loss: Array) -> None:
-    size = np.abs(p, out=scratch_like(p))
-    np.log1p(np.exp(np.negative(size, out=loss), out=loss), out=loss)
-    wrong = np.abs(np.subtract(np.greater(p, 0), t, out=scratch_like(p)))
-    np.add(loss, np.where(wrong == 0, 0, np.multiply(size, wrong, out=size)), out=loss)
-
-
-def _logit_slope(p: Array, t: Array, gp: Array) -> None:
-    positive = np.greater_equal(p, 0)
-    small = np.exp(np.negative(np.abs(p, out=gp), out=gp), out=scratch_like(p))
-    share = np.where(positive, 1, small)  # of s(p) = share / (1 + small)
-    rest = np.where(positive, small, 1)  # of s(-p)
-    np.subtract((1 - t) * share, t * rest, out=gp)
-    np.divide(gp, np.add(small, 1, out=small), out=gp)
-
-
-binary_cross_entropy_with_logits = ElementwiseLoss(
-    "binary_cross_entropy_with_logits",
-    """Binary cross-entropy of logits, -[t log s(p) + (1 - t) log(1 - s(p))], s the sigmoid.
-
-    Args:
-        p: logits.
-        t: targets in [0, 1] of the same shape, or (N,) for logits (N, 1).
-        reduction: "mean" over all elements, "sum" or "none".
-
-    Gradient:
-        gp = s(p) - t.
-
-    Numerics:
-        Computed as |p| (1 - t if p > 0 else t) + log1p(exp(-|p|)), whose terms do not cancel, and
-        gp = (1 - t) s(p) - t s(-p), which has all digits of a small 1 - s(p). gp cancels only for
-        t strictly between 0 and 1, where s(p) is close to t.
-
-    Reference:
-        Lectures 002 and 003.
-    """,
-    decides="sign",
-    numpy=_logit_loss,
-    cuda=(
-        "const T size = abs(p), small = exp(-size), wrong = p > T(0) ? T(1) - t : t; "
-        "l = (wrong == T(0) ? T(0) : size * wrong) + log1p(small);"
-    ),
-    grad_numpy=_logit_slope,
-    grad_cuda=(
-        "gp = (p < T(0) ? (T(1) - t) * small - t : (T(1) - t) - t * small) / (T(1) + small);"
-    ),
-    targets=ZERO_TO_ONE,
-)
-
-
-def _smallest(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps) / 2
-
-
-def _clipped(p: Array) -> Array:
-    """Return probabilities away from 0 and 1, in the dtype that kernels compute in."""
-    smallest = _smallest(p.dtype)
-    return np.clip(widened(p, computed(p.dtype)), smallest, 1 - smallest)
-
-
-def _probability_loss(p: Array, t: Array, loss: Array) -> None:
-    q, t = _clipped(p), widened(t, loss.dtype)
-    np.log(q, out=loss)
-    np.multiply(loss, t, out=loss)
-    np.add(loss, (1 - t) * np.log1p(-q), out=loss)
-    np.negative(loss, out=loss)
-
-
-def _probability_slope(p: Array, t: Array, gp: Array) -> None:
-    q = _clipped(p)
-    t = widened(t, q.dtype)
-    np.divide(q * (1 - t) - t * (1 - q), q * (1 - q), out=gp, casting="same_kind")
-
-
-_CLIP = (
-    "const T tiny = sizeof(S) == 8 ? T(1.1102230246251565e-16) : "
-    "sizeof(S) == 4 ? T(5.9604644775390625e-08) : T(4.8828125e-04); "
-    "const T q = p < tiny ? tiny : p > T(T(1) - tiny) ? T(T(1) - tiny) : p; "
-)
-
-binary_cross_entropy = ElementwiseLoss(
-    "binary_cross_entropy",
-    """Binary cross-entropy of probabilities, -[t log p + (1 - t) log(1 - p)].
-
-    Prefer `binary_cross_entropy_with_logits`, which is exact where a sigmoid saturates.
-
-    Args:
-        p: probabilities in [0, 1].
-        t: targets in [0, 1] of the same shape, or (N,) for probabilities (N, 1).
-        reduction: "mean" over all elements, "sum" or "none".
-
-    Gradient:
-        gp = (p - t) / (p (1 - p)).
-
-    Numerics:
-        p is clipped to stay half a machine epsilon of its dtype away from 0 and 1. gp cancels for
-        t strictly between 0 and 1 where p is close to t.
-    """,
-    decides="half",
-    numpy=_probability_loss,
-    cuda=_CLIP + "l = -(t * log(q) + (T(1) - t) * log1p(-q));",
-    grad_numpy=_probability_slope,
-    grad_cuda="gp = (q * (T(1) - t) - t * (T(1) - q)) / (q * (T(1) - q));",
-    targets=ZERO_TO_ONE,
-    predictions=PROBABILITIES,
-    widens=False,
 )
 
 

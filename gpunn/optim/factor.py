@@ -14,7 +14,7 @@ import numpy as np
 from gpunn.arguments import check_kind, count, in_range, lookup
 from gpunn.backends import Backend, Elementwise, widened
 from gpunn.fingerprint import Same, Tracked
-from gpunn.ops.elementwise_losses import SCALED
+from gpunn.ops.loss_reduction import SCALED
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.kept import SPOILED, SQUARES, WITH_SIGN
 from gpunn.typing import Array

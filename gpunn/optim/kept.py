@@ -12,7 +12,7 @@ from gpunn.autograd import Tensor
 from gpunn.backends import Backend, Elementwise
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops import identity
-from gpunn.ops.elementwise_losses import SCALED
+from gpunn.ops.loss_reduction import SCALED
 from gpunn.typing import Array
 
 SPOILED = Elementwise(

@@ -10,10 +10,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from gpunn.backends import Device
 from gpunn.backends.dtypes import PRECISIONS
-from gpunn.ops import ACTIVATIONS
+from gpunn.ops import ACTIVATIONS, Activation
 from gpunn.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 
-HIDDEN = {*ACTIVATIONS} - {"softmax", "hard_threshold"}
+HIDDEN = {name for name, a in ACTIVATIONS.items() if isinstance(a, Activation) and a.differentiable}
 """The names of activations for hidden layers: elementwise, and with a gradient."""
 
 CLASSIFIER_LOSSES = {"log_loss", "hinge"}

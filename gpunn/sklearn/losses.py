@@ -17,7 +17,7 @@ from gpunn import ops
 from gpunn.autograd import Op, Tensor
 from gpunn.autograd.engine import Node, is_recording
 from gpunn.backends import Backend
-from gpunn.ops.elementwise_losses import SCALED
+from gpunn.ops.loss_reduction import SCALED
 from gpunn.sklearn.arithmetic import WEIGHTED_MEAN, softmax
 from gpunn.typing import Array, DType
 

@@ -146,7 +146,7 @@ def train(
         clock: what ends the fit early, or None.
     """
     if classes:
-        loss = get_loss("softmax_cross_entropy", smoothing=recipe.smoothing)
+        loss = get_loss("softmax_cross_entropy", label_smoothing=recipe.smoothing)
         rate = 0.04
     else:
         loss, rate = get_loss("squared_error"), 0.2

@@ -19,8 +19,8 @@ from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.log import logger
 from gpunn.nn import BatchNorm, LayerNorm, Module, RobustScale, Standardize
-from gpunn.ops.elementwise import trait
-from gpunn.ops.elementwise_losses import decision
+from gpunn.ops.elementwise import opened, trait
+from gpunn.ops.elementwise_losses import ElementwiseLoss, decision
 from gpunn.ops.reductions import all_finite
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.train.training import Training
@@ -122,7 +122,7 @@ def rows_check(
         y: their targets.
     """
     host, first = backend("cpu"), _in_dtype(backend("cpu"), "x", x[:1], model.dtype)
-    outputs = _outputs(model, loss, first) if decision(loss) == "argmax" else 0
+    outputs = number_of_outputs(model, loss, first) if decision(loss) == "argmax" else 0
 
     def check(rows: Array, targets: Array) -> tuple[Array, Array]:
         rows = host.xp.ascontiguousarray(_in_dtype(host, "x", rows, model.dtype))
@@ -205,16 +205,24 @@ def _targets(
             "rows: use y.ravel()"
         )
     if how == "argmax" and y.ndim == 1:
-        check_labels(b.download(y), outputs or _outputs(model, loss, x))
+        _check_counted(b.download(y), outputs or number_of_outputs(model, loss, x), loss)
         return b.xp.ascontiguousarray(y.astype(np.int64, copy=False))
     if y.dtype.kind == "f" or trait(loss, "pairs", False):
         y = _in_dtype(b, f"the targets of {name}", y, model.dtype)
     y = b.xp.ascontiguousarray(y)  # a user's own loss gets integers unchanged
     _check_finite(b, f"the targets of {name}", y)
-    check = trait(loss, "check_targets", None)
-    if check is not None:
+    function, options = opened(loss)
+    if isinstance(function, ElementwiseLoss):
+        function.check_targets(y, **options)
+    elif (check := trait(loss, "check_targets", None)) is not None:
         check(y)
     return y
+
+
+def _check_counted(y: np.ndarray[Any, Any], classes: int, loss: Callable[..., Any]) -> None:
+    """Check the labels that are not those to ignore."""
+    ignored = opened(loss)[1].get("ignore_index")
+    check_labels(y if ignored is None else np.where(y == ignored, 0, y), classes)
 
 
 def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
@@ -273,7 +281,7 @@ def _moved(b: Backend, array: Array, name: str) -> Array:
     return b.upload(array)
 
 
-def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
+def number_of_outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
     """Run the model on one example and return the number of its outputs."""
     with model.evaluating():
         one = x[:1].toarray() if is_sparse(x) else x[:1]
@@ -285,9 +293,14 @@ def _outputs(model: Module, loss: Callable[..., Any], x: Array) -> int:
 
 
 def batches_of(
-    training: Training, x: Any, y: Any, steps: int | None, sample_weight: Any, drop_last: bool
+    training: Training, x: Any, y: Any, steps: int | None, weights: tuple[Any, Any], drop_last: bool
 ) -> BatchSource | None:
     """Return the batches that a fit was given in place of examples; None for examples.
+
+    Args:
+        training: the training.
+        x, y, steps, drop_last: the arguments of the fit.
+        weights: its arguments sample_weight and class_weight.
 
     Raises:
         ArgumentError: the fit has an option that needs all examples, or one for batches only.
@@ -296,7 +309,8 @@ def batches_of(
     if source is None:
         return None
     wrong = {
-        "sample_weight": sample_weight is not None,
+        "sample_weight": weights[0] is not None,
+        "class_weight": weights[1] is not None,
         "drop_last=True": drop_last,
         "a group of workers": training.group.size > 1,
         "checkpoint": training.checkpoints is not None and not source.begins_anew,

@@ -16,7 +16,7 @@ from gpunn.nn import Module
 from gpunn.nn.decisions import above, largest, shares
 from gpunn.ops.class_losses import correct
 from gpunn.ops.elementwise import opened, trait
-from gpunn.ops.elementwise_losses import decision, targets_checked
+from gpunn.ops.elementwise_losses import decision, masses, targets_checked
 from gpunn.ops.reductions import ACCUMULATE
 from gpunn.sparse import is_sparse
 from gpunn.train.inputs import rows_check
@@ -50,7 +50,7 @@ def probabilities(outputs: Array, loss: Callable[..., Any]) -> Array:
         ArgumentError: the outputs of a network trained with this loss are no probabilities.
     """
     name = getattr(opened(loss)[0], "name", "")
-    if name == "softmax_cross_entropy":
+    if name in ("softmax_cross_entropy", "focal"):
         return shares(outputs)
     if name == "binary_cross_entropy_with_logits":
         half = outputs.reshape(len(outputs), -1)[:, :1] / 2
@@ -61,7 +61,7 @@ def probabilities(outputs: Array, loss: Callable[..., Any]) -> Array:
         return found
     raise ArgumentError(
         f"got the loss {name or loss!r}, whose scores are no probabilities; expected "
-        "softmax_cross_entropy or a binary cross-entropy: use predict for the scores"
+        "softmax_cross_entropy, focal or a binary cross-entropy: use predict for the scores"
     )
 
 
@@ -110,8 +110,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute the mean loss, for classifiers the accuracy, and the metrics of a model.
 
-    The model runs in evaluation mode. Results are read from the device once, at the end; outputs
-    only if there are metrics.
+    The model runs in evaluation mode. Examples whose labels do not count are left out. Results are
+    read from the device once, at the end; outputs only if there are metrics.
 
     Args:
         model: the model.
@@ -126,7 +126,8 @@ def evaluate(
     """
     b, how, rows = model.backend, decision(loss), x.shape[0]
     check = rows_check(model, loss, x, y) if isinstance(x, RowTable) else None
-    total = b.zeros((), np.float64)
+    total, whole, ignored = (b.zeros((), np.float64) for _ in range(3))
+    skips = opened(loss)[1].get("ignore_index") if y.ndim == 1 and how == "argmax" else None
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     kept: list[tuple[Any, Any]] = []
     try:
@@ -138,8 +139,17 @@ def evaluate(
                     xb, yb = check(xb, yb)
                 xb, yb = on_device(b, xb), on_device(b, yb)
                 scores = model(xb)
-                value = loss(scores, yb).data
-                b.launch(ACCUMULATE, value, float(xb.shape[0]), out=total)
+                mass = masses(loss, b, yb)
+                if mass is None:
+                    b.launch(ACCUMULATE, loss(scores, yb).data, float(xb.shape[0]), out=total)
+                else:
+                    value = loss(scores, yb, reduction="sum").data
+                    b.launch(ACCUMULATE, value, 1.0, out=total)
+                    b.launch(ACCUMULATE, b.xp.sum(mass), 1.0, out=whole)
+                if skips is not None:
+                    skipped = b.xp.equal(yb, skips)
+                    b.launch(ACCUMULATE, b.xp.sum(skipped, dtype=np.float64), 1.0, out=ignored)
+                    yb = b.xp.where(skipped, -1, yb)  # no class
                 if how is not None:
                     correct(b, scores.data, yb, how, hits)
                 if metrics:
@@ -149,11 +159,15 @@ def evaluate(
             f"got batches of {batch_size} rows to evaluate, for which {model.device} has no room "
             f"({error}); expected smaller ones: evaluate with a smaller batch_size"
         ) from error
-    numbers = {"loss": float(b.download(total)) / rows}
-    if how is not None:
-        numbers["accuracy"] = float(b.download(hits)) / rows
+    with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
+        each = b.download(whole) if mass is not None else np.float64(rows)
+        numbers = {"loss": float(b.download(total) / each)}
+        if how is not None:
+            numbers["accuracy"] = float(b.download(hits) / (rows - b.download(ignored)))
     if metrics:
         outputs, targets = map(np.concatenate, zip(*kept, strict=True))
+        if skips is not None:
+            outputs, targets = outputs[targets >= 0], targets[targets >= 0]
         numbers |= measured(metrics, outputs, targets, loss)
     return numbers
 

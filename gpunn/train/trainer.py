@@ -20,6 +20,7 @@ from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.optim.average import swapped
 from gpunn.train.bar import Bar, ShownBar
 from gpunn.train.callbacks import Callback, check_callbacks
+from gpunn.train.class_weights import weights_of_fit
 from gpunn.train.identity import Given
 from gpunn.train.inputs import batches_of, hint, pair, training_arrays, training_weights
 from gpunn.train.scores import classes, evaluate, probabilities, validated
@@ -126,6 +127,7 @@ class Trainer(Training):
         drop_last: bool = False,
         steps_per_epoch: int | None = None,
         sample_weight: Any = None,
+        class_weight: Any = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> History:
@@ -149,6 +151,9 @@ class Trainer(Training):
                 goes on from epoch to epoch.
             sample_weight: (N,) numbers of at least 0. The loss of a batch is then the weighted
                 mean of its examples' losses.
+            class_weight: a weight for each class, which multiplies the weights of its examples: a
+                dict of labels and weights, (C,) numbers, or "balanced" as in scikit-learn. To have
+                it in the loss of validation data, too, give the loss its `weight`.
             callbacks: the callbacks, called in order.
             progress: whether to show a progress bar.
 
@@ -165,7 +170,8 @@ class Trainer(Training):
         epochs, batch_size = count("epochs", epochs), count("batch_size", batch_size)
         callbacks, progress = check_callbacks(callbacks), flag("progress", progress)
         drop_last = flag("drop_last", drop_last)
-        source = batches_of(self, x, y, steps_per_epoch, sample_weight, drop_last)
+        weights = sample_weight, class_weight
+        source = batches_of(self, x, y, steps_per_epoch, weights, drop_last)
         if source is not None:
             x, shuffle, batch_size = source, False, 1
         if not callable(shuffle):
@@ -177,7 +183,7 @@ class Trainer(Training):
         with self.at_work() as b:
             self.base_lr = self.optimizer.lr
             try:
-                tables, held_out = self._data(x, y, sample_weight, validation)
+                tables, held_out = self._data(x, y, weights, validation)
                 self.prepare()
                 self.use_rate(self.base_lr, 1.0)
                 self.position.fits += 1
@@ -227,7 +233,7 @@ class Trainer(Training):
         factors = [self.schedule.factor(begun + k, end) for k in range(steps.count)]
         with b.own_stream(), self.precision.training(self.optimizer.bound):
             rates = [self.base_lr * each for each in factors]
-            steps.begin(self._order(steps, shuffle), rates, begun, end)
+            steps.begin(_order(self, steps, shuffle), rates, begun, end)
             while at.batches < steps.count and not session.interrupted:
                 bar.update(steps.advance())
         self.use_rate(self.optimizer.lr, factors[at.batches - 1])
@@ -240,26 +246,17 @@ class Trainer(Training):
             session.leave()
         return loss
 
-    def _order(self, steps: Repeated, shuffle: Shuffle) -> Any:
-        """Return the order of the rows in this epoch; None for the order of the data."""
-        rows = len(steps.feed)
-        if callable(shuffle):
-            return _checked_order(shuffle(self.epoch, rows), rows)
-        foreseen, steps.next_order = steps.next_order, None
-        if not shuffle or foreseen is not None:
-            return foreseen
-        return steps.feed.shuffled(self.seed, self.epoch)
-
     def _data(
-        self, x: Any, y: Any, weights: Any, validation: Any
+        self, x: Any, y: Any, given: tuple[Any, Any], validation: Any
     ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
         """Check the tables of a fit and its validation data, and move them to the device."""
         tables: tuple[Any, ...] = (x,)
         if not isinstance(x, BatchSource):
             tables = training_arrays(self.model, self.loss, x, y, "x")
             hint(self.model, self.loss, *tables)
+        weights = weights_of_fit(self, tables, *given)
         if weights is not None:
-            tables += (self.weights_of(tables[0], weights),)
+            tables += (weights,)
         if validation is None:
             return tables, None
         return tables, training_arrays(self.model, self.loss, *pair(validation), "validation")
@@ -331,6 +328,17 @@ class Trainer(Training):
             ArgumentError: the loss is of scores that are no probabilities, such as hinge.
         """
         return probabilities(self.predict(x, batch_size=batch_size), self.loss)
+
+
+def _order(training: Training, steps: Repeated, shuffle: Shuffle) -> Any:
+    """Return the order of the rows in this epoch; None for the order of the data."""
+    rows = len(steps.feed)
+    if callable(shuffle):
+        return _checked_order(shuffle(training.epoch, rows), rows)
+    foreseen, steps.next_order = steps.next_order, None
+    if not shuffle or foreseen is not None:
+        return foreseen
+    return steps.feed.shuffled(training.seed, training.epoch)
 
 
 def _checked_order(order: Any, rows: int) -> np.ndarray[Any, Any]:

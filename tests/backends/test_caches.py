@@ -24,7 +24,7 @@ BOUNDED_BY_NATURE = {
     },
     "backends/cuda/launcher.py": {"_workspace": "three names"},
     "backends/kernel.py": {"KERNELS": "declared kernels"},
-    "backends/memory.py": {"_constants": "one name", "_ones": "float dtypes"},
+    "backends/memory.py": {"_constants": "MOST_CONSTANTS", "_ones": "float dtypes"},
     "backends/registry.py": {"_instances": "devices"},
     "gpunn/autograd/op.py": {"OPS": "declared operations"},
     "gpunn/autograd/tensor.py": {"METHODS": "declared operations"},

@@ -256,6 +256,7 @@ def test_several_launches_at_once(compiled, rng):
 
 ROWS = (
     *("correct", "multiclass_hinge", "softmax", "softmax_cross_entropy", "softmax_grad"),
+    *("log_softmax", "log_softmax_grad"),
     *("batch_norm", "batch_norm_grad", "column_sums"),
 )
 

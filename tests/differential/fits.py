@@ -11,8 +11,10 @@ import gpunn as gn
 from gpunn import nn, optim
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "elu", "leaky_relu", "identity")
-CLASSES = ("softmax_cross_entropy", "multiclass_hinge")
+ACTIVATIONS += ("gelu_tanh", "relu6", "hardswish", "mish")
+CLASSES = ("softmax_cross_entropy", "multiclass_hinge", "focal")
 NUMBERS = ("squared_error", "huber", "absolute_error", "quantile_error", "half_squared_error")
+IGNORED = -100
 ROWS, D = 45, 4
 
 
@@ -71,6 +73,19 @@ def settings(rng: np.random.Generator) -> dict[str, Any]:
     return {"trainer": trainer, "fit": fit}
 
 
+def weighed(rng: np.random.Generator, loss: str, outputs: int) -> dict[str, Any]:
+    """Draw the options of a loss of classes."""
+    options: dict[str, Any] = {}
+    if loss != "multiclass_hinge":
+        if rng.random() < 0.4:
+            options["weight"] = rng.uniform(0, 3, outputs).round(2) + 0.01
+        if rng.random() < 0.4:
+            options["ignore_index"] = IGNORED
+    if loss == "softmax_cross_entropy" and rng.random() < 0.4:
+        options["label_smoothing"] = 0.1
+    return options
+
+
 def trained(seed: int, device: str, capture: Any, alone: bool = False) -> dict[str, Any]:
     """Fit the network of a seed, and return its state and its losses."""
     rng = np.random.default_rng(seed)
@@ -79,11 +94,17 @@ def trained(seed: int, device: str, capture: Any, alone: bool = False) -> dict[s
     loss = str(rng.choice(NUMBERS if numbers else CLASSES))
     x = rng.standard_normal((ROWS, D)).astype(np.float32)
     y = x[:, :1] @ np.ones((1, outputs), np.float32) if numbers else rng.integers(0, outputs, ROWS)
+    options = {} if numbers else weighed(rng, loss, outputs)
+    if "ignore_index" in options:
+        y = np.where(rng.random(ROWS) < 0.3, IGNORED, y)
     b = gn.backend(device)
     with b.numpy_alone() if alone else nullcontext(), gn.device(device):
         net = nn.Sequential(*layers(rng, outputs))
         chosen, more = optimizer(rng), settings(rng)
-        trainer = gn.Trainer(net, loss, chosen, capture=capture, **more["trainer"])
+        if not numbers and rng.random() < 0.3:
+            more["fit"]["class_weight"] = "balanced"
+        weighing = gn.ops.get_loss(loss, **options)
+        trainer = gn.Trainer(net, weighing, chosen, capture=capture, **more["trainer"])
         history = trainer.fit(x, y, progress=False, **more["fit"])
         plain = np.array(isinstance(chosen, optim.SGD))
         return {**net.state_dict(), "losses": np.array(history["loss"]), "plain": plain}

@@ -44,7 +44,7 @@ def softmax(z):
 WORDS = {
     **{
         name: getattr(np, name)
-        for name in ("sin", "cos", "exp", "log", "sqrt", "sign", "maximum", "mean")
+        for name in ("sin", "cos", "exp", "log", "sqrt", "sign", "maximum", "minimum", "mean")
     },
     "sum": np.sum,
     "abs": np.abs,
@@ -105,12 +105,16 @@ OPS = {
     "relu_right": lambda a, p: gn.ops.relu_right(a),
     "elu": lambda a, p: gn.ops.elu(a),
     "softmax": lambda a, p: gn.ops.softmax(a) * p,
+    "log_softmax": lambda a, p: gn.ops.log_softmax(a) * p,
+    "relu6": lambda a, p: gn.ops.relu6(a * 4.0),
+    "hardswish": lambda a, p: gn.ops.hardswish(a * 2.0),
 }
 LOSSES = {
     "squared_error": np.ones((2, 3)),
     "half_squared_error": np.ones((2, 3)),
     "perceptron": np.array([[1, -1, 1], [-1, 1, 1]]),
     "binary_cross_entropy_with_logits": np.array([[1, 0, 1], [0, 1, 1]]),
+    "kullback_leibler": np.array([[0.2, 0.5, 0.3], [0.1, 0.8, 0.1]]),
     "softmax_cross_entropy": LABELS,
 }
 
@@ -135,6 +139,22 @@ def test_formulas_of_losses(name, reduction, device):
     steps = gn.explain.function(forward, a=A, t=LOSSES[name], device=device, constants=("t",))
     assert evaluate(steps) == 7
     assert steps["t"].grad is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"label_smoothing": 0.2}, {"weight": [1.0, 2.0, 0.5]}, {"ignore_index": 2}]
+)
+def test_a_loss_with_options_has_no_formula_that_leaves_them_out(options):
+    steps = gn.explain.function(
+        lambda a, t: gn.ops.softmax_cross_entropy(a, t, **options),
+        a=A,
+        t=LABELS,
+        constants=("t",),
+    )
+    whole = [q.formula for q in steps.values() if q.formula]
+    assert len(whole) == 1
+    assert whole[0].startswith("softmax_cross_entropy(a, t, ")
+    assert next(iter(options)) in whole[0]
 
 
 def test_probabilities_have_a_formula_too():

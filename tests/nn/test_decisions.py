@@ -14,6 +14,7 @@ pytestmark = pytest.mark.fast
 LOSSES = {
     "softmax_cross_entropy": 3,
     "multiclass_hinge": 3,
+    "focal": 3,
     "binary_cross_entropy_with_logits": 1,
     "binary_cross_entropy": 1,
     "hinge": 1,

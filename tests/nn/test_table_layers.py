@@ -106,8 +106,8 @@ def test_label_smoothing_agrees_with_soft_targets(device):
     rows = 0.9 * np.eye(4)[y] + 0.1 / 4
     results = []
     for target, options in (
-        (y, {"smoothing": 0.1}),
-        (np.eye(4)[y], {"smoothing": 0.1}),
+        (y, {"label_smoothing": 0.1}),
+        (np.eye(4)[y], {"label_smoothing": 0.1}),
         (rows, {}),
     ):
         scores = gn.tensor(z, requires_grad=True, device=device)
@@ -121,8 +121,8 @@ def test_label_smoothing_agrees_with_soft_targets(device):
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), "a"])
 def test_smoothing_is_checked(value):
-    with pytest.raises(ArgumentError, match=r"0\.0 <= smoothing < 1\.0"):
-        gn.ops.get_loss("softmax_cross_entropy", smoothing=value)
+    with pytest.raises(ArgumentError, match=r"0\.0 <= label_smoothing < 1\.0"):
+        gn.ops.get_loss("softmax_cross_entropy", label_smoothing=value)
 
 
 def test_schedules():

@@ -34,8 +34,8 @@ MOVES |= {"level_columns"}
 
 TESTED_BELOW = {
     *("add", "subtract", "multiply", "divide", "linear", "matmul", "take", "waves"),
-    *("sum", "mean", "max", "softmax", "layer_norm", "batch_norm"),
-    *("softmax_cross_entropy", "multiclass_hinge"),
+    *("sum", "mean", "max", "softmax", "log_softmax", "layer_norm", "batch_norm"),
+    *("softmax_cross_entropy", "multiclass_hinge", "focal", "gaussian_nll"),
 }
 ULP = 4
 TINY = 2.0**-126
@@ -194,6 +194,30 @@ def test_a_softmax(name, dtype, device, flushes):
     assert_close(y.reshape(-1), wanted, [0] * x.size, dtype, x.reshape(-1))
 
 
+@pytest.mark.parametrize("dtype", NARROW_TOO)
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"infinite"}))
+def test_a_log_softmax(name, dtype, device, flushes):
+    x = rows_of(name, dtype)
+    y, gx = applied(lambda t: ops.log_softmax(t) * 1.0, x, device)
+    wanted, slopes = [], []
+    for row in x:
+        given = [*map(exact, row)]
+        wanted += [
+            -mp.log1p(mp.fsum(mp.exp(v - u) for j, v in enumerate(given) if j != k))
+            for k, u in enumerate(given)
+        ]
+        slopes += [1 - len(given) * p for p in softmax(given)]
+    assert_close(y.reshape(-1), wanted, [0] * x.size, dtype, x.reshape(-1))
+    assert_close(gx.reshape(-1), slopes, [4] * x.size, dtype, x.reshape(-1))
+
+
+def test_a_log_softmax_of_infinity_and_nan(device):
+    x = np.array([[0.0, -np.inf, 1.0], [np.nan, 0, 0], [np.inf, 0, 0]], np.float32)
+    y = ops.log_softmax(gn.tensor(x, device=device)).numpy()
+    np.testing.assert_allclose(y[0], [-np.log1p(np.e), -np.inf, -np.log1p(1 / np.e)], rtol=1e-6)
+    assert np.isnan(y[1:]).any(axis=1).all()
+
+
 def cross_entropy(row, label):
     others = mp.fsum(mp.exp(v - row[label]) for k, v in enumerate(row) if k != label)
     p = softmax(row)
@@ -234,6 +258,52 @@ def test_a_cross_entropy_of_one_hot_rows(name, device, flushes):
     assert_close(loss, [w for w, _ in wanted], [0] * len(x), "float32", x)
     slopes = [s for _, row in wanted for s in row]
     assert_close(gz.reshape(-1), slopes, [0] * x.size, "float32", x.reshape(-1))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize("dtype", NARROW_TOO)
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"infinite"}))
+def test_a_focal_loss(name, dtype, gamma, device, flushes):
+    """To a few machine epsilons times 1 + gamma."""
+    x = rows_of(name, dtype)
+    labels, b = np.arange(len(x)) % 4, gn.backend(device)
+    loss, gz = applied(
+        lambda z: ops.focal(z, b.upload(labels), gamma=gamma, reduction="none"), x, device
+    )
+    wanted, slopes = [], []
+    for row, label in zip(x, labels, strict=True):
+        nll, ps = cross_entropy([*map(exact, row)], label)
+        rest = -ps[label]
+        wanted.append(rest**gamma * nll)
+        by = rest ** (gamma - 1) * (rest + gamma * mp.exp(-nll) * nll) if rest else mp.mpf(0)
+        slopes += [by * p for p in ps]
+    more = 1 + mp.mpf(gamma)
+    assert_close(loss, wanted, [more * w for w in wanted], "float32", x)
+    assert_close(gz.reshape(-1), slopes, [more * abs(v) for v in slopes], dtype, x.reshape(-1))
+
+
+@pytest.mark.parametrize("dtype", NARROW_TOO)
+def test_a_gaussian_likelihood(dtype, device, flushes):
+    spread = np.array([1e-5, 0.01, 0.3, 1.0, 2.5, 1e3, 3e4])
+    grid = np.meshgrid([0.0, 0.1, -3.7, 100.0], [0.0, 1.0, 99.0], spread)
+    p, t, v = (each.reshape(-1).astype(dtype) for each in grid)
+    b = gn.backend(device)
+    given = [gn.tensor(a, requires_grad=True, device=device) for a in (p, v)]
+    y = ops.gaussian_nll(given[0], b.upload(t), given[1], eps=1e-3, reduction="none")
+    y.backward(b.full(y.shape, 1, y.dtype))
+    values: list[list[mp.mpf]] = [[] for _ in range(6)]
+    for a, c, e in zip(p, t, v, strict=True):
+        wide, away = max(exact(e), exact(np.float32(1e-3))), exact(a) - exact(c)
+        square = away**2 / wide
+        parts = mp.log(wide) / 2, square / 2
+        terms = (sum(parts), sum(map(abs, parts)), away / wide, mp.mpf(0))
+        terms += ((1 - square) / wide / 2, (1 + square) / wide / 2)
+        for found, term in zip(values, terms, strict=True):
+            found.append(term)
+    kinds = ("float32", dtype, dtype)
+    found = (y.numpy(), *(b.download(a.grad) for a in given))
+    for k, (array, kind) in enumerate(zip(found, kinds, strict=True)):
+        assert_close(array, values[2 * k], values[2 * k + 1], kind, list(zip(p, t, v, strict=True)))
 
 
 @pytest.mark.parametrize("dtype", NARROW_TOO)

@@ -51,7 +51,10 @@ def arguments(kernel, dtype):
         "total": np.array(0.2, np.float64),
         "bias": rng.standard_normal(SHAPE[1:]).astype(dtype),
         "words": words,
+        "row": rng.uniform(0.5, 2, SHAPE[1:]).astype(dtype),
     }
+    if kernel.name.startswith("binary_cross_entropy"):
+        special |= {"weight": special["row"], "pos_weight": special["row"][::-1].copy()}
     if kernel.name == "accumulate":
         return [special["loss"], 0.25], [special["total"]]
     if kernel.name == "advance":
@@ -89,6 +92,17 @@ def arguments(kernel, dtype):
         u, p = rng.standard_normal((2, *SHAPE)).astype(dtype)
         norms = [np.array(n, dtype) for n in (2.0, 3.0)]
         return [u, *norms, special["factor"], special["lr"], 0.5], [p]
+    labels, ignored = np.array([0, 3, -100, 5, -1, 6]), -100.0
+    if kernel.name == "label_masses":
+        out = [np.ones(6, dtype), np.ones(6, np.int64), np.array(0.0, dtype)]
+        return [labels, special["row"], np.int64(1), np.int64(6), ignored], out
+    if kernel.name == "smoothed":
+        out = [np.ones((6, 6), dtype)]
+        return [labels[:, None], np.arange(6), special["row"], 0.1, 6.0, ignored], out
+    if kernel.name == "focused":
+        nll = np.array([0.0, 1e-3, 0.5, 4.0, 90.0, np.nan]).astype(dtype)
+        mass = np.array([1, 2, 0.5, 1, 0.25, 0]).astype(dtype)
+        return [nll, mass, 1.7], [nll + 1, nll + 2, np.array(0.5, dtype)]
     if kernel.name == "chosen":
         saved, now = rng.standard_normal((2, *SHAPE)).astype(dtype)
         return [saved, np.array(0)], [now]

@@ -21,6 +21,9 @@ RECTIFIERS = {
     "elu",
     "gelu",
     "gelu_sigmoid",
+    "gelu_tanh",
+    "hardswish",
+    "relu6",
     "mish",
     "silu",
     "softplus",
@@ -126,6 +129,7 @@ def forms(name):
     [
         ("softmax_cross_entropy", 3, [0, 2, 1, 1], [0, 3, 1, 1]),
         ("multiclass_hinge", 3, [0, 2, 1, 1], [0, 3, 1, 1]),
+        ("focal", 3, [0, 2, 1, 1], [0, 3, 1, 1]),
         ("binary_cross_entropy_with_logits", 1, [0, 1, 1, 0], [0, 2, 1, 0]),
         ("hinge", 1, [-1, 1, 1, -1], [0, 1, 1, 0]),
         ("perceptron", 1, [-1, 1, 1, -1], [0, 1, 1, 0]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpunn as gn
-from gpunn.errors import DataError, ShapeError
+from gpunn.errors import DataError, ShapeError, UnknownNameError
 
 pytestmark = pytest.mark.fast
 
@@ -41,6 +41,25 @@ def test_an_integer_weight_is_a_repeated_example(loss, device, rng):
     for name, value in once.state_dict().items():
         np.testing.assert_allclose(value, often.state_dict()[name], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(curve["loss"], other["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["half_squared_error", "kullback_leibler"])
+def test_equal_weights_are_none(loss, device, rng):
+    """Also of a mean over rows."""
+    x, y = rng.standard_normal((12, 3)), rng.dirichlet(np.ones(4), 12)
+    for reduction in ("mean", "batchmean"):
+        found = []
+        for weights in (None, np.full(12, 2.0)):
+            net = gn.nn.Linear(3, 4, seed=1, dtype="float64", device=device)
+            chosen = gn.ops.get_loss(loss, reduction=reduction)
+            trainer = gn.Trainer(net, chosen, gn.optim.SGD(lr=0.1), device=device, seed=0)
+            trainer.fit(x, y, epochs=2, batch_size=5, sample_weight=weights, progress=False)
+            found.append(net.predict(x))
+        np.testing.assert_allclose(*found, rtol=1e-12)
+    b = gn.backend(device)
+    z, labels = b.upload(x), b.upload(np.zeros(12, np.int64))
+    with pytest.raises(UnknownNameError, match="batchmean"):
+        gn.ops.softmax_cross_entropy(z, labels, reduction="batchmean")
 
 
 def test_weights_follow_their_examples_through_the_shuffle(device, rng):

@@ -10,6 +10,8 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from gpunn.autograd import is_used_once
 from gpunn.backends import Backend, RandomStream
 from gpunn.data.feed import on_device
@@ -18,10 +20,10 @@ from gpunn.distributed import ALONE, Alone, Group, Tree, entered, gathered, shar
 from gpunn.examples import edges
 from gpunn.log import logger
 from gpunn.ops import identity
-from gpunn.ops.elementwise_losses import SCALED
+from gpunn.ops.loss_reduction import SCALED
 from gpunn.optim.flat import Spare
 from gpunn.train.inputs import rows_check
-from gpunn.train.steps.step import EagerStep
+from gpunn.train.steps.step import EagerStep, counted
 from gpunn.train.training import Training
 from gpunn.typing import Array
 
@@ -97,7 +99,8 @@ class ShardedStep(EagerStep):
         parts = [slice(start, end) for start, end in pairwise(ends)]
         streams = self.model.streams()
         calls = [stream.call for stream in streams]
-        batch = _Batch((x, y, weights), parts, self._shares(b, parts, weights), streams, calls)
+        shares = self._shares(b, parts, counted(self.loss, b, y, weights))
+        batch = _Batch((x, y, weights), parts, shares, streams, calls)
         if group.size > 1:
             self._use(entered(group, b, flat.grad))
         if count < group.size:  # each worker computes all of a small batch
@@ -175,7 +178,9 @@ class ShardedStep(EagerStep):
         for shard, mass in enumerate(masses):
             tree.add((0, shard), [b.launch(identity.kernel, mass, out=b.empty_like(mass))])
         (whole,) = tree.root()
-        return [b.xp.divide(b.xp.multiply(mass, float(count)), whole) for mass in masses]
+        whole = b.xp.maximum(whole, np.finfo(whole.dtype).tiny)  # a batch may have no weight
+        shares = [b.xp.divide(b.xp.multiply(mass, float(count)), whole) for mass in masses]
+        return [b.cast(share, self.optimizer.bound.dtype) for share in shares]
 
 
 def sign_of_kernels(training: Training, tables: Sequence[Array], batch_size: int) -> str:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from gpunn.autograd import Tensor
-from gpunn.backends import RandomStream
+from gpunn.backends import Backend, RandomStream
 from gpunn.backends.counts import Counts
 from gpunn.backends.kernel import ADDED
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
 from gpunn.ops import identity
-from gpunn.ops.elementwise_losses import SCALED
+from gpunn.ops.elementwise import opened
+from gpunn.ops.elementwise_losses import masses
+from gpunn.ops.loss_reduction import SCALED
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.factor import Factor, Guard, LossScale, sign_of_gradients
 from gpunn.optim.flat import FlatParameters
@@ -203,8 +205,12 @@ class EagerStep(Tracked):
         loss.backward(seed)
 
     def loss_of(self, outputs: Tensor, y: Array, weights: Array | None) -> Tensor:
-        """Compute the loss of a batch; with weights, the weighted mean of its examples' losses."""
-        if weights is None:
+        """Compute the loss of a batch; with weights, the weighted mean of its examples' losses.
+
+        The mean of a loss whose labels have weights is computed in the same way, so that a batch of
+        labels that do not count changes nothing.
+        """
+        if weights is None and masses(self.loss, outputs.backend, y) is None:
             return self.loss(outputs, y)
         return weighted_mean(self.loss, outputs, y, weights)
 
@@ -273,23 +279,49 @@ def _kind(loss: object) -> str:
     return f"of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
 
 
-def weighted_mean(
-    loss: Callable[..., Tensor], outputs: Tensor, targets: Array, weights: Array
-) -> Tensor:
-    """Compute the weighted mean of the losses of examples, sum_n w_n l_n / sum_n w_n.
+def counted(
+    loss: Callable[..., Tensor], b: Backend, targets: Array, weights: Array | None
+) -> Array | None:
+    """Return what each example counts in the mean of a batch; None if all count the same.
 
     Args:
-        loss: a loss that takes `reduction="none"`, as every registered loss does.
+        loss: the loss.
+        b: the backend of the targets.
+        targets: (N, ...) targets.
+        weights: (N,) weights of the examples, or None.
+
+    Returns:
+        (N,) the weights of the examples times those of their labels.
+    """
+    known = masses(loss, b, targets)
+    if known is None or weights is None:
+        return weights if known is None else known
+    product: Array = b.xp.multiply(known, b.cast(weights, known.dtype))
+    return product
+
+
+def weighted_mean(
+    loss: Callable[..., Tensor], outputs: Tensor, targets: Array, weights: Array | None
+) -> Tensor:
+    """Compute the weighted mean of the losses of examples, sum_n w_n l_n / sum_n w_n m_n.
+
+    Args:
+        loss: a loss that takes `reduction="none"`, as every registered loss does. If its labels
+            have weights m_n, they are in its l_n; else m_n = 1.
         outputs: (N, ...) outputs of a network.
         targets: their targets.
-        weights: (N,) weights. If all of them are 0, the result is 0.
+        weights: (N,) weights; None for 1. If all weights are 0, the result is 0.
     """
     losses = loss(outputs, targets, reduction="none")  # (N,), or (N, K)
-    each = losses.size // len(weights)
-    b = outputs.backend
-    weights, xp = b.cast(weights, losses.dtype), b.xp
-    mass = xp.maximum(xp.sum(weights), np.finfo(losses.dtype).tiny)
-    shares = xp.divide(weights, xp.multiply(mass, each))
-    shares = shares.reshape(len(weights), *[1] * (losses.ndim - 1))
+    b, rows = outputs.backend, len(targets)
+    of_rows = opened(loss)[1].get("reduction") == "batchmean"
+    each, xp = 1 if of_rows else losses.size // rows, b.xp
+    whole = b.cast(counted(loss, b, targets, weights), losses.dtype)
+    mass = xp.maximum(xp.sum(whole), np.finfo(losses.dtype).tiny)
+    if weights is None:
+        shares = xp.divide(b.one(losses.dtype), mass)
+    else:
+        shares = xp.divide(b.cast(weights, losses.dtype), xp.multiply(mass, each))
+        shares = shares.reshape(rows, *[1] * (losses.ndim - 1))
     total_loss: Tensor = (losses * shares).sum()
     return total_loss
