@@ -142,12 +142,15 @@ def _rows(b: Backend, x: Any, bandwidth: Bandwidth) -> None:
     gamma, beta = (b.full((width,), v, np.float32) for v in (1, 0))
     gy = b.full(x.shape, 1, np.float32)
     _, backward = ops.layer_norm.vjp(b, x, gamma, beta)
+    rms_backward = ops.rms_norm.vjp(b, x, gamma)[1]
     sums = b.empty((width,), np.float32)
     work: dict[str, tuple[int, Callable[[], Any]]] = {
         "softmax_cross_entropy": (2, lambda: ops.softmax_cross_entropy(z, labels)),
         "softmax": (2, lambda: ops.softmax(z)),
         "layer_norm": (2, lambda: ops.layer_norm.vjp(b, x, gamma, beta)[0]),
         "layer_norm_grad": (3, lambda: backward(gy, (True, True, True))),
+        "rms_norm": (2, lambda: ops.rms_norm.vjp(b, x, gamma)[0]),
+        "rms_norm_grad": (3, lambda: rms_backward(gy, (True, True))),
         "column_sums": (1, lambda: column_sums(b, x, out=sums)),
         "gather_rows": (2, lambda: gather_rows(b, x, order)),
         "dropout_words": (0, lambda: b.random_words(x.size // 64, Draw((1, 2), 3))),

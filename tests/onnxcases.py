@@ -70,6 +70,11 @@ LAYERS = {
     "standardize": lambda: nn.Standardize(np.ones(D), np.ones(D)),
     "standardize back": lambda: nn.Standardize(np.ones(D), np.ones(D), inverse=True),
     "layer norm": lambda: nn.LayerNorm(D, eps=0.1),
+    "rms norm": lambda: nn.RMSNorm(D, eps=0.1),
+    "rms norm with the default": lambda: nn.Sequential(nn.Linear(D, 9), nn.RMSNorm(9)),
+    "codes": lambda: nn.Sequential(
+        nn.Activate("hard_threshold"), nn.Embedding(2, 3, flatten=True), nn.Linear(3 * D, 2)
+    ),
     "batch norm": lambda: nn.BatchNorm(D, eps=0.1),
     "robust scale": lambda: nn.RobustScale(np.ones(D), np.full(D, 2.0)),
     "scale": lambda: nn.Scale(D),
@@ -123,7 +128,7 @@ def small_network(data):
             parts.append(nn.Linear(width, out, activation, bias=data.draw(st.booleans())))
             width = out
         elif kind == "norm":  # with a large eps: that of a constant row amplifies rounding
-            parts.append(nn.LayerNorm(width, eps=0.1))
+            parts.append(data.draw(st.sampled_from([nn.LayerNorm, nn.RMSNorm]))(width, eps=0.1))
         elif kind == "batch":
             parts.append(nn.BatchNorm(width))
         else:

@@ -125,6 +125,13 @@ CASES = {
     "take/deep": Case(
         lambda x: ops.take(x, x.backend.upload(ROWS)), ((3, 2, 2),), expected=lambda x: x[ROWS]
     ),
+    "embedding": Case(
+        lambda w: ops.embedding(w.backend.upload(abs(ROWS)), w), expected=lambda w: w[abs(ROWS)]
+    ),
+    "embedding/floats": Case(
+        lambda w: ops.embedding(w.backend.upload(abs(ROWS).astype(w.dtype)), w),
+        expected=lambda w: w[abs(ROWS)],
+    ),
     "concatenate": Case(
         ops.concatenate, ((3, 4), (3, 2)), expected=lambda x, y: np.concatenate([x, y], 1)
     ),
@@ -159,6 +166,12 @@ CASES = {
     "dropout": Case(lambda x: ops.dropout(x, rate=0.3, draw=DRAW), ((5, 13),)),
     "vanilla_dropout": Case(lambda x: ops.vanilla_dropout(x, rate=0.5, draw=DRAW), ((5, 13),)),
     "layer_norm": Case(ops.layer_norm, ((3, 4), (4,), (4,)), expected=reference.layer_norm),
+    "rms_norm": Case(ops.rms_norm, ((3, 4), (4,)), expected=reference.rms_norm),
+    "rms_norm/eps": Case(
+        lambda x, gamma: ops.rms_norm(x, gamma, eps=0.5),
+        ((3, 4), (4,)),
+        expected=lambda x, gamma: reference.rms_norm(x, gamma, 0.5),
+    ),
     "batch_norm": Case(
         lambda x, g, b: ops.batch_norm(
             x,

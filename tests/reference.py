@@ -114,6 +114,14 @@ def layer_norm(x, gamma, beta, eps=1e-5):
     return np.array(rows)
 
 
+def rms_norm(x, gamma, eps=2.0**-52):
+    rows = []
+    for row in x:
+        root = math.sqrt(sum(v * v for v in row) / len(row) + eps)
+        rows.append([v / root * g for v, g in zip(row, gamma, strict=True)])
+    return np.array(rows)
+
+
 def keep_mask(words, width, threshold, size):
     """Which elements the packed bits keep: bit by bit, as the documentation says."""
     mask = []

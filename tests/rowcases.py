@@ -91,6 +91,12 @@ def _layer_norm(draw: Draw) -> list[Any]:
     return [3 + draw.normal(), *each, draw.out(), *kept, 1e-5]
 
 
+def _rms_norm(draw: Draw) -> list[Any]:
+    kept = (draw.out(draw.rows, dtype=draw.statistic) for _ in range(2))
+    x = draw.normal() * np.geomspace(0.25, 2, draw.rows)[:, None]
+    return [x.astype(draw.dtype), draw.normal(draw.columns), draw.out(), *kept, 0.1, 0.1]
+
+
 def _batch_norm(draw: Draw) -> list[Any]:
     each = draw.normal(draw.columns), draw.normal(draw.columns)
     kept = (draw.out(draw.columns, dtype=draw.statistic) for _ in range(3))
@@ -103,6 +109,11 @@ def _statistics(draw: Draw, count: int) -> list[np.ndarray]:
     mean, rest, inverse = draw.rng.standard_normal((3, count)) * [[1.0], [0.01], [0.0]]
     inverse += draw.rng.uniform(0.5, 2, count)
     return [array.astype(draw.statistic) for array in (mean, rest, inverse)]
+
+
+def _scales(draw: Draw) -> list[np.ndarray]:
+    """Factors and inverse roots, kept by a forward."""
+    return list(draw.rng.uniform(0.5, 2, (2, draw.rows)).astype(draw.statistic))
 
 
 ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
@@ -127,6 +138,17 @@ ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
         *(draw.normal(), draw.normal()),
         *_statistics(draw, draw.rows),
         *(draw.out(draw.columns, dtype=draw.statistic) for _ in range(2)),
+    ],
+    "rms_norm": _rms_norm,
+    "rms_norm_grad": lambda draw: [
+        *(draw.normal(), draw.normal(), draw.normal(draw.columns)),
+        *_scales(draw),
+        draw.out(),
+    ],
+    "rms_norm_grad_columns": lambda draw: [
+        *(draw.normal(), draw.normal()),
+        *_scales(draw),
+        draw.out(draw.columns, dtype=draw.statistic),
     ],
     "level_columns": lambda draw: [
         np.round(draw.normal(draw.rows, 6)).astype(draw.dtype),

@@ -104,6 +104,8 @@ CALLS = {
     "Training.__init__": lambda **given: gn.Trainer(nn.Sequential(nn.Linear(3, 2)), **given),
     "Dropout.__init__": nn.Dropout,
     "Linear.__init__": lambda **given: nn.Linear(3, 2, **given),
+    "Embedding.__init__": lambda **given: nn.Embedding(3, 2, **given),
+    "RMSNorm.__init__": lambda **given: nn.RMSNorm(3, **given),
     "Optimizer": optim.SGD,
     "EarlyStopping.__init__": gn.train.EarlyStopping,
     "batches": lambda **given: gn.data.batches(X, Y, batch_size=4, **given),
@@ -123,7 +125,8 @@ def test_an_argument_that_is_called_otherwise_is_answered(function, name):
 def test_no_argument_that_exists_is_answered(function, name):
     functions = {"Trainer.fit": gn.Trainer.fit, "batches": gn.data.batches}
     kinds = {"Training.__init__": [gn.Trainer], "Dropout.__init__": [nn.Dropout],
-             "Linear.__init__": [nn.Linear], "EarlyStopping.__init__": [gn.train.EarlyStopping],
+             "Linear.__init__": [nn.Linear], "Embedding.__init__": [nn.Embedding],
+             "RMSNorm.__init__": [nn.RMSNorm], "EarlyStopping.__init__": [gn.train.EarlyStopping],
              "Optimizer": [optim.SGD, optim.Adam]}  # fmt: skip
     for found in kinds.get(function) or [functions[function]]:
         assert name not in inspect.signature(found).parameters

@@ -237,6 +237,7 @@ MADE = {
 NEEDED = {"in_features": 2, "out_features": 2, "features": 2, "strength": 0.1, "limit": 1.0}
 NEEDED |= {"mean": np.zeros(2), "scale": np.ones(2), "center": np.zeros(2), "numbers": 2}
 NEEDED |= {"members": [nn.Linear(2, 2)], "levels": [0, 2]}
+NEEDED |= {"num_embeddings": 2, "embedding_dim": 2}
 
 
 def options():

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.errors import ArgumentError
 from gpunn.interop.onnx_draft import UNKNOWN, Draft, Value
+from gpunn.ops.embedding import told_apart
+
+INT64 = 7  # ONNX's number of the dtype
 
 
 def part(draft: Draft, x: Value, first: int, last: int, place: str) -> Value:
@@ -40,16 +44,27 @@ def one_hot(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     return draft.apply("Concat", *found, place=place, width=width, axis=1)
 
 
-def robust_scale(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    """Scale, then divide by the root."""
-    draft.demand(x, layer.center.size, place)
-    center = draft.floats(layer.center.numpy(), f"{place}.center", layer.center)
-    scale = draft.floats(layer.scale.numpy(), f"{place}.scale", layer.scale)
-    u = draft.apply("Mul", draft.apply("Sub", x, center, place=place), scale, place=place)
-    part = draft.apply("Div", u, draft.floats(layer.limit, f"{place}.limit"), place=place)
-    square = draft.apply("Mul", part, part, place=place)
-    more = draft.apply("Add", square, draft.floats(1, f"{place}.one"), place=place)
-    return draft.apply("Div", u, draft.apply("Sqrt", more, place=place), place=place)
+def embedding(draft: Draft, layer: Any, place: str, x: Value) -> Value:
+    """Gather rows of the weight. A code that is none becomes one that runtimes refuse."""
+    rows, columns = layer.weight.shape
+    if rows > told_apart(draft.dtype):
+        raise ArgumentError(
+            f"got {rows} codes at {place}, which {draft.dtype} cannot tell apart; expected at most "
+            f"{told_apart(draft.dtype)}: "
+            + ("export without float16" if draft.dtype == np.float16 else "leave out rare codes")
+        )
+    if not layer.flatten:
+        draft.demand(x, 1, place)
+    whole = draft.apply("Abs", draft.apply("Floor", x, place=place), place=place)
+    known = draft.apply("Equal", x, whole, place=place)
+    beyond = draft.floats(rows, f"{place}.rows")
+    number = draft.apply("Where", known, x, beyond, place=place, width=x.width)
+    number = draft.apply("Cast", number, place=place, to=INT64)
+    weight = draft.floats(layer.weight.numpy(), f"{place}.weight", layer.weight)
+    vectors = draft.apply("Gather", weight, number, place=place, axis=0)
+    shape = draft.constant(np.array([0, -1]), f"{place}.shape")
+    width = draft.width_of(x) * columns or UNKNOWN
+    return draft.apply("Reshape", vectors, shape, place=place, width=width)
 
 
 def periodic_embedding(draft: Draft, layer: Any, place: str, x: Value) -> Value:

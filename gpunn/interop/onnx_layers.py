@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.errors import ArgumentError, ShapeError
-from gpunn.interop import onnx_columns
+from gpunn.interop import onnx_columns, onnx_normalization
 from gpunn.interop.onnx_activations import activated
 from gpunn.interop.onnx_draft import AS_INPUT, UNKNOWN, Draft, Value
 from gpunn.nn import (
@@ -17,6 +17,7 @@ from gpunn.nn import (
     Concatenate,
     DifferenceFeature,
     Dropout,
+    Embedding,
     Ensemble,
     FeedbackLinear,
     Graph,
@@ -30,6 +31,7 @@ from gpunn.nn import (
     QuadraticFeatures,
     RandomFeatures,
     Residual,
+    RMSNorm,
     RobustScale,
     Scale,
     Sequential,
@@ -73,44 +75,6 @@ def _dropout(draft: Draft, layer: Any, place: str, x: Value) -> Value:
 def _vanilla_dropout(draft: Draft, layer: Any, place: str, x: Value) -> Value:
     kept = draft.floats(1 - Rate.of(layer.rate).realised, f"{place}.kept")
     return draft.apply("Mul", x, kept, place=place)
-
-
-def _standardize(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    draft.demand(x, layer.mean.size, place)
-    mean = draft.floats(layer.mean.numpy(), f"{place}.mean", layer.mean)
-    scale = draft.floats(layer.scale.numpy(), f"{place}.scale", layer.scale)
-    if layer.inverse:
-        return draft.apply("Add", draft.apply("Mul", x, scale, place=place), mean, place=place)
-    if not draft.constants[scale].all():
-        raise ArgumentError(
-            f"got a scale at {place} that {draft.dtype} rounds to 0; expected larger scales: "
-            "export without float16"
-        )
-    return draft.apply("Div", draft.apply("Sub", x, mean, place=place), scale, place=place)
-
-
-def _layer_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    draft.demand(x, layer.features, place)
-    gamma = draft.floats(layer.gamma.numpy(), f"{place}.gamma", layer.gamma)
-    beta = draft.floats(layer.beta.numpy(), f"{place}.beta", layer.beta)
-    options = {"axis": -1, "epsilon": layer.eps}
-    return draft.apply("LayerNormalization", x, gamma, beta, place=place, **options)
-
-
-def _batch_norm(draft: Draft, layer: Any, place: str, x: Value) -> Value:
-    """Subtract the mean first: as one product and one sum, a large mean would cost digits."""
-    draft.demand(x, layer.features, place)
-    mean, variance = layer.running_mean.numpy(), layer.running_variance.numpy()
-    shift = draft.floats(mean, f"{place}.mean", layer.running_mean)
-    gamma = draft.floats(layer.gamma.numpy(), f"{place}.gamma", layer.gamma)
-    beta = draft.floats(layer.beta.numpy(), f"{place}.beta", layer.beta)
-    wide = np.promote_types(draft.dtype, np.float32)  # float16 has neither large nor small ones
-    zero = draft.constant(np.zeros_like(mean, wide), f"{place}.zero")
-    spread = draft.constant(variance.astype(wide), f"{place}.variance")
-    centred = draft.apply("Sub", x, shift, place=place)
-    options = {"epsilon": layer.eps, "momentum": 1 - layer.momentum}
-    inputs = (centred, gamma, beta, zero, spread)
-    return draft.apply("BatchNormalization", *inputs, place=place, **options)
 
 
 # feature maps ----------------------------------------------------------------------------------
@@ -238,9 +202,9 @@ LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     Activate.forward: _activate,
     Dropout.forward: _dropout,
     VanillaDropout.forward: _vanilla_dropout,
-    Standardize.forward: _standardize,
-    LayerNorm.forward: _layer_norm,
-    BatchNorm.forward: _batch_norm,
+    Standardize.forward: onnx_normalization.standardize,
+    LayerNorm.forward: onnx_normalization.layer_norm,
+    BatchNorm.forward: onnx_normalization.batch_norm,
     RandomFeatures.forward: _random_features,
     QuadraticFeatures.forward: _quadratic_features,
     PolynomialFeatures.forward: _polynomial_features,
@@ -252,7 +216,9 @@ LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     Graph.forward: _graph,
     Ensemble.forward: _ensemble,
     OneHot.forward: onnx_columns.one_hot,
-    RobustScale.forward: onnx_columns.robust_scale,
+    Embedding.forward: onnx_columns.embedding,
+    RobustScale.forward: onnx_normalization.robust_scale,
+    RMSNorm.forward: onnx_normalization.rms_norm,
     PeriodicEmbedding.forward: onnx_columns.periodic_embedding,
     Scale.forward: onnx_columns.scale,
     ParametricActivation.forward: _parametric,

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Softmax": {"axis": -1},
     "LogSoftmax": {"axis": -1},
     "LayerNormalization": {"axis": -1, "epsilon": 1e-5},
+    "RMSNormalization": {"axis": -1, "epsilon": 1e-5},
     "BatchNormalization": {"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0},
     "Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0},
     "Flatten": {"axis": 1},
@@ -42,7 +43,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The attributes that a file may leave out."""
 
-LAST_AXIS = {"Softmax", "LogSoftmax", "LayerNormalization", "Concat"}
+LAST_AXIS = {"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "Concat"}
 """The operators whose axis 1 is the last one, because the values of a network have two axes."""
 
 

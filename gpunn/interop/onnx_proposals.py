@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.interop.onnx_patterns import activation_at
+from gpunn.interop.onnx_patterns import activation_at, attributes_of
 from gpunn.interop.onnx_source import Array, Node, Source
 from gpunn.nn import (
     DifferenceFeature,
+    Embedding,
     Module,
     OneHot,
     ParametricActivation,
     PeriodicEmbedding,
     PolynomialFeatures,
     QuadraticFeatures,
+    RMSNorm,
     RobustScale,
 )
+from gpunn.nn.init import undrawn
 
 MAX_NUMBERS = 2**16  # columns in front of categories, for which a file needs no bytes
 
@@ -57,6 +60,28 @@ def robust_scale(source: Source, node: Node, dtype: Any) -> Iterator[Module]:
         scale, center, limit = (second(source, each) for each in (*top, root[-1]))
         if center is not None and scale is not None and limit is not None:
             yield RobustScale(center.ravel(), scale.ravel(), float(limit.flat[0]), dtype=dtype)
+
+
+def rms_norm(source: Source, node: Node, dtype: Any) -> Iterator[Module]:
+    """Propose the first half of the layer norm of (x, -x)."""
+    parts = chain(source, node.output, "Slice", "LayerNormalization", "Concat")
+    gamma = second(source, parts[1]) if parts else None
+    if gamma is not None and gamma.size % 2 == 0:
+        eps = attributes_of(parts[1].kind, parts[1].attributes)["epsilon"]
+        layer = RMSNorm(gamma.size // 2, eps=eps, dtype=dtype)
+        layer.load_state_dict({"gamma": gamma.ravel()[: gamma.size // 2]})
+        yield layer
+
+
+def embedding(source: Source, node: Node, dtype: Any) -> Iterator[Module]:
+    """Propose the rows of a weight, side by side."""
+    parts = chain(source, node.output, "Reshape", "Gather")
+    weight = source.constant(parts[1].inputs[0]) if parts else None
+    if weight is not None and weight.ndim == 2 and chain(source, parts[1].inputs[-1], "Cast"):
+        with undrawn():
+            layer = Embedding(*weight.shape, flatten=True, dtype=dtype)
+        layer.load_state_dict({"weight": weight})
+        yield layer
 
 
 def parametric(source: Source, node: Node, dtype: Any) -> Iterator[Module]:
@@ -150,7 +175,8 @@ def difference(source: Source, node: Node, dtype: Any) -> Iterator[Module]:
 PROPOSALS: dict[str, tuple[Callable[[Source, Node, Any], Iterator[Module]], ...]] = {
     "Div": (robust_scale,),
     "Add": (parametric,),
-    "Slice": (one_hot,),
+    "Slice": (rms_norm, one_hot),  # a slice alone is a table of numbers only
+    "Reshape": (embedding,),
     "Sub": (one_hot,),
     "Concat": (one_hot, periodic, polynomial, quadratic, difference),
 }

@@ -13,7 +13,7 @@ from gpunn.interop.onnx_match import Layer, Match, RefusedError, Rules, added, u
 from gpunn.interop.onnx_patterns import activation_at, attributes_of, columns_of, input_of
 from gpunn.interop.onnx_proposals import PROPOSALS, chain, second
 from gpunn.interop.onnx_source import Node, as_written
-from gpunn.interop.onnx_weights import batch_norm, gemm, layer_norm, matmul, slopes
+from gpunn.interop.onnx_weights import batch_norm, gemm, layer_norm, matmul, rms_norm, slopes
 from gpunn.nn import Activate, Concatenate, Dropout
 from gpunn.nn.ensemble import LEAST
 
@@ -152,6 +152,7 @@ RULES: dict[str, Callable[[Rules, Node], Match | None]] = {
     "PRelu": slopes,
     "BatchNormalization": batch_norm,
     "LayerNormalization": layer_norm,
+    "RMSNormalization": rms_norm,
     "Dropout": _dropout,
     "Flatten": _same_rows,
     "Reshape": _same_rows,

@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.interop.onnx_match import Layer, Match, RefusedError, Rules, known, rows_of
 from gpunn.interop.onnx_patterns import attributes_of
 from gpunn.interop.onnx_source import Array, Node, as_written
-from gpunn.nn import BatchNorm, LayerNorm, Linear, ParametricActivation
+from gpunn.nn import BatchNorm, LayerNorm, Linear, ParametricActivation, RMSNorm
 
 
 def gemm(rules: Rules, node: Node) -> Match | None:
@@ -95,8 +95,7 @@ def batch_norm(rules: Rules, node: Node) -> Match | None:
 
 def layer_norm(rules: Rules, node: Node) -> Match | None:
     """Return a layer norm; one without a bias gets a beta of 0."""
-    if attributes_of(node.kind, node.attributes)["axis"] != -1:
-        raise RefusedError("its axis is not the last one")
+    _check_last_axis(node)
 
     def state() -> dict[str, Array]:
         gamma = _vector(rules, node, 1, "")
@@ -107,6 +106,19 @@ def layer_norm(rules: Rules, node: Node) -> Match | None:
         }
 
     return _normalized(rules, node, node.inputs[0], state, LayerNorm)
+
+
+def rms_norm(rules: Rules, node: Node) -> Match | None:
+    """Return an RMS norm; the operator is that of opset 23."""
+    _check_last_axis(node)
+    return _normalized(
+        rules, node, node.inputs[0], lambda: {"gamma": _vector(rules, node, 1, "")}, RMSNorm
+    )
+
+
+def _check_last_axis(node: Node) -> None:
+    if attributes_of(node.kind, node.attributes)["axis"] != -1:
+        raise RefusedError("its axis is not the last one")
 
 
 def _vector(rules: Rules, node: Node, place: int, what: str) -> Array:
@@ -121,7 +133,7 @@ def _normalized(
     node: Node,
     start: str,
     state: Callable[[], dict[str, Array]],
-    kind: type[LayerNorm],
+    kind: type[LayerNorm | RMSNorm],
     **options: Any,
 ) -> Match:
     sizes = {len(array) for array in state().values()}

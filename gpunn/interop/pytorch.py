@@ -11,7 +11,17 @@ import numpy as np
 from gpunn.arguments import flag
 from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError, ModelFileError
-from gpunn.nn import Activate, BatchNorm, Dropout, LayerNorm, Linear, Module, Sequential
+from gpunn.nn import (
+    Activate,
+    BatchNorm,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    Module,
+    RMSNorm,
+    Sequential,
+)
 from gpunn.ops import get_activation, identity
 from gpunn.storage.arrays import open_arrays, pack
 from gpunn.storage.atomic import write_atomically
@@ -41,12 +51,14 @@ def to_torch_state_dict(model: Module) -> dict[str, np.ndarray[Any, Any]]:
     PyTorch's modules 0, 2 and 3. `Linear.weight` is (D, H) in gpunn and (H, D) in PyTorch.
 
     PyTorch's `LeakyReLU` needs `negative_slope=0.1` to compute the same. All other modules, `GELU`,
-    `BatchNorm1d` and `LayerNorm` included, compute the same with their defaults. An activation
-    without a module in PyTorch takes a number too.
+    `BatchNorm1d`, `LayerNorm` and `RMSNorm` included, compute the same with their defaults. An
+    activation without a module in PyTorch takes a number too, and so does the `Flatten` behind an
+    `Embedding` with `flatten=True`.
 
     Args:
-        model: a `Sequential` of linear layers, activations, dropout, batch and layer norm, also
-            nested; or one such layer, which is treated as a `Sequential` of one layer.
+        model: a `Sequential` of linear layers, activations, dropout, embeddings, batch, layer and
+            RMS norm, also nested; or one such layer, which is treated as a `Sequential` of one
+            layer.
 
     Returns:
         name -> array, in PyTorch's order.
@@ -179,11 +191,18 @@ def _in_a_row(layers: list[Module], prefix: str) -> Iterator[Place]:
             raise ArgumentError(
                 f"got a {type(layer).__name__} at place {prefix}{number}; expected a layer with a "
                 "counterpart in torch.nn.Sequential (Linear, Activate, Dropout, BatchNorm, "
-                "LayerNorm, Sequential): write model.state_dict() and name the arrays yourself"
+                "LayerNorm, RMSNorm, Embedding, Sequential): write model.state_dict() and name the "
+                "arrays yourself"
             )
         yield from COUNTERPARTS[forward](layer, f"{prefix}{number}.")
-        fused = isinstance(layer, Linear) and get_activation(layer.activation) is not identity
-        number += 2 if fused else 1
+        number += 2 if _is_two(layer) else 1
+
+
+def _is_two(layer: Module) -> bool:
+    """Return whether the counterpart of a layer is two modules: the second has no weights."""
+    if isinstance(layer, Embedding):
+        return layer.flatten
+    return isinstance(layer, Linear) and get_activation(layer.activation) is not identity
 
 
 def _linear(layer: Any, prefix: str) -> Iterator[Place]:
@@ -192,8 +211,16 @@ def _linear(layer: Any, prefix: str) -> Iterator[Place]:
         yield Place(f"{prefix}bias", layer.bias)
 
 
-def _layer_norm(layer: Any, prefix: str) -> Iterator[Place]:
+def _embedding(layer: Any, prefix: str) -> Iterator[Place]:
+    yield Place(f"{prefix}weight", layer.weight)
+
+
+def _rms_norm(layer: Any, prefix: str) -> Iterator[Place]:
     yield Place(f"{prefix}weight", layer.gamma)
+
+
+def _layer_norm(layer: Any, prefix: str) -> Iterator[Place]:
+    yield from _rms_norm(layer, prefix)
     yield Place(f"{prefix}bias", layer.beta)
 
 
@@ -213,7 +240,9 @@ def _nested(layer: Any, prefix: str) -> Iterator[Place]:
 
 COUNTERPARTS: dict[Callable[..., Any], Callable[[Any, str], Iterator[Place]]] = {
     Linear.forward: _linear,
+    Embedding.forward: _embedding,
     LayerNorm.forward: _layer_norm,
+    RMSNorm.forward: _rms_norm,
     BatchNorm.forward: _batch_norm,
     Activate.forward: _nothing,
     Dropout.forward: _nothing,

@@ -19,10 +19,12 @@ from gpunn.nn import (
     Activate,
     BatchNorm,
     Dropout,
+    Embedding,
     LayerNorm,
     Linear,
     Module,
     ParametricActivation,
+    RMSNorm,
     Sequential,
 )
 from gpunn.nn.init import undrawn
@@ -38,12 +40,13 @@ def from_torch(module: Any, *, device: DeviceLike = None) -> Module:
     The outputs are those of PyTorch to rounding, and the layers have the same numbers. PyTorch's
     state can therefore be loaded later with `load_torch_state_dict`. The network is in training
     mode if the module is. A normalisation without weights gets a gamma of 1 and a beta of 0, which
-    training changes. `Flatten` disappears: pass (N, D) rows.
+    training changes. `Flatten` behind `Embedding` becomes its `flatten=True`, and elsewhere it does
+    nothing: pass (N, D) rows.
 
     Args:
         module: a `Sequential`, also nested, of `Linear`, activations, `Dropout`, `BatchNorm1d`,
-            `LayerNorm`, `Flatten` and `Identity`; or one of them. Subclasses of PyTorch's classes
-            are refused, because they may compute something else.
+            `LayerNorm`, `RMSNorm`, `Embedding`, `Flatten` and `Identity`; or one of them.
+            Subclasses of PyTorch's classes are refused, because they may compute something else.
         device: the device of the network; the default device for None.
 
     Raises:
@@ -72,12 +75,16 @@ class _Part:
         weights: the tensors of PyTorch, in the layout of gpunn, by the names of gpunn.
         activation: the activation that a linear layer gets, or that the module is; None for others.
         linear: whether it is a linear layer.
+        codes: whether it is an embedding, and no `Flatten` has joined it.
+        flatten: whether one has.
     """
 
     make: Callable[[], Module]
     weights: dict[str, Array] = field(default_factory=dict)
     activation: Any = None
     linear: bool = False
+    codes: bool = False
+    flatten: bool = False
     built: Module | None = None
 
     def build(self) -> Module:
@@ -90,6 +97,8 @@ class _Part:
             self.built = self.make()
         if isinstance(self.built, Linear) and self.activation is not None:
             self.built.activation = self.activation
+        if isinstance(self.built, Embedding):
+            self.built.flatten = self.flatten
         return self.built
 
 
@@ -121,9 +130,12 @@ class _Reading:
             joined = found[-1] if found else None
             if joined is not None and joined.linear and part.activation is not None:
                 joined.activation, joined.linear = part.activation, False
+            elif joined is not None and joined.codes and type(module).__name__ == "Flatten":
+                joined.flatten, joined.codes = True, False
             else:
                 found.append(part)
-            part.linear = part.linear and self._places[id(module)] == 1
+            once = self._places[id(module)] == 1
+            part.linear, part.codes = part.linear and once, part.codes and once
         return found
 
     def _part(self, name: str, module: Any) -> _Part:
@@ -213,9 +225,30 @@ def _layer_norm(reading: _Reading, module: Any) -> _Part:
     return _Part(lambda: LayerNorm(size, **options), weights)
 
 
-def _affine(reading: _Reading, module: Any, size: int) -> dict[str, Array]:
+def _rms_norm(reading: _Reading, module: Any) -> _Part:
+    if len(module.normalized_shape) != 1:
+        raise ArgumentError("ours normalises the columns of rows")
+    (size,) = module.normalized_shape
+    gamma = _affine(reading, module, size, ("gamma",))
+    options = {"eps": module.eps, "dtype": reading.dtype}
+    return _Part(lambda: RMSNorm(size, **options), gamma)
+
+
+def _embedding(reading: _Reading, module: Any) -> _Part:
+    if module.max_norm is not None or module.scale_grad_by_freq:
+        raise ArgumentError("ours has neither max_norm nor scale_grad_by_freq")
+    weight = reading.numbers(module.weight)
+    rows, columns = weight.shape
+    options = {"padding_idx": module.padding_idx, "dtype": weight.dtype}
+    reading.width = UNKNOWN
+    return _Part(lambda: Embedding(rows, columns, **options), {"weight": weight}, codes=True)
+
+
+def _affine(
+    reading: _Reading, module: Any, size: int, names: tuple[str, ...] = ("gamma", "beta")
+) -> dict[str, Array]:
     reading.width = size
-    found = {"gamma": module.weight, "beta": module.bias}
+    found = {name: module.weight if name == "gamma" else module.bias for name in names}
     return {
         name: np.full(size, name == "gamma", reading.dtype) if t is None else reading.numbers(t)
         for name, t in found.items()
@@ -280,6 +313,8 @@ COUNTERPARTS: dict[str, Callable[[_Reading, Any], _Part]] = {
     "Linear": _linear,
     "BatchNorm1d": _batch_norm,
     "LayerNorm": _layer_norm,
+    "RMSNorm": _rms_norm,
+    "Embedding": _embedding,
     "Dropout": _dropout,
     "Flatten": _nothing,
     "Identity": _nothing,

@@ -8,6 +8,7 @@ from gpunn.nn.columns import OneHot, ParametricActivation, PeriodicEmbedding, Sc
 from gpunn.nn.containers import Concatenate, Graph, Residual, Sequential, Sum
 from gpunn.nn.diagnostics import UnitReport, collapse, dead_units, gradient_norms
 from gpunn.nn.dropout import Dropout, VanillaDropout
+from gpunn.nn.embedding import Embedding
 from gpunn.nn.ensemble import Ensemble
 from gpunn.nn.features import (
     DifferenceFeature,
@@ -17,7 +18,7 @@ from gpunn.nn.features import (
 )
 from gpunn.nn.linear import Activate, FeedbackLinear, Linear
 from gpunn.nn.module import Module
-from gpunn.nn.normalization import BatchNorm, LayerNorm, RobustScale, Standardize
+from gpunn.nn.normalization import BatchNorm, LayerNorm, RMSNorm, RobustScale, Standardize
 from gpunn.nn.parameter import Buffer, Parameter
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Concatenate",
     "DifferenceFeature",
     "Dropout",
+    "Embedding",
     "Ensemble",
     "FeedbackLinear",
     "Graph",
@@ -39,6 +41,7 @@ __all__ = [
     "PeriodicEmbedding",
     "PolynomialFeatures",
     "QuadraticFeatures",
+    "RMSNorm",
     "RandomFeatures",
     "Residual",
     "RobustScale",

@@ -12,9 +12,19 @@ from gpunn.backends import backend, computed
 from gpunn.backends.dtypes import float_dtype
 from gpunn.errors import ArgumentError, DTypeError, ShapeError
 from gpunn.examples import column_quartiles, column_scales
+from gpunn.guesses import answers
 from gpunn.nn.module import Module
 from gpunn.nn.parameter import Buffer, Parameter
-from gpunn.ops import add, batch_norm, divide, layer_norm, multiply, smooth_clip, subtract
+from gpunn.ops import (
+    add,
+    batch_norm,
+    divide,
+    layer_norm,
+    multiply,
+    rms_norm,
+    smooth_clip,
+    subtract,
+)
 from gpunn.typing import DeviceLike, DType
 
 
@@ -256,6 +266,56 @@ class LayerNorm(Module):
     def forward(self, x: Any) -> Tensor:
         """Return the normalised x, (N, D)."""
         return layer_norm(x, self.gamma, self.beta, eps=self.eps)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"features": self.features, "eps": self.eps, "dtype": self.gamma.dtype.name}
+
+
+class RMSNorm(Module):
+    """A layer that divides each example by the root of its mean square, then multiplies by gamma.
+
+    It is PyTorch's `RMSNorm` over the last axis.
+
+    Args:
+        features: D, at least 1.
+        eps: added to the mean square, at least 0; None for the machine epsilon of the dtype that is
+            computed in, 1.2e-7 for float16 and float32, as in PyTorch.
+        dtype: float16, float32 or float64.
+        device: the device of the parameter; the default device for None.
+
+    Attributes:
+        gamma: (D,) parameter, 1 at first.
+
+    Raises:
+        ArgumentError: a number is outside its range.
+
+    Reference:
+        Zhang and Sennrich (2019), arXiv 1910.07467; see `gpunn.ops.rms_norm`.
+
+    Example:
+        >>> RMSNorm(2)(np.array([[3.0, -4.0]], np.float32)).numpy().round(3)
+        array([[ 0.849, -1.131]], dtype=float32)
+    """
+
+    @answers
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float | None = None,
+        dtype: DType = "float32",
+        device: DeviceLike = None,
+    ) -> None:
+        self.features = count("features", features)
+        self.eps = None if eps is None else in_range("eps", eps, 0.0)
+        b, kind = backend(device), float_dtype(dtype)
+        self.gamma = Parameter(b.full((self.features,), 1, kind), regularize=False)
+
+    def forward(self, x: Any) -> Tensor:
+        """Return the normalised x, (N, D)."""
+        y: Tensor = rms_norm(x, self.gamma, eps=self.eps)
+        return y
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

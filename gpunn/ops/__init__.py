@@ -33,6 +33,7 @@ from gpunn.ops.cross_entropy import focal, softmax_cross_entropy
 from gpunn.ops.dropout import dropout, vanilla_dropout
 from gpunn.ops.elementwise import ACTIVATIONS, Activation, get_activation
 from gpunn.ops.elementwise_losses import LOSSES, decides, get_loss
+from gpunn.ops.embedding import embedding
 from gpunn.ops.gaussian import gaussian_nll
 from gpunn.ops.gelu import gelu, gelu_sigmoid, gelu_tanh
 from gpunn.ops.linear import linear
@@ -55,6 +56,7 @@ from gpunn.ops.probability_losses import (
 from gpunn.ops.reductions import max_ as max
 from gpunn.ops.reductions import mean
 from gpunn.ops.reductions import sum_ as sum
+from gpunn.ops.rms_norm import rms_norm
 from gpunn.ops.shaping import astype, concatenate, getitem, reshape, take, transpose
 from gpunn.ops.smooth import mish, selu, silu, softplus
 from gpunn.ops.softmax import log_softmax, softmax
@@ -76,6 +78,7 @@ __all__ = [
     "divide",
     "dropout",
     "elu",
+    "embedding",
     "exp",
     "focal",
     "gaussian_nll",
@@ -113,6 +116,7 @@ __all__ = [
     "relu6",
     "relu_right",
     "reshape",
+    "rms_norm",
     "selu",
     "sigmoid",
     "silu",

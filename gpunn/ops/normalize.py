@@ -21,7 +21,13 @@ _CUDA = Path(__file__).parent / "cuda"
 ABOVE_ONE = float(np.nextafter(1.0, 2.0))
 
 
-def _check(name: str, x: Array, *each: Array) -> None:
+def check_columns(name: str, x: Array, *each: Array) -> None:
+    """Check that x is (N, D), and that each of the other arrays has one number for each column.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+        DTypeError: an array has another dtype than x.
+    """
     if x.ndim != 2 or any(array.shape != x.shape[1:] for array in each):
         raise ShapeError(
             f"got x of shape {x.shape}, and {', '.join(str(array.shape) for array in each)} for "
@@ -44,12 +50,13 @@ def _check_running(x: Array, *running: Array) -> None:
             )
 
 
-def _scratch(out: Array, statistic: Array) -> Array:
+def scratch_of(out: Array, statistic: Array) -> Array:
     """Return the array to compute in: `out`, or a wider one if the statistics are wider."""
     return out if out.dtype == statistic.dtype else scratch_like(out, statistic.dtype)
 
 
-def _round(work: Array, out: Array) -> None:
+def round_to(work: Array, out: Array) -> None:
+    """Round what was computed in `scratch_of(out, ...)` to `out`."""
     if work is not out:
         out[...] = work
 
@@ -81,7 +88,7 @@ def _layer_norm(
     columns: int,
     rows: int,
 ) -> None:
-    work = _scratch(y, mean)
+    work = scratch_of(y, mean)
     np.vecdot(widened(x, mean.dtype), _share(columns, mean.dtype), out=mean)
     np.subtract(x, mean[:, None], out=work)
     np.divide(np.add.reduce(work, axis=1, out=rest), columns, out=rest)
@@ -93,7 +100,7 @@ def _layer_norm(
     np.multiply(work, inverse[:, None], out=work)
     np.multiply(work, gamma, out=work)
     np.add(work, beta, out=work)
-    _round(work, y)
+    round_to(work, y)
 
 
 def _layer_norm_grad(
@@ -107,7 +114,7 @@ def _layer_norm_grad(
     columns: int,
     rows: int,
 ) -> None:
-    work = _scratch(gx, mean)
+    work = scratch_of(gx, mean)
     normal = scratch_like(x, mean.dtype)
     _normal(x, mean[:, None], rest[:, None], inverse[:, None], normal)
     np.multiply(gy, gamma, out=work, dtype=mean.dtype)
@@ -115,7 +122,7 @@ def _layer_norm_grad(
     np.subtract(work, np.add.reduce(work, axis=1, keepdims=True) / columns, out=work)
     np.subtract(work, np.multiply(normal, along[:, None], out=normal), out=work)
     np.multiply(work, inverse[:, None], out=work)
-    _round(work, gx)
+    round_to(work, gx)
 
 
 def _layer_norm_grad_columns(
@@ -196,7 +203,7 @@ def layer_norm(
     Reference:
         Ba et al. (2016).
     """
-    _check("layer_norm", x, gamma, beta)
+    check_columns("layer_norm", x, gamma, beta)
     x, gamma = b.xp.ascontiguousarray(x), b.xp.ascontiguousarray(gamma)
     y = b.empty_like(x)
     statistics = tuple(b.empty(x.shape[:1], computed(x.dtype)) for _ in range(3))
@@ -244,7 +251,7 @@ def _batch_norm(
     columns: int,
     rows: int,
 ) -> None:
-    work, kind = _scratch(y, mean), mean.dtype
+    work, kind = scratch_of(y, mean), mean.dtype
     np.multiply(x, 1 / rows, out=work, dtype=kind)  # a sum of large numbers would overflow
     np.subtract(x, add_rows(work, mean), out=work)
     np.divide(add_rows(work, rest), rows, out=rest)
@@ -254,7 +261,7 @@ def _batch_norm(
     np.reciprocal(np.sqrt(variance + eps), out=inverse)
     np.multiply(work, inverse * gamma, out=work)
     np.add(work, beta, out=work)
-    _round(work, y)
+    round_to(work, y)
     running_mean += momentum * ((mean - running_mean) + rest)
     running_variance += momentum * (variance * (rows / (rows - 1)) - running_variance)
 
@@ -272,14 +279,14 @@ def _batch_norm_grad(
     columns: int,
     rows: int,
 ) -> None:
-    work = _scratch(gx, mean)
+    work = scratch_of(gx, mean)
     normal = _normal(x, mean, rest, inverse, scratch_like(x, mean.dtype))
     add_rows(np.multiply(gy, normal, out=work), ggamma)
     add_rows(gy, gbeta)
     np.subtract(gy, gbeta / rows, out=work)
     np.subtract(work, np.multiply(normal, ggamma / rows, out=normal), out=work)
     np.multiply(work, inverse * gamma, out=work)
-    _round(work, gx)
+    round_to(work, gx)
 
 
 BATCH_NORM = RowKernel("batch_norm", _batch_norm, _CUDA / "batch_norm.cu", by_columns=True)
@@ -328,7 +335,7 @@ def batch_norm(
     Reference:
         Ioffe and Szegedy (2015).
     """
-    _check("batch_norm", x, gamma, beta)
+    check_columns("batch_norm", x, gamma, beta)
     _check_running(x, running_mean, running_variance)
     if x.shape[0] < 2:
         raise ShapeError(

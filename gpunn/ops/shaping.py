@@ -155,7 +155,7 @@ def _concatenate(b: Backend, *xs: Array, axis: int = -1) -> tuple[Array, Backwar
 concatenate = Op(_concatenate, "concatenate")
 
 
-def _taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Callable[..., Array]]:
+def taken(b: Backend, x: Array, numbers: Array, axes: int) -> tuple[Array, Callable[..., Array]]:
     """Return parts of x by number, counted over its first axes, and the backward function."""
     rest = x.shape[axes:]
     count = math.prod(x.shape[:axes])
@@ -200,7 +200,7 @@ def take(b: Backend, x: Array, index: Array) -> tuple[Array, Backward]:
     Gradient:
         gx[r] = sum of gy[n] over all n with index[n] = r, in the order of n.
     """
-    y, back = _taken(b, x, _row_numbers(b, x, (index,)), 1)
+    y, back = taken(b, x, _row_numbers(b, x, (index,)), 1)
     return y, lambda gy, needs: (back(gy), None)
 
 
@@ -277,7 +277,7 @@ def _indexed(
     integers = len(arrays) == len(parts) and all(a.dtype.kind in "iu" for a in arrays)
     if integers:
         own = tuple(a if backend_of(a) is b else b.upload(a) for a in arrays)
-        y, back = _taken(b, x, _row_numbers(b, x, own), len(own))
+        y, back = taken(b, x, _row_numbers(b, x, own), len(own))
     elif all(isinstance(a, np.ndarray) for a in arrays):
         try:
             # the mask is read on the host, so a recording cannot repeat this work
@@ -285,7 +285,7 @@ def _indexed(
             numbers = np.arange(x.size).reshape(x.shape)[tuple(known)]
         except IndexError as error:
             raise DataError(f"got an index outside an array of shape {x.shape}: {error}") from error
-        y, back = _taken(b, x, b.upload(np.asarray(numbers)), x.ndim)
+        y, back = taken(b, x, b.upload(np.asarray(numbers)), x.ndim)
     else:
         raise ArgumentError(
             f"got an index on {b.device} with a mask, or with an array beside slices; expected "

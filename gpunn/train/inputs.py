@@ -18,7 +18,7 @@ from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, DTypeErr
 from gpunn.examples import rows_of
 from gpunn.frames import from_frame
 from gpunn.log import logger
-from gpunn.nn import BatchNorm, LayerNorm, Module, RobustScale, Standardize
+from gpunn.nn import BatchNorm, Embedding, LayerNorm, Module, RMSNorm, RobustScale, Standardize
 from gpunn.ops.elementwise import opened, trait
 from gpunn.ops.elementwise_losses import ElementwiseLoss, decision
 from gpunn.ops.reductions import all_finite
@@ -132,7 +132,8 @@ def rows_check(
     return check
 
 
-SCALERS = (Standardize, RobustScale, BatchNorm, LayerNorm)
+SCALE_IS_FINE = (Standardize, RobustScale, BatchNorm, LayerNorm, RMSNorm, Embedding)
+"""Layers that scale, and one that takes codes."""
 LARGE, LOOKED_AT = 100.0, 1000
 """Numbers that a network learns slowly from, and the rows that are looked at."""
 _told: WeakSet[Module] = WeakSet()
@@ -142,7 +143,7 @@ def hint(model: Module, loss: Callable[..., Any], x: Array, y: Array) -> None:
     """Log one line, once for each model, if the data are of a scale that a network learns badly.
 
     Args:
-        model: the model; one with a layer that scales is left alone.
+        model: the model; one with a layer of `SCALE_IS_FINE` is left alone.
         loss: its loss.
         x: (N, ...) examples that `training_arrays` returned. On a GPU nothing is looked at.
         y: their targets.
@@ -151,7 +152,7 @@ def hint(model: Module, loss: Callable[..., Any], x: Array, y: Array) -> None:
         x, y = x[:LOOKED_AT], y[:LOOKED_AT]
     if is_sparse(x) or not backend_of(x).on_host or model in _told:
         return
-    if any(isinstance(module, SCALERS) for module in model.modules()):
+    if any(isinstance(module, SCALE_IS_FINE) for module in model.modules()):
         return
     found = [("x", x, "put gn.nn.Standardize.fit(x) before the network")]
     if decision(loss) is None and y.dtype.kind == "f":

@@ -169,6 +169,7 @@ class Service:
             nn.Dropout(0.3, seed=1),
             nn.Linear(16, 16, "gelu", seed=2),
             nn.LayerNorm(16),
+            nn.RMSNorm(16),
             nn.Linear(16, 3, seed=3),
         )
         eager = gn.train.EagerStep(

@@ -34,7 +34,9 @@ def layers(rng: np.random.Generator, outputs: int) -> list[Any]:
             found.append(nn.BatchNorm(width))
         elif kind < 0.55:
             found.append(nn.LayerNorm(width))
-        elif kind < 0.65:
+        elif kind < 0.6:
+            found.append(nn.RMSNorm(width))
+        elif kind < 0.7:
             found.append(nn.Residual(nn.Linear(width, width, name, seed=seed + 1)))
     return [*found, nn.Linear(width, outputs, seed=7)]
 

@@ -56,6 +56,22 @@ def test_what_is_exported_comes_back(layer, tmp_path):
     np.testing.assert_array_equal(again.predict(x), back.predict(x))
 
 
+def test_an_embedding_comes_back_with_its_codes():
+    net = nn.Sequential(nn.Embedding(9, 3, flatten=True), nn.RMSNorm(6), nn.Linear(6, 2))
+    back = from_onnx(to_onnx(randomized(net)))
+    assert [type(m) for m in back] == [type(m) for m in net]
+    codes = np.arange(18).reshape(9, 2) % 9
+    np.testing.assert_allclose(back.predict(codes), net.predict(codes), rtol=1e-6)
+
+
+def test_the_operator_of_opset_23():
+    gamma = np.array([1.5, -0.5, 2.0, 1.0, 0.25], np.float32)
+    nodes = [("RMSNormalization", ["x", "g"], "y", {"epsilon": 0.5, "axis": -1})]
+    back = from_onnx(graph(nodes, {"g": gamma}, opset=23))
+    assert (type(back), back.eps) == (nn.RMSNorm, 0.5)
+    np.testing.assert_array_equal(back.gamma.numpy(), gamma)
+
+
 LOST = {nn.FeedbackLinear: nn.Linear, nn.RandomFeatures: nn.Linear, nn.Dropout: None,
         nn.VanillaDropout: nn.Standardize}  # fmt: skip
 """What a file does not tell: the way errors go back, what is fixed, what is left out."""
@@ -101,6 +117,7 @@ def test_options_come_back_as_they_were_written():
         nn.BatchNorm(4, eps=1e-3, momentum=0.3),
         nn.Linear(4, 4, get_activation("elu", alpha=0.7)),
         nn.LayerNorm(4, eps=1e-4),
+        nn.RMSNorm(4, eps=1e-4),
     )
     back = from_onnx(to_onnx(randomized(net)))
     assert [m.config() for m in back] == [m.config() for m in net]

@@ -69,6 +69,48 @@ def test_a_model_of_float16_and_one_of_float64():
         assert_agrees(randomized(net), to_onnx(net), tolerance)
 
 
+CODES = np.array([[0, 3, 6], [6, 6, 1]])
+
+
+def embedded(flatten=True):
+    width = 4 * 3 if flatten else 4
+    return nn.Sequential(nn.Embedding(7, 4, flatten=flatten, seed=0), nn.Linear(width, 2, seed=1))
+
+
+@pytest.mark.parametrize(("opset", "narrow"), [(17, False), (21, False), (17, True)])
+def test_an_embedding(opset, narrow):
+    kind, net = np.dtype("float16" if narrow else "float32"), embedded()
+    proto = to_onnx(net, opset=opset, float16=narrow)
+    for x in (CODES, CODES[:1]):
+        found = outputs(proto, x.astype(kind))["output"]
+        np.testing.assert_allclose(found, net.predict(x), rtol=0, atol=1e-2 if narrow else 1e-6)
+
+
+def test_an_embedding_of_one_code_an_example():
+    net = embedded(flatten=False)
+    proto = to_onnx(net)
+    codes = CODES[0]
+    found = outputs(proto, codes[:, None].astype(np.float32))["output"]
+    np.testing.assert_allclose(found, net.predict(codes), rtol=0, atol=1e-6)
+    with pytest.raises(ShapeError, match="takes 1"):
+        to_onnx(nn.Sequential(nn.Linear(2, 3), nn.Embedding(7, 4)))
+
+
+@pytest.mark.parametrize("code", [-1, 7, 2.5, np.nan])
+def test_a_runtime_refuses_a_code_that_is_none(code):
+    x = CODES.astype(np.float32)
+    x[1, 1] = code
+    with pytest.raises(Exception, match="out of"):
+        outputs(to_onnx(embedded()), x)
+
+
+def test_codes_that_float16_cannot_tell_apart_are_not_exported():
+    net = nn.Embedding(2049, 1)
+    to_onnx(net)
+    with pytest.raises(ArgumentError, match="without float16"):
+        to_onnx(net, float16=True)
+
+
 def test_a_mean_far_from_zero_costs_no_digits():
     net = nn.BatchNorm(D)
     net.load_state_dict(net.state_dict() | {"running_mean": np.full(D, 1e4, np.float32)})

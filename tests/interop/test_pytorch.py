@@ -257,6 +257,53 @@ def test_normalisation_agrees_with_pytorch_and_goes_back(torch, rng, tmp_path):
     np.testing.assert_array_equal(again, expected)
 
 
+def test_embeddings_and_rms_norms_agree_with_pytorch_and_go_back(torch, rng):
+    t = torch.nn
+    theirs = t.Sequential(
+        t.Embedding(7, 3, padding_idx=2),
+        t.Flatten(),
+        t.RMSNorm(6),
+        t.Linear(6, 4),
+        t.ReLU(),
+        t.RMSNorm(4, eps=1e-3),
+        t.Linear(4, 2),
+    )
+    randomized(torch, theirs)
+    ours = nn.Sequential(
+        nn.Embedding(7, 3, padding_idx=2, flatten=True),
+        nn.RMSNorm(6),
+        nn.Linear(6, 4, "relu"),
+        nn.RMSNorm(4, eps=1e-3),
+        nn.Linear(4, 2),
+    )
+    load_torch_state_dict(ours, theirs.state_dict())
+    x, y = rng.integers(0, 7, (9, 2)), rng.integers(0, 2, 9)
+    scores = theirs(torch.from_numpy(x))
+    np.testing.assert_allclose(ours.predict(x), scores.detach().numpy(), rtol=0, atol=1e-6)
+    t.functional.cross_entropy(scores, torch.from_numpy(y)).backward()
+    gn.ops.softmax_cross_entropy(ours(x), y).backward()
+    for mine, other in ((ours[0].weight, theirs[0]), (ours[1].gamma, theirs[2])):
+        np.testing.assert_allclose(mine.grad, other.weight.grad.numpy(), rtol=0, atol=1e-6)
+    state = to_torch_state_dict(ours)
+    assert list(state) == list(theirs.state_dict())
+    built = gn.interop.from_torch(theirs)
+    assert [m.config() for m in built if hasattr(m, "gamma") or hasattr(m, "flatten")] == [
+        m.config() for m in ours if hasattr(m, "gamma") or hasattr(m, "flatten")
+    ]
+    np.testing.assert_allclose(built.predict(x), ours.predict(x), rtol=0, atol=1e-6)
+    load_torch_state_dict(built, theirs.state_dict())
+    theirs.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+
+
+def test_the_numbers_of_an_rms_norm_that_pytorch_gave(device):
+    """`torch.nn.RMSNorm(2)` of PyTorch 2.13: its eps is that of the dtype it computes in."""
+    gave = {"float16": 0.9453125, "float32": 0.9452449083328247, "float64": 0.9999999998889777}
+    for dtype, wanted in gave.items():
+        layer = nn.RMSNorm(2, dtype=dtype, device=device)
+        x = gn.tensor(np.full((1, 2), 1e-3, dtype), device=device)
+        np.testing.assert_allclose(layer(x).numpy(), wanted, rtol=2 * np.finfo(dtype).eps)
+
+
 def test_values_that_numpy_cannot_read_are_named(torch):
     state = {"0.weight": torch.ones(1, 2, dtype=torch.bfloat16), "0.bias": torch.ones(1)}
     with pytest.raises(ModelFileError, match=r"0\.weight of type Tensor.*\.float\(\) for bfloat16"):

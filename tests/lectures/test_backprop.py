@@ -181,6 +181,11 @@ def test_the_matrix_formulation_is_the_loop_over_examples(device, rng):
 
 
 NETS = {
+    "over the root": lambda: nn.Sequential(
+        nn.Linear(3, 5, "sigmoid", dtype="float64", seed=1),
+        nn.RMSNorm(5, dtype="float64"),
+        nn.Linear(5, 4, dtype="float64", seed=3),
+    ),
     "linear": lambda: nn.Linear(3, 4, dtype="float64", seed=1),
     "deep": lambda: nn.Sequential(
         nn.Linear(3, 5, "tanh", dtype="float64", seed=1),

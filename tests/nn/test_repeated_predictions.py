@@ -26,6 +26,7 @@ def network(device="cpu"):
         nn.BatchNorm(8),
         nn.Dropout(0.5),
         nn.LayerNorm(8),
+        nn.RMSNorm(8),
         nn.Linear(8, 3, "tanh", seed=2),
     ).to(device)
 
@@ -65,7 +66,7 @@ def change_the_array(net):
 
 
 def change_a_layer(net):
-    net.layers[4] = nn.Linear(8, 3, seed=9)
+    net.layers[5] = nn.Linear(8, 3, seed=9)
 
 
 def change_an_activation(net):
@@ -77,7 +78,7 @@ def change_running_values(net):
 
 
 def load_a_state(net):
-    net.load_state_dict(network().state_dict() | {"4.bias": np.full(3, 2, np.float32)})
+    net.load_state_dict(network().state_dict() | {"5.bias": np.full(3, 2, np.float32)})
 
 
 def train(net):

@@ -42,6 +42,7 @@ def network(device="cpu"):
         nn.Linear(32, 16, "gelu", seed=2, device=device),
         nn.VanillaDropout(0.3, seed=3),
         nn.LayerNorm(16, device=device),
+        nn.RMSNorm(16, device=device),
         nn.Linear(16, C, seed=4, device=device),
     )
 
@@ -175,7 +176,7 @@ def test_modes_of_a_user_stay_as_with_pytorch():
         assert not net[1].training
         net[2].training = True  # counts from the end of the block on
         assert not net[2].training
-    assert [module.training for module in net.layers] == [k in (1, 2) for k in range(7)]
+    assert [module.training for module in net.layers] == [k in (1, 2) for k in range(8)]
     assert not copy.deepcopy(net)[0].training
     with pytest.raises(KeyError), net.evaluating():
         raise KeyError

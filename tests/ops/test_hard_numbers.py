@@ -29,12 +29,12 @@ from tests.standin import compiler
 pytestmark = pytest.mark.both_bodies
 
 MOVES = {"reshape", "transpose", "getitem", "concatenate", "astype", "dropout", "vanilla_dropout"}
-MOVES |= {"level_columns"}
+MOVES |= {"embedding", "level_columns"}
 """Operations that move numbers, round them once, or multiply them once by one factor."""
 
 TESTED_BELOW = {
     *("add", "subtract", "multiply", "divide", "linear", "matmul", "take", "waves"),
-    *("sum", "mean", "max", "softmax", "log_softmax", "layer_norm", "batch_norm"),
+    *("sum", "mean", "max", "softmax", "log_softmax", "layer_norm", "rms_norm", "batch_norm"),
     *("softmax_cross_entropy", "multiclass_hinge", "focal", "gaussian_nll"),
 }
 ULP = 4
@@ -398,6 +398,77 @@ def test_the_gradient_of_a_normalisation_with_a_large_mean(over, device, rng):
         found.append([b.download(t.grad) for t in (x, gamma, beta)])
     for ours, wanted in zip(*found, strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=2e-6, atol=2e-6 * abs(wanted).max())
+
+
+LENGTHS = {
+    **FEATURES,
+    "zeros": np.zeros,
+    "huge": lambda n: 1e38 * np.random.default_rng(0).uniform(-3, 3, n),
+    "largest": lambda n: np.full(n, 3.4028234e38),
+    "one is huge": lambda n: np.where(np.arange(n) == 1, 3e38, 1e30),
+    "squares overflow": lambda n: 1e20 * np.random.default_rng(0).standard_normal(n),
+    "squares vanish": lambda n: 1e-25 * np.random.default_rng(0).standard_normal(n),
+    "tiny": lambda n: 1.3e-38 * np.random.default_rng(0).uniform(1, 3, n),
+}
+"""Rows whose squares float32 may not have."""
+
+
+def over_root(row, eps, gy=None):
+    """The row over the root of its mean square; or its gradient, as if gamma were 1."""
+    root = mp.sqrt(mp.fsum(v * v for v in row) / len(row) + mp.mpf(eps))
+    normal = [v / root for v in row]
+    if gy is None:
+        return normal
+    along = mp.fsum(g * v for g, v in zip(gy, normal, strict=True)) / len(row)
+    return [(g - v * along) / root for g, v in zip(gy, normal, strict=True)]
+
+
+@pytest.mark.parametrize("eps", [None, 0.0, 1e-30])
+@pytest.mark.parametrize("count", [1, 7, 300, 1100])
+@pytest.mark.parametrize("name", sorted(LENGTHS))
+def test_an_rms_normalisation(name, count, eps, device, flushes):
+    row = LENGTHS[name](count).astype(np.float32)
+    if eps == 0 and name in ("zeros", *["constant, subnormal"] * flushes):
+        pytest.skip("0 / 0 is NaN")
+    x = np.stack([row, row[::-1]])
+    gy = np.random.default_rng(1).standard_normal(x.shape)
+    gy = (1e-4 * gy if "subnormal" in name else gy).astype(np.float32)  # over 1e-40 it is finite
+    given, added = [[*map(exact, r)] for r in x], 2.0**-23 if eps is None else eps
+    t = gn.tensor(x, requires_grad=True, device=device)
+    gamma = gn.tensor(np.ones(count, np.float32), requires_grad=True, device=device)
+    y = ops.rms_norm(t, gamma, eps=eps)
+    b = y.backend
+    y.backward(b.upload(gy))
+    wanted = [v for r in given for v in over_root(r, added)]
+    assert_close(y.numpy().reshape(-1), wanted, [0] * x.size, "float32", x.reshape(-1))
+    for ours, r, g in zip(b.download(t.grad), given, gy, strict=True):
+        exactly = over_root(r, added, [*map(exact, g)])
+        root = mp.sqrt(mp.fsum(v * v for v in r) / count + mp.mpf(added))
+        size = 8 * exact(abs(g).max()) / root
+        assert_close(ours, exactly, [size] * count, "float32", r)
+    sums = np.array(wanted, float).reshape(x.shape) * gy
+    error = abs(b.download(gamma.grad) - sums.sum(axis=0))
+    assert (error <= 8 * 2.0**-24 * abs(sums).sum(axis=0) + 2.0**-148 + LOST).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_an_rms_normalisation_in_another_dtype(dtype, device):
+    largest, least = (300.0, 1e-7) if dtype == "float16" else (1e300, 1e-300)
+    x = np.random.default_rng(0).uniform(0.5, 1.9, (3, 40)) * [[largest], [least], [1.0]]
+    x = x.astype(dtype)
+    gamma = gn.backend(device).full((40,), 1, dtype)
+    y = ops.rms_norm(gn.tensor(x, device=device), gamma, eps=0.0).numpy()
+    wanted = [v for row in x for v in over_root([*map(exact, row)], 0)]
+    assert_close(y.reshape(-1), wanted, [0] * x.size, dtype, x.reshape(-1))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_an_rms_normalisation_of_infinity_and_nan(value, device):
+    """The row is NaN, and no other one."""
+    x = np.ones((3, 40), np.float32)
+    x[1, 35] = value
+    y = ops.rms_norm(gn.tensor(x, device=device), gn.backend(device).full((40,), 1, x.dtype))
+    np.testing.assert_array_equal(np.isnan(y.numpy()).any(axis=1), [False, True, False])
 
 
 def test_fixed_numbers_that_float16_does_not_have(device):

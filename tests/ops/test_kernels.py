@@ -59,6 +59,8 @@ def arguments(kernel, dtype):
         return [special["loss"], 0.25], [special["total"]]
     if kernel.name == "advance":
         return [np.array([2, 3])], [np.array([5, 6])]
+    if kernel.name == "code_rows":
+        return [np.array([0, 3, 4, -1, 1.5, np.nan, 2], dtype), 4.0], [np.full(7, 9)]
     if kernel.name == "count":
         return [np.array([2, 3])], [np.array([5, 6])]
     if kernel.name == "rate":

@@ -70,6 +70,7 @@ EQUIVALENT = {
     ("column_sums_wide", ROWS_AHEAD): CHECKED,
     ("column_sums", "tile_sum, line 12: __syncthreads();"): OWN_SUM,
     ("column_sums_wide", "tile_sum, line 12: __syncthreads();"): OWN_SUM,
+    ("rms_norm_grad_columns", "tile_sum, line 12: __syncthreads();"): OWN_SUM,
     ("correct", "row_fold, line 9: __syncthreads();"): OWN_SUM,
     ("row_sums", "row_fold, line 9: __syncthreads();"): OWN_SUM,
 }

@@ -23,7 +23,8 @@ def graph():
         {
             "a": (nn.Linear(4, 6, "gelu", seed=1), ["x"]),
             "n": (nn.LayerNorm(6), ["a"]),
-            "d": (nn.Dropout(0.25, seed=2), ["n"]),
+            "m": (nn.RMSNorm(6, eps=1e-3), ["n"]),
+            "d": (nn.Dropout(0.25, seed=2), ["m"]),
             "r": (nn.Residual(nn.Linear(6, 6, "elu", seed=3)), ["d"]),
             "c": (nn.Concatenate(), ["r", "a"]),
             "b": (nn.BatchNorm(12), ["c"]),

@@ -25,7 +25,7 @@ Y = np.arange(40) * 5 % 3
 
 
 LATER = {
-    *("DifferenceFeature", "FeedbackLinear"),
+    *("DifferenceFeature", "Embedding", "FeedbackLinear", "RMSNorm"),
     *("Ensemble", "OneHot", "ParametricActivation", "PeriodicEmbedding", "RobustScale", "Scale"),
     *("PolynomialFeatures", "QuadraticFeatures", "RandomFeatures"),
 }

@@ -81,6 +81,9 @@ def path(tmp_path):
         ("Linear", {"in_features": 10**30, "out_features": 1}),
         ("LayerNorm", {"features": 10**10}),
         ("BatchNorm", {"features": 10**10}),
+        ("RMSNorm", {"features": 10**10}),
+        ("Embedding", {"num_embeddings": 10**9, "embedding_dim": 10**9}),
+        ("Embedding", {"num_embeddings": 10**9, "embedding_dim": 9, "padding_idx": 3}),
     ],
 )
 def test_a_small_file_that_declares_a_huge_layer_takes_no_memory(module, config, path):
@@ -275,6 +278,19 @@ def nested(depth):
         (sequential(LINEAR, {"module": "Dropout", "config": {"rate": 1.5}}), "rate=1.5"),
         ({"module": "LayerNorm", "config": {"features": 3, "eps": "0.1"}}, "eps='0.1'"),
         ({"module": "LayerNorm", "config": {"features": 3, "eps": -1}}, "eps=-1"),
+        ({"module": "RMSNorm", "config": {"features": 3, "eps": "0.1"}}, "eps='0.1'"),
+        ({"module": "RMSNorm", "config": {"features": 0}}, "features=0"),
+        (
+            {"module": "Embedding", "config": {"num_embeddings": 3, "embedding_dim": "2"}},
+            "embedding_dim='2'",
+        ),
+        (
+            {
+                "module": "Embedding",
+                "config": {"num_embeddings": 3, "embedding_dim": 2, "padding_idx": 3},
+            },
+            "padding_idx=3",
+        ),
         ({"module": "LayerNorm", "config": {"features": "3"}}, "features='3'"),
         ({"module": "BatchNorm", "config": {"features": 3, "momentum": 2}}, "momentum=2"),
         ({"module": "Standardize", "config": {"mean": ["1"], "scale": [1]}}, "dtype <U1"),

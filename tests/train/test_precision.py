@@ -26,6 +26,7 @@ def network(device, *last):
             nn.Dropout(0.5),
             nn.Linear(16, 8, "gelu"),
             nn.LayerNorm(8),
+            nn.RMSNorm(8),
             nn.Linear(8, 8, "tanh"),
             nn.BatchNorm(8),
             *last or (nn.Linear(8, 3),),
