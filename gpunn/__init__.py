@@ -11,6 +11,7 @@ Example:
 """
 
 from importlib import import_module
+from os import environ as _environ
 from typing import TYPE_CHECKING, Any
 
 from gpunn import beside as _beside  # noqa: F401  finds gpunn.backends in any source tree
@@ -33,7 +34,7 @@ from gpunn.errors import GpunnError
 from gpunn.guesses import missing
 
 if TYPE_CHECKING:
-    from gpunn import data, distributed, explain, interop, nn, optim, plot, train
+    from gpunn import accel, data, distributed, explain, interop, nn, optim, plot, train
     from gpunn.train import Trainer, load, save
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "GpunnError",
     "Tensor",
     "Trainer",
+    "accel",
     "backend",
     "choose_device",
     "data",
@@ -70,6 +72,7 @@ __all__ = [
 ]
 
 _ON_FIRST_USE = {
+    "accel": "gpunn.accel",
     "data": "gpunn.data",
     "distributed": "gpunn.distributed",
     "explain": "gpunn.explain",
@@ -96,3 +99,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if "GPUNN_ACCEL" in _environ:
+    import_module("gpunn.accel").patch_if_wanted()

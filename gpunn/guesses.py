@@ -92,6 +92,9 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "fit": "gn.Trainer(net).fit(x, y)",
         "MLPClassifier": "gn.sklearn.MLPClassifier: import gpunn.sklearn",
         "MLPRegressor": "gn.sklearn.MLPRegressor: import gpunn.sklearn",
+        "patch": "gn.accel.patch()",
+        "patch_sklearn": "gn.accel.patch()",
+        "unpatch_sklearn": "gn.accel.unpatch()",
         "to_onnx": "gn.interop.to_onnx(net)",
         "from_onnx": "gn.interop.from_onnx(path)",
         "load_onnx": "gn.interop.from_onnx(path)",
@@ -103,6 +106,14 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "zeros": "gn.tensor(np.zeros(...))",
         "ones": "gn.tensor(np.ones(...))",
         "randn": "gn.tensor(np.random.default_rng(0).standard_normal(...))",
+    },
+    "gpunn.accel": {
+        "patch_sklearn": "gn.accel.patch()",
+        "unpatch_sklearn": "gn.accel.unpatch()",
+        "enable": "gn.accel.patch()",
+        "install": "gn.accel.patch()",
+        "disable": "gn.accel.unpatch()",
+        "uninstall": "gn.accel.unpatch()",
     },
     "gpunn.nn": {
         **{

@@ -28,6 +28,7 @@ LAYERS = [
     {"plot", "interop"},
     {"tables"},
     {"sklearn"},
+    {"accel"},
     {"benchmarks"},
     {"cli"},
 ]
@@ -58,6 +59,9 @@ SINGLE_IMPORTERS = {
     "pyarrow": {"gpunn/data/columnfile.py", "gpunn/data/parts.py"},
     "openpyxl": {"gpunn/data/columnfile.py"},
     "sklearn": {
+        "gpunn/accel/moments.py",
+        "gpunn/accel/reasons.py",
+        "gpunn/accel/running.py",
         "gpunn/train/metric.py",
         "benchmarks/contenders/sklearn_step.py",
         "benchmarks/fit.py",

@@ -19,6 +19,7 @@ import numpy as np
 from gpunn.backends.cpu.compiled import Call
 from gpunn.backends.cpu.pool import LastingPool, address, root_of
 from gpunn.backends.cpu.threads import WORKERS
+from gpunn.backends.floating import unwarned
 from gpunn.errors import CaptureError
 from gpunn.typing import Array, DType, Shape
 
@@ -95,7 +96,7 @@ class Plan:
         if whole is not None:
             whole.run(*whole.args)
             return
-        with np.errstate(all="ignore"):
+        with unwarned():
             for _ in range(times):
                 for run, args in self._calls:
                     run(*args)
@@ -190,7 +191,7 @@ class Plan:
 
     def call(self, function: Callable[..., Any], args: Any, options: Any) -> Any:
         """Call a function of arrays, note the call, and return its result in the plan's buffers."""
-        with np.errstate(all="ignore"):
+        with unwarned():
             made = function(*args, **options)
         out = options.get("out")
         if made is None or out is not None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.optimize import _check_optimize_result
 
 from gpunn.ops.reductions import all_finite
 from gpunn.sklearn.compat import FitTask
@@ -38,6 +39,20 @@ class HeldOut(NamedTuple):
     targets: Array
 
 
+class Warner:
+    """A mixin for estimators, with the warnings of a fit."""
+
+    max_iter: int
+
+    def _iterations(self, result: Any) -> int:
+        """Return the iterations of SciPy's result, and warn if it has not converged."""
+        return int(_check_optimize_result("lbfgs", result, self.max_iter))
+
+    def _warn(self, words: str, category: type[Warning] = UserWarning) -> None:
+        """Warn about a fit, in the name of the caller's caller."""
+        warnings.warn(words, category, stacklevel=3)
+
+
 class Estimator(Protocol):
     """An estimator: the parameters that end a fit, and the attributes that an epoch sets."""
 
@@ -57,6 +72,8 @@ class Estimator(Protocol):
     def _show_weights(self) -> None: ...
 
     def _loss_of(self, held_out: HeldOut) -> float: ...
+
+    def _warn(self, words: str, category: type[Warning]) -> None: ...
 
     def _update_no_improvement_count(self, *given: Any) -> None: ...
 
@@ -123,11 +140,10 @@ class Convergence(Callback):
         if found.n_iter_ < found.max_iter and not self.incremental:
             self.task.epoch_begins()
         elif not self.incremental:
-            warnings.warn(
+            found._warn(
                 f"Stochastic Optimizer: Maximum iterations ({found.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
-from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 
 from gpunn.data.parts import ArrayPart
 from gpunn.data.rows import RowTable, floats
@@ -26,7 +25,7 @@ from gpunn.sklearn.compat import (
     with_callbacks,
 )
 from gpunn.sklearn.continuing import SummedTrainer, Update, go_on, remember, state_of
-from gpunn.sklearn.convergence import Convergence, HeldOut
+from gpunn.sklearn.convergence import Convergence, HeldOut, Warner
 from gpunn.sklearn.device_input import checked, like_input, on_device, on_host, placeholder, wide
 from gpunn.sklearn.prediction import Predictor
 from gpunn.sklearn.shuffle import CumulativeShuffle, WeightedBatches
@@ -34,13 +33,14 @@ from gpunn.train.checkpoints import Checkpoints
 from gpunn.train.lbfgs import FlatObjective, minimized
 
 
-class Perceptron(CallbackSupportMixin, Predictor):
+class Perceptron(CallbackSupportMixin, Warner, Predictor):
     """A mixin that fits and predicts with gpunn, after scikit-learn has checked and initialised.
 
     It comes before scikit-learn's own estimators. Parameters, attributes, checks and messages are
     theirs. Networks, losses, updates and epochs are gpunn's.
     """
 
+    trainer_class: type[SummedTrainer] = SummedTrainer
     validation_scores_: list[float] | None
     validation_loss_curve_: Any  # a list, or None
 
@@ -129,7 +129,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
             draws = not keeps or not state.get("streams")
             seed = self._random_state.randint(2**31) if draws else state["seed"]
         update = then if incremental else now
-        trainer = SummedTrainer(
+        trainer = self.trainer_class(
             network.model,
             translation.loss_function(self),
             translation.update_rule(update),
@@ -206,7 +206,7 @@ class Perceptron(CallbackSupportMixin, Predictor):
                 progress=self.progress_bar,
             )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
+            self._warn("Training interrupted by user.")
         finally:
             self._show_weights()
         self.stopped_ = trainer.history.stopped
@@ -247,10 +247,8 @@ class Perceptron(CallbackSupportMixin, Predictor):
         if self.batch_size == "auto":
             return min(200, rows)
         if self.batch_size > rows:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                "clipped",
-                stacklevel=2,
+            self._warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             )
         return int(np.clip(self.batch_size, 1, rows))
 
@@ -275,9 +273,9 @@ class Perceptron(CallbackSupportMixin, Predictor):
             maxfun=self.max_fun,
             maxiter=self.max_iter,
             gtol=self.tol,
-            **({"iprint": 1} if self.verbose else {}),
+            **_get_additional_lbfgs_options_dict("iprint", 1 if self.verbose else -1),
         )
-        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
+        self.n_iter_ = self._iterations(found)
         self.loss_ = np.float64(found.fun)
         self.device_ = b.describe()
         self._show_weights()

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunn.arguments import check_kind, count, in_range
 from gpunn.autograd import Tensor
+from gpunn.backends.floating import unwarned
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.nn import Module
 from gpunn.ops import get_loss
@@ -74,7 +75,7 @@ def minimized(objective: FlatObjective, **options: Any) -> Any:
     run: Any = scipy.optimize.minimize
     after = {"callback": options.pop("callback", None)}
     start = objective.start()
-    with np.errstate(over="ignore", invalid="ignore"):
+    with unwarned():
         found = run(objective, start, method="L-BFGS-B", jac=True, options=options, **after)
     objective.take(found.x)
     return found

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.arguments import count, flag
+from gpunn.backends.floating import unwarned
 from gpunn.data.batchfeed import BatchSource
 from gpunn.data.dataset import Dataset
 from gpunn.data.rows import Rows
@@ -188,13 +189,12 @@ class Trainer(Training):
                 self.use_rate(self.base_lr, 1.0)
                 self.position.fits += 1
                 self.history = History(device=b.describe())
-                # NumPy's warnings are off, because a DivergenceError reports an overflow.
                 given = Given(
                     tables, held_out or (), batch_size, shuffle, callbacks, epochs, drop_last
                 )
                 with (
                     Session(self, given) as session,
-                    np.errstate(all="ignore"),
+                    unwarned(),
                     targets_checked(),
                     closing(ShownBar() if progress and not self.group.rank else Bar()) as bar,
                 ):
@@ -253,7 +253,8 @@ class Trainer(Training):
         tables: tuple[Any, ...] = (x,)
         if not isinstance(x, BatchSource):
             tables = training_arrays(self.model, self.loss, x, y, "x")
-            hint(self.model, self.loss, *tables)
+            if self.hints:
+                hint(self.model, self.loss, *tables)
         weights = weights_of_fit(self, tables, *given)
         if weights is not None:
             tables += (weights,)

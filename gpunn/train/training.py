@@ -111,6 +111,7 @@ class Training:
 
     Attributes:
         step_class: the class of a training step.
+        hints: whether the log tells if the data are of a scale that a network learns badly.
         position: the counts of fits, epochs and steps.
         history: the curves of the last fit.
         base_lr: the learning rate that the schedule multiplies.
@@ -121,6 +122,7 @@ class Training:
     """
 
     step_class: type[EagerStep] = EagerStep
+    hints: bool = True
 
     @answers
     def __init__(
