@@ -215,8 +215,9 @@ def test_any_loss_on_any_network(net, loss, rng):
     if loss == "binary_cross_entropy":
         model = nn.Sequential(model, "sigmoid")
     x = rng.standard_normal((6, 3))
-    rows = loss in ("softmax_cross_entropy", "multiclass_hinge")
+    rows = loss in ("softmax_cross_entropy", "multiclass_hinge", "focal")
     t = rng.integers(0, 4, 6) if rows else rng.integers(0, 2, (6, 4))
+    t = t[:, :2] if loss == "gaussian_nll" else t  # the other outputs are variances
     t = 2 * t - 1 if loss in ("perceptron", "hinge") else t
     names, values = zip(*model.state_dict().items(), strict=True)
     places = {name: parameter for name, parameter in model.named_parameters()}
