@@ -127,7 +127,7 @@ def evaluate(
     b, how, rows = model.backend, decision(loss), x.shape[0]
     check = rows_check(model, loss, x, y) if isinstance(x, RowTable) else None
     total, whole, ignored = (b.zeros((), np.float64) for _ in range(3))
-    skips = opened(loss)[1].get("ignore_index") if y.ndim == 1 and how == "argmax" else None
+    skips = opened(loss)[1].get("ignore_index") if len(y.shape) == 1 and how == "argmax" else None
     hits = b.zeros((), np.int64 if how == "argmax" else np.float64)
     kept: list[tuple[Any, Any]] = []
     try:
