@@ -433,7 +433,8 @@ def test_an_rms_normalisation(name, count, eps, device, flushes):
     x = np.stack([row, row[::-1]])
     gy = np.random.default_rng(1).standard_normal(x.shape)
     gy = (1e-4 * gy if "subnormal" in name else gy).astype(np.float32)  # over 1e-40 it is finite
-    given, added = [[*map(exact, r)] for r in x], 2.0**-23 if eps is None else eps
+    seen = np.where(abs(x) < 2.0**-126, np.float32(0), x) if flushes else x
+    given, added = [[*map(exact, r)] for r in seen], 2.0**-23 if eps is None else eps
     t = gn.tensor(x, requires_grad=True, device=device)
     gamma = gn.tensor(np.ones(count, np.float32), requires_grad=True, device=device)
     y = ops.rms_norm(t, gamma, eps=eps)
