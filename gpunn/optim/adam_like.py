@@ -5,7 +5,7 @@ For m, v, c1 and c2 in the formulas see `gpunn.optim.optimizers`.
 
 from __future__ import annotations
 
-from math import exp, expm1, log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def _nadam(
     if step == 1:
         grown.fill(1)
     np.multiply(grown, here, out=grown)
-    root = np.sqrt(np.divide(v, -expm1(step * log_beta2), out=scratch), out=scratch)
+    root = np.sqrt(np.divide(v, corrections(step, beta1, beta2)[1], out=scratch), out=scratch)
     np.add(root, eps, out=root)
     part = np.divide(g, root, out=scratch_like(g))
     weight = np.divide(1 - here, np.subtract(1, grown, out=scratch_like(g)), out=scratch_like(g))
@@ -126,7 +126,7 @@ def _radam(
     m: Array,
     v: Array,
 ) -> None:
-    c1, c2 = corrections(step, log_beta1, log_beta2)
+    c1, c2 = corrections(step, beta1, beta2)
     rate, scratch = rate_of(lr), moments(g, beta1, beta2, m, v)
     longest = 2 / (1 - beta2) - 1
     length = longest - 2 * step * exp(step * log_beta2) / c2

@@ -30,7 +30,7 @@ def _direction(
     v: Array,
     u: Array,
 ) -> None:
-    c1, c2 = corrections(step, log_beta1, log_beta2)
+    c1, c2 = corrections(step, beta1, beta2)
     root = np.sqrt(np.divide(v, c2, out=moments(g, beta1, beta2, m, v)), out=u)
     np.divide(np.divide(m, c1, out=scratch_like(m)), np.add(root, eps, out=root), out=u)
 

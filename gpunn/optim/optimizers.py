@@ -141,9 +141,11 @@ def moments(g: Array, beta1: float, beta2: float, m: Array, v: Array) -> Array:
     return scratch
 
 
-def corrections(step: int, log_beta1: float, log_beta2: float) -> tuple[float, float]:
-    """Return c1 and c2."""
-    return -expm1(step * log_beta1), -expm1(step * log_beta2)
+def corrections(step: int, beta1: float, beta2: float) -> tuple[float, float]:
+    """Return c1 and c2. The betas are exact where they move; their logarithms are in T there."""
+    logs = (log(beta) if beta else -1e4 for beta in (beta1, beta2))
+    c1, c2 = (-expm1(step * each) for each in logs)
+    return c1, c2
 
 
 def rate_of(lr: Array) -> Array | float:
@@ -164,7 +166,7 @@ def _adam(
     m: Array,
     v: Array,
 ) -> None:
-    c1, c2 = corrections(step, log_beta1, log_beta2)
+    c1, c2 = corrections(step, beta1, beta2)
     _divided_step(rate_of(lr), c1, c2, eps, p, m, v, moments(g, beta1, beta2, m, v))
 
 
@@ -201,7 +203,7 @@ def _amsgrad(
     v: Array,
     top: Array,
 ) -> None:
-    c1, c2 = corrections(step, log_beta1, log_beta2)
+    c1, c2 = corrections(step, beta1, beta2)
     scratch = moments(g, beta1, beta2, m, v)
     np.maximum(top, v, out=top)
     _divided_step(rate_of(lr), c1, c2, eps, p, m, top, scratch)
