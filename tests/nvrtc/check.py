@@ -5,7 +5,8 @@
 
 The text of every kernel is compiled for every architecture in float32, with packs of 16 bytes; in
 the other dtypes, with bare elements, repeated rows, and with float32 arrays beside narrow ones, for
-a few of them (`FEW_ARCHS`), which keeps the check within minutes. A row kernel is compiled for the
+a few of them (`FEW_ARCHS`), which keeps the check within minutes. So are most forms of an update
+rule, in float32 (`WHOLE_FORMS`). A row kernel is compiled for the
 dtypes that it declares, on every architecture. Exits with 1 if a kernel is refused.
 """
 
@@ -27,6 +28,8 @@ from tests.nvrtc.compiler import CompileError, cubin, supported_archs, versions
 
 ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
 FEW_ARCHS = (75, 120)  # the oldest and the newest: a text has no parts for one architecture
+WHOLE_FORMS = (("", False, False), ("decoupled", True, True))
+"""The forms of an update rule that are compiled for all. Ten more differ by the same few words."""
 WIDTHS = {"T": "float32", "bfloat16": "float16"}  # another dtype of the same size
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NARROW = ("float16", "bfloat16")
@@ -55,10 +58,13 @@ def cases() -> Iterator[Case]:
     """Every kernel in every variant."""
     import gpunn.train  # noqa: F401 - declares its kernels, and so do all the modules below it
     from gpunn.backends.kernel import KERNELS, Elementwise
+    from gpunn.optim.rule import RULES
 
     known = supported_archs()
     every = tuple(a for a in ARCHS if a in known)
     few = tuple(a for a in FEW_ARCHS if a in known)
+    forms = [form for rule in RULES.values() for form in rule.kernels.items()]
+    alike = {kernel for kind, kernel in forms if kind not in WHOLE_FORMS}
     for kernel in KERNELS.values():
         if not isinstance(kernel, Elementwise):
             for dtype in kernel.dtypes:
@@ -68,6 +74,10 @@ def cases() -> Iterator[Case]:
                     pack = 16 // np.dtype(WIDTHS.get(dtype, dtype)).itemsize
                     text = lambda k=kernel, d=dtype, p=pack: k.source(d, p)  # noqa: E731
                     yield _case(kernel.name, f"{dtype}, short rows", few, text)
+            continue
+        if kernel in alike:
+            text = lambda k=kernel: elementwise_text(k, "float32", "packed")  # noqa: E731
+            yield _case(kernel.name, "float32, packed", few, text)
             continue
         for dtype in DTYPES:
             for variant in ("packed", "bare", "repeated", "beside float32"):
