@@ -165,7 +165,7 @@ def elementwise_launch(name, lanes):
         number = np.array(1.5, np.float32)
         if p.name in NUMBERS:
             kind = np.float64 if p.type == "float64" else np.float32
-            number = kind(-0.25 if p.name.startswith("log") else 0.25)
+            number = kind(np.log(0.25) if p.name.startswith("log") else 0.25)
         given.append(draw.normal(n) if is_array else number)
     outs = []
     for p in kernel.outputs:
