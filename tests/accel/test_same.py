@@ -219,6 +219,19 @@ def test_overflow_is_told_by_scikit_learn(solver):
     assert DIVERGED in same_work(work)[0]
 
 
+@pytest.mark.parametrize("batch_size", ["auto", 1])
+def test_overflow_that_leaves_no_trace_in_the_weights(batch_size):
+    """Squares of gradients overflow in Adam, and the steps become 0; the loss stays finite."""
+
+    def work():
+        x, y = data("binary")
+        model = made("binary", batch_size=batch_size).fit(x * 1e200, y)
+        assert np.isfinite(model.loss_curve_).all()
+        return shown(model)
+
+    assert DIVERGED in same_work(work)[0]
+
+
 def test_overflow_in_a_prediction():
     def work():
         x, y = data("poisson")
