@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from gpunn.errors import ArgumentError
@@ -58,3 +59,24 @@ def at_home_of(body: Any) -> Callable[[Function], Function]:
 def home_of(function: Any) -> str | None:
     """Return the name of the module that defines a function or class; None if it is unknown."""
     return getattr(function, "__module__", None)
+
+
+def constructed(made: Any) -> str:
+    """Return the text of an object: its class, with the arguments of its constructor.
+
+    An argument is shown if the object has an attribute of that name. Positional
+    arguments `*parts` stand one by one.
+    """
+    shown = []
+    for name, parameter in signature(type(made).__init__).parameters.items():
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            shown += [repr(part) for part in getattr(made, name, ())]
+        elif hasattr(made, name) and name != "self":
+            shown.append(f"{name}={getattr(made, name)!r}")
+    return f"{type(made).__name__}({', '.join(shown)})"
+
+
+def named(value: Any) -> str:
+    """Return the name of a function or operation, or the text of another value."""
+    name = getattr(value, "name", None) or getattr(value, "__name__", None)
+    return name if isinstance(name, str) else str(value)

@@ -1,7 +1,9 @@
-"""A progress bar on stderr."""
+"""A progress bar on stderr, or in a notebook."""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import Any
 
 NUMBERS_FIRST = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -25,9 +27,9 @@ def progress_bar(
         scaled: whether large counts are written as 12.3k and 4.5M.
         form: the parts of the bar, in tqdm's notation; None for all of them.
     """
-    from tqdm import tqdm
-
-    return tqdm(
+    # tqdm.auto makes the bar of a notebook, if it has widgets
+    bars = import_module("tqdm.auto" if "ipykernel" in sys.modules else "tqdm")
+    return bars.tqdm(
         total=total,
         unit=unit,
         unit_scale=scaled,

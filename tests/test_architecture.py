@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"beside"},
-    {"errors", "fingerprint", "log", "moved", "progress_bar", "typing"},
+    {"errors", "fingerprint", "html", "log", "moved", "progress_bar", "typing"},
     {"guesses"},
     {"arguments", "names"},
     {"frames", "sparse", "storage"},
@@ -23,9 +23,10 @@ LAYERS = [
     {"autograd"},
     {"ops", "examples"},
     {"nn", "optim", "data"},
-    {"distributed"},
-    {"train", "explain"},
-    {"plot", "interop"},
+    {"distributed", "explain"},
+    {"plot"},
+    {"train"},
+    {"interop"},
     {"tables"},
     {"sklearn"},
     {"accel"},
@@ -50,7 +51,7 @@ SINGLE_IMPORTERS = {
         "gpunn/sklearn/losses.py",
         "gpunn/train/lbfgs.py",
     },
-    "matplotlib": {"gpunn/plot/style.py", "benchmarks/picture.py"},
+    "matplotlib": {"gpunn/plot/picture.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/progress_bar.py"},
     "safetensors": set(),
     "onnx": {"gpunn/interop/onnx.py", "gpunn/interop/onnx_source.py", "gpunn/sklearn/onnx.py"},
@@ -79,7 +80,7 @@ SINGLE_IMPORTERS = {
             *("device_input", "conversion", "compat", "regressor"),
         )
     },
-    "pandas": set(),
+    "pandas": {"gpunn/train/history.py"},
     "polars": set(),
     "torch": {
         "benchmarks/contenders/torch_step.py",

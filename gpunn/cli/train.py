@@ -14,6 +14,7 @@ import typer
 
 import gpunn
 from gpunn.cli.outputs import output_folder
+from gpunn.cli.pictures import draw
 from gpunn.cli.settings import Settings, sizes
 from gpunn.cli.sources import load_source, split
 from gpunn.cli.table_model import run_table, task_line
@@ -108,7 +109,7 @@ def _run(settings: Settings, group: Group | None) -> None:
         shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.6g}"
         typer.echo(f"test {name}: {shown}")
     if group is None or not group.rank:
-        _write(folder, settings, model, train, source.name, history, scores)
+        _write(folder, settings, model, train, test, source.name, history, scores)
 
 
 def build(settings: Settings, data: Dataset | Rows, scaler: Standardizer | None) -> Sequential:
@@ -164,6 +165,7 @@ def _write(
     settings: Settings,
     model: Module,
     data: Dataset | Rows,
+    test: Dataset | Rows,
     name: str,
     history: History,
     scores: dict[str, float],
@@ -188,17 +190,7 @@ def _write(
     write_atomically(folder / "history.json", (json.dumps(record, indent=1) + "\n").encode())
     written = ["model.safetensors", "history.json"]
     try:
-        _draw(history, folder / "learning-curve.png", name)
-        written.append("learning-curve.png")
+        written += draw(folder, name, history, model, test)
     except MissingExtraError as error:
         typer.echo(f"no picture: {error}")
     typer.echo(f"written to {folder}: {', '.join(written)}")
-
-
-def _draw(history: History, path: Path, title: str) -> None:
-    """Draw the learning curve: the loss, and for classifiers the accuracy beside it."""
-    quantities = ["loss", *(["accuracy"] if "val_accuracy" in history else [])]
-    figure, axes = gpunn.plot.figure(1, len(quantities), title=title)
-    for ax, quantity in zip(axes if len(quantities) > 1 else [axes], quantities, strict=True):
-        gpunn.plot.learning_curve(history, ax, quantity=quantity)
-    gpunn.plot.save(figure, path)

@@ -18,9 +18,12 @@ from gpunn.data.checks import (
 from gpunn.errors import ArgumentError, DataError, DeviceMismatchError, ShapeError
 from gpunn.examples import column_scales, rows_of
 from gpunn.frames import column_names
+from gpunn.html import table, text
 from gpunn.sparse import is_sparse
 
 SPLIT_STREAM = 2**62  # random streams of the data layer; layers count from 1
+UNNAMED = "data"
+FEW, MANY = 5, 8  # rows and columns that a notebook shows
 MAX_UNNAMED_CLASSES = 2**16  # a larger label is an identifier or a quantity, not a class
 
 
@@ -59,7 +62,7 @@ class Dataset:
     y: np.ndarray[Any, Any]
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
-    name: str = "data"
+    name: str = UNNAMED
 
     def __post_init__(self) -> None:
         features = column_names(self.x) if self.features is None else self.features
@@ -96,6 +99,20 @@ class Dataset:
             f"Dataset({self.name!r}: {len(self)} example{'s' * (len(self) != 1)}, "
             f"{columns} feature{'s' * (columns != 1)}, {targets} {kind[targets != 1]})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the facts and the first rows, for a notebook."""
+        shown = self.x[:FEW, :MANY]
+        names = self.features or [str(k) for k in range(self.x.shape[1])]
+        cut = self.x.shape[1] > MANY
+        target = "class" if self.classes else "target"
+        head = [*names[:MANY], *(["…"] if cut else []), target]
+        rows = []
+        for row, y in zip(shown, self.y, strict=False):
+            answer = self.classes[y] if self.classes else _few(y)
+            rows.append([*(f"{value:.4g}" for value in row), *(["…"] if cut else []), answer])
+        first = table(head, rows, numbers=len(head))
+        return f"<p>{text(repr(self))}; the first {len(rows)}:</p>{first}"
 
     def subset(self, indices: Any) -> Dataset:
         """Return a data set of the rows that `indices` names, in that order.
@@ -303,3 +320,8 @@ def _class_shares(sizes: np.ndarray[Any, Any], count: int, data: Dataset) -> lis
         need = np.where(free, step * (ideal - shares), -np.inf)
         shares[int(np.argmax(need))] += step
     return [int(share) for share in shares]
+
+
+def _few(numbers: Any) -> str:
+    """Return the first numbers of a row as text."""
+    return ", ".join(f"{value:.4g}" for value in numbers[:MANY]) + ", …" * (len(numbers) > MANY)

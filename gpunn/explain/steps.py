@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gpunn import html
 from gpunn.errors import UnknownNameError
+from gpunn.html import Html, code
 from gpunn.typing import Shape
 
 Values = np.ndarray[Any, Any]
@@ -87,18 +88,19 @@ class Steps(Mapping[str, Quantity]):
 
     def _repr_html_(self) -> str:
         """Return a table with a row for each quantity; the backward pass runs upwards."""
-        head = ("quantity", "forward", "value", "backward", "error signal")
-        rows = ["".join(f"<th>{title}</th>" for title in head)]
+        rows = []
         for q in self.values():
             signal = f"{barred(q.name)} = {q.grad_formula}" if q.grad is not None else ""
             rows.append(
-                f"<td><b>{html.escape(q.name)}</b> {html.escape(str(q.shape))}</td>"
-                + _code(f"{q.name} = {q.formula}" if q.formula else "input")
-                + _code(numbers(q.value))
-                + _code(signal)
-                + _code("" if q.grad is None else numbers(q.grad))
+                (
+                    Html(f"<b>{html.text(q.name)}</b> {html.text(q.shape)}"),
+                    code(f"{q.name} = {q.formula}" if q.formula else "input"),
+                    code(numbers(q.value)),
+                    code(signal),
+                    code("" if q.grad is None else numbers(q.grad)),
+                )
             )
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+        return html.table(("quantity", "forward", "value", "backward", "error signal"), rows)
 
     def dot(self) -> str:
         """Return the computation graph for Graphviz, with values, error signals and shapes."""
@@ -134,10 +136,6 @@ def _lines(rows: list[tuple[str, str, str]]) -> list[str]:
 def _width(text: str) -> int:
     """Return the width of a text in columns of a terminal; a bar above a letter takes none."""
     return sum(not unicodedata.combining(letter) for letter in text)
-
-
-def _code(text: str) -> str:
-    return f"<td><code>{html.escape(text)}</code></td>"
 
 
 def _quoted(text: str) -> str:

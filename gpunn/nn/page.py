@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from typing import Any
 
-ROW = '<tr><td>{}</td><td>{}</td><td style="text-align:right">{}</td></tr>'
+from gpunn.html import Html, code, table
+
 LONGEST = 60  # characters of a module in a terminal
 
 
@@ -61,9 +61,11 @@ def html_table(module: Any) -> str:
     Args:
         module: the outermost `Module`.
     """
-    rows = list(_rows(module))
-    body = "".join(ROW.format(escape(name), escape(text), f"{n:,}") for name, text, n in rows)
-    whole = f"{type(module).__name__} on {module.device}"
-    head = "<tr><th>name</th><th>module</th><th>parameters</th></tr>"
-    foot = ROW.format("", escape(whole), f"<b>{sum(n for *_, n in rows):,}</b>")
-    return f"<table>{head}{body}{foot}</table>"
+    rows: list[tuple[object, ...]] = []
+    for name, text, number in _rows(module):
+        rows.append((name, code(text), f"{number:,}"))
+    total = sum(p.size for p in module.parameters())
+    size = f"{total * module.dtype.itemsize:,} bytes of {module.dtype}"
+    whole = f"{type(module).__name__} on {module.device}, {size}"
+    rows.append(("", whole, Html(f"<b>{total:,}</b>")))
+    return table(("name", "module", "parameters"), rows, numbers=1)

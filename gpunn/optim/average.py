@@ -12,6 +12,7 @@ import numpy as np
 from gpunn.arguments import count, in_range
 from gpunn.backends import Backend, Elementwise, scratch_like
 from gpunn.fingerprint import Same, Tracked
+from gpunn.names import constructed
 from gpunn.ops import identity
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
@@ -58,6 +59,8 @@ EQUAL = Elementwise(
 
 class Average(ABC):
     """The base class of averages, which a Trainer takes as `average`."""
+
+    __repr__ = constructed
 
     def __fingerprint__(self) -> dict[str, float]:
         return dict(vars(self))

@@ -14,7 +14,7 @@ from gpunn.autograd import Tensor
 from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
 from gpunn.guesses import answer
-from gpunn.names import register
+from gpunn.names import constructed, register
 from gpunn.optim.average import Average, Averaged
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.groups import ungrouped
@@ -99,6 +99,8 @@ class Optimizer(Tracked):
         super().__init_subclass__(**kwargs)
         if name is not None:
             register(OPTIMIZERS, "optimizer", name, cls, cls.__module__)
+
+    __repr__ = constructed
 
     def __fingerprint__(self) -> dict[str, Any]:
         parts = {k: v for k, v in vars(self).items() if k not in self.untracked}

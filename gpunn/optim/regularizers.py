@@ -10,6 +10,7 @@ import numpy as np
 from gpunn.arguments import check_kind, in_range
 from gpunn.backends import Elementwise, widened
 from gpunn.fingerprint import Tracked
+from gpunn.names import constructed
 from gpunn.ops.reductions import column_sums
 from gpunn.optim.flat import FlatParameters
 from gpunn.typing import Array
@@ -42,6 +43,8 @@ class Regularizer(Tracked):
 
     `a + b` applies a, then b: `L2(1e-4) + MaxNorm(3.0)`.
     """
+
+    __repr__ = constructed
 
     def __add__(self, other: Regularizer) -> Regularizer:
         check_kind("other", other, Regularizer, "one such as L2(1e-4)")
@@ -82,6 +85,16 @@ class ElasticNet(Regularizer):
         self.l1 = in_range("strength", strength, 0.0)
         self.l2 = self.l1 * in_range("beta", beta, 0.0)
 
+    @property
+    def strength(self) -> float:
+        """Lambda."""
+        return self.l1
+
+    @property
+    def beta(self) -> float:
+        """The weight of the squares."""
+        return self.l2 / self.l1 if self.l1 else 0.0
+
     def penalize(self, flat: FlatParameters, times: Array) -> Array:
         """Add the gradient of the penalty and return its value, with one kernel."""
         w, g = flat.data[flat.weights], flat.grad[flat.weights]
@@ -106,6 +119,11 @@ class L2(ElasticNet):
     def __init__(self, strength: float) -> None:
         super().__init__(strength, 1.0)
         self.l1, self.l2 = 0.0, self.l1
+
+    @property
+    def strength(self) -> float:
+        """Lambda."""
+        return self.l2
 
 
 class L1(ElasticNet):

@@ -8,10 +8,13 @@ from math import cos, log2, pi
 
 from gpunn.arguments import count, in_range, lookup
 from gpunn.errors import ArgumentError
+from gpunn.names import constructed
 
 
 class Schedule(ABC):
     """The base class of schedules. A subclass defines `factor`."""
+
+    __repr__ = constructed
 
     @abstractmethod
     def factor(self, step: int, total: int) -> float:

@@ -10,9 +10,10 @@ Example:
     True
 """
 
+from gpunn.plot.answers import confusion_matrix, prediction_error
 from gpunn.plot.curves import activation, learning_curve, series
 from gpunn.plot.graph import computation_graph, computation_graph_svg
-from gpunn.plot.layers import confusion_matrix, dead_units, filters, gradient_norms
+from gpunn.plot.layers import dead_units, filters, gradient_norms
 from gpunn.plot.regions import decision_regions
 from gpunn.plot.style import PALETTE, figure, save
 
@@ -28,6 +29,7 @@ __all__ = [
     "filters",
     "gradient_norms",
     "learning_curve",
+    "prediction_error",
     "save",
     "series",
 ]

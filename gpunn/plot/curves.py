@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,22 +12,27 @@ from gpunn.backends import backend
 from gpunn.errors import ArgumentError
 from gpunn.ops import Activation, get_activation
 from gpunn.ops.elementwise import opened
-from gpunn.plot.style import PALETTE, TRAINING, VALIDATION, given, tidy
-
-if TYPE_CHECKING:
-    from gpunn.train import History
+from gpunn.plot.style import PALETTE, TRAINING, VALIDATION, given, logarithmic, tidy
 
 
 def learning_curve(
-    history: History, ax: Any = None, *, quantity: str = "loss", title: str = ""
+    history: Mapping[str, Sequence[float]],
+    ax: Any = None,
+    *,
+    quantity: str = "loss",
+    title: str | None = None,
 ) -> Any:
     """Draw one quantity over the epochs, for the training and for the validation data.
 
+    The best epoch of a loss or an accuracy is marked: that of the validation data, if there are
+    any. The labels name the loss and the data, as far as the history knows them.
+
     Args:
-        history: the history of a fit.
+        history: the history of a fit, or any mapping from names to numbers of epochs.
         ax: matplotlib axes; None for the axes of a new figure.
-        quantity: "loss", on a logarithmic axis; "accuracy", in percent; "lr" or "seconds".
-        title: the title above the picture.
+        quantity: "loss", on a logarithmic axis; "accuracy", in percent; "lr", "seconds", or a
+            metric.
+        title: the title above the picture; None for the name of the data.
 
     Returns:
         The axes.
@@ -38,26 +44,41 @@ def learning_curve(
     names = {name: name in history for name in (quantity, f"val_{quantity}")}
     if not any(names.values()):
         raise ArgumentError(
-            f"got quantity={quantity!r}; expected one of {', '.join(sorted(history.curves))}: "
+            f"got quantity={quantity!r}; expected one of {', '.join(sorted(history))}: "
             "choose one of them, or pass validation=... to fit for validation curves"
         )
     ax = given(ax)
-    marks = {"marker": "o" if history.epochs <= 10 else ""}
     scale = 100 if quantity == "accuracy" else 1
-    for (name, there), label, color in zip(
-        names.items(), ("training", "validation"), (TRAINING, VALIDATION), strict=True
+    sizes = getattr(history, "rows", 0), getattr(history, "val_rows", 0)
+    for (name, there), label, size, color in zip(
+        names.items(), ("training", "validation"), sizes, (TRAINING, VALIDATION), strict=True
     ):
         if there:
             values = scale * np.array(history[name])
-            ax.plot(range(1, len(values) + 1), values, color=color, label=label, **marks)
-    if quantity == "loss":
-        ax.set_yscale("log")
-    unit = {"accuracy": "accuracy (%)", "seconds": "seconds an epoch", "lr": "learning rate"}
-    tidy(ax, xlabel="epoch", ylabel=unit.get(quantity, quantity), title=title)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+            text = f"{label}, {size:,} rows" if size else label
+            marks = {"marker": "o" if len(values) <= 10 else ""}
+            ax.plot(range(1, len(values) + 1), values, color=color, label=text, **marks)
     if quantity in ("loss", "accuracy"):
-        ax.legend(frameon=False)
+        _mark_best(ax, values, color, quantity)
+        ax.legend(frameon=False, fontsize="small")
+    if quantity == "loss":
+        logarithmic(ax.yaxis)
+    said = {"accuracy": "accuracy (%)", "seconds": "seconds an epoch", "lr": "learning rate"}
+    said["loss"] = getattr(history, "loss", "").replace("_", " ") or "loss"
+    data = getattr(history, "data", "") if title is None else title
+    tidy(ax, xlabel="epoch", ylabel=said.get(quantity, quantity.replace("_", " ")), title=data)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
+
+
+def _mark_best(ax: Any, values: Any, color: str, quantity: str) -> None:
+    """Mark the epoch with the smallest loss or the largest accuracy."""
+    if np.isnan(values).all():
+        return
+    epoch = int((np.nanargmax if quantity == "accuracy" else np.nanargmin)(values))
+    text = f"best: {values[epoch]:.4g} in epoch {epoch + 1}"
+    mark = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": ""}
+    ax.plot([epoch + 1], [values[epoch]], color=color, label=text, **mark)
 
 
 def activation(name: str | Activation, ax: Any = None, *, low: float = -4, high: float = 4) -> Any:
@@ -141,7 +162,8 @@ def series(
         marker = "o" if len(x) <= 12 else ""
         color = PALETTE[number % len(PALETTE)]
         ax.plot(x, y, style, color=color, marker=marker, linewidth=2, label=label)
-    ax.set_yscale(scale)
+    if scale == "log":
+        logarithmic(ax.yaxis)
     if len(curves) > 1:
         ax.legend(frameon=False)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

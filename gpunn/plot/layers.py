@@ -1,8 +1,8 @@
-"""Draw the weights, gradients and units of a network, and the errors of a classifier."""
+"""Draw the weights, gradients and units of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.errors import ArgumentError, ShapeError
 from gpunn.nn import Module, UnitReport
 from gpunn.nn import gradient_norms as norms_of
-from gpunn.plot.style import PALETTE, given, tidy
+from gpunn.plot.style import PALETTE, given, logarithmic, tidy
 
 
 def filters(
@@ -61,53 +61,6 @@ def filters(
     return ax
 
 
-def confusion_matrix(
-    labels: Any, predicted: Any, ax: Any = None, *, names: Sequence[str] = (), title: str = ""
-) -> Any:
-    """Draw the numbers of examples of each true class (rows) by their predicted class (columns).
-
-    Args:
-        labels: (N,) true classes, integers from 0.
-        predicted: (N,) predicted classes.
-        ax: matplotlib axes; None for the axes of a new figure.
-        names: the names of the classes; empty to show their numbers.
-        title: the title above the picture.
-
-    Returns:
-        The axes.
-
-    Raises:
-        ShapeError: the arrays have different shapes, or more than one axis.
-        ArgumentError: there are no examples, or a class is negative.
-        MissingExtraError: matplotlib is not installed.
-    """
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
-    if labels.shape != predicted.shape or labels.ndim != 1:
-        raise ShapeError(
-            f"got labels of shape {labels.shape} and predictions of shape {predicted.shape}; "
-            "expected (N,) for both: pass class numbers, as model.classify returns"
-        )
-    if not labels.size or min(labels.min(), predicted.min()) < 0:
-        raise ArgumentError(
-            "got no examples or negative classes; expected classes from 0: number them from 0"
-        )
-    classes = max(int(labels.max()), int(predicted.max())) + 1
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax = given(ax)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), count in np.ndenumerate(counts):
-        if count:
-            ink = "white" if shares[i, j] > 0.5 else "black"
-            ax.text(j, i, str(count), ha="center", va="center", color=ink, fontsize=8)
-    ticks = list(names) or [str(k) for k in range(classes)]
-    ax.set(xlabel="predicted class", ylabel="true class", title=title)
-    ax.set_xticks(range(classes), ticks)
-    ax.set_yticks(range(classes), ticks)
-    return ax
-
-
 def gradient_norms(
     model: Module | Mapping[str, float], ax: Any = None, *, label: str = "", title: str = ""
 ) -> Any:
@@ -136,7 +89,7 @@ def gradient_norms(
     number = len(ax.lines)
     style = {"color": PALETTE[number % len(PALETTE)], "marker": "osD^vPX*"[number % 8]}
     ax.plot(range(1, len(norms) + 1), list(norms.values()), label=label or None, **style)
-    ax.set_yscale("log")
+    logarithmic(ax.yaxis)
     ax.xaxis.get_major_locator().set_params(integer=True)
     if label:
         ax.legend(frameon=False)

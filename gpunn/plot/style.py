@@ -28,20 +28,22 @@ def figure(
         title: the title above the figure.
 
     Returns:
-        The matplotlib `Figure`, and its `Axes`: one, or a list of them row by row.
+        The matplotlib `Figure`, and its `Axes`: one, or a list of them row by row. A notebook shows
+        both as pictures.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from gpunn.plot.picture import Picture, PictureAxes
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot", "a picture") from error
 
-    made = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    made = Picture(figsize=(width * columns, height * rows), layout="constrained")
     if title:
         made.suptitle(title)
-    found = made.subplots(rows, columns, squeeze=False).ravel().tolist()
+    kind = {"axes_class": PictureAxes}
+    found = made.subplots(rows, columns, squeeze=False, subplot_kw=kind).ravel().tolist()
     return made, found[0] if len(found) == 1 else found
 
 
@@ -77,3 +79,10 @@ def tidy(ax: Any, **labels: str) -> Any:
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def logarithmic(axis: Any) -> None:
+    """Give an axis a logarithmic scale with plain numbers, such as 0.02, beside it."""
+    from gpunn.plot import picture
+
+    picture.logarithmic(axis)

@@ -12,6 +12,8 @@ import numpy as np
 
 from gpunn import plot
 from gpunn.columns import Encoding
+from gpunn.html import table
+from gpunn.plot.answers import counted
 from gpunn.tables.report import Report
 from gpunn.train import History
 
@@ -23,7 +25,7 @@ STYLE = (
     "border-bottom:1px solid #ddd;text-align:left}td.n,th.n{text-align:right;"
     "font-variant-numeric:tabular-nums}img{max-width:100%}"
 )
-MOST_POINTS, MOST_BARS, MOST_CLASSES = 5000, 15, 30
+MOST_BARS, MOST_CLASSES = 15, 30
 
 
 def html_page(
@@ -56,12 +58,12 @@ def html_page(
     ]
     parts += [
         f"<h2>Scores on {report.rows:,} rows that no member was trained on</h2>",
-        _table(["", "model", "linear", "trivial"], rows, numbers=True),
+        table(["", "model", "linear", "trivial"], rows, numbers=3),
         f"<h2>Predictions</h2>{_image(_answers(report, outputs, y))}",
         f"<h2>Columns that matter</h2>{_image(_importance(report))}",
         f"<h2>Training of {len(histories)} members</h2>{_image(_curves(histories))}",
         "<h2>Columns</h2>",
-        _table(
+        table(
             ["column", "taken for", "notes"],
             [
                 [column.name, column.kind, column.why or "with missing cells" * column.missing]
@@ -75,17 +77,6 @@ def html_page(
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> str:
-    def line(cells: Sequence[str], kind: str) -> str:
-        found = ""
-        for place, cell in enumerate(cells):
-            name = ' class="n"' if numbers and place else ""
-            found += f"<{kind}{name}>{escape(cell)}</{kind}>"
-        return f"<tr>{found}</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
 def _image(figure: Any) -> str:
     file = BytesIO()
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
@@ -94,27 +85,11 @@ def _image(figure: Any) -> str:
 
 def _answers(report: Report, outputs: Array, y: Array) -> Any:
     """Draw the confusion matrix, or predicted against true numbers."""
-    figure, ax = plot.figure(width=6, height=4.5)
     if report.confusion is None:
-        found, y = outputs[:MOST_POINTS, 0], y[:MOST_POINTS]
-        ends = [min(found.min(), y.min()), max(found.max(), y.max())]
-        ax.plot(ends, ends, color="0.6", linewidth=1)
-        ax.plot(y, found, ".", color=plot.PALETTE[0], alpha=0.5, markersize=4)
-        ax.set(xlabel="true", ylabel="predicted")
-        return figure
-    counts = np.array(report.confusion)[:MOST_CLASSES, :MOST_CLASSES]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [each[:16] for each in (report.classes or map(str, range(len(counts))))]
-    names = names[: len(counts)]
-    ax.set(xlabel="predicted", ylabel="true class")
-    ax.set_xticks(range(len(counts)), names, rotation=90 if len(counts) > 6 else 0)
-    ax.set_yticks(range(len(counts)), names)
-    if len(counts) <= 10:
-        for (row, column), count in np.ndenumerate(counts):
-            shade = "white" if shares[row, column] > 0.5 else "black"
-            ax.text(column, row, str(count), ha="center", va="center", color=shade)
-    return figure
+        return plot.prediction_error(y, outputs[:, 0]).figure
+    names = report.classes or range(len(report.confusion))
+    shown = np.array(report.confusion)[:MOST_CLASSES, :MOST_CLASSES]
+    return counted(shown, names=list(map(str, names))[: len(shown)]).figure
 
 
 def _importance(report: Report) -> Any:

@@ -14,12 +14,13 @@ from gpunn.train.callbacks import (
     TensorBoard,
     WandB,
 )
+from gpunn.train.history import History
 from gpunn.train.lbfgs import minimize
 from gpunn.train.metric import METRICS, Metric
 from gpunn.train.steps.by_hand import CapturedStep
 from gpunn.train.steps.step import EagerStep
 from gpunn.train.trainer import Trainer
-from gpunn.train.training import History, Position, Training
+from gpunn.train.training import Position, Training
 
 __all__ = [
     "METRICS",

@@ -17,17 +17,19 @@ from gpunn.data.rows import Rows
 from gpunn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gpunn.examples import BATCH_ROWS
 from gpunn.guesses import answers
+from gpunn.names import named
 from gpunn.ops.elementwise_losses import decision, targets_checked
 from gpunn.optim.average import swapped
-from gpunn.train.bar import Bar, ShownBar
 from gpunn.train.callbacks import Callback, check_callbacks
+from gpunn.train.callbacks.bar import Bar, ShownBar
 from gpunn.train.class_weights import weights_of_fit
+from gpunn.train.history import History, new_history
 from gpunn.train.identity import Given
 from gpunn.train.inputs import batches_of, hint, pair, training_arrays, training_weights
 from gpunn.train.scores import classes, evaluate, probabilities, validated
 from gpunn.train.session import Session
 from gpunn.train.steps.repeated import Repeated
-from gpunn.train.training import History, Training
+from gpunn.train.training import Training
 from gpunn.typing import Array
 
 Shuffle: TypeAlias = "bool | Callable[[int, int], np.ndarray[Any, Any]]"
@@ -188,7 +190,7 @@ class Trainer(Training):
                 self.prepare()
                 self.use_rate(self.base_lr, 1.0)
                 self.position.fits += 1
-                self.history = History(device=b.describe())
+                self.history = new_history(b.describe(), named(self.loss), x, tables, held_out)
                 given = Given(
                     tables, held_out or (), batch_size, shuffle, callbacks, epochs, drop_last
                 )

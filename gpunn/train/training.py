@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from gpunn.backends import Backend, RandomStream, backend
 from gpunn.distributed import ALONE, Group, check_launched_alone
 from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.guesses import answers
+from gpunn.html import table
+from gpunn.names import named
 from gpunn.nn import Module
 from gpunn.ops import get_loss
 from gpunn.optim import (
@@ -27,6 +29,7 @@ from gpunn.optim import (
 from gpunn.optim.factor import MODES
 from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
+from gpunn.train.history import History
 from gpunn.train.metric import Metric, get_metrics
 from gpunn.train.steps.step import EagerStep
 from gpunn.typing import DeviceLike
@@ -53,54 +56,6 @@ class Position:
     epochs: int = 0
     batches: int = 0
     loss_sum: float = 0.0
-
-
-@dataclass
-class History(Mapping[str, list[float]]):
-    """The curves of a fit: a mapping from names to lists with one number per epoch.
-
-    The names are "loss", "lr" and "seconds", the wall time of the epoch. With validation data there
-    are also "val_loss" and, for classifiers, "val_accuracy".
-
-    Attributes:
-        curves: a dict from names to numbers.
-        device: the description of the device.
-        stopped: the reason why the fit ended before its last epoch; empty if it did not.
-
-    Example:
-        >>> history = History()
-        >>> history.append({"loss": 0.5})
-        >>> history["loss"]
-        [0.5]
-    """
-
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    device: str = ""
-    stopped: str = ""
-
-    def append(self, numbers: dict[str, float]) -> None:
-        """Add the numbers of an epoch."""
-        for name, value in numbers.items():
-            self.curves.setdefault(name, []).append(float(value))
-
-    def __getitem__(self, name: str) -> list[float]:
-        return self.curves[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.curves)
-
-    def __len__(self) -> int:
-        """Return the number of curves. Their length is `epochs`."""
-        return len(self.curves)
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs in the history."""
-        return len(self.curves.get("loss", ()))
-
-    def last(self) -> dict[str, float]:
-        """Return the numbers of the last epoch."""
-        return {name: values[-1] for name, values in self.curves.items()}
 
 
 class Training:
@@ -196,6 +151,21 @@ class Training:
         self._resting: list[Module] = []  # the modules that stay in evaluation mode
         self._rate: tuple[Optimizer, float, float] = self.optimizer, self.base_lr, 1.0
         self._check_optimizer()
+
+    def __repr__(self) -> str:
+        at = f"{self.epoch} epochs, {self.steps} steps"
+        size = sum(p.size for p in self.model.parameters())
+        model = f"a {type(self.model).__name__} with {size:,} parameters"
+        return f"<{type(self).__name__} of {model}: {at}>"
+
+    def _repr_html_(self) -> str:
+        """Return the model, the settings and the curves, for a notebook."""
+        chosen = ("loss", "optimizer", "schedule", "regularizer", "precision", "seed")
+        facts = {name: getattr(self, name) for name in chosen} | {"precision": self.precision.name}
+        facts |= {"learning rate": self.base_lr, "epochs": self.epoch, "steps": self.steps}
+        rows = [(name, named(value)) for name, value in facts.items() if value is not None]
+        curves = self.history._repr_html_() if self.history.epochs else ""
+        return f"{self.model._repr_html_()}{table((), rows)}{curves}"
 
     @property
     def epoch(self) -> int:

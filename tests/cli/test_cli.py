@@ -35,8 +35,10 @@ def test_train_digits_then_predict(tmp_path):
         "model.safetensors",
         "history.json",
         "learning-curve.png",
+        "predictions.png",
     }
-    assert (folder / "learning-curve.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("learning-curve.png", "predictions.png"):
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG"
     record = json.loads((folder / "history.json").read_text())
     assert len(record["curves"]["val_accuracy"]) == 4
     assert f"{100 * record['test']['accuracy']:.2f} %" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import re
 import stat
 import sys
@@ -43,6 +44,7 @@ DRAWINGS = {
     "decision_regions": lambda ax: plot.decision_regions(lambda x: x[:, 0] > 0.5, X, Y, ax),
     "filters": lambda ax: plot.filters(np.ones((6, 5)), (2, 3), ax),
     "confusion_matrix": lambda ax: plot.confusion_matrix([0, 1], [1, 1], ax),
+    "prediction_error": lambda ax: plot.prediction_error([0.0, 1.0], [0.5, 1.0], ax),
     "gradient_norms": lambda ax: plot.gradient_norms(small(), ax),
     "dead_units": lambda ax: plot.dead_units(
         nn.dead_units(small(), np.ones((5, 4), np.float32)), ax
@@ -91,13 +93,105 @@ def test_colours_stay_apart_for_the_colour_blind():
         assert min(gaps) > 0.1
 
 
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_learning_curve_names_its_loss_and_its_data():
+    net = nn.Sequential(nn.Linear(64, 10, seed=0))
+    train, test = gn.data.load_digits().split(0.25, seed=0)
+    trainer = gn.Trainer(net, seed=0)
+    history = trainer.fit(train, epochs=2, validation=test, progress=False)
+    ax = history.plot("loss")
+    assert ax.get_title() == "digits"
+    assert ax.get_ylabel() == "softmax cross entropy"
+    assert legend(ax)[:2] == [f"training, {len(train):,} rows", f"validation, {len(test)} rows"]
+    assert legend(ax)[2].endswith(f"in epoch {history.best_epoch}")
+    assert plot.learning_curve(history, title="mine").get_title() == "mine"
+    assert [each.get_ylabel() for each in history.plot().axes] == [
+        "softmax cross entropy",
+        "accuracy (%)",
+    ]
+    with pytest.raises(ArgumentError, match="axes for several"):
+        history.plot(ax=ax)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([2.3, 1.9, 1.4], {"1.5", "2"}),
+        ([2.0, 0.03], {"0.05", "0.1", "0.2", "0.5", "1", "2"}),
+        ([1.0, 1e-7], {"1", "$10^{-6}$"}),
+        ([5e3, 4e5], {"10000", "$10^{5}$"}),
+    ],
+)
+def test_labels_of_a_logarithmic_axis_are_plain_numbers(values, said):
+    ax = plot.learning_curve({"loss": values})
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    ticks = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+    labels = [label.get_text() for tick, label in ticks if low <= tick <= high]
+    assert said <= set(labels)
+    assert 2 <= len(labels) <= 10
+    assert not any("times" in label for label in labels)
+    assert not any(label.get_text() for label in ax.get_yticklabels(minor=True))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 26, 40, 100])
+@pytest.mark.parametrize("length", [1, 9, 40])
+def test_texts_of_a_confusion_matrix_are_legible_and_apart(classes, length):
+    y = np.arange(classes).repeat(50)
+    names = [f"{k:0{length}d}"[-length:] for k in range(classes)] if length > 1 else ()
+    ax = plot.confusion_matrix(y, np.roll(y, 7), names=names)
+    ax.figure.draw_without_rendering()
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels(), ax.texts):
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(label.get_fontsize() >= 6 for label in labels)
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+    window = ax.figure.bbox
+    for label in (*ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label, ax.yaxis.label):
+        box = label.get_window_extent()
+        assert min(box.x0 - window.x0, window.x1 - box.x1, box.y0 - window.y0) >= 0, label
+
+
+def test_names_of_other_than_all_classes():
+    with pytest.raises(ArgumentError, match="2 names for classes up to 2"):
+        plot.confusion_matrix([0, 2], [0, 1], names=["a", "b"])
+
+
+def test_predictions_of_a_regression_against_the_truth():
+    y = np.array([[0.0], [1.0], [2.0]])
+    ax = plot.prediction_error(y, y[:, 0] + 0.5)
+    assert legend(ax) == ["R2 0.625, RMSE 0.5, 3 rows"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("true", "predicted")
+    assert legend(plot.prediction_error([1.0, 1.0], [1.0, 2.0])) == ["RMSE 0.707, 2 rows"]
+    for wrong in ([[1.0, 2.0]], [1.0]):
+        with pytest.raises(ShapeError, match=r"expected \(N,\)"):
+            plot.prediction_error([1.0, 2.0], wrong)
+    for wrong in ([1.0, np.nan], [np.inf, 1.0]):
+        with pytest.raises(ArgumentError, match="NaN or infinite"):
+            plot.prediction_error([1.0, 2.0], wrong)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_notebook_shows_every_picture(name):
+    ax = DRAWINGS[name](None)
+    assert ax._repr_png_()[:4] == b"\x89PNG"
+    assert ax.figure._repr_png_()[:4] == b"\x89PNG"
+    assert len(pickle.loads(pickle.dumps(ax.figure)).axes) == len(ax.figure.axes)
+
+
 def test_learning_curves_of_training_and_validation():
     ax = plot.learning_curve(HISTORY)
-    assert [list(line.get_ydata()) for line in ax.lines] == [[1.0, 0.5, 0.2], [1.1, 0.7]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training", "validation"]
+    assert [list(line.get_ydata()) for line in ax.lines] == [[1.0, 0.5, 0.2], [1.1, 0.7], [0.7]]
+    assert legend(ax) == ["training", "validation", "best: 0.7 in epoch 2"]
     assert ax.get_yscale() == "log"
     ax = plot.learning_curve(HISTORY, quantity="accuracy")
-    assert list(ax.lines[0].get_ydata()) == [50, 75]
+    assert [list(line.get_ydata()) for line in ax.lines] == [[50, 75], [75]]
+    assert legend(ax) == ["validation", "best: 75 in epoch 2"]
+    ax = plot.learning_curve({"loss": [np.nan, 3.0, 2.0, np.nan]})
+    assert legend(ax) == ["training", "best: 2 in epoch 3"]
+    assert legend(plot.learning_curve({"loss": [np.nan]})) == ["training"]
     with pytest.raises(ArgumentError, match="val_loss"):
         plot.learning_curve(HISTORY, quantity="f1")
 
@@ -260,6 +354,7 @@ def test_a_graph_as_svg_by_graphviz_where_it_is_installed(tmp_path, monkeypatch)
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "gpunn.plot.picture", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"gpunn\[plot\]"):
         plot.figure()
