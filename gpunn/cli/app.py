@@ -12,6 +12,7 @@ import typer
 import gpunn
 from gpunn.backends.dtypes import PRECISIONS
 from gpunn.benchmarks.command import bench
+from gpunn.cli.export import export
 from gpunn.cli.sources import EMBEDDED, is_pattern
 from gpunn.columns import KINDS
 from gpunn.errors import ArgumentError
@@ -366,6 +367,7 @@ def doctor() -> None:
     run()
 
 
+app.command()(export)
 app.command()(bench)
 
 

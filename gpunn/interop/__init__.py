@@ -12,6 +12,7 @@ from gpunn.interop.pytorch import (
     to_torch_state_dict,
 )
 from gpunn.interop.pytorch_modules import from_torch
+from gpunn.interop.source import to_source
 
 __all__ = [
     "from_onnx",
@@ -20,5 +21,6 @@ __all__ = [
     "load_torch_state_dict",
     "save_torch",
     "to_onnx",
+    "to_source",
     "to_torch_state_dict",
 ]

@@ -22,16 +22,8 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 from onnx import numpy_helper  # noqa: E402
 
-from tests.onnxcases import (  # noqa: E402
-    LAYERS,
-    D,
-    assert_agrees,
-    graph,
-    largest,
-    outputs,
-    randomized,
-    small_network,
-)
+from tests.netcases import LAYERS, D, largest, randomized, small_network  # noqa: E402
+from tests.onnxcases import assert_agrees, graph, outputs  # noqa: E402
 
 
 def rows(name):

@@ -19,7 +19,8 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from tests.onnxcases import LAYERS, D, graph, outputs, randomized  # noqa: E402
+from tests.netcases import LAYERS, D, randomized  # noqa: E402
+from tests.onnxcases import graph, outputs  # noqa: E402
 
 W = np.ones((D, D), np.float32)
 

@@ -15,16 +15,8 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError, ShapeError
 from gpunn.interop import to_onnx
 from gpunn.ops import ACTIVATIONS
-from tests.onnxcases import (
-    BATCHES,
-    LAYERS,
-    D,
-    assert_agrees,
-    largest,
-    outputs,
-    randomized,
-    small_network,
-)
+from tests.netcases import BATCHES, LAYERS, D, largest, randomized, small_network
+from tests.onnxcases import assert_agrees, outputs
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 

@@ -1,0 +1,166 @@
+"""What is written of a model: its program, the names of its columns, and what its classes are."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError
+from gpunn.interop.source.language import formula
+from gpunn.interop.source.layers import MULTIPLY, convert, softmax_of
+from gpunn.interop.source.program import UNKNOWN, Map, Program, WidthFoundError
+from gpunn.nn import Module
+
+MINUS = formula("minus", "x", "y = -x;")
+REST = formula("rest_of_one", "x", "y = T(1) - x;")
+
+TAKEN = frozenset(
+    (
+        *("abstract", "arguments", "await", "boolean", "byte", "case", "catch", "char"),
+        *("const", "debugger", "default", "delete", "do", "double", "document", "enum"),
+        *("eval", "export", "exports", "extends", "final", "float", "function", "history"),
+        *("implements", "in", "instanceof", "int", "interface", "let", "location", "long"),
+        *("module", "name", "navigator", "new", "null", "package", "parent", "private"),
+        *("protected", "public", "require", "screen", "self", "short", "static", "status"),
+        *("super", "switch", "this", "throw", "throws", "top", "transient", "true"),
+        *("false", "typeof", "undefined", "var", "void", "volatile", "window"),
+    )
+)
+"""Names that are no names of variables in every place of every target language."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model that can be written in every target language.
+
+    Attributes:
+        name: an identifier, by which the file calls the model.
+        program: from the input to the outputs, which are those of `Module.predict`.
+        scores: from the outputs to a score for each class; None if the outputs are these scores.
+        chances: from the outputs to the probability of each class; None without classes, and where
+            the scores are the probabilities.
+        classes: the names of the classes; None for a model of numbers.
+        features: the names of the columns, or None.
+    """
+
+    name: str
+    program: Program
+    scores: Program | None = None
+    chances: Program | None = None
+    classes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+
+    @property
+    def inputs(self) -> int:
+        """D, the number of inputs."""
+        return self.program.input.width
+
+    @property
+    def outputs(self) -> int:
+        """K, the number of outputs."""
+        return self.program.output.width
+
+    def programs(self) -> dict[str, Program]:
+        """Return the programs by what they compute."""
+        all_of_them = {"predict": self.program, "scores": self.scores, "chances": self.chances}
+        return {name: each for name, each in all_of_them.items() if each is not None}
+
+
+def describe(
+    model: Module,
+    name: str,
+    classes: Sequence[str] | None,
+    features: Sequence[str] | None,
+    columns: int | None,
+) -> Described:
+    """Convert a module to its programs.
+
+    Args:
+        model: the module.
+        name: an identifier.
+        classes: the names of the classes, or None.
+        features: the names of the columns, or None.
+        columns: D, the number of columns; None if the layers tell it.
+
+    Raises:
+        ArgumentError: a part of the model has no form here, or an argument does not fit the model.
+        ShapeError: the layers do not fit each other.
+    """
+    program = _whole(model, len(features) if features and columns is None else columns)
+    if features is not None and len(features) != program.input.width:
+        raise ArgumentError(
+            f"got {len(features)} names of columns for a model of {program.input.width}; expected "
+            "a name for each column: pass as many"
+        )
+    if classes is None:
+        return Described(name, program, features=_texts(features))
+    names = [classes] if isinstance(classes, str) else list(classes)
+    outputs = program.output.width
+    fits = all(isinstance(each, str) for each in names) and len(set(names)) == len(names)
+    if not fits or len(names) != max(outputs, 2):
+        raise ArgumentError(
+            f"got classes={classes!r} for {outputs} outputs; expected a different name for each "
+            "output, or two names for a single output: pass their names"
+        )
+    scores, chances = _answers(program)
+    return Described(name, program, scores, chances, tuple(names), _texts(features))
+
+
+def _texts(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(map(str, names))
+
+
+def _whole(model: Module, columns: int | None) -> Program:
+    arrays = [each for _, each in model.state()]
+    wide = any(each.dtype == np.float64 for each in arrays)
+    dtype = np.float64 if wide else np.float32
+    program = Program(dtype, columns or UNKNOWN)
+    try:
+        output = convert(program, model, "", program.input)
+    except WidthFoundError as found:
+        return _whole(model, found.width)
+    if program.input.width == UNKNOWN:
+        raise ArgumentError(
+            "got a model that takes any number of columns; expected a known number: pass columns="
+        )
+    return program.finish(output)
+
+
+def _answers(program: Program) -> tuple[Program | None, Program | None]:
+    """Return the programs from the outputs to scores and to probabilities of classes."""
+    last = program.steps[-1]
+    function = last.function if isinstance(last, Map) else ""
+    outputs = program.output.width
+    if outputs > 1:
+        if program.output.number in program.chances:
+            return None, None
+        chances = Program(program.dtype, outputs)
+        return None, chances.finish(softmax_of(chances, chances.input))
+    scores = Program(program.dtype, 1)
+    if function == "sigmoid":
+        first = scores.call(REST, scores.input)
+        return scores.finish(scores.join([first, scores.input])), None
+    chances = Program(program.dtype, 1)
+    for each in (scores, chances):
+        half = each.call(MULTIPLY, each.input, 0.5)
+        pair = each.join([each.call(MINUS, half), half])
+        each.finish(pair if each is scores else softmax_of(each, pair))
+    return scores, chances
+
+
+def identifier(name: str) -> str:
+    """Return a name that every target language takes for a variable."""
+    found = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_").lower()
+    taken = not found or found[0].isdigit() or found in TAKEN or keyword.iskeyword(found)
+    return f"model_{found}".rstrip("_") if taken else found
+
+
+def shown(value: Any) -> str:
+    """Return a text that may stand in a comment of every target language."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return text.replace("*/", "* /").replace("\\", "/").replace("</", "< /").replace('"""', "'")

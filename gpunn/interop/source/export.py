@@ -1,0 +1,84 @@
+"""Write a model as one file in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gpunn.arguments import lookup
+from gpunn.errors import ArgumentError
+from gpunn.interop.source.c import header
+from gpunn.interop.source.described import Described, describe, identifier
+from gpunn.interop.source.javascript import script
+from gpunn.interop.source.python import module
+from gpunn.nn import Module
+from gpunn.storage.atomic import write_atomically
+
+TARGETS: Mapping[str, Callable[[Described], str]] = {
+    "c": header,
+    "python": module,
+    "javascript": script,
+}
+"""What writes a model in each target language, by the name of the language."""
+
+SUFFIXES = {".h": "c", ".py": "python", ".js": "javascript"}
+"""The target languages by the ends of names of files."""
+
+
+def to_source(
+    model: Module,
+    path: str | Path | None = None,
+    *,
+    target: str | None = None,
+    classes: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    columns: int | None = None,
+) -> str:
+    """Write a model as one file that needs no library, as it computes in evaluation.
+
+    The formulas of activations are those of their kernels, which are translated. So activations of
+    your own that you declare with `gpunn.ops.Activation` can be exported, too.
+
+    Args:
+        model: a model of gpunn's modules.
+        path: the file, which is replaced as a whole; None to write nothing. Functions get their
+            names from the name of the file.
+        target: "c", one header in C99; "python", a module for the standard library alone;
+            "javascript", a script for browsers and Node.js. None to tell it by the path.
+        classes: the names of the classes, one for each output, or two for a single output. The
+            file then has functions for the class and the probabilities, too.
+        features: the names of the columns.
+        columns: D, the number of columns, if no layer of the model tells it.
+
+    Returns:
+        The text of the file.
+
+    Raises:
+        ArgumentError: a module or function has no form here, or an argument is outside its range.
+            In this case nothing is written.
+        UnknownNameError: the target is unknown.
+        ShapeError: the layers do not fit each other.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> from gpunn.nn import Linear
+        >>> print(to_source(Linear(2, 1), target="c").splitlines()[0])
+        /* model: a neural network that gpunn trained, as one header. It needs libm alone.
+    """
+    if not isinstance(model, Module):
+        raise ArgumentError(
+            f"got a {type(model).__name__} to export; expected a module: pass the network"
+        )
+    if target is None:
+        target = SUFFIXES.get(Path(path).suffix) if path is not None else None
+        if target is None:
+            raise ArgumentError(
+                f"got no target for {str(path)!r}; expected a file that ends in "
+                f"{', '.join(SUFFIXES)}: rename it, or pass target="
+            )
+    write = lookup("target", target, TARGETS)
+    name = identifier("model" if path is None else Path(path).stem)
+    text = write(describe(model, name, classes, features, columns))
+    if path is not None:
+        write_atomically(Path(path), text.encode())
+    return text

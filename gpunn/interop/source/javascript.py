@@ -1,0 +1,241 @@
+"""Write a model as one file in JavaScript, for browsers and for Node.js."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from gpunn.interop.source.described import Described, shown
+from gpunn.interop.source.language import Function
+from gpunn.interop.source.program import (
+    Constant,
+    Fold,
+    Map,
+    Operand,
+    Pick,
+    Product,
+    Program,
+    Step,
+)
+from gpunn.interop.source.python import named, packed
+from gpunn.interop.source.writing import ATOM, Language, Written
+
+SUPPORT = """
+  const numbers = (text) => {{
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const view = new DataView(bytes.buffer), size = {size};
+    return {array}.from({{length: bytes.length / size}}, (_, k) => view.{get}(k * size, true));
+  }};
+  const product = (x, w, y, groups, depth, columns) => {{
+    y.fill(0);
+    for (let g = 0; g < groups; g++) {{
+      for (let k = 0, at = g * depth * columns; k < depth; k++) {{
+        const one = x[g * depth + k];
+        for (let c = g * columns; c < (g + 1) * columns; c++) y[c] += one * w[at++];
+      }}
+    }}
+  }};
+"""
+HELPERS = {
+    "erf": "(x) => 1 - _erfc(x)",
+    "erfc": """(x) => {
+    if (!(Math.abs(x) < 27)) return x > 0 ? 0 : x < 0 ? 2 : x;
+    const z = Math.abs(x);
+    let tail = 0;
+    if (z < 2) {  // 1 - erf(z) by its series
+      let term = z, sum = z;
+      for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
+        term *= (2 * z * z) / (2 * n + 1);
+        sum += term;
+      }
+      tail = 1 - (2 / Math.sqrt(Math.PI)) * Math.exp(-z * z) * sum;
+    } else {  // a continued fraction
+      for (let n = 100; n > 0; n--) tail = (n / 2) / (z + tail);
+      tail = Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + tail);
+    }
+    return x < 0 ? 2 - tail : tail;
+  }""",
+    "fma": """(x, y, z) => {  // the product's rounding error is added, too
+    const p = x * y, s = x * 134217729, t = y * 134217729;
+    const a = s - (s - x), b = t - (t - y);
+    return (p + z) + ((a * b - p) + a * (y - b) + (x - a) * b + (x - a) * (y - b));
+  }""",
+    "min": "(x, y) => (y !== y || x < y ? x : y)",
+    "max": "(x, y) => (y !== y || x > y ? x : y)",
+}
+"""Functions that `Math` lacks, or that differ from C's."""
+NEEDS = {"erf": "erfc"}
+CLASSES = """
+  const classes = {classes};
+  const classOf = (outputs) => {{  // null if the outputs decide nothing
+    const scores = {scores};
+    let best = 0;
+    for (let k = 0; k < scores.length; k++) {{
+      if (Number.isNaN(scores[k])) return null;
+      if (scores[k] > scores[best]) best = k;
+    }}
+    return Number.isFinite(scores[best]) ? classes[best] : null;
+  }};
+  const classify = (x) => classOf(predict(x));
+  const probabilities = (x) => Array.from({chances});
+"""
+WORDS = frozenset(
+    (
+        *("arguments", "await", "async", "debugger", "eval", "export", "extends"),
+        *("finally", "function", "implements", "import", "in", "instanceof", "interface"),
+        *("let", "null", "of", "package", "super", "typeof", "var", "with", "yield"),
+        *("Math", "Number"),
+    )
+)
+"""The words of JavaScript that a variable in C++ may have."""
+
+
+class JavaScript(Language):
+    """JavaScript, whose numbers are float64."""
+
+    signs: ClassVar = {"==": "===", "!=": "!=="}
+
+    def number(self, text: str, kind: str) -> str:
+        """Return a number."""
+        return text
+
+    def cast(self, inner: Written, kind: str) -> Written:
+        """Return a conversion to a type."""
+        if inner.type == "bool":
+            return Written(f"Number({inner.text})", ATOM, kind)
+        return inner._replace(type=kind)
+
+    def choice(self, condition: str, yes: str, no: str) -> str:
+        """Return the choice between two values."""
+        return f"{condition} ? {yes} : {no}"
+
+    def mathematics(self, name: str, given: list[str], kind: str) -> str:
+        """Return the call of a function of C's mathematics."""
+        known = f"_{name}" if name in HELPERS else f"Math.{name}"
+        return f"{known}({', '.join(given)})"
+
+    def own(self, name: str) -> str:
+        """Return the name that a variable or function of a program gets."""
+        if name in self.functions:
+            return f"f_{name}"
+        return f"{name}_" if name in WORDS else name
+
+    def function(self, function: Function) -> str:
+        """Return the definition of a function."""
+        given = ", ".join(self.own(name) for _, name in function.parameters)
+        statements, result = self.statements(function)
+        lines = [
+            f"    {'let ' if each.type else ''}{self.own(each.name)} = {text};\n"
+            for each, text in statements
+        ]
+        head = f"  const {self.own(function.name)} = ({given}) =>"
+        if not lines:
+            return f"{head} {result};\n"
+        return f"{head} {{\n{''.join(lines)}    return {result};\n  }};\n"
+
+
+class _Writer:
+    """Write the parts of the file.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Described) -> None:
+        self.model = model
+        self.functions: dict[str, Function] = {}
+        for program in model.programs().values():
+            self.functions |= program.functions
+        self.language = JavaScript(self.functions)
+
+    def program(self, title: str, program: Program) -> str:
+        """Return the function that runs a program, with its constants before it."""
+        first, last, lines = named(program.input), named(program.output), list[str]()
+        for name, numbers in program.constants.items():
+            lines.append(f'  const {title}_{name} = numbers("{packed(numbers)}");\n')
+        lines.append(f"  const {'predict' if title == 'predict' else f'_{title}'} = (x) => {{\n")
+        n = program.input.width
+        if title == "predict":
+            lines.append(
+                f"    if (x.length !== {n}) throw new RangeError("
+                f"`got ${{x.length}} numbers; expected {n}`);\n"
+            )
+        lines.append(f"    const {first} = Float64Array.from(x);\n")
+        for step in program.steps:
+            lines.append(f"    const {named(step.out)} = new Float64Array({step.out.width});\n")
+            lines.append(self.step(step, title))
+        return f"{''.join(lines)}    return {last};\n  }};\n"
+
+    def step(self, step: Step, title: str) -> str:
+        """Return the statements of a step."""
+        out, width = named(step.out), step.out.width
+        loop = f"    for (let i = 0; i < {width}; i++) {out}[i] ="
+        if isinstance(step, Product):
+            sizes = f"{step.groups}, {step.depth}, {step.columns}"
+            return f"    product({named(step.x)}, {title}_{step.weight.name}, {out}, {sizes});\n"
+        if isinstance(step, Map):
+            given = ", ".join(self.operand(each, title) for each in step.operands)
+            return f"{loop} {self.language.own(step.function)}({given});\n"
+        if isinstance(step, Fold):
+            by = "(a, c) => a + c" if step.kind == "sum" else self.language.own(step.kind)
+            two = by if step.kind == "sum" else f"(a, c) => {by}(a, c)"
+            return f"    {out}[0] = {named(step.x)}.reduce({two});\n"
+        if isinstance(step, Pick):
+            index, x = step.chosen, named(step.x)
+            if index == tuple(range(index[0], index[0] + width)):
+                return f"    {out}.set({x}.subarray({index[0]}, {index[0] + width}));\n"
+            return f"    {list(index)}.forEach((k, i) => {{ {out}[i] = {x}[k]; }});\n"
+        lines, start = [], 0
+        for part in step.parts:
+            lines.append(f"    {out}.set({named(part)}, {start});\n")
+            start += part.width
+        return "".join(lines)
+
+    def operand(self, operand: Operand, title: str) -> str:
+        """Return an operand of a function of elements."""
+        if isinstance(operand, float):
+            return repr(operand)
+        text = f"{title}_{operand.name}" if isinstance(operand, Constant) else named(operand)
+        return f"{text}[{'i' if operand.width > 1 else 0}]"
+
+    def file(self) -> str:
+        """Return the whole file."""
+        model, dtype = self.model, self.model.program.dtype
+        programs = [self.program(*each) for each in model.programs().items()]
+        own = [self.language.function(each) for each in self.functions.values()]
+        needed = [name for name in self.language.used if name in HELPERS]
+        needed = list(dict.fromkeys([NEEDS[name] for name in needed if name in NEEDS] + needed))
+        known = [f"  const _{name} = {HELPERS[name]};\n" for name in needed]
+        bits = 8 * dtype.itemsize
+        support = SUPPORT.format(
+            size=dtype.itemsize, array=f"Float{bits}Array", get=f"getFloat{bits}"
+        )
+        public = [f"inputs: {model.inputs}", f"outputs: {model.outputs}"]
+        if model.features:
+            public.append(f"features: {_json(model.features)}")
+        public.append("predict: (x) => Array.from(predict(x))")
+        parts = [support, *known, *own, *programs]
+        if model.classes:
+            scores = "_scores(outputs)" if model.scores else "outputs"
+            given = "_scores(predict(x))" if model.scores else "predict(x)"
+            chances = "_chances(predict(x))" if model.chances else given
+            texts = {"classes": _json(model.classes), "scores": scores, "chances": chances}
+            parts.append(CLASSES.format(**texts))
+            public += ["classes", "classOf", "classify", "probabilities"]
+        about = (
+            f"// {shown(model.name)}: a neural network that gpunn trained. It needs no library.\n"
+            "// It computes in float64, so the outputs differ from gpunn's by rounding.\n"
+        )
+        body = f"{''.join(parts)}  return {{{', '.join(public)}}};\n"
+        end = f'if (typeof module !== "undefined") module.exports = {model.name};\n'
+        return f'{about}const {model.name} = (() => {{\n  "use strict";{body}}})();\n{end}'
+
+
+def _json(value: object) -> str:
+    """Return JSON that may stand in a script of an HTML page."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def script(model: Described) -> str:
+    """Return a model as one file in JavaScript."""
+    return _Writer(model).file()
