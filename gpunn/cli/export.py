@@ -34,7 +34,7 @@ def export(
     Examples:
       gpunn export runs/digits digits.h
 
-      gpunn export runs/digits/model.safetensors digits.js
+      gpunn export runs/digits/model.safetensors digits.html
     """
     path = model / "model.safetensors" if model.is_dir() else model
     training = Training.of(path)

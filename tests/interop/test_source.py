@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from gpunn import nn
 from gpunn.autograd import OPS
 from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.backends.kernel import KERNELS
-from gpunn.errors import ArgumentError, OutputError, ShapeError, UnknownNameError
+from gpunn.errors import ArgumentError, MissingExtraError, OutputError, ShapeError, UnknownNameError
 from gpunn.interop import to_source
 from gpunn.interop.source import TARGETS
 from gpunn.interop.source.described import Described
@@ -37,7 +38,7 @@ from tests.sourcecases import (
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NaN and infinity
 
 
-@pytest.fixture(params=sorted(TARGETS))
+@pytest.fixture(params=sorted(RUN))
 def target(request):
     return request.param
 
@@ -71,8 +72,9 @@ def test_what_onnx_exports_has_a_form():
     from gpunn.interop.source import layers
 
     assert set(onnx_layers.LAYERS) <= set(layers.LAYERS)
+    assert set(TARGETS) == {*RUN, "html", "webassembly"}  # these are written from the others
     for function in onnx_layers.ACTIVATIONS:
-        for target in TARGETS:
+        for target in RUN:
             assert to_source(nn.Sequential(nn.Linear(2, 2), function), target=target)
 
 
@@ -379,3 +381,91 @@ def test_expressions_keep_their_order(seed, target, tmp_path):
     )
     expected = np.frombuffer(done([tmp_path / "plain"], tmp_path, x.tobytes())).reshape(4, 12)
     np.testing.assert_array_equal(found, expected)
+
+
+# a page, and WebAssembly ------------------------------------------------------------------------
+
+BROWSER = """
+const text = require("fs").readFileSync("net.html", "utf-8");
+const made = (tag) => ({
+  tag, textContent: "", children: [], value: "0", listeners: {},
+  replaceChildren(...each) { this.textContent = ""; this.children = each; },
+  insertRow() { const row = made("tr"); this.children.push(row); return row; },
+  insertCell() { const cell = made("td"); this.children.push(cell); return cell; },
+  addEventListener(name, f) { this.listeners[name] = f; },
+});
+const known = { row: made("form"), answer: made("div") };
+known.row.elements = {};
+for (const [, name] of text.matchAll(/<(?:input|textarea) name="(\\w+)"/g))
+  known.row.elements[name] = made("input");
+globalThis.document = { createElement: made, getElementById: (name) => known[name] };
+(0, eval)(text.match(/<script>([^]*)<\\/script>/)[1]);
+const told = (e) => e.textContent || e.children.map(told).join("|");
+const first = told(known.answer);
+const values = JSON.parse(require("fs").readFileSync(0, "utf-8"));
+const names = Object.keys(known.row.elements);
+if (names.length === 1 && values.length > 1) known.row.elements[names[0]].value = values.join(", ");
+else names.forEach((name, k) => { known.row.elements[name].value = String(values[k]); });
+known.row.listeners.input();
+console.log(JSON.stringify([first, told(known.answer)]));
+"""
+
+
+@pytest.mark.parametrize("width", [3, 150])
+@pytest.mark.parametrize("stem", ["net", "form", "table", "answer"])
+def test_a_page_predicts(width, stem, tmp_path):
+    net = randomized(nn.Sequential(nn.Linear(width, 3), "tanh", nn.Linear(3, 3)))
+    x = rows(1, width)
+    features = [f'"<b>" & {k}' for k in range(width)]
+    text = to_source(net, tmp_path / f"{stem}.html", classes=NAMES, features=features)
+    assert "<b>" not in text
+    assert text.count("</script>") == 1
+    (tmp_path / "net.html").write_text(text)
+    (tmp_path / "browser.js").write_text(BROWSER)
+    given = str(x[0].tolist()).encode()
+    first, then = json.loads(done([tool("node"), "browser.js"], tmp_path, given))
+    scores = net.predict(x)[0].astype(np.float64)
+    powers = np.exp(scores - scores.max())
+    order, shares = np.argsort(-scores), 100 * powers / powers.sum()
+    lines = "|".join(f"{NAMES[k]}|{shares[k]:.1f} %" for k in order)
+    assert then == f"{NAMES[order[0]]}|{lines}"
+    assert first != then
+    numbers = to_source(net, target="html")
+    (tmp_path / "net.html").write_text(numbers)
+    _, then = json.loads(done([tool("node"), "browser.js"], tmp_path, given))
+    found = [float(each) for each in then.split("|")[1::2]]
+    np.testing.assert_allclose(found, scores, rtol=1e-5, atol=1e-6)
+
+
+CALLS = """
+const bytes = require("fs").readFileSync("net.wasm");
+const code = new WebAssembly.Module(bytes);
+const api = new WebAssembly.Instance(code, {}).exports;
+const x = () => new Float32Array(api.memory.buffer, api.input(), api.inputs());
+const y = () => new Float32Array(api.memory.buffer, api.output(), api.outputs());
+api._initialize();
+const rows = JSON.parse(require("fs").readFileSync(0, "utf-8"));
+const run = (row) => { x().set(row); return [api.classify(), Array.from(y())]; };
+console.log(JSON.stringify([WebAssembly.Module.imports(code), rows.map(run)]));
+"""
+
+
+def test_webassembly(tmp_path):
+    pytest.importorskip("ziglang", reason="ziglang is not installed")
+    parts = nn.Linear(D, 8, "gelu"), nn.LayerNorm(8), nn.Linear(8, 8, "mish"), nn.Linear(8, 3)
+    net, x = randomized(nn.Sequential(*parts)), rows()
+    to_source(net, tmp_path / "net.wasm", classes=NAMES)
+    (tmp_path / "calls.js").write_text(CALLS)
+    given = str(x.tolist()).encode()
+    imports, found = json.loads(done([tool("node"), "calls.js"], tmp_path, given))
+    expected = net.predict(x)
+    assert imports == []
+    np.testing.assert_allclose([y for _, y in found], expected, rtol=0, atol=2e-6)
+    assert [k for k, _ in found] == expected.argmax(1).tolist()
+
+
+def test_webassembly_without_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"gpunn\[compiled\]"):
+        to_source(nn.Linear(2, 2), tmp_path / "net.wasm")
+    assert not list(tmp_path.iterdir())

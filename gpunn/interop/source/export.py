@@ -10,18 +10,28 @@ from gpunn.errors import ArgumentError
 from gpunn.interop.source.c import header
 from gpunn.interop.source.described import Described, describe, identifier
 from gpunn.interop.source.javascript import script
+from gpunn.interop.source.page import page
 from gpunn.interop.source.python import module
+from gpunn.interop.source.webassembly import webassembly
 from gpunn.nn import Module
 from gpunn.storage.atomic import write_atomically
 
-TARGETS: Mapping[str, Callable[[Described], str]] = {
+TARGETS: Mapping[str, Callable[[Described], str | bytes]] = {
     "c": header,
     "python": module,
     "javascript": script,
+    "html": page,
+    "webassembly": webassembly,
 }
 """What writes a model in each target language, by the name of the language."""
 
-SUFFIXES = {".h": "c", ".py": "python", ".js": "javascript"}
+SUFFIXES = {
+    ".h": "c",
+    ".py": "python",
+    ".js": "javascript",
+    ".html": "html",
+    ".wasm": "webassembly",
+}
 """The target languages by the ends of names of files."""
 
 
@@ -33,7 +43,7 @@ def to_source(
     classes: Sequence[str] | None = None,
     features: Sequence[str] | None = None,
     columns: int | None = None,
-) -> str:
+) -> str | bytes:
     """Write a model as one file that needs no library, as it computes in evaluation.
 
     The formulas of activations are those of their kernels, which are translated. So activations of
@@ -44,25 +54,28 @@ def to_source(
         path: the file, which is replaced as a whole; None to write nothing. Functions get their
             names from the name of the file.
         target: "c", one header in C99; "python", a module for the standard library alone;
-            "javascript", a script for browsers and Node.js. None to tell it by the path.
+            "javascript", a script for browsers and Node.js; "html", a page with a form that
+            predicts; "webassembly", the header compiled with ziglang, without imports. None to tell
+            it by the path.
         classes: the names of the classes, one for each output, or two for a single output. The
             file then has functions for the class and the probabilities, too.
         features: the names of the columns.
         columns: D, the number of columns, if no layer of the model tells it.
 
     Returns:
-        The text of the file.
+        The content of the file: a text, or bytes for WebAssembly.
 
     Raises:
         ArgumentError: a module or function has no form here, or an argument is outside its range.
             In this case nothing is written.
         UnknownNameError: the target is unknown.
         ShapeError: the layers do not fit each other.
-        OutputError: the file cannot be written.
+        MissingExtraError: WebAssembly needs ziglang, which is not installed.
+        OutputError: the file cannot be written or compiled.
 
     Example:
         >>> from gpunn.nn import Linear
-        >>> print(to_source(Linear(2, 1), target="c").splitlines()[0])
+        >>> print(str(to_source(Linear(2, 1), target="c")).splitlines()[0])
         /* model: a neural network that gpunn trained, as one header. It needs libm alone.
     """
     if not isinstance(model, Module):
@@ -78,7 +91,7 @@ def to_source(
             )
     write = lookup("target", target, TARGETS)
     name = identifier("model" if path is None else Path(path).stem)
-    text = write(describe(model, name, classes, features, columns))
+    found = write(describe(model, name, classes, features, columns))
     if path is not None:
-        write_atomically(Path(path), text.encode())
-    return text
+        write_atomically(Path(path), found.encode() if isinstance(found, str) else found)
+    return found
