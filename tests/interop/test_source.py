@@ -21,7 +21,7 @@ from gpunn.interop.source import TARGETS
 from gpunn.interop.source.described import Described
 from gpunn.interop.source.language import formula
 from gpunn.interop.source.program import Program
-from gpunn.ops import ACTIVATIONS, Activation
+from gpunn.ops import ACTIVATIONS, Activation, exp
 from gpunn.ops.elementwise import Option
 from tests.netcases import LAYERS, D, largest, randomized, small_network
 from tests.sourcecases import (
@@ -133,7 +133,7 @@ def test_a_long_row_of_layer_norm(target, tmp_path):
     assert_agrees(net, target, tmp_path, x, 1e-5)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, exp], ids=str)
 def test_hard_numbers(activation, target, tmp_path):
     numbers = [0.0, -0.0, 1e-40, 1e-3, 2.0, 30.0, 88.0, 104.0, 800.0, 1e4, 3e38, np.inf]
     x = np.array([[v] for v in (*numbers, *(-v for v in numbers), np.nan)], np.float32)
@@ -246,6 +246,26 @@ def test_strict_compilers_take_the_header(language, tmp_path):
     to_source(net, tmp_path / "net.h", classes=NAMES, columns=D)
     found = rows_c(tmp_path, "net", rows(), language=language)
     np.testing.assert_allclose(found, net.predict(rows()), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["*/", "/* x", "a //", "a??/", "\\", "line\nend", '"""', "\udc80", "*//"]
+)
+def test_any_name_of_a_column_and_a_class(name, target, tmp_path):
+    net = randomized(nn.Linear(2, 2))
+    path = tmp_path / f"net.{SUFFIX[target]}"
+    to_source(net, path, classes=[name, "other"], features=[name, "other"])
+    x = rows(width=2)
+    np.testing.assert_allclose(RUN[target](tmp_path, "net", x), net.predict(x), atol=1e-6)
+    if target != "c":
+        found = called(target, tmp_path, x)
+        assert found == [[name, "other"][k] for k in net.predict(x).argmax(1)]
+
+
+def test_float16_and_a_network_that_does_nothing(target, tmp_path):
+    net = nn.Sequential(nn.Linear(D, 6, "gelu", dtype="float16"), nn.Linear(6, 2, dtype="float16"))
+    assert_agrees(randomized(net), target, tmp_path, rows(), 1e-2)
+    np.testing.assert_array_equal(outputs(nn.Dropout(0.5), target, tmp_path, rows()), rows())
 
 
 @pytest.mark.parametrize("stem", ["int", "2 of 3", "class", "Ünit", "name", "x-y", "module"])

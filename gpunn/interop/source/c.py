@@ -317,7 +317,10 @@ class _Writer:
 
 def quoted(text: str) -> str:
     """Return a string of C with the UTF-8 bytes of a text."""
-    plain = (chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in text.encode())
+    plain = (
+        chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}"
+        for b in text.encode("utf-8", "replace")
+    )
     return f'"{"".join(plain)}"'
 
 

@@ -163,4 +163,7 @@ def identifier(name: str) -> str:
 def shown(value: Any) -> str:
     """Return a text that may stand in a comment of every target language."""
     text = "".join(c if c.isprintable() else " " for c in str(value))
-    return text.replace("*/", "* /").replace("\\", "/").replace("</", "< /").replace('"""', "'")
+    for ends in ("*/", "/*", "//", "??", "</", '""', "\\"):  # of comments, pages and strings
+        while ends in text:
+            text = text.replace(ends, " ".join(ends) if len(ends) > 1 else "/ ")
+    return text
