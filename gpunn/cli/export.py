@@ -44,12 +44,8 @@ def export(
             f"got {str(output)!r}; expected a name that ends in {', '.join(ENDS)}: rename it"
         )
     if TableModel.is_in(path):
-        if output.suffix != ".onnx":
-            raise ArgumentError(
-                f"got {path}, a model of a table, whose columns are encoded first; expected a "
-                "plain network: train with --model network, or export to a file that ends in .onnx"
-            )
-        to_onnx(TableModel.load(path, device="cpu"), output)
+        table = TableModel.load(path, device="cpu")
+        to_onnx(table, output) if output.suffix == ".onnx" else to_source(table, output)
     elif output.suffix == ".onnx":
         to_onnx(load(path, device="cpu"), output, classes=training.classes)
     else:

@@ -13,6 +13,7 @@ import gpunn as gn
 from gpunn import nn
 from gpunn.cli.app import app
 from gpunn.errors import ArgumentError, ModelFileError
+from gpunn.tables import TableModel
 from tests.sourcecases import RUN, SUFFIX, compiled, done, rows_javascript, rows_python
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
@@ -86,3 +87,27 @@ def test_the_page(tmp_path, monkeypatch):
     assert done([compiled(tmp_path, main)], tmp_path, b"").decode() == f"{expected}\n"
     assert rows_python(tmp_path, "iris", x, "classify") == [expected]
     assert rows_javascript(tmp_path, "iris", x, "classify") == [expected]
+
+
+def test_a_table(tmp_path):
+    rows = ["size,town,price"] + [f"{k},{'ab'[k % 2]},{k * 2.5}" for k in range(60)]
+    (tmp_path / "homes.csv").write_text("\n".join(rows) + "\n")
+    command = [
+        "train",
+        tmp_path / "homes.csv",
+        "--target",
+        "price",
+        "--epochs",
+        "2",
+        "--folds",
+        "2",
+    ]
+    command += ["--output", tmp_path / "homes", "--quiet"]
+    assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+    export(tmp_path / "homes", tmp_path / "homes.py")
+    model = TableModel.load(tmp_path / "homes" / "model.safetensors")
+    expected = model.outputs({"size": np.array([3.0]), "town": np.array(["b"], object)})
+    made = {}
+    exec((tmp_path / "homes.py").read_text(), made)
+    np.testing.assert_allclose(made["predict"]([3.0, "b"]), expected[0], atol=1e-3)
+    np.testing.assert_allclose(made["predict"]({"town": "b", "size": "3"}), expected[0], atol=1e-3)

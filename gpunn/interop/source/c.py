@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from gpunn.errors import ArgumentError
 from gpunn.interop.source.described import Described, shown
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
@@ -325,5 +326,14 @@ def quoted(text: str) -> str:
 
 
 def header(model: Described) -> str:
-    """Return a model as one header in C99."""
+    """Return a model as one header in C99.
+
+    Raises:
+        ArgumentError: the model is one of a table.
+    """
+    if model.cells is not None:
+        raise ArgumentError(
+            "got a model of a table, whose cells are texts; expected a model of numbers for C: "
+            "export to Python, JavaScript, a page, or ONNX"
+        )
     return _Writer(model).header()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.errors import ArgumentError
+from gpunn.columns import Encoding
+from gpunn.errors import ArgumentError, listed
 from gpunn.interop.source.language import formula
 from gpunn.interop.source.layers import MULTIPLY, convert, softmax_of
 from gpunn.interop.source.program import UNKNOWN, Map, Program, WidthFoundError
 from gpunn.nn import Module
 
 MINUS = formula("minus", "x", "y = -x;")
+CLIPPED = formula("clipped", "x, low, high", "y = x < low ? low : x > high ? high : x;")
 REST = formula("rest_of_one", "x", "y = T(1) - x;")
 
 TAKEN = frozenset(
@@ -34,6 +36,48 @@ TAKEN = frozenset(
 """Names that are no names of variables in every place of every target language."""
 
 
+class Cell(NamedTuple):
+    """How a cell of one column becomes a code.
+
+    Attributes:
+        name: the name of the column.
+        levels: the code of each text, "" for a missing one; None for a column of numbers.
+        other: the code of other texts.
+        middle: the number that stands for a missing one.
+        marked: whether a further code marks missing numbers.
+    """
+
+    name: str
+    levels: dict[str, int] | None
+    other: int
+    middle: float
+    marked: bool
+
+
+def cells_of(encoding: Encoding) -> tuple[Cell, ...]:
+    """Return how the cells of the columns that are used become codes.
+
+    Raises:
+        ArgumentError: a column has dates.
+    """
+    dates = [column.name for column in encoding.used if column.kind == "date"]
+    if dates:
+        raise ArgumentError(
+            f"got a model with dates in {listed(dates)}; expected numbers and categories: train "
+            'with kinds={"...": "left out"}, or on their parts'
+        )
+    found = list[Cell]()
+    for column in encoding.used:
+        if column.kind != "category":
+            middle = float(np.float32(column.middle))
+            found.append(Cell(column.name, None, -1, middle, column.missing))
+            continue
+        codes: dict[Any, int] = {level: place for place, level in enumerate(column.levels)}
+        other = codes.pop(None, -1)
+        found.append(Cell(column.name, {"": -1, **codes}, other, 0.0, False))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Described:
     """A model that can be written in every target language.
@@ -46,6 +90,8 @@ class Described:
             the scores are the probabilities.
         classes: the names of the classes; None for a model of numbers.
         features: the names of the columns, or None.
+        cells: what the columns of a table are, whose cells the program takes encoded; None for a
+            model that takes numbers.
     """
 
     name: str
@@ -54,11 +100,12 @@ class Described:
     chances: Program | None = None
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
+    cells: tuple[Cell, ...] | None = None
 
     @property
     def inputs(self) -> int:
         """D, the number of inputs."""
-        return self.program.input.width
+        return self.program.input.width if self.cells is None else len(self.cells)
 
     @property
     def outputs(self) -> int:
@@ -77,6 +124,8 @@ def describe(
     classes: Sequence[str] | None,
     features: Sequence[str] | None,
     columns: int | None,
+    encoding: Encoding | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Described:
     """Convert a module to its programs.
 
@@ -86,12 +135,18 @@ def describe(
         classes: the names of the classes, or None.
         features: the names of the columns, or None.
         columns: D, the number of columns; None if the layers tell it.
+        encoding: what encodes the columns of a table, whose names are then the features.
+        limits: the smallest and the largest output, or None.
 
     Raises:
         ArgumentError: a part of the model has no form here, or an argument does not fit the model.
         ShapeError: the layers do not fit each other.
     """
-    program = _whole(model, len(features) if features and columns is None else columns)
+    if encoding is not None:
+        found = describe(model, name, classes, None, encoding.width, limits=limits)
+        return replace(found, features=encoding.names, cells=cells_of(encoding))
+    columns = len(features) if features and columns is None else columns
+    program = _whole(model, columns, limits)
     if features is not None and len(features) != program.input.width:
         raise ArgumentError(
             f"got {len(features)} names of columns for a model of {program.input.width}; expected "
@@ -115,7 +170,9 @@ def _texts(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(map(str, names))
 
 
-def _whole(model: Module, columns: int | None) -> Program:
+def _whole(
+    model: Module, columns: int | None, limits: tuple[float, float] | None = None
+) -> Program:
     arrays = [each for _, each in model.state()]
     wide = any(each.dtype == np.float64 for each in arrays)
     dtype = np.float64 if wide else np.float32
@@ -123,11 +180,13 @@ def _whole(model: Module, columns: int | None) -> Program:
     try:
         output = convert(program, model, "", program.input)
     except WidthFoundError as found:
-        return _whole(model, found.width)
+        return _whole(model, found.width, limits)
     if program.input.width == UNKNOWN:
         raise ArgumentError(
             "got a model that takes any number of columns; expected a known number: pass columns="
         )
+    if limits is not None:
+        output = program.call(CLIPPED, output, *map(float, limits))
     return program.finish(output)
 
 

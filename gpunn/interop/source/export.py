@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gpunn.arguments import lookup
 from gpunn.errors import ArgumentError
@@ -36,7 +37,7 @@ SUFFIXES = {
 
 
 def to_source(
-    model: Module,
+    model: Any,
     path: str | Path | None = None,
     *,
     target: str | None = None,
@@ -50,7 +51,8 @@ def to_source(
     your own that you declare with `gpunn.ops.Activation` can be exported, too.
 
     Args:
-        model: a model of gpunn's modules.
+        model: a model of gpunn's modules, or a `TableModel` without dates. The latter takes a row
+            of cells, numbers or texts, and can't be written in C or WebAssembly.
         path: the file, which is replaced as a whole; None to write nothing. Functions get their
             names from the name of the file.
         target: "c", one header in C99; "python", a module for the standard library alone;
@@ -78,9 +80,11 @@ def to_source(
         >>> print(str(to_source(Linear(2, 1), target="c")).splitlines()[0])
         /* model: a neural network that gpunn trained, as one header. It needs libm alone.
     """
-    if not isinstance(model, Module):
+    table = None if isinstance(model, Module) else getattr(model, "encoding", None)
+    if not isinstance(model, Module) and table is None:
         raise ArgumentError(
-            f"got a {type(model).__name__} to export; expected a module: pass the network"
+            f"got a {type(model).__name__} to export; expected a module, or a table model: pass "
+            "the network"
         )
     if target is None:
         target = SUFFIXES.get(Path(path).suffix) if path is not None else None
@@ -91,7 +95,11 @@ def to_source(
             )
     write = lookup("target", target, TARGETS)
     name = identifier("model" if path is None else Path(path).stem)
-    found = write(describe(model, name, classes, features, columns))
+    if table is None:
+        found = write(describe(model, name, classes, features, columns))
+    else:
+        network, names, limits = model.network, classes or model.classes, model.limits
+        found = write(describe(network, name, names, None, None, table, limits))
     if path is not None:
         write_atomically(Path(path), found.encode() if isinstance(found, str) else found)
     return found

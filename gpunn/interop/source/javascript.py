@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
+from gpunn.columns.cells import MISSING
 from gpunn.interop.source.described import Described, shown
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
@@ -65,6 +66,30 @@ HELPERS = {
 }
 """Functions that `Math` lacks, or that differ from C's."""
 NEEDS = {"erf": "erfc"}
+ENCODE = """
+  // Of each column: codes of texts or null, of other texts, a missing number, whether marked.
+  const columns = {cells};
+  const words = new Set({missing});
+  const encode = (cells) => {{
+    const given = Array.isArray(cells) ? cells : features.map((name) => cells[name]);
+    if (given.length !== {n}) throw new RangeError(`got ${{given.length}} cells; expected {n}`);
+    const codes = [], categories = [];
+    given.forEach((cell, k) => {{
+      const [levels, other, middle, marked] = columns[k];
+      const written = cell === null || cell === undefined ? "" : String(cell).trim();
+      const text = words.has(written.toLowerCase()) ? "" : written;
+      if (levels !== null) {{
+        categories.push(new Map(levels).get(text) ?? other);
+        return;
+      }}
+      const plain = /^[+-]?(\\d+\\.?\\d*|\\.\\d+)(e[+-]?\\d+)?$/i.test(text);
+      const value = plain ? Math.fround(Number(text)) : NaN;
+      codes.push(Number.isFinite(value) ? value : middle);
+      if (marked) categories.push(Number.isFinite(value) ? 0 : 1);
+    }});
+    return codes.concat(categories);
+  }};
+"""
 CLASSES = """
   const classes = {classes};
   const classOf = (outputs) => {{  // null if the outputs decide nothing
@@ -155,12 +180,13 @@ class _Writer:
             lines.append(f'  const {title}_{name} = numbers("{packed(numbers)}");\n')
         lines.append(f"  const {'predict' if title == 'predict' else f'_{title}'} = (x) => {{\n")
         n = program.input.width
-        if title == "predict":
+        if title == "predict" and not self.model.cells:
             lines.append(
                 f"    if (x.length !== {n}) throw new RangeError("
                 f"`got ${{x.length}} numbers; expected {n}`);\n"
             )
-        lines.append(f"    const {first} = Float64Array.from(x);\n")
+        given = "encode(x)" if title == "predict" and self.model.cells else "x"
+        lines.append(f"    const {first} = Float64Array.from({given});\n")
         for step in program.steps:
             lines.append(f"    const {named(step.out)} = new Float64Array({step.out.width});\n")
             lines.append(self.step(step, title))
@@ -212,7 +238,15 @@ class _Writer:
         )
         public = [f"inputs: {model.inputs}", f"outputs: {model.outputs}"]
         if model.features:
-            public.append(f"features: {_json(model.features)}")
+            support += f"  const features = {_json(model.features)};\n"
+            public.append("features")
+        if model.cells:
+            cells = [
+                (None if each.levels is None else list(each.levels.items()), *each[2:])
+                for each in model.cells
+            ]
+            words = _json(sorted(MISSING))
+            support += ENCODE.format(cells=_json(cells), missing=words, n=model.inputs)
         public.append("predict: (x) => Array.from(predict(x))")
         parts = [support, *known, *own, *programs]
         if model.classes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from gpunn.interop.source.described import Described
+from gpunn.interop.source.described import Cell, Described
 from gpunn.interop.source.javascript import script
 
 MOST_FIELDS = 100
@@ -21,7 +21,7 @@ body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; }}
 body {{ margin: 2rem auto; padding: 0 1rem; }}
 form {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }}
 label {{ display: block; overflow-wrap: anywhere; }}
-input, textarea {{ box-sizing: border-box; width: 100%; font: inherit; padding: 0.3rem; }}
+input, select, textarea {{ box-sizing: border-box; width: 100%; font: inherit; padding: 0.3rem; }}
 form > .whole {{ grid-column: 1 / -1; }}
 td {{ padding: 0.1rem 1rem 0.1rem 0; font-variant-numeric: tabular-nums; }}
 </style>
@@ -40,9 +40,9 @@ const gpunnModel = {name};
 const form = document.getElementById("row");
 const show = () => {{
   const texts = {texts};
-  const x = texts.map((text) => text.trim() === "" ? NaN : Number(text));
+  const x = {row};
   const answer = document.getElementById("answer");
-  const missing = x.filter(Number.isNaN).length;
+  const missing = x.filter((v) => typeof v === "number" && Number.isNaN(v)).length;
   if (missing || x.length !== gpunnModel.inputs) {{
     answer.textContent = `Enter ${{gpunnModel.inputs}} numbers.`;
     return;
@@ -75,9 +75,30 @@ CLASSES = """const found = gpunnModel.classify(x), p = gpunnModel.probabilities(
     order.map((k) => [gpunnModel.classes[k], `${(100 * p[k]).toFixed(1)} %`])));"""
 
 
+_FIELDS = "Array.from({{length: {}}}, (_, k) => form.elements[`x${{k}}`].value)"
+
+
+def _field(number: int, cell: Cell) -> str:
+    """Return the field for a column of a table. An empty one is a missing cell."""
+    name = escape(cell.name)
+    if cell.levels is None:
+        value = f'value="{cell.middle:.6g}" inputmode="decimal" autocomplete="off"'
+        return f'<label>{name}\n<input name="x{number}" {value}></label>'
+    options = "".join(
+        f'<option value="{escape(each)}">{escape(each) or "(missing or other)"}</option>'
+        for each in cell.levels
+    )
+    return f'<label>{name}\n<select name="x{number}">{options}</select></label>'
+
+
 def page(model: Described) -> str:
     """Return a model as one HTML page with a form that predicts."""
-    if model.inputs > MOST_FIELDS:
+    row = 'texts.map((text) => text.trim() === "" ? NaN : Number(text))'
+    if model.cells is not None:
+        row = "texts"
+        fields = "\n".join(_field(k, cell) for k, cell in enumerate(model.cells))
+        texts = _FIELDS.format(model.inputs)
+    elif model.inputs > MOST_FIELDS:
         fields = (
             f'<label class="whole">{model.inputs} numbers with commas between them\n'
             '<textarea name="row" rows="8" autocomplete="off"></textarea></label>'
@@ -90,8 +111,8 @@ def page(model: Described) -> str:
             'autocomplete="off"></label>'
             for k, name in enumerate(names)
         )
-        texts = f"Array.from({{length: {model.inputs}}}, (_, k) => form.elements[`x${{k}}`].value)"
+        texts = _FIELDS.format(model.inputs)
     answer = CLASSES if model.classes else NUMBERS
     return PAGE.format(
-        name=model.name, fields=fields, script=script(model), texts=texts, answer=answer
+        name=model.name, fields=fields, script=script(model), texts=texts, row=row, answer=answer
     )

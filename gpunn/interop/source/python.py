@@ -6,6 +6,7 @@ import keyword
 from base64 import b64encode
 from typing import ClassVar
 
+from gpunn.columns.cells import MISSING
 from gpunn.interop.source.described import Described, shown
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
@@ -75,6 +76,38 @@ HELPERS = {
 GIVEN = {"pow": "x, y", "min": "x, y", "max": "x, y", "fma": "x, y, z"}
 PLAIN = {"abs": "abs", "erf": "math.erf", "erfc": "math.erfc", "hypot": "math.hypot"}
 PLAIN |= {"tanh": "math.tanh"}
+ENCODE = '''
+CELLS = {cells}
+"""Of each column: codes of texts or None, of other texts, a missing number, whether marked."""
+MISSING = frozenset({missing})
+
+
+def _encode(cells):
+    """Return the codes of a row: numbers or texts, "" or None for a missing one."""
+    if isinstance(cells, dict):
+        cells = [cells[name] for name in FEATURES]
+    if len(cells) != INPUTS:
+        raise ValueError(f"got {{len(cells)}} cells; expected {{INPUTS}}")
+    numbers, categories = [], []
+    for cell, (levels, other, middle, marked) in zip(cells, CELLS):
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)
+        text = "" if cell is None else str(cell).strip()
+        text = "" if text.lower() in MISSING else text
+        if levels is not None:
+            categories.append(float(levels.get(text, other)))
+            continue
+        try:
+            value = float("" if "_" in text else text)
+            value = unpack("f", pack("f", value))[0]
+        except ValueError:
+            value = math.nan
+        gone = not math.isfinite(value)
+        numbers.append(middle if gone else value)
+        if marked:
+            categories.append(float(gone))
+    return numbers + categories
+'''
 CLASSES = '''
 
 CLASSES = {classes}
@@ -171,11 +204,14 @@ class _Writer:
         first, last = named(program.input), named(program.output)
         lines = [f"    {named(s.out)} = {self.step(s, title)}\n" for s in program.steps]
         if title == "predict":
-            n = program.input.width
-            doc = f'    """Return the {program.output.width} outputs for a row of {n} numbers."""\n'
+            n, what = self.model.inputs, "cells" if self.model.cells else "numbers"
+            doc = f'    """Return the {program.output.width} outputs for a row of {n} {what}."""\n'
             check = f'    if len(x) != {n}:\n        raise ValueError(f"got {{len(x)}} numbers; '
             check += f'expected {n}")\n'
-            body = f"{doc}{check}    {first} = list(map(float, x))\n"
+            if self.model.cells:
+                body = f"{doc}    {first} = _encode(x)\n"
+            else:
+                body = f"{doc}{check}    {first} = list(map(float, x))\n"
             head = "def predict(x):"
         else:
             head, body = f"def _{title}({first}):", ""
@@ -222,6 +258,13 @@ class _Writer:
         text = f"{title}_{operand.name}" if isinstance(operand, Constant) else named(operand)
         return (text, True) if operand.width > 1 else (f"{text}[0]", False)
 
+    def encode(self) -> str:
+        """Return the function that encodes a row of cells; empty for a model of numbers."""
+        if self.model.cells is None:
+            return ""
+        cells = [each[1:] for each in self.model.cells]
+        return ENCODE.format(cells=repr(cells), missing=sorted(MISSING))
+
     def file(self) -> str:
         """Return the whole file."""
         model = self.model
@@ -236,13 +279,24 @@ class _Writer:
         sizes = f"INPUTS, OUTPUTS, SIZE, CODE = {model.inputs}, {model.outputs}, {size}, '{code}'\n"
         features = f"FEATURES = {list(model.features)!r}\n" if model.features else ""
         imports = "import math\nfrom base64 import b64decode\nfrom functools import reduce\n"
-        imports += "from operator import mul\nfrom struct import unpack\n"
+        imports += "from operator import mul\nfrom struct import pack, unpack\n"
         doc = (
             f'"""{shown(model.name)}: a neural network that gpunn trained. It needs no library.\n\n'
         )
         doc += "It computes in float64, so the outputs differ from gpunn's by rounding.\n"
         doc += '"""\n\n'
-        parts = [doc, imports, "\n", sizes, features, SUPPORT, *known, *own, programs]
+        parts = [
+            doc,
+            imports,
+            "\n",
+            sizes,
+            features,
+            SUPPORT,
+            self.encode(),
+            *known,
+            *own,
+            programs,
+        ]
         if model.classes:
             outputs = "_scores(outputs)" if model.scores else "outputs"
             given = "_scores(predict(x))" if model.scores else "predict(x)"
