@@ -21,7 +21,7 @@ def frame(n=90, seed=0):
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(
         {
-            "width": rng.normal(1e6, 300, n),
+            "width": rng.normal(1e7, 9, n),
             "whole": rng.integers(0, 99, n).astype(float),
             "colour": rng.choice(["red", "green", "</script>"], n),
             "town": rng.choice(["Bonn", "Köln", None], n),
