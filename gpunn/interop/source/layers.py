@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gpunn.nn import (
     Concatenate,
     DifferenceFeature,
     Dropout,
+    Embedding,
     Ensemble,
     FeedbackLinear,
     Graph,
@@ -30,6 +32,7 @@ from gpunn.nn import (
     QuadraticFeatures,
     RandomFeatures,
     Residual,
+    RMSNorm,
     RobustScale,
     Scale,
     Sequential,
@@ -38,10 +41,11 @@ from gpunn.nn import (
     VanillaDropout,
 )
 from gpunn.nn.ensemble import LEAST
-from gpunn.ops import exp, get_activation, softmax
+from gpunn.ops import exp, get_activation, log_softmax, softmax
 from gpunn.ops.columns import SMOOTH_CLIP, WAVES
 from gpunn.ops.dropout import Rate
 from gpunn.ops.elementwise import Activation, opened
+from gpunn.ops.rms_norm import default_eps
 
 # formulas of one element ------------------------------------------------------------------------
 
@@ -58,8 +62,18 @@ LARGER = formula("larger", "a, c", "y = c > a || c != c ? c : a;")
 POWER = formula("power_of", "x, top", "y = exp_of_difference(x, top);")
 INVERSE = formula("inverse", "x", "y = T(1) / x;")
 SQUARE = formula("square", "x", "y = x * x;")
+FOUR_OVER = formula("four_over", "top", "y = T(4) / top;")
+RMS_SPREAD = formula(
+    "inverse_root", "sum, count, floor", "y = T(1) / sqrt(sum / count + floor * floor);"
+)
+STRETCHED = formula("stretched", "x, scale, gamma", "y = x * scale * gamma;")
+HIT = formula("is_largest", "below", "y = T(below == T(0));")
+OTHER = formula("other_power", "x, top", "y = x - top == T(0) ? T(0) : exp_of_difference(x, top);")
+REST_OF_SUM = formula("rest_of_powers", "others, hits", "y = others + (hits - T(1));")
+LOG_SHARE = formula("log_share", "below, rest", "y = below - log1p(rest);")
 SPREAD = formula("inverse_deviation", "sum, count, eps", "y = T(1) / sqrt(sum / count + eps);")
 NORMAL = formula("scaled", "x, scale, gamma, beta", "y = x * scale * gamma + beta;")
+SAME = formula("same", "code, wanted", "y = T(code == wanted);")
 LEVEL = formula("level", "code, high, low", "y = T(code == high) - T(code == low);")
 WAVE = formula("wave", "x, frequency, phase", "y = cos(angle_of(x, frequency, phase));")
 
@@ -76,8 +90,18 @@ def softmax_of(program: Program, x: Value, place: str = "") -> Value:
     return y
 
 
+def _log_softmax(program: Program, x: Value, place: str) -> Value:
+    """Leave out one of the largest powers, which is 1, as the NumPy body does."""
+    top = program.fold(x, LARGER)
+    below = program.call(SUBTRACT, x, top)
+    others = program.fold(program.call(OTHER, x, top))
+    rest = program.call(REST_OF_SUM, others, program.fold(program.call(HIT, below)))
+    return program.call(LOG_SHARE, below, rest)
+
+
 ROWS: dict[Callable[..., Any], Callable[..., Value]] = {
     softmax: softmax_of,
+    log_softmax: _log_softmax,
     exp: lambda program, x, place: program.call(EXP, x),
 }
 """The conversions of functions that are no elementwise activations."""
@@ -189,6 +213,20 @@ def _layer_norm(program: Program, layer: Any, place: str, x: Value) -> Value:
     return program.call(NORMAL, centred, scale, gamma, beta)
 
 
+def _rms_norm(program: Program, layer: Any, place: str, x: Value) -> Value:
+    """Multiply by a factor that makes the largest number 4 first, as the kernel does."""
+    gamma = _per_column(program, layer, "gamma", place, x)
+    root = sqrt(default_eps(program.dtype) if layer.eps is None else layer.eps)
+    least = max(root, 2 * float(np.finfo(program.dtype).tiny))
+    top = program.call(LARGER, program.fold(program.call(ABSOLUTE, x), LARGER), least)
+    by = program.call(FOUR_OVER, top)
+    scaled = program.call(MULTIPLY, x, by)
+    squares = program.fold(program.call(SQUARE, scaled))
+    floor = program.call(MULTIPLY, by, root)
+    scale = program.call(RMS_SPREAD, squares, float(layer.features), floor)
+    return program.call(STRETCHED, scaled, scale, gamma)
+
+
 def _batch_norm(program: Program, layer: Any, place: str, x: Value) -> Value:
     mean = _per_column(program, layer, "running_mean", place, x)
     spread = (layer.running_variance.numpy() + layer.eps) ** 0.5
@@ -209,6 +247,21 @@ def _one_hot(program: Program, layer: Any, place: str, x: Value) -> Value:
         high, low = (program.constant(each, f"{place}.codes") for each in codes)
         parts.append(program.call(LEVEL, program.pick(x, column), high, low))
     return program.join(parts)
+
+
+def _embedding(program: Program, layer: Any, place: str, x: Value) -> Value:
+    """Multiply a one for each code by the vectors. A code that is none becomes zeros."""
+    if not layer.flatten:
+        raise ArgumentError(
+            f"got an Embedding at {place or 'the top'} whose vectors are not side by side; "
+            "expected one row of numbers: use flatten=True"
+        )
+    _known(x, place)
+    rows, width = layer.weight.shape
+    codes = program.constant(np.tile(np.arange(rows), x.width), f"{place}.codes")
+    weight = program.constant(np.tile(layer.weight.numpy(), (x.width, 1)), f"{place}.weight")
+    spread = program.pick(x, np.repeat(np.arange(x.width), rows))
+    return program.product(program.call(SAME, spread, codes), weight, rows, width, x.width)
 
 
 def _periodic_embedding(program: Program, layer: Any, place: str, x: Value) -> Value:
@@ -323,6 +376,8 @@ LAYERS: dict[Callable[..., Any], Callable[..., Value]] = {
     VanillaDropout.forward: _vanilla_dropout,
     Standardize.forward: _standardize,
     LayerNorm.forward: _layer_norm,
+    RMSNorm.forward: _rms_norm,
+    Embedding.forward: _embedding,
     BatchNorm.forward: _batch_norm,
     RandomFeatures.forward: _random_features,
     QuadraticFeatures.forward: _quadratic_features,
