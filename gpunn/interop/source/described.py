@@ -12,8 +12,9 @@ import numpy as np
 
 from gpunn.columns import Encoding
 from gpunn.errors import ArgumentError, listed
+from gpunn.interop.source.activations import MULTIPLY, softmax_of
 from gpunn.interop.source.language import formula
-from gpunn.interop.source.layers import MULTIPLY, convert, softmax_of
+from gpunn.interop.source.layers import convert
 from gpunn.interop.source.program import UNKNOWN, Map, Program, WidthFoundError
 from gpunn.nn import Module
 

@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError
-from gpunn.interop.source.language import formula, formula_of, functions_in
+from gpunn.interop.source.activations import (
+    LARGER,
+    MULTIPLY,
+    SUBTRACT,
+    activated,
+    element,
+    softmax_of,
+)
+from gpunn.interop.source.language import formula, functions_in
 from gpunn.interop.source.program import UNKNOWN, Constant, Program, Value
 from gpunn.nn import (
     Activate,
@@ -41,99 +48,28 @@ from gpunn.nn import (
     VanillaDropout,
 )
 from gpunn.nn.ensemble import LEAST
-from gpunn.ops import exp, get_activation, log_softmax, softmax
 from gpunn.ops.columns import SMOOTH_CLIP, WAVES
 from gpunn.ops.dropout import Rate
-from gpunn.ops.elementwise import Activation, opened
 from gpunn.ops.rms_norm import default_eps
 
 # formulas of one element ------------------------------------------------------------------------
 
 ADD = formula("add", "a, c", "y = a + c;")
-SUBTRACT = formula("subtract", "a, c", "y = a - c;")
-MULTIPLY = formula("multiply", "a, c", "y = a * c;")
 DIVIDE = formula("divide", "a, c", "y = a / c;")
-EXP = formula("exp_of", "x", "y = exp(x);")
 LOG = formula("log_of", "x", "y = log(x);")
 ONE = formula("one", "x", "y = T(1);")
 ABSOLUTE = formula("absolute", "x", "y = abs(x);")
-LARGER = formula("larger", "a, c", "y = c > a || c != c ? c : a;")
-"""The larger of two numbers. NaN stays."""
-POWER = formula("power_of", "x, top", "y = exp_of_difference(x, top);")
-INVERSE = formula("inverse", "x", "y = T(1) / x;")
 SQUARE = formula("square", "x", "y = x * x;")
 FOUR_OVER = formula("four_over", "top", "y = T(4) / top;")
 RMS_SPREAD = formula(
     "inverse_root", "sum, count, floor", "y = T(1) / sqrt(sum / count + floor * floor);"
 )
 STRETCHED = formula("stretched", "x, scale, gamma", "y = x * scale * gamma;")
-HIT = formula("is_largest", "below", "y = T(below == T(0));")
-OTHER = formula("other_power", "x, top", "y = x - top == T(0) ? T(0) : exp_of_difference(x, top);")
-REST_OF_SUM = formula("rest_of_powers", "others, hits", "y = others + (hits - T(1));")
-LOG_SHARE = formula("log_share", "below, rest", "y = below - log1p(rest);")
 SPREAD = formula("inverse_deviation", "sum, count, eps", "y = T(1) / sqrt(sum / count + eps);")
 NORMAL = formula("scaled", "x, scale, gamma, beta", "y = x * scale * gamma + beta;")
 SAME = formula("same", "code, wanted", "y = T(code == wanted);")
 LEVEL = formula("level", "code, high, low", "y = T(code == high) - T(code == low);")
 WAVE = formula("wave", "x, frequency, phase", "y = cos(angle_of(x, frequency, phase));")
-
-# activations ------------------------------------------------------------------------------------
-
-
-def softmax_of(program: Program, x: Value, place: str = "") -> Value:
-    """Add the softmax of all elements, in the steps of its kernel."""
-    top = program.fold(x, LARGER)
-    powers = program.call(POWER, x, top)
-    share = program.call(INVERSE, program.fold(powers))
-    y = program.call(MULTIPLY, powers, share)
-    program.chances.add(y.number)
-    return y
-
-
-def _log_softmax(program: Program, x: Value, place: str) -> Value:
-    """Leave out one of the largest powers, which is 1, as the NumPy body does."""
-    top = program.fold(x, LARGER)
-    below = program.call(SUBTRACT, x, top)
-    others = program.fold(program.call(OTHER, x, top))
-    rest = program.call(REST_OF_SUM, others, program.fold(program.call(HIT, below)))
-    return program.call(LOG_SHARE, below, rest)
-
-
-ROWS: dict[Callable[..., Any], Callable[..., Value]] = {
-    softmax: softmax_of,
-    log_softmax: _log_softmax,
-    exp: lambda program, x, place: program.call(EXP, x),
-}
-"""The conversions of functions that are no elementwise activations."""
-
-
-def activated(
-    program: Program, activation: str | Callable[..., Any], x: Value, place: str
-) -> Value:
-    """Add an activation, with the formula of its kernel.
-
-    Raises:
-        ArgumentError: the function is not an activation of gpunn's form.
-    """
-    function, options = opened(get_activation(activation))
-    if function in ROWS:
-        return ROWS[function](program, x, place)
-    if not isinstance(function, Activation):
-        raise ArgumentError(
-            f"got the activation {activation!r} at {place or 'the top'}, which has no formula; "
-            "expected a registered activation, or one of your own declared with "
-            "gpunn.ops.Activation: use one of them"
-        )
-    if function.name == "identity":
-        return x
-    return element(program, function.kernel, x, {**function.options, **options})
-
-
-def element(program: Program, kernel: Elementwise, x: Value, options: dict[str, float]) -> Value:
-    """Add the formula of an elementwise kernel of one array, with the numbers of its options."""
-    order = [p.name for p in kernel.inputs[1:]]
-    return program.call(formula_of(kernel), x, *(float(options[name]) for name in order))
-
 
 # layers -----------------------------------------------------------------------------------------
 
