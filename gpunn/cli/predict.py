@@ -126,9 +126,9 @@ def run(path: Path, data: str, wanted: Wanted, device: str, data_dir: Path | Non
     half = _half(table, wanted, training)
     check_output(wanted.output, (path, data))
     typer.echo(f"device: {choice.device} ({choice.why})", err=True)
-    with _open(data, training, table, data_dir, wanted) as stream:
+    with opened(data, training, table, data_dir, wanted) as stream:
         if table is None:
-            _check_width(model, stream.width, data)
+            check_width(model, stream.width, data)
         score, rows = Score(training.classes), 0
         with (
             open_output(wanted.output, training.classes, wanted.chances, half) as out,
@@ -180,7 +180,7 @@ def _half(table: TableModel | None, wanted: Wanted, training: Training) -> float
     return table.half_width(wanted.coverage)
 
 
-def _open(
+def opened(
     data: str,
     training: Training,
     table: TableModel | None,
@@ -221,7 +221,12 @@ def _embedded(data: str, data_dir: Path | None) -> FeatureStream:
     return FeatureStream(examples.x.shape[1], len(examples), batches)
 
 
-def _check_width(model: Module, width: int, data: str) -> None:
+def check_width(model: Module, width: int, data: str) -> None:
+    """Check that data have as many columns as a model takes.
+
+    Raises:
+        ShapeError: they have another number.
+    """
     first = next((m for m in model.modules() if isinstance(m, Linear)), None)
     if first is not None and width != first.in_features:
         raise ShapeError(

@@ -12,13 +12,14 @@ from gpunn.interop.pytorch import (
     to_torch_state_dict,
 )
 from gpunn.interop.pytorch_modules import from_torch
-from gpunn.interop.source import to_source
+from gpunn.interop.source import round_to_int8, to_source
 
 __all__ = [
     "from_onnx",
     "from_torch",
     "load_torch",
     "load_torch_state_dict",
+    "round_to_int8",
     "save_torch",
     "to_onnx",
     "to_source",

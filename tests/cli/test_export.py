@@ -53,6 +53,25 @@ def test_a_folder_of_training(target, net, tmp_path, rng):
         assert run(tmp_path, "trees", x, "classify") == expected
 
 
+def test_weights_in_eight_bits_and_what_they_change(net, tmp_path):
+    data = tmp_path / "rows.csv"
+    x = 50 + np.random.default_rng(1).standard_normal((30, WIDTH))
+    lines = ["a,b,c,d", *(",".join(map(str, row)) for row in x)]
+    data.write_text("\n".join(lines))
+    told = export(tmp_path, tmp_path / "trees.h", "--int8", "--check", data).stderr
+    apart, count = re.search(
+        r"change by at most ([\d.e-]+) in 30 rows; (\d+) classes", told
+    ).groups()
+    rounded = gn.interop.round_to_int8(net)
+    x = x.astype(np.float32)
+    assert float(apart) == pytest.approx(np.abs(rounded.predict(x) - net.predict(x)).max(), 0.1)
+    assert int(count) == (rounded.classify(x) != net.classify(x)).sum()
+    with pytest.raises(ArgumentError, match="without --int8"):
+        export(tmp_path, tmp_path / "trees.h", "--check", data)
+    with pytest.raises(ArgumentError, match="C or WebAssembly"):
+        export(tmp_path, tmp_path / "trees.onnx", "--int8")
+
+
 @pytest.mark.usefixtures("net")
 def test_what_cannot_be_exported(tmp_path):
     model = tmp_path / "model.safetensors"
@@ -77,11 +96,12 @@ def test_onnx(net, tmp_path):
 def test_the_page(tmp_path, monkeypatch):
     """The programs of docs/export.md run as they stand, and answer alike."""
     monkeypatch.chdir(tmp_path)
-    ((snippet,), (main,)) = (
+    (snippets, (main,)) = (
         re.findall(rf"^```{name}\n(.*?)^```$", PAGE, re.M | re.S) for name in ("python", "c")
     )
     names = {}
-    exec(compile(snippet, "export.md", "exec"), names)
+    for snippet in snippets:
+        exec(compile(snippet, "export.md", "exec"), names)
     x = np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)
     expected = names["names"][int(names["net"].predict(x).argmax())]
     assert done([compiled(tmp_path, main)], tmp_path, b"").decode() == f"{expected}\n"

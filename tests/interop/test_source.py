@@ -16,7 +16,7 @@ from gpunn.autograd import OPS
 from gpunn.backends.cpu.compiled import find_compiler
 from gpunn.backends.kernel import KERNELS
 from gpunn.errors import ArgumentError, MissingExtraError, OutputError, ShapeError, UnknownNameError
-from gpunn.interop import to_source
+from gpunn.interop import round_to_int8, to_source
 from gpunn.interop.source import TARGETS
 from gpunn.interop.source.described import Described
 from gpunn.interop.source.language import formula
@@ -468,6 +468,33 @@ const rows = JSON.parse(require("fs").readFileSync(0, "utf-8"));
 const run = (row) => { x().set(row); return [api.classify(), Array.from(y())]; };
 console.log(JSON.stringify([WebAssembly.Module.imports(code), rows.map(run)]));
 """
+
+
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_weights_in_eight_bits(layer, tmp_path):
+    """The header computes what a copy with rounded weights computes."""
+    net, x = randomized(nn.Sequential(LAYERS[layer]())), rows()
+    rounded = round_to_int8(net)
+    to_source(net, tmp_path / "net.h", columns=D, weights="int8")
+    expected = rounded.predict(x)
+    found = rows_c(tmp_path, "net", x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * max(1, abs(expected).max()))
+
+
+def test_a_header_in_eight_bits_is_small_and_its_error_is_that_of_rounding(tmp_path):
+    net = nn.Sequential(nn.Linear(64, 100, "relu", seed=1), nn.Linear(100, 10, seed=2))
+    net[0].weight.data[:, 3] = 0  # a unit without weights
+    floats, small = to_source(net, target="c"), to_source(net, target="c", weights="int8")
+    assert len(small) < len(floats) / 2.5
+    rounded = round_to_int8(net)
+    for layer, exact in zip(rounded.layers, net.layers, strict=True):
+        apart = np.abs(layer.weight.numpy() - exact.weight.numpy())
+        assert (apart <= np.abs(exact.weight.numpy()).max(axis=0) / 127 / 2 * 1.0001).all()
+    assert np.abs(rounded.predict(rows(width=64)) - net.predict(rows(width=64))).max() < 0.1
+    with pytest.raises(ArgumentError, match="expected one of c, webassembly"):
+        to_source(net, target="python", weights="int8")
+    with pytest.raises(UnknownNameError, match="float, int8"):
+        to_source(net, target="c", weights="int4")
 
 
 def test_webassembly(tmp_path):

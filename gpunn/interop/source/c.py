@@ -8,6 +8,7 @@ import numpy as np
 
 from gpunn.errors import ArgumentError
 from gpunn.interop.source.described import Described, shown
+from gpunn.interop.source.int8 import to_int8
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
     Fold,
@@ -60,6 +61,17 @@ static inline void {name}_product(const {T} *x, const {T} *w, {T} *y, int depth,
       for (int c = 0; c < wide; ++c) y[j + c] = start ? y[j + c] + sum[c] : sum[c];
     }}
   }}
+}}
+"""
+PRODUCT_INT8 = """
+/* y (columns) = scale (columns) * x (depth) w (depth, columns) */
+static inline void {name}_product_int8(const {T} *x, const signed char *w, const {T} *scale, {T} *y,
+                                       int depth, int columns) {{
+  for (int j = 0; j < columns; ++j) y[j] = 0;
+  for (int k = 0; k < depth; ++k)
+    for (int j = 0; j < columns; ++j)
+      y[j] = {NAME}_MULTIPLY_ADD(x[k], w[k * columns + j], y[j]);
+  for (int j = 0; j < columns; ++j) y[j] *= scale[j];
 }}
 """
 SUM = """
@@ -186,6 +198,17 @@ class _Writer:
         head = f"static const {self.kind} {self.model.name}_{name}[{len(texts)}]"
         return f"{head} = {{\n  " + ",\n  ".join(lines) + "};\n"
 
+    def codes(self, name: str, numbers: Array) -> str:
+        """Return the definition of a constant array of small integers."""
+        texts = [str(each) for each in numbers.ravel().tolist()]
+        lines = [",".join(texts[k : k + 4 * PER_LINE]) for k in range(0, len(texts), 4 * PER_LINE)]
+        head = f"static const signed char {self.model.name}_{name}[{len(texts)}]"
+        return f"{head} = {{\n  " + ",\n  ".join(lines) + "};\n"
+
+    def in_int8(self, name: str, program: Program) -> bool:
+        """Return whether a constant is written in eight bits."""
+        return self.model.int8 and name in program.linear
+
     def text(self, template: str, **values: object) -> str:
         """Return a part of the header that does not depend on the layers."""
         fma = "fmaf" if self.language.single else "fma"
@@ -197,9 +220,15 @@ class _Writer:
     def program(self, title: str, program: Program, given: str, result: str) -> str:
         """Return the function that runs a program, with its constants before it."""
         places, size = places_of(program)
-        arrays = "".join(
-            self.array(f"{title}_{name}", numbers) for name, numbers in program.constants.items()
-        )
+        arrays = ""
+        wide = {step.weight.name: step for step in program.steps if isinstance(step, Product)}
+        for name, numbers in program.constants.items():
+            if self.in_int8(name, program):
+                codes, scale = to_int8(numbers.reshape(wide[name].depth, wide[name].columns))
+                arrays += self.codes(f"{title}_{name}", codes)
+                arrays += self.array(f"{title}_{name}_scale", scale)
+            else:
+                arrays += self.array(f"{title}_{name}", numbers)
         ends = {program.input.number: given, program.output.number: result}
 
         def at(value: Value) -> str:
@@ -218,7 +247,12 @@ class _Writer:
         assert callable(at)
         name, out = self.model.name, at(step.out)
         if isinstance(step, Product):
-            call = f"{name}_product({at(step.x)}{{x}}, {name}_{title}_{step.weight.name}{{w}}, "
+            weight = f"{name}_{title}_{step.weight.name}"
+            if self.in_int8(step.weight.name, program):
+                sizes = f"{step.depth}, {step.columns}"
+                given = f"{at(step.x)}, {weight}, {weight}_scale, {out}, {sizes}"
+                return f"  {name}_product_int8({given});\n"
+            call = f"{name}_product({at(step.x)}{{x}}, {weight}{{w}}, "
             call += f"{out}{{y}}, {step.depth}, {step.columns});\n"
             if step.groups == 1:
                 return "  " + call.format(x="", w="", y="")
@@ -282,8 +316,12 @@ class _Writer:
         """Return the whole header."""
         model, parts = self.model, list[str]()
         steps = [step for program in model.programs().values() for step in program.steps]
-        if any(isinstance(step, Product) for step in steps):
+        products = [step.weight.name for step in steps if isinstance(step, Product)]
+        small = [name for name in products if self.in_int8(name, model.program)]
+        if len(small) < len(products):
             parts.append(self.text(PRODUCT))
+        if small:
+            parts.append(self.text(PRODUCT_INT8))
         if any(isinstance(step, Fold) and step.kind == "sum" for step in steps):
             parts.append(self.text(SUM))
         parts += [f"\n{self.language.function(each)}" for each in self.functions.values()]
@@ -308,6 +346,8 @@ class _Writer:
             "must not overlap.",
             "It allocates nothing. Its working memory is static, so one call runs at a time.",
         ]
+        if model.int8:
+            lines.append("Weights of linear layers have 8 bits, with a scale for each unit.")
         if model.classes:
             lines.append(f"{name}_class(y) is the number of the class, {name}_class_name its name.")
         if model.chances:

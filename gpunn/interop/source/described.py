@@ -93,6 +93,7 @@ class Described:
         features: the names of the columns, or None.
         cells: what the columns of a table are, whose cells the program takes encoded; None for a
             model that takes numbers.
+        int8: whether the weights of linear layers are written in eight bits.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Described:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     cells: tuple[Cell, ...] | None = None
+    int8: bool = False
 
     @property
     def inputs(self) -> int:

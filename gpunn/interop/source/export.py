@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ SUFFIXES = {
     ".wasm": "webassembly",
 }
 """The target languages by the ends of names of files."""
+IN_INT8 = ("c", "webassembly")
 
 
 def to_source(
@@ -44,6 +46,7 @@ def to_source(
     classes: Sequence[str] | None = None,
     features: Sequence[str] | None = None,
     columns: int | None = None,
+    weights: str = "float",
 ) -> str | bytes:
     """Write a model as one file that needs no library, as it computes in evaluation.
 
@@ -63,6 +66,8 @@ def to_source(
             file then has functions for the class and the probabilities, too.
         features: the names of the columns.
         columns: D, the number of columns, if no layer of the model tells it.
+        weights: "float"; or "int8" for weights of linear layers in 8 bits with a scale for each
+            unit, in C and WebAssembly. `round_to_int8` shows what it costs.
 
     Returns:
         The content of the file: a text, or bytes for WebAssembly.
@@ -94,9 +99,14 @@ def to_source(
                 f"{', '.join(SUFFIXES)}: rename it, or pass target="
             )
     write = lookup("target", target, TARGETS)
+    small = lookup("weights", weights, {"float": False, "int8": True})
+    if small and target not in IN_INT8:
+        raise ArgumentError(
+            f"got weights='int8' for {target}; expected one of {', '.join(IN_INT8)}: write floats"
+        )
     name = identifier("model" if path is None else Path(path).stem)
     if table is None:
-        found = write(describe(model, name, classes, features, columns))
+        found = write(replace(describe(model, name, classes, features, columns), int8=small))
     else:
         network, names, limits = model.network, classes or model.classes, model.limits
         found = write(describe(network, name, names, None, None, table, limits))

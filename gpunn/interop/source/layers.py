@@ -78,6 +78,8 @@ def _weighted(program: Program, layer: Any, place: str, x: Value) -> Value:
     depth, width = layer.weight.shape
     program.demand(x, depth, place)
     weight = program.constant(layer.weight.numpy(), f"{place}.weight", layer.weight)
+    if isinstance(layer, Linear):
+        program.linear.add(weight.name)
     return program.product(x, weight, depth, width)
 
 
