@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ int main(void) {
 JS_MAIN = """
 const fs = require("fs"), model = require("./net.js"), bytes = fs.readFileSync(0);
 const x = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4), rows = [];
-for (let k = 0; k < x.length; k += model.inputs) rows.push(Array.from(x.subarray(k, k + model.inputs)));
+for (let k = 0; k < x.length; k += model.inputs)
+  rows.push(Array.from(x.subarray(k, k + model.inputs)));
 let found = rows.map(model.predict);
 const begun = process.hrtime.bigint(); found = rows.map(model.predict);
 const us = Number(process.hrtime.bigint() - begun) / 1e3 / rows.length;
@@ -76,7 +78,9 @@ let begun;
 for (let turn = 0; turn < 2; ++turn) {
   begun = process.hrtime.bigint();
   for (let k = 0; k * row.length < x.length; ++k) {
-    row.set(x.subarray(k * row.length, (k + 1) * row.length)); net.predict(); all.set(y, k * y.length);
+    row.set(x.subarray(k * row.length, (k + 1) * row.length));
+    net.predict();
+    all.set(y, k * y.length);
   }
 }
 const us = Number(process.hrtime.bigint() - begun) / 1e3 / (x.length / row.length);
@@ -108,7 +112,7 @@ FORMS = {
 def network(sizes: tuple[int, ...]) -> nn.Sequential:
     """Return a network with the weights of a start."""
     gn.manual_seed(0)
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = list(pairwise(sizes))
     hidden = [nn.Linear(*pair, activation="relu") for pair in pairs[:-1]]
     return nn.Sequential(*hidden, nn.Linear(*pairs[-1]))
 
