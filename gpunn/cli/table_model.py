@@ -41,7 +41,7 @@ def run_table(settings: Settings) -> None:
     recipe = chosen_recipe(settings)
     found = fit_table(
         train.table,
-        _flat(train),
+        train.y,
         classes=len(train.classes or ()),
         recipe=recipe,
         folds=settings.folds,

@@ -16,6 +16,7 @@ from gpunn.backends.cpu.threads import get_num_threads
 from gpunn.backends.random import RandomStream, words
 from gpunn.columns import Encoding, RawTable
 from gpunn.distributed import on_threads
+from gpunn.errors import ShapeError
 from gpunn.nn import Ensemble, Module, Sequential, Standardize
 from gpunn.tables import recipe as recipes
 from gpunn.tables.clock import Clock
@@ -74,7 +75,7 @@ def fit_table(
 
     Args:
         table: N rows of features.
-        y: (N,) class numbers from 0, or numbers.
+        y: (N,) or (N, 1) class numbers from 0, or numbers.
         classes: the number of classes; 0 for a regression.
         recipe: the network and its training.
         folds: the number of members, at least 1. A single one trains on four fifths of the rows.
@@ -92,8 +93,16 @@ def fit_table(
 
     Raises:
         DataError: no column can be used, or there are fewer rows than folds.
+        ShapeError: there is not one target for each row.
         ArgumentError: a number is outside its range.
     """
+    y = np.asarray(y)
+    if y.shape not in ((len(table),), (len(table), 1)):
+        raise ShapeError(
+            f"got targets of shape {y.shape} for {len(table)} rows; expected ({len(table)},): pass "
+            "one target for each row"
+        )
+    y = y.ravel()
     clock = Clock(time_limit_s)
     recipe, folds = recipe or Recipe(), count("folds", folds)
     encoding = Encoding.fit(table, kinds, decimal)
