@@ -1,6 +1,6 @@
 """Check the built site: every link leads to a page and an anchor, and nothing is loaded from afar.
 
-python docs/building/check.py build/site
+Run it as `python docs/building/check.py build/site`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ GUIDES = {
         *("extending.md", "untrusted_files.md"),
     ],
     "Lectures": ["lectures.md", "gallery.md"],
-    "Inside": ["design.md", "decisions.md", "kernels.md", "benchmarks.md"],
+    "Inside": ["evidence.md", "design.md", "decisions.md", "kernels.md", "benchmarks.md"],
     "Project": ["CHANGELOG.md", "CONTRIBUTING.md"],
 }
 BROUGHT = {

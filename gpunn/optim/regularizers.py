@@ -5,10 +5,13 @@ They do not depend on the batch size, and they do not apply to biases.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gpunn.arguments import check_kind, in_range
 from gpunn.backends import Elementwise, widened
+from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Tracked
 from gpunn.names import constructed
 from gpunn.ops.reductions import column_sums
@@ -180,21 +183,38 @@ class MaxNorm(Regularizer):
     The weights are scaled after every update.
 
     Args:
-        limit: the largest norm, above 0.
+        limit: the largest norm, above 0; or one for each weight that penalties apply to, in order.
+
+    Raises:
+        ArgumentError: a limit is not above 0, or there are others than weights.
 
     Reference:
         Srivastava et al. (2014), section 5.1.
     """
 
-    def __init__(self, limit: float) -> None:
-        self.limit = in_range("limit", limit, float(np.finfo(np.float32).tiny))
+    def __init__(self, limit: float | Sequence[float]) -> None:
+        self.limit: float | tuple[float, ...]
+        if isinstance(limit, Sequence) and not isinstance(limit, str):
+            self.limit = tuple(_limit(each) for each in limit)
+        else:
+            self.limit = _limit(limit)
 
     def constrain(self, flat: FlatParameters) -> None:
         """Scale the columns of every 2-D weight whose norm is too large."""
         xp = flat.backend.xp
-        for tensor in flat.tensors:
-            trained = tensor.requires_grad and getattr(tensor, "regularize", True)
-            if trained and tensor.ndim == 2:
+        weights = [t for t in flat.tensors if t.ndim == 2 and getattr(t, "regularize", True)]
+        limits = self.limit if isinstance(self.limit, tuple) else (self.limit,) * len(weights)
+        if len(limits) != len(weights):
+            raise ArgumentError(
+                f"got {len(limits)} limits for {len(weights)} weights; expected one for each, in "
+                "the order of the network, or one number for all"
+            )
+        for tensor, limit in zip(weights, limits, strict=True):
+            if tensor.requires_grad:
                 w = flat.views[tensor]  # (D, H); column h has the weights into unit h
                 norms = xp.sqrt(column_sums(flat.backend, xp.multiply(w, w)))
-                xp.multiply(w, xp.divide(self.limit, xp.maximum(norms, self.limit)), out=w)
+                xp.multiply(w, xp.divide(limit, xp.maximum(norms, limit)), out=w)
+
+
+def _limit(limit: object) -> float:
+    return in_range("limit", limit, float(np.finfo(np.float32).tiny))

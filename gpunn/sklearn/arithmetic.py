@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from gpunn.backends import Elementwise, scratch_like
 from gpunn.ops import Activation, sigmoid
 from gpunn.optim import Optimizer, Regularizer
 from gpunn.optim.flat import FlatParameters
+from gpunn.optim.optimizer import Limits
 from gpunn.optim.regularizers import Regularizers
 from gpunn.optim.rule import Rule
+from gpunn.optim.schedules import Schedule
 from gpunn.train import EagerStep
 from gpunn.typing import Array
 
@@ -59,6 +61,7 @@ class SGD(Optimizer):
     """
 
     slots = ("velocity",)
+    limits: ClassVar[Limits] = {"momentum": (0.0, float(np.nextafter(1.0, 2.0)))}
     rule = Rule(
         "sgd_step",
         "T momentum, T ahead -> v",
@@ -70,16 +73,16 @@ class SGD(Optimizer):
         self,
         parameters: Iterable[Tensor] | None = None,
         lr: float = 0.01,
-        momentum: float = 0.0,
+        momentum: float | Schedule = 0.0,
         nesterov: bool = False,
     ) -> None:
-        self.momentum = in_range("momentum", momentum, 0.0, float(np.nextafter(1.0, 2.0)))
+        self.take_numbers(momentum=momentum)
         self.nesterov = bool(nesterov)
         super().__init__(parameters, lr)
 
     def options(self) -> tuple[float, ...]:
         """Return the momentum, and 1 for Nesterov's form."""
-        return self.momentum, float(self.nesterov)
+        return self.number("momentum"), float(self.nesterov)
 
 
 def _adam_hat(

@@ -1,0 +1,123 @@
+"""The recipes, with the numbers that their papers and programs give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import exp
+
+from gpunn.benchmarks.papers.recipe import ByEpoch, ByStep, Normal, Recipe, Uniform
+
+PIXELS = 784
+
+PYLEARN2 = Recipe(
+    published=1.05,
+    source=(
+        "pylearn2, scripts/papers/dropout/mnist.yaml: the final network on all 60,000 examples, "
+        "with the settings that its random search found"
+    ),
+    sizes=(PIXELS, 898, 1532, 10),
+    batch_size=100,
+    epochs=440,
+    lr=0.097259,
+    initial=(Uniform(0.00891030471479), Uniform(0.0575059125935), "zeros"),
+    dropout=(0.2, 0.5, 0.5),
+    # LinearDecayOverEpoch(start=1, saturate=560, decay_factor=0.022292)
+    schedule=lambda steps: ByEpoch(
+        lambda n: 1 - (1 - 0.022292) / 560 * n if n < 560 else 0.022292, steps
+    ),
+    # MomentumAdjustor(start=1, saturate=698, final_momentum=0.699217)
+    momentum=lambda steps: ByEpoch(
+        lambda n: 0.5 + (0.699217 - 0.5) * min(1.0, (n - 1) / (698 - 1)), steps
+    ),
+    velocity_has_rate=True,
+    max_norms=(4.378017, 2.970242, 4.626974),
+    deviations=(
+        "The order of the examples and the masks are drawn by gpunn.",
+        "A column is scaled by limit / norm; pylearn2 adds 1e-7 to the norm.",
+    ),
+)
+
+TABLE9 = Recipe(
+    published=0.0,
+    source="Srivastava et al. (2014), JMLR 15:1929, table 9",
+    sizes=(PIXELS, 1024, 1024, 2048, 10),
+    batch_size=100,
+    epochs=1667,  # 1,000,000 updates
+    lr=0.1,
+    initial=tuple(Normal((2 / n) ** 0.5) for n in (PIXELS, 1024, 1024, 2048)),
+    # train.pbtxt: eps / (1 + t / 10000), and 0.99 - (0.99 - 0.5) exp(-t / 100000); the paper's
+    # text has a final momentum of 0.95
+    schedule=lambda steps: ByStep(lambda t: 1 / (1 + t / 10_000)),
+    momentum=lambda steps: ByStep(lambda t: 0.95 - (0.95 - 0.5) * exp(-t / 100_000)),
+    deviations=(
+        "The paper gives neither the rate nor the batch size: batch 100 and the decay are those of "
+        "the first author's program, and the rate is ours.",
+        "First weights have variance 2 / fan-in.",
+        "Dropout scales while training, not while predicting.",
+        "The strengths of L2 and L1 are ours.",
+    ),
+)
+_HIDDEN = (0.2, 0.5, 0.5, 0.5)
+_NORMS = (2.0, 2.0, 2.0, 2.0)
+
+RECIPES: dict[str, Recipe] = {
+    "pylearn2": PYLEARN2,
+    "table9-none": replace(
+        TABLE9,
+        source="our own baseline for table 9 of Srivastava et al. (2014)",
+        published=float("nan"),
+    ),
+    "table9-l2": replace(TABLE9, published=1.62, l2=1e-5),
+    "table9-l2-l1": replace(TABLE9, published=1.60, l2=1e-5, l1=1e-6),
+    "table9-maxnorm": replace(TABLE9, published=1.35, max_norms=_NORMS),
+    "table9-dropout-l2": replace(TABLE9, published=1.25, dropout=_HIDDEN, l2=1e-6),
+    "table9-dropout-maxnorm": replace(TABLE9, published=1.05, dropout=_HIDDEN, max_norms=_NORMS),
+    "lecture": Recipe(
+        published=2.48,
+        source="the lecture's network with scikit-learn 1.9.1, Adam, 20 epochs, one seed",
+        sizes=(PIXELS, 50, 10),
+        batch_size=200,
+        epochs=20,
+        lr=1e-3,
+        initial=("glorot_uniform",) * 2,
+        optimizer="adam",
+        deviations=("scikit-learn adds an L2 penalty of 1e-4 / 2 / n a batch.",),
+        estimator={"hidden_layer_sizes": (50,), "max_iter": 20},
+    ),
+    "sklearn-sgd": Recipe(
+        published=2.87,
+        source="scikit-learn, benchmarks/bench_mnist.py, MultilayerPerceptron: 100, 100",
+        sizes=(PIXELS, 100, 100, 10),
+        batch_size=200,
+        epochs=42,
+        lr=0.2,
+        initial=("glorot_uniform",) * 3,
+        momentum=lambda steps: 0.9,
+        velocity_has_rate=True,
+        deviations=(
+            "42 epochs, where scikit-learn 1.9.1 stops with seed 0; without its L2 penalty.",
+        ),
+        estimator={
+            **{"hidden_layer_sizes": (100, 100), "max_iter": 400, "tol": 1e-4, "alpha": 1e-4},
+            **{"solver": "sgd", "learning_rate_init": 0.2, "momentum": 0.9},
+        },
+    ),
+    "sklearn-adam": Recipe(
+        published=2.24,
+        source="scikit-learn, benchmarks/bench_mnist.py, MLP-adam: 100, 100",
+        sizes=(PIXELS, 100, 100, 10),
+        batch_size=200,
+        epochs=39,
+        lr=1e-3,
+        initial=("glorot_uniform",) * 3,
+        optimizer="adam",
+        deviations=(
+            "39 epochs, where scikit-learn 1.9.1 stops with seed 0; without its L2 penalty.",
+        ),
+        estimator={
+            **{"hidden_layer_sizes": (100, 100), "max_iter": 400, "tol": 1e-4},
+            **{"solver": "adam", "learning_rate_init": 0.001},
+        },
+    ),
+}
+"""Every recipe, by name."""

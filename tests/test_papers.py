@@ -1,0 +1,177 @@
+"""The recipes of published results, against loops that are written out with the papers' numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gpunn as gn
+from gpunn import nn
+from gpunn.benchmarks.papers.__main__ import main
+from gpunn.benchmarks.papers.recipes import RECIPES
+from gpunn.nn.linear import unfused
+from gpunn.nn.observation import observe
+
+pytestmark = pytest.mark.fast
+
+RNG = np.random.default_rng(0)
+STEPS, BATCH, EPOCHS = 3, 100, 4
+X = RNG.uniform(0, 1, (STEPS * BATCH, 784)).astype(np.float32) * (RNG.random(784) < 0.3)
+Y = RNG.integers(0, 10, len(X))
+
+
+def trained(name):
+    """The weights before and after twelve updates, with the masks and the rows of each."""
+    recipe = RECIPES[name]
+    trainer = recipe.trainer(STEPS, seed=3, capture=False)
+    net, masks = trainer.model, list[np.ndarray]()
+
+    def watch(module, y):
+        if isinstance(module, nn.Dropout) and module.training:
+            masks.append(y.numpy() != 0)
+
+    start = [p.numpy().astype(np.float64) for p in net.parameters()]
+    orders = [RNG.permutation(len(X)) for _ in range(EPOCHS)]
+    with observe(watch), unfused():
+        trainer.fit(
+            X, Y, epochs=EPOCHS, batch_size=BATCH, shuffle=lambda n, rows: orders[n - 1],
+            progress=False,
+        )  # fmt: skip
+    rows = [order[at : at + BATCH] for order in orders for at in range(0, len(X), BATCH)]
+    return start, [p.numpy() for p in net.parameters()], masks, rows
+
+
+def gradients(weights, x, y, masks, kept):
+    """The gradients of the mean cross-entropy, with dropout before each layer."""
+    layers, inputs, scales = len(weights) // 2, [], []
+    h = x.astype(np.float64)
+    for k in range(layers):
+        scale = np.ones_like(h)
+        if masks:
+            scale = np.where((masks[k] != 0) | (h == 0), 1 / kept[k], 0.0)
+        h = h * scale
+        inputs.append(h)
+        scales.append(scale)
+        h = h @ weights[2 * k] + weights[2 * k + 1]
+        if k < layers - 1:
+            h = np.maximum(h, 0)
+    p = np.exp(h - h.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    p[np.arange(len(y)), y] -= 1
+    g, found = p / len(y), [None] * len(weights)
+    for k in reversed(range(layers)):
+        found[2 * k], found[2 * k + 1] = inputs[k].T @ g, g.sum(0)
+        if k:
+            g = (g @ weights[2 * k].T) * scales[k] * (inputs[k] > 0)
+    return found
+
+
+def clipped(w, limit):
+    norms = np.sqrt((w**2).sum(axis=0))  # of the weights into each unit
+    return w * np.minimum(1, limit / norms)
+
+
+def test_pylearn2_is_its_yaml_file():
+    start, found, masks, rows = trained("pylearn2")
+    weights, speed = [w.copy() for w in start], [0.0 for _ in start]
+    assert [w.shape for w in start[::2]] == [(784, 898), (898, 1532), (1532, 10)]
+    for w, bound in zip(start[::2], (0.00891030471479, 0.0575059125935, 0.0), strict=True):
+        assert abs(w).max() <= bound
+        assert bound == 0 or abs(w).max() > 0.99 * bound
+    assert not any(b.any() for b in start[1::2])
+    for step, chosen in enumerate(rows):
+        epoch = step // STEPS + 1
+        rate = 0.097259 - (0.097259 - 0.097259 * 0.022292) / (560 - 1 + 1) * epoch
+        share = (epoch - 1) / (698 - 1)
+        momentum = 0.5 * (1 - share) + share * 0.699217
+        of_step = masks[3 * step : 3 * step + 3]
+        grads = gradients(weights, X[chosen], Y[chosen], of_step, (0.8, 0.5, 0.5))
+        for k, (w, g) in enumerate(zip(weights, grads, strict=True)):
+            speed[k] = momentum * speed[k] - rate * g
+            weights[k] = w + speed[k]
+        for k, limit in enumerate((4.378017, 2.970242, 4.626974)):
+            weights[2 * k] = clipped(weights[2 * k], limit)
+    for ours, expected in zip(found, weights, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-4)
+
+
+def test_table_9_with_dropout_and_max_norm():
+    start, found, masks, rows = trained("table9-dropout-maxnorm")
+    weights, speed = [w.copy() for w in start], [0.0 for _ in start]
+    assert [w.shape for w in start[::2]] == [(784, 1024), (1024, 1024), (1024, 2048), (2048, 10)]
+    for step, chosen in enumerate(rows):
+        rate = 0.1 / (1 + step / 10_000)
+        momentum = 0.95 - (0.95 - 0.5) * math.exp(-step / 100_000)
+        of_step = masks[4 * step : 4 * step + 4]
+        grads = gradients(weights, X[chosen], Y[chosen], of_step, (0.8, 0.5, 0.5, 0.5))
+        for k, (w, g) in enumerate(zip(weights, grads, strict=True)):
+            speed[k] = momentum * speed[k] + g
+            weights[k] = w - rate * speed[k]
+        for k in range(4):
+            weights[2 * k] = clipped(weights[2 * k], 2.0)
+    for ours, expected in zip(found, weights, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("pylearn2", (4.378017, 2.970242, 4.626974)),
+        ("table9-maxnorm", (2.0, 2.0, 2.0, 2.0)),
+        ("table9-dropout-maxnorm", (2.0, 2.0, 2.0, 2.0)),
+    ],
+)
+def test_max_norms_bound_the_weights_into_each_unit(name, limits):
+    trainer = replace(RECIPES[name], lr=0.0).trainer(STEPS, seed=3)
+    weights = [p for p in trainer.model.parameters() if p.ndim == 2]
+    for weight, limit in zip(weights, limits, strict=True):
+        weight.data[...] = RNG.normal(size=weight.shape) * 2 * limit / len(weight.data) ** 0.5
+        weight.data[:, ::2] *= 0.1  # half of the units are within the limit
+    expected = [clipped(w.numpy().astype(float), n) for w, n in zip(weights, limits, strict=True)]
+    with np.errstate(all="ignore"):
+        trainer.fit(X * 1e-3, Y, epochs=1, batch_size=BATCH, progress=False)
+    for weight, wanted in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(weight.numpy(), wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(name):
+    trainer = RECIPES[name].trainer(STEPS, seed=0)
+    history = trainer.fit(X, Y, epochs=2, batch_size=BATCH, progress=False)
+    assert np.isfinite(history["loss"]).all()
+    assert trainer.steps == 2 * STEPS
+
+
+def test_the_command_goes_on_and_prints_a_table(tmp_path, monkeypatch, capsys):
+    part = gn.data.Dataset(X, Y)
+    monkeypatch.setattr(gn.data, "load_mnist", lambda folder: (part, part))
+    folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    command = ["papers", "lecture", "--epochs", "2", "--seeds", "2", "--device", "cpu", *folders]
+    monkeypatch.setattr("sys.argv", command)
+    main()
+    first = capsys.readouterr().out
+    main()
+    again = capsys.readouterr().out
+    rows = (tmp_path / "results" / "lecture-2.jsonl").read_text().splitlines()
+    assert [json.loads(row)["seed"] for row in rows] == [0, 1]
+    assert first.splitlines()[-1] == again.splitlines()[-1]
+    assert "| lecture | 2 | 2 |" in again
+    assert "differs: scikit-learn adds" in again
+
+
+def test_scikit_learn_runs_beside(tmp_path, monkeypatch, capsys):
+    part = gn.data.Dataset(X, Y)
+    monkeypatch.setattr(gn.data, "load_mnist", lambda folder: (part, part))
+    command = ["papers", "lecture", "--sklearn", "--seeds", "1", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", command)
+    main()
+    assert "| lecture, scikit-learn " in capsys.readouterr().out
+    row = json.loads((tmp_path / "lecture-sklearn.jsonl").read_text())
+    assert (row["epochs"], row["seed"]) == (20, 0)
+    monkeypatch.setattr("sys.argv", ["papers", "pylearn2", "--sklearn"])
+    with pytest.raises(SystemExit):
+        main()
