@@ -19,6 +19,8 @@ import pytest
 
 import gpunn
 from gpunn.backends.cpu.compiled import Native, find_compiler
+from tests.browser import chromium as chromium
+from tests.browser import tab as tab
 from tests.standin.backend import register
 from tests.standin.compiler import ARITHMETIC, arithmetic
 from tests.standin.streams import order
