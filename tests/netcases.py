@@ -80,9 +80,9 @@ def largest(net):
     return max(sizes)
 
 
-def small_network(data):
-    """A random network of up to four layers on D columns."""
-    width, parts = D, []
+def small_network(data, width=D):
+    """A random network of up to four layers."""
+    parts = []
     for _ in range(data.draw(st.integers(1, 4), "depth")):
         kind = data.draw(st.sampled_from(["linear", "residual", "norm", "batch", "act", "drop"]))
         activation = data.draw(st.sampled_from([*sorted(set(ACTIVATIONS) - {"hard_threshold"})]))

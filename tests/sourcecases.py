@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from gpunn.interop import to_source
+from tests.netcases import D
+
 STRICT = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 EXACT = ("-O3", "-march=native", "-ffp-contract=off")
 
@@ -24,6 +27,18 @@ int main(void) {{
   }}
   return 0;
 }}
+"""
+CLASSES_C = """
+#include <stdio.h>
+#include "net.h"
+int main(void) {
+  float x[NET_INPUTS], y[NET_OUTPUTS];
+  while (fread(x, sizeof x, 1, stdin) == 1) {
+    net_predict(x, y);
+    puts(net_class_name(net_class(y)));
+  }
+  return 0;
+}
 """
 ROWS_JS = """
 const model = require("./{name}.js");
@@ -95,3 +110,24 @@ def rows_python(folder, name, x, called="predict"):
 
 RUN = {"c": rows_c, "javascript": rows_javascript, "python": rows_python}
 SUFFIX = {"c": "h", "javascript": "js", "python": "py"}
+NAMES = ['a "quoted" name', "back\\slash", "élm ??/ </script> */"]
+
+
+def outputs(net, target, folder, x, **options):
+    """The outputs of a network for rows, from a file in another language."""
+    to_source(net, folder / f"net.{SUFFIX[target]}", columns=x.shape[1], **options)
+    return RUN[target](folder, "net", x)
+
+
+def rows(n=20, width=D, seed=2):
+    return (2 * np.random.default_rng(seed).standard_normal((n, width))).astype(np.float32)
+
+
+def called(target, folder, x):
+    """The class of each row; None if there is none."""
+    if target == "c":
+        text = done([compiled(folder, CLASSES_C)], folder, x.tobytes()).decode()
+        return [line or None for line in text.split("\n")[:-1]]
+    return {"javascript": rows_javascript, "python": rows_python}[target](
+        folder, "net", x, "classify"
+    )

@@ -81,7 +81,7 @@ def test_a_regressor_stays_in_its_limits(target, tmp_path):
     expected = model.outputs(rows)
     found = answers(target, tmp_path, model, rows)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    assert set(np.ravel(found)) > {*model.limits}
+    assert set(np.ravel(found)) > set(map(float, np.float32(model.limits)))
 
 
 @pytest.mark.parametrize("target", ["javascript", "python"])
@@ -92,6 +92,50 @@ def test_numbers_in_texts(target, tmp_path):
     rows = pd.DataFrame({"width": texts, "whole": texts[::-1]}, dtype=object)
     expected = model.outputs(rows)
     np.testing.assert_allclose(answers(target, tmp_path, model, rows), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["javascript", "python"])
+def test_cells_are_read_as_gpunn_reads_them(target, tmp_path):
+    """Truth values, numbers as levels, and the spaces that Python strips."""
+    n = 80
+    table = pd.DataFrame(
+        {
+            "new": np.arange(n) % 2 == 0,
+            "rate": np.array([1e-7, 0.25, 1e22, -3.0, 1e15] * (n // 5)),
+            "mark": ["plain", "\ufeffmark", "é", "a b"] * (n // 4),
+        }
+    )
+    y = np.random.default_rng(0).normal(size=n)
+    model = TableRegressor(**OPTIONS, kinds={"rate": "category"}).fit(table, y).model_
+    rows = table[:8].copy()
+    rows["mark"] = [" plain", "\x1cplain\x85", "\ufeffmark", "mark", "\u2003é", "a b ", "ab", ""]
+    expected = model.outputs(rows)
+    assert len(np.unique(expected)) >= 6
+    for by_name in (False, True):
+        found = answers(target, tmp_path, model, rows, by_name=by_name)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_cells_beyond_float32_and_rows_without_a_column_are_errors(tmp_path):
+    model = TableRegressor(**OPTIONS).fit(frame()[["width", "whole"]], np.arange(90.0)).model_
+    to_source(model, tmp_path / "net.py")
+    made = {}
+    exec((tmp_path / "net.py").read_text(), made)
+    for cell in (1e39, "1e39", -(10**39), float("inf")):
+        with pytest.raises(ValueError, match="that float32 can hold"):
+            made["predict"]([cell, 1])
+    with pytest.raises(KeyError, match="whole"):
+        made["predict"]({"width": 1})
+    with pytest.raises(ValueError, match="got 3 cells"):
+        made["predict"]([1, 2, 3])
+    to_source(model, tmp_path / "net.js")
+    calls = "const net = require('./net.js');\nconst told = (x) => {\n"
+    calls += "try { net.predict(x); return ''; } catch (e) { return e.message; } };\n"
+    rows = "[1e39, 1], ['1e39', 1], [-Infinity, 1], {width: 1}, [1, 2, 3], [1, 2]"
+    (tmp_path / "calls.js").write_text(f"{calls}console.log(JSON.stringify([{rows}].map(told)));")
+    told = json.loads(done([tool("node"), "calls.js"], tmp_path, b""))
+    assert ["that float32 can hold" in each for each in told] == [True] * 3 + [False] * 3
+    assert told[3:] == ["got a row without whole", "got 3 cells; expected 2", ""]
 
 
 def test_a_page_has_fields_and_levels():

@@ -11,6 +11,7 @@ from gpunn.interop.source.described import Described, shown
 from gpunn.interop.source.int8 import to_int8
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
+    DEPTH,
     Fold,
     Map,
     Operand,
@@ -25,7 +26,6 @@ from gpunn.interop.source.writing import UNARY, Language, Written
 from gpunn.typing import Array
 
 PER_LINE = 8  # numbers
-DEPTH = 256  # products that are added up at a time, as in gpunn's own product of matrices
 
 SUPPORT = """
 /* Sums keep the order of gpunn's compiled kernels. Compile with -O3 -ffp-contract=off: then no
@@ -151,8 +151,8 @@ class C(Language):
         return f"{known}({', '.join(given)})"
 
     def own(self, name: str) -> str:
-        """Return the name that a variable or function of a program gets."""
-        return f"{self.name}_{name}" if name in self.functions else name
+        """Return the name that a function of a program gets."""
+        return f"{self.name}_f_{name}"
 
     def function(self, function: Function) -> str:
         """Return the definition of a function."""

@@ -24,7 +24,7 @@ REST = formula("rest_of_one", "x", "y = T(1) - x;")
 
 TAKEN = frozenset(
     (
-        *("abstract", "arguments", "await", "boolean", "byte", "case", "catch", "char"),
+        *("abstract", "arguments", "await", "boolean", "byte", "case", "catch", "char", "chrome"),
         *("const", "debugger", "default", "delete", "do", "double", "document", "enum"),
         *("eval", "export", "exports", "extends", "final", "float", "function", "history"),
         *("implements", "in", "instanceof", "int", "interface", "let", "location", "long"),
@@ -148,29 +148,30 @@ def describe(
     if encoding is not None:
         found = describe(model, name, classes, None, encoding.width, limits=limits)
         return replace(found, features=encoding.names, cells=cells_of(encoding))
-    columns = len(features) if features and columns is None else columns
-    program = _whole(model, columns, limits)
-    if features is not None and len(features) != program.input.width:
+    columns_of = None if features is None else names_in(features)
+    width = len(columns_of) if columns_of and columns is None else columns
+    program = _whole(model, width, limits)
+    if columns_of is not None and len(columns_of) != program.input.width:
         raise ArgumentError(
-            f"got {len(features)} names of columns for a model of {program.input.width}; expected "
-            "a name for each column: pass as many"
+            f"got {len(columns_of)} names of columns for a model of {program.input.width}; "
+            "expected a name for each column: pass as many"
         )
     if classes is None:
-        return Described(name, program, features=_texts(features))
-    names = [classes] if isinstance(classes, str) else list(classes)
-    outputs = program.output.width
-    fits = all(isinstance(each, str) for each in names) and len(set(names)) == len(names)
+        return Described(name, program, features=columns_of)
+    names, outputs = names_in(classes), program.output.width
+    fits = all(isinstance(each, str) for each in classes) and len(set(names)) == len(names)
     if not fits or len(names) != max(outputs, 2):
         raise ArgumentError(
             f"got classes={classes!r} for {outputs} outputs; expected a different name for each "
             "output, or two names for a single output: pass their names"
         )
     scores, chances = _answers(program)
-    return Described(name, program, scores, chances, tuple(names), _texts(features))
+    return Described(name, program, scores, chances, names, columns_of)
 
 
-def _texts(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(map(str, names))
+def names_in(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names as plain texts, also those of an array or of one text alone."""
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
 def _whole(
@@ -225,7 +226,7 @@ def identifier(name: str) -> str:
 def shown(value: Any) -> str:
     """Return a text that may stand in a comment of every target language."""
     text = "".join(c if c.isprintable() else " " for c in str(value))
-    for ends in ("*/", "/*", "//", "??", "</", '""', "\\"):  # of comments, pages and strings
+    for ends in ("\\", "*/", "/*", "//", "??", "</", '""'):  # of comments, pages and strings
         while ends in text:
             text = text.replace(ends, " ".join(ends) if len(ends) > 1 else "/ ")
     return text

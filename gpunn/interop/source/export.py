@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,11 +105,17 @@ def to_source(
         raise ArgumentError(
             f"got weights='int8' for {target}; expected one of {', '.join(IN_INT8)}: write floats"
         )
+    if path is not None and target == "python" and Path(path).stem in sys.stdlib_module_names:
+        raise ArgumentError(
+            f"got {Path(path).name!r}, the name of a module of Python's own library; expected "
+            "another, because programs beside it would import the model in its place: rename it"
+        )
     name = identifier("model" if path is None else Path(path).stem)
     if table is None:
         found = write(replace(describe(model, name, classes, features, columns), int8=small))
     else:
-        network, names, limits = model.network, classes or model.classes, model.limits
+        network, limits = model.network, model.limits
+        names = model.classes if classes is None else classes
         found = write(describe(network, name, names, None, None, table, limits))
     if path is not None:
         write_atomically(Path(path), found.encode() if isinstance(found, str) else found)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import ClassVar
+
+import numpy as np
 
 from gpunn.columns.cells import MISSING
 from gpunn.interop.source.described import Described, shown
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
+    DEPTH,
     Constant,
     Fold,
     Map,
@@ -23,18 +27,34 @@ from gpunn.interop.source.writing import ATOM, Language, Written
 
 SUPPORT = """
   const numbers = (text) => {{
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const bytes = Uint8Array.from(globalThis.atob(text), (c) => c.charCodeAt(0));
     const view = new DataView(bytes.buffer), size = {size};
     return {array}.from({{length: bytes.length / size}}, (_, k) => view.{get}(k * size, true));
   }};
   const product = (x, w, y, groups, depth, columns) => {{
-    y.fill(0);
-    for (let g = 0; g < groups; g++) {{
-      for (let k = 0, at = g * depth * columns; k < depth; k++) {{
-        const one = x[g * depth + k];
-        for (let c = g * columns; c < (g + 1) * columns; c++) y[c] += one * w[at++];
+    const sum = new {array}(columns);
+    for (let g = 0, at = 0; g < groups; g++) {{
+      for (let start = 0; start < depth; start += {depth}) {{
+        sum.fill(0);
+        for (let k = start; k < Math.min(depth, start + {depth}); k++) {{
+          const one = x[g * depth + k];
+          for (let c = 0; c < columns; c++) sum[c] += one * w[at++];
+        }}
+        for (let c = 0, to = g * columns; c < columns; c++, to++)
+          y[to] = start ? y[to] + sum[c] : sum[c];
       }}
     }}
+  }};
+  const total = (x) => {{
+    const whole = x.length - x.length % 16, sums = new {array}(16);
+    let sum = 0;
+    for (let start = 0; start < whole; start += {depth}) {{
+      sums.fill(0);
+      for (let k = start; k < Math.min(whole, start + {depth}); k++) sums[k % 16] += x[k];
+      for (const each of sums) sum += each;
+    }}
+    for (let k = whole; k < x.length; k++) sum += x[k];
+    return sum;
   }};
 """
 HELPERS = {
@@ -59,7 +79,8 @@ HELPERS = {
     "fma": """(x, y, z) => {  // the product's rounding error is added, too
     const p = x * y, s = x * 134217729, t = y * 134217729;
     const a = s - (s - x), b = t - (t - y);
-    return (p + z) + ((a * b - p) + a * (y - b) + (x - a) * b + (x - a) * (y - b));
+    const rest = (a * b - p) + a * (y - b) + (x - a) * b + (x - a) * (y - b);
+    return Number.isNaN(rest) ? p + z : p + z + rest;
   }""",
     "min": "(x, y) => (y !== y || x < y ? x : y)",
     "max": "(x, y) => (y !== y || x > y ? x : y)",
@@ -70,22 +91,38 @@ ENCODE = """
   // Of each column: codes of texts or null, of other texts, a missing number, whether marked.
   const columns = {cells};
   const words = new Set({missing});
+  const blank = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a"
+    + "\\u2028\\u2029\\u202f\\u205f\\u3000]+";
+  const around = new RegExp(`^${{blank}}|${{blank}}$`, "g");
+  const textOf = (cell) => {{  // as gpunn writes cells
+    if (cell === null || cell === undefined) return "";
+    if (typeof cell === "boolean") return cell ? "True" : "False";
+    if (typeof cell !== "number") return String(cell);
+    const size = Math.abs(cell), whole = Number.isInteger(cell);
+    if (whole && size < 1e15) return String(cell);
+    if (size < 1e-4 || size >= 1e16) return cell.toExponential().replace(/-(\\d)$/, "-0$1");
+    return whole ? `${{cell}}.0` : String(cell);
+  }};
   const encode = (cells) => {{
+    const lacking = Array.isArray(cells) ? [] : features.filter((name) => !(name in cells));
+    if (lacking.length) throw new RangeError(`got a row without ${{lacking.join(", ")}}`);
     const given = Array.isArray(cells) ? cells : features.map((name) => cells[name]);
     if (given.length !== {n}) throw new RangeError(`got ${{given.length}} cells; expected {n}`);
     const codes = [], categories = [];
     given.forEach((cell, k) => {{
       const [levels, other, middle, marked] = columns[k];
-      const written = cell === null || cell === undefined ? "" : String(cell).trim();
+      const written = textOf(cell).replace(around, "");
       const text = words.has(written.toLowerCase()) ? "" : written;
       if (levels !== null) {{
         categories.push(new Map(levels).get(text) ?? other);
         return;
       }}
       const plain = /^[+-]?(\\d+\\.?\\d*|\\.\\d+)(e[+-]?\\d+)?$/i.test(text);
-      const value = plain ? Math.fround(Number(text)) : NaN;
-      codes.push(Number.isFinite(value) ? value : middle);
-      if (marked) categories.push(Number.isFinite(value) ? 0 : 1);
+      const value = Math.fround(typeof cell === "number" ? cell : plain ? Number(text) : NaN);
+      if (Math.abs(value) === Infinity)
+        throw new RangeError(`got ${{cell}}; expected a number that float32 can hold`);
+      codes.push(Number.isNaN(value) ? middle : value);
+      if (marked) categories.push(Number.isNaN(value) ? 1 : 0);
     }});
     return codes.concat(categories);
   }};
@@ -116,19 +153,36 @@ WORDS = frozenset(
 
 
 class JavaScript(Language):
-    """JavaScript, whose numbers are float64."""
+    """JavaScript, whose numbers are float64. `Math.fround` rounds them to float32.
+
+    Args:
+        functions: the functions that expressions may call.
+        single: whether T is float32.
+    """
 
     signs: ClassVar = {"==": "===", "!=": "!=="}
 
+    def __init__(self, functions: Mapping[str, Function], single: bool) -> None:
+        super().__init__(functions)
+        self.single = single
+
     def number(self, text: str, kind: str) -> str:
         """Return a number."""
-        return text
+        return repr(float(np.float32(text))) if self.single and kind == "T" else text
+
+    def rounded(self, inner: Written) -> Written:
+        """Return a result of arithmetic as a number of its type."""
+        if not self.single or inner.type != "T":
+            return inner
+        return Written(f"Math.fround({inner.text})", ATOM, "T")
 
     def cast(self, inner: Written, kind: str) -> Written:
         """Return a conversion to a type."""
         if inner.type == "bool":
             return Written(f"Number({inner.text})", ATOM, kind)
-        return inner._replace(type=kind)
+        if inner.type == kind:
+            return inner
+        return self.rounded(inner._replace(type=kind))
 
     def choice(self, condition: str, yes: str, no: str) -> str:
         """Return the choice between two values."""
@@ -140,17 +194,19 @@ class JavaScript(Language):
         return f"{known}({', '.join(given)})"
 
     def own(self, name: str) -> str:
-        """Return the name that a variable or function of a program gets."""
-        if name in self.functions:
-            return f"f_{name}"
+        """Return the name that a function of a program gets."""
+        return f"f_{name}"
+
+    def variable(self, name: str) -> str:
+        """Return the name that a variable gets."""
         return f"{name}_" if name in WORDS else name
 
     def function(self, function: Function) -> str:
         """Return the definition of a function."""
-        given = ", ".join(self.own(name) for _, name in function.parameters)
+        given = ", ".join(self.variable(name) for _, name in function.parameters)
         statements, result = self.statements(function)
         lines = [
-            f"    {'let ' if each.type else ''}{self.own(each.name)} = {text};\n"
+            f"    {'let ' if each.type else ''}{self.variable(each.name)} = {text};\n"
             for each, text in statements
         ]
         head = f"  const {self.own(function.name)} = ({given}) =>"
@@ -171,7 +227,9 @@ class _Writer:
         self.functions: dict[str, Function] = {}
         for program in model.programs().values():
             self.functions |= program.functions
-        self.language = JavaScript(self.functions)
+        self.single = model.program.dtype == np.float32
+        self.language = JavaScript(self.functions, self.single)
+        self.array = f"Float{32 if self.single else 64}Array"
 
     def program(self, title: str, program: Program) -> str:
         """Return the function that runs a program, with its constants before it."""
@@ -186,9 +244,9 @@ class _Writer:
                 f"`got ${{x.length}} numbers; expected {n}`);\n"
             )
         given = "encode(x)" if title == "predict" and self.model.cells else "x"
-        lines.append(f"    const {first} = Float64Array.from({given});\n")
+        lines.append(f"    const {first} = {self.array}.from({given});\n")
         for step in program.steps:
-            lines.append(f"    const {named(step.out)} = new Float64Array({step.out.width});\n")
+            lines.append(f"    const {named(step.out)} = new {self.array}({step.out.width});\n")
             lines.append(self.step(step, title))
         return f"{''.join(lines)}    return {last};\n  }};\n"
 
@@ -203,8 +261,9 @@ class _Writer:
             given = ", ".join(self.operand(each, title) for each in step.operands)
             return f"{loop} {self.language.own(step.function)}({given});\n"
         if isinstance(step, Fold):
-            by = "(a, c) => a + c" if step.kind == "sum" else self.language.own(step.kind)
-            two = by if step.kind == "sum" else f"(a, c) => {by}(a, c)"
+            if step.kind == "sum":
+                return f"    {out}[0] = total({named(step.x)});\n"
+            two = f"(a, c) => {self.language.own(step.kind)}(a, c)"
             return f"    {out}[0] = {named(step.x)}.reduce({two});\n"
         if isinstance(step, Pick):
             index, x = step.chosen, named(step.x)
@@ -232,10 +291,8 @@ class _Writer:
         needed = [name for name in self.language.used if name in HELPERS]
         needed = list(dict.fromkeys([NEEDS[name] for name in needed if name in NEEDS] + needed))
         known = [f"  const _{name} = {HELPERS[name]};\n" for name in needed]
-        bits = 8 * dtype.itemsize
-        support = SUPPORT.format(
-            size=dtype.itemsize, array=f"Float{bits}Array", get=f"getFloat{bits}"
-        )
+        get = f"get{self.array.removesuffix('Array')}"
+        support = SUPPORT.format(size=dtype.itemsize, array=self.array, get=get, depth=DEPTH)
         public = [f"inputs: {model.inputs}", f"outputs: {model.outputs}"]
         if model.features:
             support += f"  const features = {_json(model.features)};\n"
@@ -258,7 +315,7 @@ class _Writer:
             public += ["classes", "classOf", "classify", "probabilities"]
         about = (
             f"// {shown(model.name)}: a neural network that gpunn trained. It needs no library.\n"
-            "// It computes in float64, so the outputs differ from gpunn's by rounding.\n"
+            f"// It computes in {dtype}, in the order of gpunn's compiled kernels.\n"
         )
         body = f"{''.join(parts)}  return {{{', '.join(public)}}};\n"
         end = f'if (typeof module !== "undefined") module.exports = {model.name};\n'

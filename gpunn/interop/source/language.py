@@ -7,7 +7,7 @@ arithmetic, comparisons, choices, casts and calls.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -307,6 +307,9 @@ def formula(name: str, parameters: str, body: str, place: str = "") -> Function:
         *kind, own = each.split()
         kinds.append(("double" if kind == ["float64"] else "T", own))
     *before, last = statements
+    first = next((k for k, each in enumerate(before) if each.name == "y"), None)
+    if first is not None:  # the output is assigned more than once
+        before[first] = replace(before[first], type="T")
     return Function(name, tuple(kinds), tuple(before), last.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from gpunn.interop.source.language import Function, exact_functions
 from gpunn.typing import Array, DType
 
 UNKNOWN = 0  # stands for a width that no layer has determined yet
+DEPTH = 256  # products that are added up at a time, as in gpunn's own product of matrices
 
 
 class Value(NamedTuple):
@@ -127,7 +129,7 @@ class Program:
         self.chances: set[int] = set()
         self.linear: set[str] = set()
         self._values = 1
-        self._shared: dict[int, Constant] = {}
+        self._shared: dict[int, tuple[Any, Constant]] = {}  # with the owner, which keeps its id
 
     def _value(self, width: int, raw: bool = False) -> Value:
         self._values += 1
@@ -140,7 +142,7 @@ class Program:
             ArgumentError: a number is not finite in the dtype of the program.
         """
         if id(owner) in self._shared:
-            return self._shared[id(owner)]
+            return self._shared[id(owner)][1]
         with np.errstate(over="ignore"):
             rounded = np.asarray(numbers).astype(self.dtype)
         if not np.isfinite(rounded).all():
@@ -152,7 +154,7 @@ class Program:
         self.constants[known] = rounded.ravel()
         found = Constant(known, rounded.size)
         if owner is not None:
-            self._shared[id(owner)] = found
+            self._shared[id(owner)] = owner, found
         return found
 
     def demand(self, value: Value, width: int, place: str) -> None:
@@ -170,8 +172,15 @@ class Program:
             )
 
     def call(self, function: Function, *operands: Operand, place: str = "") -> Value:
-        """Add a function of each element, and return its result."""
-        self._declare(function, {})
+        """Add a function of each element, and return its result.
+
+        Raises:
+            ShapeError: the operands have different numbers of columns.
+            ArgumentError: a number is not finite in the dtype of the program.
+        """
+        function = self._own(function)
+        pairs = zip(operands, function.parameters, strict=True)
+        operands = tuple(self._number(each, function.name, *known) for each, known in pairs)
         wide = {each.width for each in operands if not isinstance(each, float)} - {1}
         raw = any(isinstance(each, Value) and each.raw for each in operands)
         if len(wide - {UNKNOWN}) > 1:
@@ -184,6 +193,28 @@ class Program:
         out = self._value(wide.pop() if wide else 1, raw)
         self.steps.append(Map(function.name, operands, out))
         return out
+
+    def _own(self, function: Function) -> Function:
+        """Declare a function; under another name if the name belongs to another function."""
+        name, count = function.name, 2
+        while {**exact_functions(), **self.functions}.get(function.name, function) != function:
+            function = replace(function, name=f"{name}_{count}")
+            count += 1
+        self._declare(function, {})
+        return function
+
+    def _number(self, operand: Operand, function: str, kind: str, name: str) -> Operand:
+        """Return an operand; a number as the dtype of the program holds it."""
+        if not isinstance(operand, float):
+            return operand
+        with np.errstate(over="ignore"):
+            rounded = float(self.dtype.type(operand)) if kind == "T" else operand
+        if not np.isfinite(rounded):
+            raise ArgumentError(
+                f"got {name}={operand} for {function}; expected a number that is finite in "
+                f"{self.dtype}: choose another"
+            )
+        return rounded
 
     def _declare(self, function: Function, known: Mapping[str, Function]) -> None:
         known = {**exact_functions(), **known}
@@ -215,7 +246,7 @@ class Program:
         The function must not depend on the order of its arguments.
         """
         if by is not None:
-            self._declare(by, {})
+            by = self._own(by)
         out = self._value(1)
         self.steps.append(Fold("sum" if by is None else by.name, x, out))
         return out

@@ -31,6 +31,10 @@ def _numbers(text):
     return unpack(f"<{len(data) // SIZE}{CODE}", data)
 
 
+def _rounded(numbers):
+    return array(CODE, numbers).tolist()
+
+
 def _columns(text, groups, depth, columns):
     """Return the columns of `groups` matrices (depth, columns)."""
     w = _numbers(text)
@@ -55,8 +59,8 @@ def _divide(a, b):
     return math.copysign(math.inf, a) * math.copysign(1.0, b) if a and a == a else math.nan
 '''
 HELPERS = {
-    "exp": "return math.exp(x) if x < 709.0 else math.inf if x == x else x",
-    "expm1": "return math.expm1(x) if x < 709.0 else math.inf if x == x else x",
+    "exp": "return math.exp(x) if x < 709.78 else math.inf if x == x else x",
+    "expm1": "return math.expm1(x) if x < 709.78 else math.inf if x == x else x",
     "log": "return math.log(x) if x > 0.0 else x if x != x else math.nan if x else -math.inf",
     "log1p": "return math.log1p(x) if x > -1.0 else x if x != x else "
     "math.nan if x < -1.0 else -math.inf",
@@ -64,13 +68,15 @@ HELPERS = {
     "cos": "return math.cos(x) if x - x == 0.0 else math.nan",
     "sin": "return math.sin(x) if x - x == 0.0 else math.nan",
     "floor": "return float(math.floor(x)) if x - x == 0.0 else x",
-    "pow": "try:\n        return math.pow(x, y)\n    except OverflowError:\n"
-    "        return math.inf\n    except ValueError:\n        return math.nan",
+    "pow": "far = math.copysign(math.inf, x) if y % 2.0 == 1.0 else math.inf\n"
+    "    try:\n        return math.pow(x, y)\n    except OverflowError:\n        return far\n"
+    "    except ValueError:\n        return math.nan if x else far",
     "min": "return x if y != y or x < y else y",
     "max": "return x if y != y or x > y else y",
     "fma": "p = x * y  # the product's rounding error is added, too\n"
     "    s, t = x * 134217729.0, y * 134217729.0\n    a, b = s - (s - x), t - (t - y)\n"
-    "    return (p + z) + ((a * b - p) + a * (y - b) + (x - a) * b + (x - a) * (y - b))",
+    "    rest = (a * b - p) + a * (y - b) + (x - a) * b + (x - a) * (y - b)\n"
+    "    return p + z if rest != rest else p + z + rest",
 }
 """The bodies of functions that raise no errors in C."""
 GIVEN = {"pow": "x, y", "min": "x, y", "max": "x, y", "fma": "x, y, z"}
@@ -90,7 +96,7 @@ def _encode(cells):
         raise ValueError(f"got {{len(cells)}} cells; expected {{INPUTS}}")
     numbers, categories = [], []
     for cell, (levels, other, middle, marked) in zip(cells, CELLS):
-        if isinstance(cell, float) and cell.is_integer():
+        if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
             cell = int(cell)
         text = "" if cell is None else str(cell).strip()
         text = "" if text.lower() in MISSING else text
@@ -99,10 +105,17 @@ def _encode(cells):
             continue
         try:
             value = float("" if "_" in text else text)
-            value = unpack("f", pack("f", value))[0]
         except ValueError:
             value = math.nan
-        gone = not math.isfinite(value)
+        if isinstance(cell, str) and math.isinf(value):
+            value = math.nan
+        try:
+            value = unpack("f", pack("f", value))[0]
+        except OverflowError:
+            value = math.inf
+        if math.isinf(value):
+            raise ValueError(f"got {{cell!r}}; expected a number that float32 can hold")
+        gone = math.isnan(value)
         numbers.append(middle if gone else value)
         if marked:
             categories.append(float(gone))
@@ -161,16 +174,18 @@ class Python(Language):
         return Written(f"_divide({left}, {right})", ATOM, "T")
 
     def own(self, name: str) -> str:
-        """Return the name that a variable or function of a program gets."""
-        if name in self.functions:
-            return f"f_{name}"
+        """Return the name that a function of a program gets."""
+        return f"f_{name}"
+
+    def variable(self, name: str) -> str:
+        """Return the name that a variable gets."""
         return f"{name}_" if keyword.iskeyword(name) or name in ("abs", "float", "math") else name
 
     def function(self, function: Function) -> str:
         """Return the definition of a function."""
-        given = ", ".join(self.own(name) for _, name in function.parameters)
+        given = ", ".join(self.variable(name) for _, name in function.parameters)
         statements, result = self.statements(function)
-        lines = [f"    {self.own(each.name)} = {text}\n" for each, text in statements]
+        lines = [f"    {self.variable(each.name)} = {text}\n" for each, text in statements]
         head = f"def {self.own(function.name)}({given}):"
         return f"\n\n{head}\n{''.join(lines)}    return {result}\n"
 
@@ -202,7 +217,7 @@ class _Writer:
             made = "_columns" if shape else "_numbers"
             arrays.append(f'{title}_{name} = {made}("{packed(numbers)}"{shape})\n')
         first, last = named(program.input), named(program.output)
-        lines = [f"    {named(s.out)} = {self.step(s, title)}\n" for s in program.steps]
+        lines = [f"    {named(s.out)} = {self.rounded(s, title)}\n" for s in program.steps]
         if title == "predict":
             n, what = self.model.inputs, "cells" if self.model.cells else "numbers"
             doc = f'    """Return the {program.output.width} outputs for a row of {n} {what}."""\n'
@@ -211,11 +226,16 @@ class _Writer:
             if self.model.cells:
                 body = f"{doc}    {first} = _encode(x)\n"
             else:
-                body = f"{doc}{check}    {first} = list(map(float, x))\n"
+                body = f"{doc}{check}    {first} = _rounded(map(float, x))\n"
             head = "def predict(x):"
         else:
             head, body = f"def _{title}({first}):", ""
         return f"\n\n{''.join(arrays)}\n\n{head}\n{body}{''.join(lines)}    return {last}\n"
+
+    def rounded(self, step: Step, title: str) -> str:
+        """Return the expression of a step's result in the dtype of the program."""
+        text = self.step(step, title)
+        return text if isinstance(step, Pick | Join) else f"_rounded({text})"
 
     def step(self, step: Step, title: str) -> str:
         """Return the expression of a step's result, a list."""
@@ -278,12 +298,14 @@ class _Writer:
         size, code = model.program.dtype.itemsize, "f" if model.program.dtype.itemsize == 4 else "d"
         sizes = f"INPUTS, OUTPUTS, SIZE, CODE = {model.inputs}, {model.outputs}, {size}, '{code}'\n"
         features = f"FEATURES = {list(model.features)!r}\n" if model.features else ""
-        imports = "import math\nfrom base64 import b64decode\nfrom functools import reduce\n"
-        imports += "from operator import mul\nfrom struct import pack, unpack\n"
+        imports = "import math\nfrom array import array\nfrom base64 import b64decode\n"
+        imports += "from functools import reduce\nfrom operator import mul\n"
+        imports += "from struct import pack, unpack\n"
         doc = (
             f'"""{shown(model.name)}: a neural network that gpunn trained. It needs no library.\n\n'
         )
-        doc += "It computes in float64, so the outputs differ from gpunn's by rounding.\n"
+        doc += "Sums and formulas are computed in float64, so the outputs differ from gpunn's\n"
+        doc += "by rounding.\n"
         doc += '"""\n\n'
         parts = [
             doc,

@@ -80,9 +80,17 @@ class Language(ABC):
     def function(self, function: Function) -> str:
         """Return the definition of a function."""
 
+    @abstractmethod
     def own(self, name: str) -> str:
-        """Return the name that a variable or function of a program gets."""
+        """Return the name that a function of a program gets. No variable has it."""
+
+    def variable(self, name: str) -> str:
+        """Return the name that a variable gets."""
         return name
+
+    def rounded(self, inner: Written) -> Written:
+        """Return a result of arithmetic as a number of its type. By default it is one already."""
+        return inner
 
     def divided(self, left: str, right: str) -> Written:
         """Return a quotient; both operands are whole."""
@@ -104,13 +112,13 @@ class Language(ABC):
         if isinstance(value, Name):
             if value.name not in types:
                 raise _unknown("variable", value.name)
-            return Written(self.own(value.name), ATOM, types[value.name])
+            return Written(self.variable(value.name), ATOM, types[value.name])
         if isinstance(value, Cast):
             return self._cast(value, types)
         if isinstance(value, Unary):
             inner = self.expression(value.of, types)
             sign = self.signs.get(value.sign, value.sign)
-            kind = "bool" if value.sign == "!" else inner.type
+            kind = "bool" if value.sign == "!" else _wider(inner.type, "bool")
             return Written(f"{sign}{_inside(inner, ATOM)}", UNARY, kind)
         if isinstance(value, Choice):
             condition = _inside(self.expression(value.condition, types), CHOICE + 1)
@@ -129,16 +137,28 @@ class Language(ABC):
             return Written(f"{value.of.sign}{inner.text}", UNARY, value.type)
         return self.cast(self.expression(value.of, types), value.type)
 
+    def _converted(self, value: Expression, kind: str, types: Mapping[str, str]) -> Written:
+        """Write an expression whose value C++ would convert to a type."""
+        found = self.expression(value, types)
+        if found.type == kind:
+            return found
+        if kind == "bool":
+            return self.expression(Binary("!=", value, Number("0")), types)
+        return self._cast(Cast(kind, value), types)
+
     def _call(self, value: Call, types: Mapping[str, str]) -> Written:
-        given = [self.expression(each, types) for each in value.given]
-        texts = [each.text for each in given]
         if value.name not in MATHEMATICS:  # a kernel may have the name of a function that it calls
             if value.name not in self.functions:
                 raise _unknown("function", value.name)
+            pairs = zip(value.given, self.functions[value.name].parameters, strict=True)
+            texts = [self._converted(each, kind, types).text for each, (kind, _) in pairs]
             return Written(f"{self.own(value.name)}({', '.join(texts)})", ATOM, "T")
+        given = [self.expression(each, types) for each in value.given]
+        given = [self.cast(e, "T") if e.type in ("bool", "int") else e for e in given]
         self.used[value.name] = None
         kind = "double" if any(each.type == "double" for each in given) else "T"
-        return Written(self.mathematics(value.name, texts, kind), ATOM, kind)
+        text = self.mathematics(value.name, [each.text for each in given], kind)
+        return self.rounded(Written(text, ATOM, kind))
 
     def _binary(self, value: Binary, types: Mapping[str, str]) -> Written:
         level = LEVEL_OF[value.sign]
@@ -151,14 +171,19 @@ class Language(ABC):
                     "expected floats: write T(...) around them"
                 )
             text, own, _ = self.divided(_inside(left, level), _inside(right, level + 1))
-            return Written(text, own, both)
+            return self.rounded(Written(text, own, both))
         compares, least = value.sign in COMPARISONS, level
-        if compares or value.sign == "||":  # compilers warn of && inside || without parentheses
-            least = level + 1 + (value.sign == "||")
+        if compares and left.type != right.type:  # a truth value is compared as a number
+            left, right = (self.cast(e, "T") if e.type == "bool" else e for e in (left, right))
+        if compares:  # Python chains comparisons, and compilers warn of them
+            least = LEVEL_OF["+"]
+        if value.sign == "||":  # compilers warn of && inside || without parentheses
+            least = level + 2
         first, second = _inside(left, least), _inside(right, max(least, level + 1))
         sign = self.signs.get(value.sign, value.sign)
-        kind = "bool" if compares or value.sign in ("&&", "||") else both
-        return Written(f"{first} {sign} {second}", level, kind)
+        if compares or value.sign in ("&&", "||"):
+            return Written(f"{first} {sign} {second}", level, "bool")
+        return self.rounded(Written(f"{first} {sign} {second}", level, both))
 
     def statements(self, function: Function) -> tuple[list[tuple[Statement, str]], str]:
         """Write the statements of a function.
@@ -168,9 +193,12 @@ class Language(ABC):
         """
         types, found = {name: kind for kind, name in function.parameters}, []
         for each in function.body:
-            found.append((each, self.expression(each.value, types).text))
-            types[each.name] = each.type or types.get(each.name, "T")
-        return found, self.expression(function.result, types).text
+            kind = each.type or types.get(each.name, "")
+            if not kind:
+                raise _unknown("variable", each.name)
+            found.append((each, self._converted(each.value, kind, types).text))
+            types[each.name] = kind
+        return found, self._converted(function.result, "T", types).text
 
 
 def _inside(value: Written, level: int) -> str:
