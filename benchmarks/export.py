@@ -102,6 +102,7 @@ FORMS = {
     "C": ("net.h", "main.c", C_MAIN, "gcc"),
     "C, int8": ("net.h", "main.c", C_MAIN, "gcc"),
     "WebAssembly": ("net.wasm", "main.js", WASM_MAIN, "node"),
+    "JavaScript, int8": ("net.js", "main.js", JS_MAIN, "node"),
     "JavaScript": ("net.js", "main.js", JS_MAIN, "node"),
     "Python": ("net.py", "main.py", PY_MAIN, sys.executable),
     "HTML": ("net.html", "", "", ""),

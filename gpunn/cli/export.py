@@ -28,9 +28,7 @@ def export(
     output: Annotated[
         Path, typer.Argument(help=f"The file. Its end tells the language: {', '.join(ENDS)}.")
     ],
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Write weights in 8 bits; C and WebAssembly.")
-    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write weights in 8 bits.")] = False,
     check: Annotated[
         str | None,
         typer.Option(help="Data as for predict; says how far 8 bits change the outputs for it."),
@@ -57,18 +55,21 @@ def export(
         )
     if check is not None and not int8:
         raise ArgumentError("got --check without --int8; expected both: floats change nothing")
-    if int8 and (TableModel.is_in(path) or output.suffix == ".onnx"):
-        raise ArgumentError(
-            f"got --int8 for {output}; expected a network in C or WebAssembly: leave it out"
-        )
+    if int8 and output.suffix == ".onnx":
+        raise ArgumentError(f"got --int8 for {output}; expected no ONNX file: leave it out")
+    kind = "int8" if int8 else "float"
     if TableModel.is_in(path):
+        if check is not None:
+            raise ArgumentError(
+                "got --check for a model of a table; expected a network: leave it out"
+            )
         table = TableModel.load(path, device="cpu")
-        to_onnx(table, output) if output.suffix == ".onnx" else to_source(table, output)
+        onnx = output.suffix == ".onnx"
+        to_onnx(table, output) if onnx else to_source(table, output, weights=kind)
     elif output.suffix == ".onnx":
         to_onnx(load(path, device="cpu"), output, classes=training.classes)
     else:
         network = load(path, device="cpu")
-        kind = "int8" if int8 else "float"
         names = training.classes, training.features
         to_source(network, output, classes=names[0], features=names[1], weights=kind)
         if check is not None:

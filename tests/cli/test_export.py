@@ -68,7 +68,7 @@ def test_weights_in_eight_bits_and_what_they_change(net, tmp_path):
     assert int(count) == (rounded.classify(x) != net.classify(x)).sum()
     with pytest.raises(ArgumentError, match="without --int8"):
         export(tmp_path, tmp_path / "trees.h", "--check", data)
-    with pytest.raises(ArgumentError, match="C or WebAssembly"):
+    with pytest.raises(ArgumentError, match="expected no ONNX file"):
         export(tmp_path, tmp_path / "trees.onnx", "--int8")
 
 
@@ -124,6 +124,10 @@ def test_a_table(tmp_path):
     ]
     command += ["--output", tmp_path / "homes", "--quiet"]
     assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+    export(tmp_path / "homes", tmp_path / "homes.js", "--int8")
+    assert "Int8Array" in (tmp_path / "homes.js").read_text()
+    with pytest.raises(ArgumentError, match="for a model of a table"):
+        export(tmp_path / "homes", tmp_path / "homes.js", "--int8", "--check", "homes.csv")
     export(tmp_path / "homes", tmp_path / "homes.py")
     model = TableModel.load(tmp_path / "homes" / "model.safetensors")
     expected = model.outputs({"size": np.array([3.0]), "town": np.array(["b"], object)})

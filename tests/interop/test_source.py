@@ -117,6 +117,15 @@ def test_the_bits_of_layers(layer, exact, tmp_path):
         assert found.tobytes() == one_by_one(net, x).tobytes()
 
 
+@EXACT
+@pytest.mark.usefixtures("fused")
+def test_the_bits_of_long_rows(exact, tmp_path):
+    """Sums of a row have 16 parts, in blocks of 256."""
+    net, x = randomized(nn.Sequential(nn.LayerNorm(700), nn.RMSNorm(700))), rows(width=700)
+    found = outputs(net, exact, tmp_path, x).astype(np.float32)
+    assert found.tobytes() == one_by_one(net, x).tobytes()
+
+
 def test_a_long_row_of_layer_norm(target, tmp_path):
     net = randomized(nn.LayerNorm(700))
     x = 1e4 + rows(width=700)

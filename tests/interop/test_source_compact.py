@@ -8,35 +8,33 @@ import numpy as np
 import pytest
 
 from gpunn import nn
-from gpunn.errors import ArgumentError, MissingExtraError, UnknownNameError
+from gpunn.errors import MissingExtraError, UnknownNameError
 from gpunn.interop import round_to_int8, to_source
 from tests.netcases import LAYERS, D, randomized
-from tests.sourcecases import NAMES, done, rows, rows_c, tool
+from tests.sourcecases import NAMES, done, outputs, rows, tool
 
 
 @pytest.mark.parametrize("layer", sorted(LAYERS))
-def test_weights_in_eight_bits(layer, tmp_path):
-    """The header computes what a copy with rounded weights computes."""
+def test_weights_in_eight_bits(layer, target, tmp_path):
+    """The file computes what a copy with rounded weights computes."""
     net, x = randomized(nn.Sequential(LAYERS[layer]())), rows()
-    rounded = round_to_int8(net)
-    to_source(net, tmp_path / "net.h", columns=D, weights="int8")
-    expected = rounded.predict(x)
-    found = rows_c(tmp_path, "net", x)
+    expected = round_to_int8(net).predict(x)
+    found = outputs(net, target, tmp_path, x, weights="int8")
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * max(1, abs(expected).max()))
 
 
-def test_a_header_in_eight_bits_is_small_and_its_error_is_that_of_rounding(tmp_path):
+def test_a_file_in_eight_bits_is_small_and_its_error_is_that_of_rounding(tmp_path):
     net = nn.Sequential(nn.Linear(64, 100, "relu", seed=1), nn.Linear(100, 10, seed=2))
     net[0].weight.data[:, 3] = 0  # a unit without weights
-    floats, small = to_source(net, target="c"), to_source(net, target="c", weights="int8")
-    assert len(small) < len(floats) / 2.5
+    for target in ("c", "python", "javascript", "html"):
+        floats, small = (to_source(net, target=target, weights=w) for w in ("float", "int8"))
+        code = len(to_source(nn.Linear(64, 1), target=target))
+        assert len(small) - code < (len(floats) - code) / 2.5
     rounded = round_to_int8(net)
     for layer, exact in zip(rounded.layers, net.layers, strict=True):
         apart = np.abs(layer.weight.numpy() - exact.weight.numpy())
         assert (apart <= np.abs(exact.weight.numpy()).max(axis=0) / 127 / 2 * 1.0001).all()
     assert np.abs(rounded.predict(rows(width=64)) - net.predict(rows(width=64))).max() < 0.1
-    with pytest.raises(ArgumentError, match="expected one of c, webassembly"):
-        to_source(net, target="python", weights="int8")
     with pytest.raises(UnknownNameError, match="float, int8"):
         to_source(net, target="c", weights="int4")
 

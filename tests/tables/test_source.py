@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gpunn.errors import ArgumentError
-from gpunn.interop import to_source
+from gpunn.interop import round_to_int8, to_source
 from gpunn.sklearn import TableClassifier, TableRegressor
 from tests.sourcecases import ROWS_JS, ROWS_PY, SUFFIX, done, tool
 
@@ -49,8 +49,8 @@ def cells(model, table, by_name):
     return rows if by_name else [list(row.values()) for row in rows]
 
 
-def answers(target, folder, model, table, called="predict", by_name=False):
-    to_source(model, folder / f"net.{SUFFIX[target]}")
+def answers(target, folder, model, table, called="predict", by_name=False, **options):
+    to_source(model, folder / f"net.{SUFFIX[target]}", **options)
     given = json.dumps(cells(model, table, by_name)).encode()
     words = {"name": "net", "called": called}
     if target == "javascript":
@@ -82,6 +82,16 @@ def test_a_regressor_stays_in_its_limits(target, tmp_path):
     found = answers(target, tmp_path, model, rows)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert set(np.ravel(found)) > set(map(float, np.float32(model.limits)))
+
+
+@pytest.mark.parametrize("target", ["javascript", "python"])
+def test_weights_in_eight_bits(target, tmp_path):
+    model, rows = TableRegressor(**OPTIONS).fit(frame(), np.arange(90.0)).model_, frame(seed=1)
+    rounded = replace(model, network=round_to_int8(model.network))
+    expected = rounded.outputs(rows)
+    assert abs(expected - model.outputs(rows)).max() > 0.01
+    found = answers(target, tmp_path, model, rows, weights="int8")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("target", ["javascript", "python"])

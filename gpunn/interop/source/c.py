@@ -8,7 +8,6 @@ import numpy as np
 
 from gpunn.errors import ArgumentError
 from gpunn.interop.source.described import Described, shown
-from gpunn.interop.source.int8 import to_int8
 from gpunn.interop.source.language import Function
 from gpunn.interop.source.program import (
     DEPTH,
@@ -205,10 +204,6 @@ class _Writer:
         head = f"static const signed char {self.model.name}_{name}[{len(texts)}]"
         return f"{head} = {{\n  " + ",\n  ".join(lines) + "};\n"
 
-    def in_int8(self, name: str, program: Program) -> bool:
-        """Return whether a constant is written in eight bits."""
-        return self.model.int8 and name in program.linear
-
     def text(self, template: str, **values: object) -> str:
         """Return a part of the header that does not depend on the layers."""
         fma = "fmaf" if self.language.single else "fma"
@@ -221,14 +216,13 @@ class _Writer:
         """Return the function that runs a program, with its constants before it."""
         places, size = places_of(program)
         arrays = ""
-        wide = {step.weight.name: step for step in program.steps if isinstance(step, Product)}
         for name, numbers in program.constants.items():
-            if self.in_int8(name, program):
-                codes, scale = to_int8(numbers.reshape(wide[name].depth, wide[name].columns))
-                arrays += self.codes(f"{title}_{name}", codes)
-                arrays += self.array(f"{title}_{name}_scale", scale)
-            else:
+            small = self.model.in_int8(program, name)
+            if small is None:
                 arrays += self.array(f"{title}_{name}", numbers)
+            else:
+                arrays += self.codes(f"{title}_{name}", small[0])
+                arrays += self.array(f"{title}_{name}_scale", small[1])
         ends = {program.input.number: given, program.output.number: result}
 
         def at(value: Value) -> str:
@@ -248,7 +242,7 @@ class _Writer:
         name, out = self.model.name, at(step.out)
         if isinstance(step, Product):
             weight = f"{name}_{title}_{step.weight.name}"
-            if self.in_int8(step.weight.name, program):
+            if self.model.in_int8(program, step.weight.name):
                 sizes = f"{step.depth}, {step.columns}"
                 given = f"{at(step.x)}, {weight}, {weight}_scale, {out}, {sizes}"
                 return f"  {name}_product_int8({given});\n"
@@ -317,7 +311,7 @@ class _Writer:
         model, parts = self.model, list[str]()
         steps = [step for program in model.programs().values() for step in program.steps]
         products = [step.weight.name for step in steps if isinstance(step, Product)]
-        small = [name for name in products if self.in_int8(name, model.program)]
+        small = [name for name in products if model.in_int8(model.program, name)]
         if len(small) < len(products):
             parts.append(self.text(PRODUCT))
         if small:

@@ -13,10 +13,12 @@ import numpy as np
 from gpunn.columns import Encoding
 from gpunn.errors import ArgumentError, listed
 from gpunn.interop.source.activations import MULTIPLY, softmax_of
+from gpunn.interop.source.int8 import to_int8
 from gpunn.interop.source.language import formula
 from gpunn.interop.source.layers import convert
 from gpunn.interop.source.program import UNKNOWN, Map, Program, WidthFoundError
 from gpunn.nn import Module
+from gpunn.typing import Array
 
 MINUS = formula("minus", "x", "y = -x;")
 CLIPPED = formula("clipped", "x, low, high", "y = x < low ? low : x > high ? high : x;")
@@ -114,6 +116,12 @@ class Described:
     def outputs(self) -> int:
         """K, the number of outputs."""
         return self.program.output.width
+
+    def in_int8(self, program: Program, constant: str) -> tuple[Array, Array] | None:
+        """Return the codes and scales of a constant; None if it is written in floats."""
+        if not self.int8 or constant not in program.linear:
+            return None
+        return to_int8(program.constants[constant].reshape(program.linear[constant]))
 
     def programs(self) -> dict[str, Program]:
         """Return the programs by what they compute."""

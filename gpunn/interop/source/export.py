@@ -36,7 +36,6 @@ SUFFIXES = {
     ".wasm": "webassembly",
 }
 """The target languages by the ends of names of files."""
-IN_INT8 = ("c", "webassembly")
 
 
 def to_source(
@@ -68,7 +67,7 @@ def to_source(
         features: the names of the columns.
         columns: D, the number of columns, if no layer of the model tells it.
         weights: "float"; or "int8" for weights of linear layers in 8 bits with a scale for each
-            unit, in C and WebAssembly. `round_to_int8` shows what it costs.
+            unit. `round_to_int8` shows what it costs.
 
     Returns:
         The content of the file: a text, or bytes for WebAssembly.
@@ -101,10 +100,6 @@ def to_source(
             )
     write = lookup("target", target, TARGETS)
     small = lookup("weights", weights, {"float": False, "int8": True})
-    if small and target not in IN_INT8:
-        raise ArgumentError(
-            f"got weights='int8' for {target}; expected one of {', '.join(IN_INT8)}: write floats"
-        )
     if path is not None and target == "python" and Path(path).stem in sys.stdlib_module_names:
         raise ArgumentError(
             f"got {Path(path).name!r}, the name of a module of Python's own library; expected "
@@ -112,11 +107,12 @@ def to_source(
         )
     name = identifier("model" if path is None else Path(path).stem)
     if table is None:
-        found = write(replace(describe(model, name, classes, features, columns), int8=small))
+        described = describe(model, name, classes, features, columns)
     else:
         network, limits = model.network, model.limits
         names = model.classes if classes is None else classes
-        found = write(describe(network, name, names, None, None, table, limits))
+        described = describe(network, name, names, None, None, table, limits)
+    found = write(replace(described, int8=small))
     if path is not None:
         write_atomically(Path(path), found.encode() if isinstance(found, str) else found)
     return found

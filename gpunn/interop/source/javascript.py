@@ -26,10 +26,14 @@ from gpunn.interop.source.python import named, packed
 from gpunn.interop.source.writing import ATOM, Language, Written
 
 SUPPORT = """
+  const bytesOf = (text) => Uint8Array.from(globalThis.atob(text), (c) => c.charCodeAt(0));
   const numbers = (text) => {{
-    const bytes = Uint8Array.from(globalThis.atob(text), (c) => c.charCodeAt(0));
-    const view = new DataView(bytes.buffer), size = {size};
+    const bytes = bytesOf(text), view = new DataView(bytes.buffer), size = {size};
     return {array}.from({{length: bytes.length / size}}, (_, k) => view.{get}(k * size, true));
+  }};
+  const scaled = (text, scales) => {{
+    const codes = new Int8Array(bytesOf(text).buffer);
+    return {array}.from(codes, (code, k) => code * scales[k % scales.length]);
   }};
   const product = (x, w, y, groups, depth, columns) => {{
     const sum = new {array}(columns);
@@ -235,7 +239,11 @@ class _Writer:
         """Return the function that runs a program, with its constants before it."""
         first, last, lines = named(program.input), named(program.output), list[str]()
         for name, numbers in program.constants.items():
-            lines.append(f'  const {title}_{name} = numbers("{packed(numbers)}");\n')
+            small = self.model.in_int8(program, name)
+            made = f'numbers("{packed(numbers)}")'
+            if small is not None:
+                made = f'scaled("{packed(small[0])}", numbers("{packed(small[1])}"))'
+            lines.append(f"  const {title}_{name} = {made};\n")
         lines.append(f"  const {'predict' if title == 'predict' else f'_{title}'} = (x) => {{\n")
         n = program.input.width
         if title == "predict" and not self.model.cells:

@@ -79,7 +79,7 @@ def _weighted(program: Program, layer: Any, place: str, x: Value) -> Value:
     program.demand(x, depth, place)
     weight = program.constant(layer.weight.numpy(), f"{place}.weight", layer.weight)
     if isinstance(layer, Linear):
-        program.linear.add(weight.name)
+        program.linear[weight.name] = depth, width
     return program.product(x, weight, depth, width)
 
 

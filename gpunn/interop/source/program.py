@@ -117,7 +117,7 @@ class Program:
         functions: the functions that the steps call, each behind those that it calls itself.
         constants: the arrays, by name.
         chances: the numbers of the values that are probabilities, as a softmax makes them.
-        linear: the names of the constants that are weights of linear layers.
+        linear: the shapes (D, H) of the constants that are weights of linear layers, by name.
     """
 
     def __init__(self, dtype: DType, columns: int = UNKNOWN) -> None:
@@ -127,7 +127,7 @@ class Program:
         self.functions: dict[str, Function] = {}
         self.constants: dict[str, Array] = {}
         self.chances: set[int] = set()
-        self.linear: set[str] = set()
+        self.linear: dict[str, tuple[int, int]] = {}
         self._values = 1
         self._shared: dict[int, tuple[Any, Constant]] = {}  # with the owner, which keeps its id
 

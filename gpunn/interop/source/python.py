@@ -35,9 +35,13 @@ def _rounded(numbers):
     return array(CODE, numbers).tolist()
 
 
-def _columns(text, groups, depth, columns):
+def _scaled(text, scales):
+    codes = array("b", b64decode(text))
+    return _rounded(code * scales[k % len(scales)] for k, code in enumerate(codes))
+
+
+def _columns(w, groups, depth, columns):
     """Return the columns of `groups` matrices (depth, columns)."""
-    w = _numbers(text)
     step = depth * columns
     return [
         [w[g * step + c : (g + 1) * step : columns] for c in range(columns)] for g in range(groups)
@@ -213,9 +217,13 @@ class _Writer:
         }
         arrays = []
         for name, numbers in program.constants.items():
-            shape = "".join(f", {n}" for n in shapes[name]) if name in shapes else ""
-            made = "_columns" if shape else "_numbers"
-            arrays.append(f'{title}_{name} = {made}("{packed(numbers)}"{shape})\n')
+            small = self.model.in_int8(program, name)
+            made = f'_numbers("{packed(numbers)}")'
+            if small is not None:
+                made = f'_scaled("{packed(small[0])}", _numbers("{packed(small[1])}"))'
+            if name in shapes:
+                made = f"_columns({made}, {', '.join(map(str, shapes[name]))})"
+            arrays.append(f"{title}_{name} = {made}\n")
         first, last = named(program.input), named(program.output)
         lines = [f"    {named(s.out)} = {self.rounded(s, title)}\n" for s in program.steps]
         if title == "predict":
