@@ -39,18 +39,24 @@ SUPPORT = """
 #define {NAME}_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #endif
 """
-TILE = 32  # columns of a product that are added up side by side, in vector registers
 PRODUCT = """
+/* Columns that are added up side by side, in vector registers. */
+#if defined(__AVX2__)
+#define {NAME}_TILE 128
+#else
+#define {NAME}_TILE 32
+#endif
+
 /* y (columns) = x (depth) w (depth, columns) */
 static inline void {name}_product(const {T} *x, const {T} *w, {T} *y, int depth, int columns) {{
-  for (int j = 0; j < columns; j += {TILE}) {{
-    const int wide = columns - j < {TILE} ? columns - j : {TILE};
+  for (int j = 0; j < columns; j += {NAME}_TILE) {{
+    const int wide = columns - j < {NAME}_TILE ? columns - j : {NAME}_TILE;
     for (int start = 0; start < depth; start += {DEPTH}) {{
       const int end = depth - start < {DEPTH} ? depth : start + {DEPTH};
-      {T} sum[{TILE}] = {{0}};
-      if (wide == {TILE}) {{
+      {T} sum[{NAME}_TILE] = {{0}};
+      if (wide == {NAME}_TILE) {{
         for (int k = start; k < end; ++k)
-          for (int c = 0; c < {TILE}; ++c)
+          for (int c = 0; c < {NAME}_TILE; ++c)
             sum[c] = {NAME}_MULTIPLY_ADD(x[k], w[k * columns + j + c], sum[c]);
       }} else {{
         for (int k = start; k < end; ++k)
@@ -210,7 +216,7 @@ class _Writer:
         name = self.model.name
         known = {"name": name, "NAME": name.upper(), "T": self.kind, "fma": fma}
         known["FAST"] = f"FP_FAST_{fma.upper()}"
-        return template.format(**known, DEPTH=DEPTH, TILE=TILE, **values)
+        return template.format(**known, DEPTH=DEPTH, **values)
 
     def program(self, title: str, program: Program, given: str, result: str) -> str:
         """Return the function that runs a program, with its constants before it."""
