@@ -42,7 +42,7 @@ MOVED = {
     "train.evaluation": ("train.scores",),
     "train.fit": ("train.trainer", "train.steps.repeated"),
     "train.guard": ("optim.factor",),
-    "train.history": ("train.training",),
+    "train.history": ("train.curves", "train.training"),
     "train.interrupt": ("train.session",),
     "train.metrics": ("train.scores", "ops.class_losses", "ops.elementwise_losses"),
     "train.precision": ("optim.precision",),

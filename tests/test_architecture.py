@@ -81,7 +81,7 @@ SINGLE_IMPORTERS = {
             *("device_input", "conversion", "compat", "regressor"),
         )
     },
-    "pandas": {"gpunn/train/history.py"},
+    "pandas": {"gpunn/train/curves.py"},
     "polars": set(),
     "torch": {
         "benchmarks/contenders/torch_step.py",

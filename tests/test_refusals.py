@@ -265,6 +265,8 @@ def test_an_option_that_is_no_number(name, option, kind):
     ]:
         if wrong is None and kind.endswith("None"):
             continue
+        if wrong == [1.0] and "Sequence" in kind:
+            continue
         with pytest.raises(GpunnError):
             made(name, **{option: wrong})
     if kind == "int":

@@ -65,6 +65,11 @@ class Normal:
         return self.deviation * normal(shape, *draw.key, draw.call)
 
 
+def without_momentum(steps: int) -> float:
+    """Return 0."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A published run.
@@ -99,7 +104,7 @@ class Recipe:
     initial: tuple[Any, ...] = ()
     dropout: tuple[float, ...] = ()
     schedule: Callable[[int], Schedule] | None = None
-    momentum: Callable[[int], float | Schedule] = lambda steps: 0.0
+    momentum: Callable[[int], float | Schedule] = without_momentum
     velocity_has_rate: bool = False
     max_norms: tuple[float, ...] = ()
     l1: float = 0.0

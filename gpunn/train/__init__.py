@@ -14,7 +14,7 @@ from gpunn.train.callbacks import (
     TensorBoard,
     WandB,
 )
-from gpunn.train.history import History
+from gpunn.train.curves import History
 from gpunn.train.lbfgs import minimize
 from gpunn.train.metric import METRICS, Metric
 from gpunn.train.steps.by_hand import CapturedStep

@@ -17,7 +17,7 @@ from gpunn.ops.elementwise_losses import targets_checked
 from gpunn.optim import SGD, Regularizer
 from gpunn.optim.flat import FlatParameters
 from gpunn.optim.regularizers import constrains
-from gpunn.train.history import History
+from gpunn.train.curves import History
 from gpunn.train.inputs import hint, training_arrays, training_weights
 from gpunn.train.steps.step import EagerStep
 from gpunn.typing import Array, DeviceLike

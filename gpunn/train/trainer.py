@@ -23,7 +23,7 @@ from gpunn.optim.average import swapped
 from gpunn.train.callbacks import Callback, check_callbacks
 from gpunn.train.callbacks.bar import Bar, ShownBar
 from gpunn.train.class_weights import weights_of_fit
-from gpunn.train.history import History, new_history
+from gpunn.train.curves import History, new_history
 from gpunn.train.identity import Given
 from gpunn.train.inputs import batches_of, hint, pair, training_arrays, training_weights
 from gpunn.train.scores import classes, evaluate, probabilities, validated

@@ -29,7 +29,7 @@ from gpunn.optim import (
 from gpunn.optim.factor import MODES
 from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
-from gpunn.train.history import History
+from gpunn.train.curves import History
 from gpunn.train.metric import Metric, get_metrics
 from gpunn.train.steps.step import EagerStep
 from gpunn.typing import DeviceLike

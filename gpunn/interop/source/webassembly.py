@@ -33,9 +33,11 @@ def webassembly(model: Described) -> bytes:
     """Return a model as a module of WebAssembly without imports.
 
     Raises:
+        ArgumentError: the model is one of a table.
         MissingExtraError: ziglang is not installed.
         OutputError: the compiler refused the text.
     """
+    source = header(model)
     if importlib.util.find_spec("ziglang") is None:
         raise MissingExtraError("ziglang", "compiled", "export to WebAssembly")
     kind = "double" if model.program.dtype.itemsize == 8 else "float"
@@ -43,7 +45,7 @@ def webassembly(model: Described) -> bytes:
     text = (MAIN + CLASSIFY * (model.classes is not None)).format(**words)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / f"{model.name}.h").write_text(header(model), encoding="utf-8")
+        (folder / f"{model.name}.h").write_text(source, encoding="utf-8")
         (folder / "main.c").write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "main.c", "-o", "model.wasm"]
         done = subprocess.run(

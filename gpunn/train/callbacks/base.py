@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn.arguments import check_kind
 from gpunn.errors import ArgumentError
-from gpunn.train.history import History
+from gpunn.train.curves import History
 from gpunn.train.metric import rises
 from gpunn.train.training import Training
 

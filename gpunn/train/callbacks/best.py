@@ -13,7 +13,7 @@ from gpunn.log import logger
 from gpunn.storage.state import check_state
 from gpunn.storage.untrusted.bounded_json import shown
 from gpunn.train.callbacks.base import Callback, score_of
-from gpunn.train.history import History
+from gpunn.train.curves import History
 from gpunn.train.training import Training
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gpunn.errors import MissingExtraError, OutputError
 from gpunn.ops.elementwise import opened
 from gpunn.train.callbacks.base import Callback
-from gpunn.train.history import History
+from gpunn.train.curves import History
 from gpunn.train.training import Training
 
 
