@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 import sys
 from pathlib import Path
@@ -22,10 +23,20 @@ sys.path.pop(0)
 pytestmark = pytest.mark.fast
 PUBLIC = names.public()
 EXAMPLES = names.examples()
+MODULES = [m.name for m in pkgutil.walk_packages(gn.__path__, "gpunn.") if "__main__" not in m.name]
+UNSEEN = {  # doctest looks for functions and classes, and an operation is neither
+    each.path: each.doc
+    for each in PUBLIC
+    if names.has_example(each)
+    and not (inspect.isclass(each.value) or inspect.isroutine(each.value))
+}
 PAGES = ("start", "images", "comparisons", "training", "losses")
 EXTRAS = {  # what the examples of a name need
     "gpunn.sklearn.": "sklearn",
     "gpunn.accel.": "sklearn",
+    "gpunn.train.METRICS": "sklearn",
+    "gpunn.interop.from_torch": "torch",
+    "gpunn.interop.save_torch": "safetensors",
     "gpunn.plot.": "matplotlib",
     "gpunn.interop.to_onnx": "onnx",
     "gpunn.interop.from_onnx": "onnx",
@@ -36,40 +47,64 @@ EXTRAS = {  # what the examples of a name need
 
 
 def test_every_public_name_has_a_page():
-    """A package that users may import, or a module of the list, misses no name of its `__all__`."""
-    pages = {each.path for each in PUBLIC}
-    for module in names.MODULES:
+    """No module that has an `__all__` is missing, and no name in one."""
+    pages = {(each.name, id(each.value)) for each in PUBLIC}
+    for module in MODULES:
         found = importlib.import_module(module)
         for name in getattr(found, "__all__", ()):
             value = getattr(found, name)
             if inspect.ismodule(value):
                 assert value.__name__ in names.MODULES, value
-                continue
-            homes = [each for each in PUBLIC if each.value is value]
-            assert homes, f"{module}.{name} has no page"
-    assert len(pages) == len(PUBLIC) > 300
+            else:
+                assert (name, id(value)) in pages, f"{module}.{name} has no page"
+    assert len(PUBLIC) > 350
+
+
+def test_pages_differ_where_upper_and_lower_case_are_the_same():
+    files = [*names.MODULES, *(Path(each.page).stem for each in PUBLIC)]
+    assert len({file.lower() for file in files}) == len(files)
+
+
+@pytest.mark.parametrize("each", PUBLIC, ids=lambda each: each.path)
+def test_every_public_name_says_what_it_is(each):
+    assert each.doc
 
 
 @pytest.mark.parametrize("each", PUBLIC, ids=lambda each: each.path)
 def test_every_public_name_has_an_example(each):
-    if not names.is_constant(each.value):
-        assert names.has_example(each.value) or each.path in EXAMPLES
+    assert names.has_example(each) != (each.path in EXAMPLES)  # one of the two
+
+
+def test_no_example_is_skipped():
+    assert [each.path for each in PUBLIC if "+SKIP" in each.doc + EXAMPLES.get(each.path, "")] == []
+
+
+def test_every_section_of_examples_has_a_program():
+    parts = [(each, each.doc.partition("Example:\n")) for each in PUBLIC]
+    assert [each.path for each, (_, found, text) in parts if found and ">>>" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "each", [e for e in PUBLIC if e.module == "gpunn.ops"], ids=lambda each: each.path
+)
+def test_the_example_of_an_operation_calls_it(each):
+    example = EXAMPLES.get(each.path, each.doc)
+    assert re.search(rf">>> .*\b{each.name}\b", example)
 
 
 def test_no_example_is_left_over():
-    assert set(EXAMPLES) <= {each.path for each in PUBLIC if not names.is_constant(each.value)}
-    twice = [e.path for e in PUBLIC if e.path in EXAMPLES and names.has_example(e.value)]
-    assert twice == []
+    assert set(EXAMPLES) <= {each.path for each in PUBLIC}
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", sorted(EXAMPLES))
+@pytest.mark.parametrize("path", sorted(EXAMPLES | UNSEEN))
 def test_the_examples_run(path):
     for start, package in EXTRAS.items():
         if path.startswith(start):
             pytest.importorskip(package, reason=f"{package} is not installed")
     scope = {"gn": gn, "np": np, "__name__": "__main__"}
-    parsed = doctest.DocTestParser().get_doctest(EXAMPLES[path], scope, path, None, 0)
+    text = (EXAMPLES | UNSEEN)[path]
+    parsed = doctest.DocTestParser().get_doctest(text, scope, path, None, 0)
     assert doctest.DocTestRunner().run(parsed).failed == 0
 
 

@@ -18,6 +18,7 @@ from gpunn.benchmarks.networks import Network
 from gpunn.benchmarks.timing import Work
 
 FLOOR = "matrix products"
+"""The contender that does nothing but the matrix products of a step."""
 
 
 class Contender(NamedTuple):
@@ -71,3 +72,4 @@ CONTENDERS = {
     "JAX jit": Contender(jax_step, "jax"),
     "scikit-learn": Contender(sklearn_step, "sklearn", drops=False),
 }
+"""The contenders of the benchmarks of training steps, by name."""

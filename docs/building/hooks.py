@@ -12,7 +12,10 @@ from pathlib import Path
 from posixpath import join, normpath, relpath
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+
+import gpunn
 
 BUILDING = Path(__file__).parent
 ROOT = BUILDING.parents[1]
@@ -20,6 +23,7 @@ WORKER = "assets/worker.js"
 NOTEBOOKS = ROOT / "build" / "notebooks"
 sys.path.insert(0, str(BUILDING))
 import names  # noqa: E402
+from docstrings import prose  # noqa: E402
 
 GUIDES = {
     "Start": ["start.md", "index.md", "comparisons.md"],
@@ -46,7 +50,8 @@ _sources: set[str] = set()  # files of the repository that pages link to
 
 
 def on_config(config: Any) -> Any:
-    """Make the navigation."""
+    """Make the navigation, and show the version in the header."""
+    config.site_name = f"gpunn {gpunn.__version__}"
     nav: list[Any] = [{title: list(pages)} for title, pages in GUIDES.items()]
     course = sorted(notebooks())
     lectures = [f"notebooks/{path.stem}.md" for path in course if path.stem.startswith("lecture")]
@@ -101,6 +106,19 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links out of docs/ lead to pages of the site."""
     uri = page.file.src_uri
     return markdown if page.file.generated_by else links(markdown, f"docs/{uri}", uri)
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Check that the page of a name describes this name.
+
+    Raises:
+        PluginError: it describes something else, such as a module of the same name.
+    """
+    for each in names.public():
+        heading = f'<h1 id="{each.path}" class="doc doc-heading">'
+        if each.page == page.file.src_uri and (heading not in html or "doc-module" in html):
+            raise PluginError(f"{each.page} does not describe {each.path}, which is {each.kind}")
+    return html
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
@@ -166,47 +184,22 @@ def first_line(module: str) -> str:
 
 def module_page(module: str) -> str:
     """Return the page of a module: its docstring's first line and its names."""
-    everything = {id(each.value): each for each in names.public()}
     rows = []
     for each in sorted(names.names_of(module), key=lambda e: e.name.lower()):
-        home = each if names.is_constant(each.value) else everything[id(each.value)]
-        rows.append(f"| [`{each.name}`]({home.path}.md) | {home.summary.replace('|', '&#124;')} |")
-    return f"# {module}\n\n{first_line(module)}\n\n| name | what |\n| --- | --- |\n" + "\n".join(
-        rows
-    )
+        page, said = names.home(each).page.removeprefix("api/"), prose(each.summary)
+        rows.append(f"| [`{each.name}`]({page}) | {said.replace('|', '&#124;')} |")
+    table = "\n".join(["| name | what |", "| --- | --- |", *rows])
+    return f"# {module}\n\n{first_line(module)}\n\n{table}\n"
 
 
 def name_page(each: names.Name, known: dict[str, str]) -> str:
     """Return the page of a name: its docstring, and its example."""
-    import inspect
-
-    value, example = each.value, known.get(each.path, "")
+    example = known.get(each.path, "")
     code = f"\n## Example\n\n```pycon\n{example}```\n" if example else ""
-    if inspect.isclass(value) or inspect.isfunction(value):
-        return f"::: {each.path}\n{code}"
-    text = inspect.getdoc(value) if not names.is_constant(value) else ""
-    body = sections(text) if text else f"```python\n{short(value)}\n```\n"
-    return f"# {each.path}\n\n{body}\n{code}"
-
-
-def short(value: Any) -> str:
-    """Return the text of a constant, abbreviated."""
-    text = json.dumps(sorted(value), indent=0) if isinstance(value, dict) else repr(value)
-    return text if len(text) < 4000 else f"{text[:4000]} ..."
-
-
-def sections(text: str) -> str:
-    """Return a docstring in Google's form as Markdown."""
-    found = re.sub(
-        r"^(Args|Returns|Raises|Gradient|Reference|Example):$", r"\n**\1**\n", text, flags=re.M
-    )
-    found = re.sub(r"^    (\w+): ", r"- `\1`: ", found, flags=re.M)
-    return re.sub(r"(?:^    >>> .*\n?(?:^    .*\n?)*)", _doctest, found + "\n", flags=re.M)
-
-
-def _doctest(match: re.Match[str]) -> str:
-    lines = "\n".join(line.removeprefix("    ") for line in match[0].rstrip().splitlines())
-    return f"```pycon\n{lines}\n```\n"
+    listed = ""
+    if isinstance(each.value, (dict, tuple)):
+        listed = ", ".join(f"`{key}`" for key in each.value) + "\n"
+    return f"::: {each.path}\n\n{listed}{code}"
 
 
 def pages_of(path: Path) -> list[tuple[str, str | bytes]]:

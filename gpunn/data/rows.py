@@ -224,10 +224,6 @@ def open_rows(x: Any, y: Any = None, *, target: str | None = None) -> Rows:
             the file.
         ArgumentError: targets are missing, or given twice.
         MissingExtraError: pyarrow is not installed.
-
-    Example:
-        rows = gn.data.open_rows("x-*.npy", "y-*.npy")
-        gn.Trainer(net, shards=8).fit(rows, epochs=5, batch_size=512)
     """
     if (y is None) == (target is None):
         raise ArgumentError(

@@ -97,6 +97,7 @@ class Alone:
 
 
 ALONE = Alone()
+"""The group of one process, which exchanges nothing."""
 
 
 def shards_of(rank: int, size: int, shards: int) -> range:

@@ -134,9 +134,6 @@ def mpi(limit_s: float | None = None) -> MpiGroup:
         ArgumentError: limit_s is below 0.
         MissingExtraError: mpi4py is not installed.
         WorkerError: mpi4py belongs to another MPI than the launcher.
-
-    Example:
-        trainer = gn.Trainer(net, shards=8, group=gn.distributed.mpi())  # mpiexec -n 4 python ...
     """
     try:
         from mpi4py import MPI

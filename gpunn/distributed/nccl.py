@@ -111,10 +111,6 @@ def nccl(limit_s: float | None = None) -> NcclGroup:
         DeviceUnavailableError: a machine has fewer GPUs than processes.
         MissingExtraError: mpi4py or NCCL is not installed.
         WorkerError: NCCL cannot connect the GPUs, or mpi4py belongs to another MPI.
-
-    Example:
-        group = gn.distributed.nccl()  # mpiexec -n 4 python train.py
-        trainer = gn.Trainer(net.to(group.device), shards=8, group=group)
     """
     group = mpi(limit_s)
     return NcclGroup(group, backend(f"cuda:{_place(group)[0]}"))

@@ -52,10 +52,6 @@ def from_torch(module: Any, *, device: DeviceLike = None) -> Module:
     Raises:
         ArgumentError: a module has no counterpart; the message names it. Nothing is built then.
         DeviceUnavailableError: the device cannot be used.
-
-    Example:
-        >>> from_torch(torch.nn.Linear(4, 2))  # doctest: +SKIP
-        Linear(in_features=4, out_features=2, activation='identity', bias=True, dtype='float32')
     """
     there = resolve_device(device)
     reading = _Reading(module)

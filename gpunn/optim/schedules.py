@@ -292,6 +292,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "coslog": CosLog,
     "flatcosine": FlatCosine,
 }
+"""The schedules that a string can name."""
 
 
 def get_schedule(schedule: str | Schedule) -> Schedule:

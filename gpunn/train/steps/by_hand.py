@@ -75,11 +75,6 @@ class CapturedStep:
 
     Raises:
         CaptureError: this device cannot capture work.
-
-    Example:
-        step = gn.train.CapturedStep(gn.train.EagerStep(net, loss, optimizer))
-        for x, y in gn.data.batches(x_train, y_train, device="cuda"):
-            loss = step(x, y)
     """
 
     def __init__(self, step: EagerStep) -> None:
