@@ -1,14 +1,15 @@
 """How the API pages read docstrings, and what source text does not show of an operation.
 
 An activation or a loss is an assignment whose docstring is an argument. An operation is a function
-whose first argument, the backend, callers never pass. Formulas are not Markdown.
+whose first argument, the backend, callers never pass. Formulas are not Markdown. Modules of public
+names have been imported by `names.public`; others, which may need more packages, are only read.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
+import sys
 from typing import Any
 
 import griffe
@@ -38,7 +39,7 @@ class Docstrings(griffe.Extension):
             for name, member in list(module.members.items()):
                 if (member.is_alias and not member.resolved) or not member.is_module:
                     continue
-                value = getattr(importlib.import_module(module.path), name, None)
+                value = getattr(sys.modules.get(module.path), name, None)
                 if callable(value):
                     home = member.canonical_path if isinstance(value, Op) else value.__module__
                     target = pkg[f"{home.removeprefix('gpunn.')}.{value.__name__}"]
@@ -63,7 +64,7 @@ def replace_operations(module: griffe.Module) -> None:
         is_call = member.is_attribute and isinstance(member.value, griffe.ExprCall)
         is_op = member.is_function and any(str(d.value) == "op" for d in member.decorators)
         if is_call or is_op:
-            value = getattr(importlib.import_module(module.path), name, None)
+            value = getattr(sys.modules.get(module.path), name, None)
             if isinstance(value, Op):
                 module.set_member(name, as_function(value, name, member))
 

@@ -50,8 +50,11 @@ _sources: set[str] = set()  # files of the repository that pages link to
 
 
 def on_config(config: Any) -> Any:
-    """Make the navigation, and show the version in the header."""
-    config.site_name = f"gpunn {gpunn.__version__}"
+    """Make the navigation, and show the version in the header, or all versions in a menu."""
+    if "MIKE_DOCS_VERSION" in os.environ:  # on a server; a page of the file system finds no others
+        config.extra["version"] = {"provider": "mike"}
+    else:
+        config.site_name = f"gpunn {gpunn.__version__}"
     nav: list[Any] = [{title: list(pages)} for title, pages in GUIDES.items()]
     course = sorted(notebooks())
     lectures = [f"notebooks/{path.stem}.md" for path in course if path.stem.startswith("lecture")]
