@@ -90,6 +90,7 @@ def on_files(files: Files, config: Any) -> Files:
         for uri, content in pages_of(path):
             add(uri, content)
     add(WORKER, (BUILDING / "worker.js").read_text("utf-8"))
+    add("assets/names.css", "td a > code { white-space: nowrap; }  /* no name is broken in two */")
     add("api/index.md", overview())
     known = names.examples()
     for module in names.MODULES:
