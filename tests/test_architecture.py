@@ -26,7 +26,7 @@ LAYERS = [
     {"distributed", "explain"},
     {"plot"},
     {"train"},
-    {"interop"},
+    {"interop", "playground"},
     {"tables"},
     {"sklearn"},
     {"accel"},

@@ -30,7 +30,7 @@ GUIDES = {
     "Guides": [
         *("training.md", "losses.md", "tables.md", "images.md", "sklearn.md", "accel.md"),
         *("gpu.md", "scale.md", "files.md", "export.md", "interop.md", "reliability.md"),
-        *("extending.md", "untrusted_files.md"),
+        *("playground.md", "extending.md", "untrusted_files.md"),
     ],
     "Lectures": ["lectures.md", "gallery.md"],
     "Inside": ["evidence.md", "design.md", "decisions.md", "kernels.md", "benchmarks.md"],

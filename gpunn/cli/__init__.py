@@ -1,4 +1,4 @@
-"""The command line: gpunn train | predict | export | launch | doctor | bench."""
+"""The command line: gpunn train | predict | export | playground | launch | doctor | bench."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import gpunn
 from gpunn.backends.dtypes import PRECISIONS
 from gpunn.benchmarks.command import bench
 from gpunn.cli.export import export
+from gpunn.cli.playground import playground
 from gpunn.cli.sources import EMBEDDED, is_pattern
 from gpunn.columns import KINDS
 from gpunn.errors import ArgumentError
@@ -368,6 +369,7 @@ def doctor() -> None:
 
 
 app.command()(export)
+app.command()(playground)
 app.command()(bench)
 
 

@@ -43,6 +43,7 @@ class Rule:
 
     Attributes:
         types: the dtype of each number, by name: "T", the parameters' own, or another one.
+        formula: the CUDA code of the rule alone, for one element.
         kernels: the kernels by (decay, paced, narrow). The signature of ("", False, False) is
             "g, factor, lr, numbers -> p, states, taken". One with weight decay also takes its
             strength behind the numbers. "coupled" adds shrink * p to the gradient, and "decoupled"
@@ -59,7 +60,7 @@ class Rule:
         cuda: str,
         cuda_constants: str = "",
     ) -> None:
-        self.name = name
+        self.name, self.formula = name, f"{cuda_constants} {cuda}".strip()
         register(RULES, "update rule", name, self, home_of(numpy))
         numbers, states = (part.strip() for part in signature.split("->"))
         named = [part.split() for part in numbers.split(",")] if numbers else []

@@ -27,7 +27,7 @@ import gpunn.sklearn  # noqa: F401  it declares its kernels, and so do all the m
 from gpunn.backends.cpu.compiled import Compiler, Native
 from gpunn.backends.cpu.compiled.compiler import FLAGS, start_of
 from gpunn.backends.cpu.compiled.kernels import SERIAL
-from gpunn.backends.cpu.compiled.text import HERE, chain_text, fork_text
+from gpunn.backends.cpu.compiled.text import chain_text, fork_text, program_text
 from gpunn.backends.kernel import KERNELS, Elementwise
 from gpunn.backends.random import Draw
 from gpunn.optim.rule import RULES
@@ -35,7 +35,6 @@ from tests.ops.test_kernels import arguments
 from tests.rowcases import ARGUMENTS
 from tests.rowcases import Draw as Drawn
 
-HOST = (HERE / "host.h").read_text(encoding="utf-8")
 COMPILED_ONLY = ("x86_64-windows-gnu", "aarch64-macos", "x86_64-macos")
 KINDS = (("", False, False), ("coupled", True, False))
 """The forms of an update rule that are compiled, of twelve that differ by the same few words."""
@@ -124,21 +123,9 @@ def collected() -> list[Case]:
 
 def program(cases: list[Case]) -> tuple[str, dict[str, int]]:
     """Return one program of all texts, and the number of each text."""
-    texts = {case.text: 0 for case in cases} | {chain_text(): 0, fork_text(): 0}
-    includes, parts = set(re.findall(r"^#include .*$", HOST, re.M)), []
-    for number, text in enumerate(texts):
-        texts[text] = number
-        own = text.replace(HOST, "").replace('extern "C" ', "")
-        includes |= set(re.findall(r"^#include .*$", own, re.M))
-        own = re.sub(r"^#include .*$", "", own, flags=re.M)
-        parts.append(f"namespace kernel_{number} {{\n{own}\n}}\n")
-    host = re.sub(r"^#include .*$", "", HOST, flags=re.M)
-    runs = ", ".join(f"kernel_{number}::run" for number in range(len(texts)))
-    intrinsics = "#include <immintrin.h>"  # of which a text makes sure itself
-    first = sorted(includes - {intrinsics})
-    first += ["#if defined(__x86_64__)", intrinsics, "#endif"]
-    whole = "\n".join([*first, host, *parts, DRIVER.replace("RUNS", runs)])
-    return whole, texts
+    texts = dict.fromkeys([*(case.text for case in cases), chain_text(), fork_text()])
+    numbers = {text: number for number, text in enumerate(texts)}
+    return program_text(tuple(texts), DRIVER), numbers
 
 
 def request(cases: list[Case], numbers: dict[str, int]) -> bytes:

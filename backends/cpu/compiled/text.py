@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from gpunn.backends.random import PHILOX_CUDA
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r'^(?=extern "C")', re.MULTILINE)
+INCLUDE = re.compile(r"^#include .*$", re.MULTILINE)
 LANES = 16  # the number of partial sums that a sum adds up side by side
 
 
@@ -127,6 +129,24 @@ def fork_text() -> str:
     The slots are those of a chain.
     """
     return f"{_header('host.h')}\n{_header('fork.h')}"
+
+
+def program_text(texts: Sequence[str], rest: str) -> str:
+    """Return one source of several complete texts, each in a namespace of its own.
+
+    Args:
+        texts: complete sources of functions `run(const Slot*)`.
+        rest: what comes behind them. In it, RUNS stands for their functions, in order.
+    """
+    host, intrinsics = _header("host.h"), "#include <immintrin.h>"  # of which a text makes sure
+    includes, parts = set(INCLUDE.findall(host)), []
+    for number, text in enumerate(texts):
+        own = text.replace(host, "").replace('extern "C" ', "")
+        includes |= set(INCLUDE.findall(own))
+        parts.append(f"namespace kernel_{number} {{\n{INCLUDE.sub('', own)}\n}}\n")
+    first = [*sorted(includes - {intrinsics}), "#if defined(__x86_64__)", intrinsics, "#endif"]
+    runs = ", ".join(f"kernel_{number}::run" for number in range(len(texts)))
+    return "\n".join([*first, INCLUDE.sub("", host), *parts, rest.replace("RUNS", runs)])
 
 
 def words_text() -> str:
