@@ -1,4 +1,4 @@
-// The network of benchmarks/playground.py as plain loops: 2-8-8-1, tanh, Adam, batches of 20.
+// The network of benchmarks/playground.py as plain loops: 2-8-8-1, tanh, Adam, batches of 16.
 (epochs) => {
   const { x, t, rows } = playground.train;
   const sizes = [2, 8, 8, 1];
@@ -21,8 +21,8 @@
       [order[k], order[other]] = [order[other], order[k]];
     }
     loss = 0;
-    for (let first = 0; first < rows; first += 20) {
-      const count = Math.min(20, rows - first);
+    for (let first = 0; first < rows; first += 16) {
+      const count = Math.min(16, rows - first);
       for (const layer of layers) layer.g.fill(0);
       for (let n = 0; n < count; ++n) {
         const row = order[first + n];

@@ -2,7 +2,7 @@
 
     python -m benchmarks.playground
 
-Three contenders train the same network (2-8-8-1, tanh, Adam, batches of 20) on the spiral: the page
+Three contenders train the same network (2-8-8-1, tanh, Adam, batches of 16) on the spiral: the page
 in a headless Chromium, `gpunn.Trainer` here, and a loop of plain JavaScript in the same Chromium,
 which computes in double. They run in turn; the fastest of several rounds counts. Needs playwright
 and a Chromium.
@@ -25,8 +25,8 @@ from gpunn.benchmarks.machine import machine
 from gpunn.benchmarks.settings import Settings
 from gpunn.playground.document import KERNELS
 
-ROUNDS, EPOCHS = 5, 200  # 200 rows in batches of 20 make 10 steps an epoch
-STEPS = 10 * EPOCHS
+ROUNDS, EPOCHS = 5, 200  # 200 rows in batches of 16 make 13 steps an epoch
+STEPS = 13 * EPOCHS
 PAGE = """epochs => {
   playground.change({});
   const begun = performance.now();

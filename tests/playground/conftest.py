@@ -40,7 +40,13 @@ def train(page):
 
     It returns the losses of the epochs, those of the test, the program, and the state.
     """
-    return lambda epochs, **values: page.evaluate(TRAINED, [values, epochs])
+
+    def trained(epochs, **values):
+        found = page.evaluate(TRAINED, [values, epochs])
+        assert found["state"] | values == found["state"], "the page refused a value"
+        return found
+
+    return trained
 
 
 def run(program):

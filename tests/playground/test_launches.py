@@ -63,7 +63,7 @@ STATES = [
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_step_is_that_of_a_trainer(state, train, page):
-    found = train(1, **{"set": "circle", "noise": 0.1, "layers": [5, 3], "batch": 50} | state)
+    found = train(1, **{"set": "circle", "noise": 0.1, "layers": [5, 3], "batch": 64} | state)
     names = page.evaluate("playground.training.whole.calls.map(call => call.name)")
     names = [name for name in names if name not in BETWEEN]
     launched = [name for name, _, _ in noted(found["python"])]
@@ -71,7 +71,7 @@ def test_a_step_is_that_of_a_trainer(state, train, page):
 
 
 def test_layouts_are_those_of_a_trainer(train):
-    program = train(1, set="circle", noise=0.1, layers=[5, 3], batch=50)["python"]
+    program = train(1, set="circle", noise=0.1, layers=[5, 3], batch=64)["python"]
     texts = [program.replace('"tanh"', f'"{name}"') for name in activations()]
     dropped = "gn.nn.Dropout(0.3),\n    gn.nn.Linear(5, 3"
     texts += [text.replace("gn.nn.Linear(5, 3", dropped) for text in texts]

@@ -95,7 +95,7 @@ def test_the_address_holds_the_state(page, address):
                 "seed": int(rng.integers(99)),
             },
             **{"feedback": bool(rng.integers(2)), "dropout": pick(offered["rates"])},
-            **{"lr": 0.3, "l1": 0.01, "l2": 1e-05, "batch": 50, "draw": 0},
+            **{"lr": 0.3, "l1": 0.01, "l2": 1e-05, "batch": 64, "draw": 0},
         }
         page.evaluate("wanted => playground.change(wanted)", wanted)
         before = state_of(page)
@@ -161,13 +161,25 @@ def unbarred(steps, barred):
     return next(q for q in steps.values() if bar(q.name) == barred)
 
 
-def test_an_update_in_the_steps_changes_nothing(train, page):
-    train(2, **SMALL, optimizer="momentum")
-    before = page.evaluate(DATA_BYTES)
-    assert page.evaluate("playground.steps.of([0.3, 0.1], 1).update[0].values") != page.evaluate(
-        "playground.steps.of([0.3, 0.1], 1).forward[1].values"
-    )
-    assert page.evaluate(DATA_BYTES) == before
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "nadam"])
+def test_the_update_in_the_steps_is_a_step_and_changes_nothing(optimizer, train, page):
+    found = train(2, **SMALL, optimizer=optimizer, lr=0.01)
+    bytes_before = page.evaluate(DATA_BYTES)
+    told = page.evaluate("playground.steps.of([0.3, 0.1], 1).update")
+    assert page.evaluate(DATA_BYTES) == bytes_before
+    after_it = page.evaluate("playground.training.epochs(1).at(-1)")
+    assert after_it == train(3, **SMALL, optimizer=optimizer, lr=0.01)["losses"][-1]
+    names = run(found["python"])
+    one = np.array([[0.3, 0.1]], np.float32), np.ones((1, 1), np.float32)
+    parameters = dict(names["net"].named_parameters()).values()
+    for line, p in zip(told, parameters, strict=True):
+        expected = np.atleast_2d(p.numpy())
+        np.testing.assert_allclose(line["values"], expected, rtol=1e-3, atol=1e-5)
+    names["trainer"].fit(*one, epochs=1, progress=False)
+    for line, p in zip(told, parameters, strict=True):
+        expected = np.atleast_2d(p.numpy())
+        np.testing.assert_allclose(line["after"], expected, rtol=1e-3, atol=1e-5)
+        assert line["after"] != line["values"]
 
 
 def test_layers_say_what_the_library_says(train, page):
@@ -231,6 +243,25 @@ def test_points_are_drawn_with_the_mouse(page):
     ((x1, x2, label),) = state_of(page)["points"]
     assert (x1, x2, label) == (pytest.approx(0.7, abs=0.02), pytest.approx(0.7, abs=0.02), 1)
     assert page.get_by_role("button", name="Train", exact=True).is_enabled()
+
+
+OVERLAPS = """() => {
+  const buttons = document.querySelectorAll("#graph button");
+  const boxes = Array.from(buttons, (button) => button.getBoundingClientRect());
+  const edge = document.getElementById("graph").getBoundingClientRect();
+  const beside = (a, b) => a.right <= b.left + 0.5 || b.right <= a.left + 0.5;
+  const apart = (a, b) => beside(a, b) || a.bottom <= b.top + 0.5 || b.bottom <= a.top + 0.5;
+  const out = boxes.filter((a) => a.left < edge.left - 0.5 || a.right > edge.right + 0.5);
+  return out.length + boxes.filter((a, k) => boxes.some((b, j) => j < k && !apart(a, b))).length;
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_no_button_of_the_network_is_on_another(width, page):
+    page.set_viewport_size({"width": width, "height": 800})
+    for layers in ([8] * 5, [3], []):
+        page.evaluate("layers => playground.change({ layers, map: 'cubic' })", layers)
+        assert page.evaluate(OVERLAPS) == 0
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])

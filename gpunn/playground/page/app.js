@@ -273,6 +273,7 @@ class App {
       Math.min(Math.max(1, Math.round(Number($("example").value)) || 1), this.train.rows) - 1;
     const { x, t, inputs } = this.train;
     const found = this.steps.of(x.subarray(row * inputs, (row + 1) * inputs), t[row]);
+    found.forward = found.forward.filter(({ name }) => !/^[Wb]\d/.test(name)); // they are in the update
     fillTrace(
       TRACES.map((name) => $(name).tBodies[0]),
       TRACES.map((name) => found[name]),
@@ -296,4 +297,11 @@ class App {
   }
 }
 
-window.playground = new App();
+try {
+  window.playground = new App();
+} catch (error) {
+  $("status").className = "notice";
+  $("status").textContent =
+    `The page cannot start: ${error.message}. It needs WebAssembly with SIMD.`;
+  throw error;
+}

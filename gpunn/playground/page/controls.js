@@ -81,9 +81,11 @@ export function showControls(state, data, catalogue) {
     "dropout",
   ]) {
     byId(name).value = String(state[name]);
+    if (byId(name).selectedIndex < 0) byId(name).selectedIndex = 0;
   }
   byId("feedback").checked = state.feedback;
   byId("drawing").hidden = state.set !== "drawn";
+  byId("test-legend").hidden = !data.split;
   const depth = state.layers.length;
   byId("depth").textContent = `${depth} hidden layer${depth === 1 ? "" : "s"}`;
   byId("fewer").disabled = depth === 0;

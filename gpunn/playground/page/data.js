@@ -110,7 +110,12 @@ export class Data {
     const { map } = this;
     const x = (k) => `x${this.raw > 1 ? subscript(k + 1) : ""}`;
     if (!map || !map.layer) return Array.from({ length: this.raw }, (_, k) => x(k));
-    if (map.factors) return map.factors.map((factors) => factors.map(x).join(" "));
+    const power = (n) => (n > 1 ? "⁰¹²³"[n] : "");
+    const product = (factors) =>
+      [...new Set(factors)]
+        .map((k) => x(k) + power(factors.filter((f) => f === k).length))
+        .join("");
+    if (map.factors) return map.factors.map(product);
     if (map.weight) return Array.from({ length: map.size }, (_, k) => `r${subscript(k + 1)}`);
     return ["1", "|x₁−x₂|"];
   }

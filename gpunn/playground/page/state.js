@@ -4,12 +4,12 @@ export const LIMITS = { layers: 5, units: 8 };
 const NAMES = ["set", "map", "activation", "loss", "optimizer", "dropout"];
 const DEFAULTS = {
   ...{ set: "spiral", noise: 0.1, draw: 0, map: "plain", layers: [8, 8], activation: "tanh" },
-  ...{ loss: "half_squared_error", optimizer: "adam", lr: 0.03, l1: 0, l2: 0, batch: 20 },
+  ...{ loss: "half_squared_error", optimizer: "adam", lr: 0.03, l1: 0, l2: 0, batch: 16 },
   ...{ dropout: "0", feedback: false, seed: 1, points: [] },
 };
 export const RATES = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3];
 export const STRENGTHS = [0, 0.00001, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1];
-export const BATCHES = [1, 2, 4, 10, 20, 50, 100, 200];
+export const BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 200];
 
 // Returns the state of an address. What is unknown or outside its range becomes the default.
 export function parse(text, catalogue) {

@@ -56,6 +56,7 @@ export class Steps {
     const saved = this.kept.map(({ at, bytes }) =>
       new Uint8Array(machine.memory.buffer, at, bytes).slice(),
     );
+    const before = this.parameters();
     const guard = this.network.guard.map((at) => machine.integers(at, 1)[0]);
     const value = machine.floats(this.network.value, 1)[0];
     machine.floats(this.x.at, this.x.columns).set(x);
@@ -63,7 +64,7 @@ export class Steps {
     machine.run(this.call);
     const found = { forward: this.forward(), backward: this.backward() };
     machine.run(this.update);
-    found.update = this.updated();
+    found.update = before.map((line, k) => ({ ...line, after: this.parameters()[k].values }));
     this.kept.forEach(({ at }, k) =>
       new Uint8Array(machine.memory.buffer, at, saved[k].length).set(saved[k]),
     );
@@ -156,7 +157,7 @@ export class Steps {
     return filled(text, [this.passedOn(k - 1), `W${k}`, `b${k}`], z, barred(z));
   }
 
-  updated() {
+  parameters() {
     return this.passed.flatMap(({ layer }, k) => [
       { name: `W${k + 1}`, formula: "", values: this.read(layer.w) },
       { name: `b${k + 1}`, formula: "", values: this.vector(layer.bias, layer.w.columns) },

@@ -39,7 +39,7 @@ export function fillTrace(bodies, found) {
   bodies.forEach((body, k) => body.replaceChildren(...found[k].map(line)));
 }
 
-function line({ name, formula, values, body }) {
+function line({ name, formula, values, body, after }) {
   const row = document.createElement("tr");
   const title = cell("th", name);
   title.scope = "row";
@@ -47,6 +47,7 @@ function line({ name, formula, values, body }) {
   if (formula) how.append(cell("span", formula));
   if (body) how.append(cell("small", body));
   how.append(cell("pre", written(values)));
+  if (after) how.append(cell("span", "becomes", "becomes"), cell("pre", written(after)));
   row.append(title, how);
   return row;
 }
