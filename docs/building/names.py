@@ -25,6 +25,7 @@ MODULES = (
     "gpunn.plot",
     "gpunn.explain",
     "gpunn.interop",
+    "gpunn.playground",
     "gpunn.distributed",
     "gpunn.accel",
     "gpunn.nn.init",

@@ -3,11 +3,6 @@
 The page contains the kernels of the compiled CPU path as WebAssembly. Its training launches them in
 the order in which `gpunn.Trainer` does, so that its losses have the same bits as those of a trainer
 on kernels that are compiled for the same width of vectors.
-
-Example:
-    >>> from gpunn.playground import page
-    >>> page().startswith("<!doctype html>")
-    True
 """
 
 from gpunn.playground.document import page, write

@@ -58,8 +58,15 @@ def html(module: bytes, offered: dict[str, Any]) -> str:
 def page() -> str:
     """Return the page. It needs no compiler, because its kernels come with the package.
 
+    Returns:
+        The text of one HTML file, about 600 kB.
+
     Raises:
         OutputError: the kernels were compiled from another source than that of this package.
+
+    Example:
+        >>> page().startswith("<!doctype html>")
+        True
     """
     source, offered = catalogue()
     if digest(source) != DIGEST.read_text(encoding="utf-8").strip():
@@ -79,5 +86,12 @@ def write(path: str | Path) -> None:
     Raises:
         OutputError: see `page`.
         OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "playground.html"
+        >>> write(path)
+        >>> path.stat().st_size < 1_000_000
+        True
     """
     write_atomically(Path(path), page().encode())

@@ -284,3 +284,19 @@ def test_axe_has_no_serious_findings(name, width, page):
     found = axe.run(page).response["violations"]
     serious = [v for v in found if v["impact"] in ("serious", "critical", "moderate")]
     assert not serious, json.dumps([(v["id"], v["nodes"][0]["html"]) for v in serious])
+
+
+def test_memory_may_grow_at_any_moment(page):
+    """Views of the memory end when it grows, so nothing may hold one while more is taken."""
+    asked = """() => {
+      const { machine } = playground, found = [];
+      for (let gap = 0; gap < 40000; gap += 400) {
+        machine.base = machine.aligned(machine.memory.buffer.byteLength - (1 << 20) - gap);
+        playground.change({ layers: [8, 8], dropout: "0.2", feedback: true });
+        found.push(playground.training.epochs(1)[0]);
+      }
+      return found;
+    }"""
+    found = page.evaluate(asked)
+    assert len(found) == 100
+    assert len(set(found)) == 1

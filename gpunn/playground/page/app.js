@@ -172,6 +172,7 @@ class App {
       const { at, rows, columns } = network.layers[layer].w;
       return this.machine.floats(at, rows * columns);
     });
+    $("output-title").textContent = this.looked ? `Map of ${this.looked.label}` : "Output";
     this.surface.paint(
       this.looked ? this.column(this.looked) : this.column(null),
       this.grid,

@@ -65,11 +65,7 @@ export class Graph {
       unit.className = "unit";
       const canvas = document.createElement("canvas");
       const label =
-        name === "out"
-          ? "output of the network"
-          : name
-            ? `feature ${name}`
-            : `layer ${k}, unit ${j + 1}`;
+        name === "out" ? "the network" : name ? `feature ${name}` : `layer ${k}, unit ${j + 1}`;
       unit.setAttribute("aria-label", `Show ${label} in the large map`);
       unit.append(canvas);
       if (name && name !== "out") {

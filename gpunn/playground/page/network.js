@@ -51,7 +51,8 @@ export class Network {
       const gain = hidden ? this.activation.gain : "glorot";
       const draw = () => random.weights(shape.rows, shape.columns, gain, config.seed, ++stream);
       const w = { at: this.data + weight, ...shape };
-      machine.floats(w.at, shape.rows * shape.columns).set(draw());
+      const drawn = draw(); // before a view of the memory, which may grow meanwhile
+      machine.floats(w.at, drawn.length).set(drawn);
       const back = feeds ? { at: machine.place(draw()), ...shape } : w;
       if (hidden && this.rate) ++stream; // which its dropout layer uses up
       const layer = {
