@@ -18,7 +18,7 @@ export function fillHealth(body, found, layers) {
     title.scope = "row";
     const size = cell("td", "");
     const bar = cell("span", "", "bar-of");
-    bar.style.width = `${Math.round((120 * norm) / largest)}px`;
+    bar.style.width = `${Math.round((90 * norm) / largest)}px`;
     size.append(bar, digits(norm));
     const slope = slopes ? digits(slopes.reduce((sum, by) => sum + by, 0) / slopes.length) : "–";
     const gone = slopes ? `${dead.filter(Boolean).length} of ${dead.length}` : "–";
