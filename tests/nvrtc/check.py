@@ -3,9 +3,9 @@
     pip install ".[nvrtc]"
     python -m tests.nvrtc.check
 
-The text of every kernel is compiled for every architecture in float32, with packs of 16 bytes; in
-other layouts (bare elements, repeated rows, float32 arrays beside narrow ones) and other dtypes it
-is compiled for the oldest one, and in packs of bfloat16 also for the newest, which has other
+The text of every kernel is compiled for each generation of GPUs in float32, in packs of 16 bytes.
+In other layouts (bare elements, repeated rows, float32 arrays beside narrow ones) and other dtypes
+it is compiled for the oldest one, and in packs of bfloat16 also for the newest, which has other
 instructions for it. That keeps the check within minutes. Most forms of an update rule are compiled
 for two architectures in float32 (`WHOLE_FORMS`). A row kernel is compiled for the dtypes that it
 declares. Exits with 1 if a kernel is refused.
@@ -27,7 +27,7 @@ import numpy as np
 from gpunn.backends.cuda.source import Argument, elementwise_source
 from tests.nvrtc.compiler import CompileError, cubin, supported_archs, versions
 
-ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
+ARCHS = (70, 75, 80, 90, 100, 120)  # 86 and 89 have the instructions of 80 that bodies use
 FEW_ARCHS = (75, 120)  # the oldest and the newest: a text has no parts for one architecture
 WHOLE_FORMS = (("", False, False), ("decoupled", True, True))
 """The forms of an update rule that are compiled for all. Ten more differ by the same few words."""

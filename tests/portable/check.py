@@ -11,6 +11,7 @@ must have the same bits. Exits with 1 if a system's compiler refuses a kernel, o
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,9 +171,9 @@ def main() -> None:
         place = Path(folder)
         source = place / "kernels.cpp"
         source.write_text(whole, encoding="utf-8")
-        for target in COMPILED_ONLY:
-            compiled(source, target, place)
-        here, there = (compiled(source, target, place) for target in HERE_AND_THERE)
+        targets = (*HERE_AND_THERE, *COMPILED_ONLY)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            here, there, *_ = pool.map(lambda target: compiled(source, target, place), targets)
         emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
         if emulator is None:
             sys.exit("qemu-aarch64 is not installed: apt-get install qemu-user")
