@@ -203,7 +203,9 @@ def name_page(each: names.Name, known: dict[str, str]) -> str:
     listed = ""
     if isinstance(each.value, (dict, tuple)):
         listed = ", ".join(f"`{key}`" for key in each.value) + "\n"
-    return f"::: {each.path}\n\n{listed}{code}"
+    short = f"`from {each.module} import {each.name}`"
+    said = f"Examples assume `import numpy as np`, `import gpunn as gn` and {short}.\n"
+    return f"::: {each.path}\n\n{listed}{code}\n{said}"
 
 
 def pages_of(path: Path) -> list[tuple[str, str | bytes]]:
