@@ -1,7 +1,8 @@
-"""What MkDocs does beside the pages in docs/: generated pages, and links out of docs/."""
+"""Hooks of MkDocs. They add generated pages, and let links out of docs/ lead to pages."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -181,8 +182,6 @@ def overview() -> str:
 
 def first_line(module: str) -> str:
     """Return the first line of a module's docstring."""
-    import importlib
-
     return (importlib.import_module(module).__doc__ or "").strip().partition("\n")[0]
 
 

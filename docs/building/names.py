@@ -63,7 +63,7 @@ class Name(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it is: a class, a function or data."""
+        """The kind of the name: "class", "function" or "data"."""
         if is_constant(self.value):
             return "data"
         return "class" if inspect.isclass(self.value) else "function"
@@ -111,10 +111,7 @@ def string_below(module: str, name: str) -> str:
 
 
 def names_of(module: str) -> list[Name]:
-    """Return the public names of a module: those of its `__all__`, or those that it defines.
-
-    A name that an earlier module has already is left out.
-    """
+    """Return the public names of a module: those of its `__all__`, or those that it defines."""
     found = importlib.import_module(module)
     listed = getattr(found, "__all__", None)
     if listed is None:

@@ -1,4 +1,4 @@
-"""What pictures need of matplotlib: figures that a notebook shows, and logarithmic axes."""
+"""Figures of matplotlib that a notebook shows, and logarithmic axes."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class PlainLocator(LogLocator):
 
 
 def plain(number: float, place: int | None = None) -> str:
-    """Return the label of a tick: a number from 0.001 to 10,000 in full, others as 10^k."""
-    if not 1e-4 < number <= 1e4:
-        return f"$10^{{{np.log10(number):g}}}$" if number > 0 else ""
-    return f"{number:.6g}"
+    """Return the label of a tick: powers of ten below 0.001 and above 10,000 as 10^k."""
+    power = np.log10(number) if number > 0 else 0.0
+    is_far = not -3 <= power <= 4 and power == np.rint(power)
+    return f"$10^{{{power:g}}}$" if is_far else f"{number:.6g}"
 
 
 def logarithmic(axis: Any) -> None:

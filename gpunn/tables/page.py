@@ -22,8 +22,8 @@ Array = np.ndarray[Any, Any]
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;"
     "color:#222}table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;"
-    "border-bottom:1px solid #ddd;text-align:left}td.n,th.n{text-align:right;"
-    "font-variant-numeric:tabular-nums}img{max-width:100%}"
+    "border-bottom:1px solid #ddd;text-align:left;font-variant-numeric:tabular-nums}"
+    "img{max-width:100%}"
 )
 MOST_BARS, MOST_CLASSES = 15, 30
 

@@ -39,12 +39,9 @@ BOUNDED_BY_NATURE = {
     "gpunn/interop/onnx_draft.py": {"constants": "of one file", "_shared": "of one file"},
     "gpunn/interop/onnx_network.py": {"_built": "of one file", "_takers": "of one file"},
     "gpunn/interop/onnx_source.py": dict.fromkeys(("_alias", "nodes", "_turned"), "of one file"),
-    "gpunn/interop/source/c.py": {"functions": "of one model"},
-    "gpunn/interop/source/javascript.py": {"functions": "of one model"},
     "gpunn/interop/source/program.py": dict.fromkeys(
         ("chances", "linear", "functions", "_shared", "constants"), "of one model"
     ),
-    "gpunn/interop/source/python.py": {"functions": "of one model"},
     "gpunn/interop/source/writing.py": {"used": "of one function"},
     "gpunn/interop/pytorch_modules.py": {"_parts": "of one network"},
     "gpunn/names.py": {"_HOMES": "declared names"},

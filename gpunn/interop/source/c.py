@@ -190,9 +190,7 @@ class _Writer:
 
     def __init__(self, model: Described) -> None:
         self.model = model
-        self.functions: dict[str, Function] = {}
-        for program in model.programs().values():
-            self.functions |= program.functions
+        self.functions = model.functions()
         self.language = C(self.functions, model.name, model.program.dtype)
         self.kind = self.language.kinds["T"]
 

@@ -14,7 +14,7 @@ from gpunn.columns import Encoding
 from gpunn.errors import ArgumentError, listed
 from gpunn.interop.source.activations import MULTIPLY, softmax_of
 from gpunn.interop.source.int8 import to_int8
-from gpunn.interop.source.language import formula
+from gpunn.interop.source.language import Function, formula
 from gpunn.interop.source.layers import convert
 from gpunn.interop.source.program import UNKNOWN, Map, Program, WidthFoundError
 from gpunn.nn import Module
@@ -127,6 +127,12 @@ class Described:
         """Return the programs by what they compute."""
         all_of_them = {"predict": self.program, "scores": self.scores, "chances": self.chances}
         return {name: each for name, each in all_of_them.items() if each is not None}
+
+    def functions(self) -> dict[str, Function]:
+        """Return the functions that the programs call, each behind those that it calls itself."""
+        return {
+            k: each for program in self.programs().values() for k, each in program.functions.items()
+        }
 
 
 def describe(

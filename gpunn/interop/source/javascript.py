@@ -228,9 +228,7 @@ class _Writer:
 
     def __init__(self, model: Described) -> None:
         self.model = model
-        self.functions: dict[str, Function] = {}
-        for program in model.programs().values():
-            self.functions |= program.functions
+        self.functions = model.functions()
         self.single = model.program.dtype == np.float32
         self.language = JavaScript(self.functions, self.single)
         self.array = f"Float{32 if self.single else 64}Array"

@@ -203,9 +203,7 @@ class _Writer:
 
     def __init__(self, model: Described) -> None:
         self.model = model
-        self.functions: dict[str, Function] = {}
-        for program in model.programs().values():
-            self.functions |= program.functions
+        self.functions = model.functions()
         self.language = Python(self.functions)
 
     def program(self, title: str, program: Program) -> str:
