@@ -81,7 +81,7 @@ class History(Mapping[str, list[float]]):
             if name not in ("lr", "seconds") and self[name]:
                 colors = (TRAINING, VALIDATION) if data == "training" else (VALIDATION,)
                 pictures += html.curve(name.removeprefix("val_"), lines, colors)
-        facts = [repr(self)[1:-1], *([self.device] if self.device else []), self.stopped]
+        facts = [repr(self)[1:-1], self.device, self.stopped]
         return f"<div>{pictures}<p>{'<br>'.join(map(html.text, filter(None, facts)))}</p></div>"
 
     @property
