@@ -37,7 +37,7 @@ from tests.ops.test_kernels import arguments
 from tests.rowcases import ARGUMENTS
 from tests.rowcases import Draw as Drawn
 
-COMPILED_ONLY = ("x86_64-windows-gnu", "aarch64-macos", "x86_64-macos")
+COMPILED_ONLY = ("x86_64-windows-gnu", "aarch64-macos")
 KINDS = (("", False, False), ("coupled", True, False))
 """The forms of an update rule that are compiled, of twelve that differ by the same few words."""
 HERE_AND_THERE = ("x86_64-linux-musl", "aarch64-linux-musl")
