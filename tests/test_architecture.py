@@ -67,7 +67,7 @@ SINGLE_IMPORTERS = {
         "benchmarks/contenders/sklearn_step.py",
         "benchmarks/fit.py",
         "benchmarks/latency.py",
-        "benchmarks/papers/__main__.py",
+        "benchmarks/papers/run.py",
         "benchmarks/sklearn_fit.py",
         "benchmarks/tables/__main__.py",
         "benchmarks/tables/contenders.py",

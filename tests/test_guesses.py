@@ -108,6 +108,9 @@ CALLS = {
     "RMSNorm.__init__": lambda **given: nn.RMSNorm(3, **given),
     "Optimizer": optim.SGD,
     "EarlyStopping.__init__": gn.train.EarlyStopping,
+    "Cosine.__init__": optim.schedules.Cosine,
+    "Step.__init__": optim.schedules.Step,
+    "OneCycle.__init__": optim.schedules.OneCycle,
     "batches": lambda **given: gn.data.batches(X, Y, batch_size=4, **given),
 }
 ARGUMENTS = [(f, name) for f, names in guesses.ARGUMENTS.items() for name in names]
@@ -127,6 +130,8 @@ def test_no_argument_that_exists_is_answered(function, name):
     kinds = {"Training.__init__": [gn.Trainer], "Dropout.__init__": [nn.Dropout],
              "Linear.__init__": [nn.Linear], "Embedding.__init__": [nn.Embedding],
              "RMSNorm.__init__": [nn.RMSNorm], "EarlyStopping.__init__": [gn.train.EarlyStopping],
+             "Cosine.__init__": [optim.schedules.Cosine], "Step.__init__": [optim.schedules.Step],
+             "OneCycle.__init__": [optim.schedules.OneCycle],
              "Optimizer": [optim.SGD, optim.Adam]}  # fmt: skip
     for found in kinds.get(function) or [functions[function]]:
         assert name not in inspect.signature(found).parameters

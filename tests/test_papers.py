@@ -13,6 +13,8 @@ import gpunn as gn
 from gpunn import nn
 from gpunn.benchmarks.papers.__main__ import main
 from gpunn.benchmarks.papers.recipes import RECIPES
+from gpunn.benchmarks.papers.report import draw, results, table
+from gpunn.benchmarks.papers.run import averages
 from gpunn.nn.linear import unfused
 from gpunn.nn.observation import observe
 
@@ -38,8 +40,8 @@ def trained(name):
     orders = [RNG.permutation(len(X)) for _ in range(EPOCHS)]
     with observe(watch), unfused():
         trainer.fit(
-            X, Y, epochs=EPOCHS, batch_size=BATCH, shuffle=lambda n, rows: orders[n - 1],
-            progress=False,
+            X, recipe.targets(Y), epochs=EPOCHS, batch_size=BATCH, progress=False,
+            shuffle=lambda n, rows: orders[n - 1],
         )  # fmt: skip
     rows = [order[at : at + BATCH] for order in orders for at in range(0, len(X), BATCH)]
     return start, [p.numpy() for p in net.parameters()], masks, rows
@@ -117,6 +119,30 @@ def test_table_9_with_dropout_and_max_norm():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-4)
 
 
+@pytest.mark.parametrize("name", ["feedback-backprop", "feedback-alignment"])
+def test_feedback_alignment_sends_errors_through_fixed_weights(name):
+    start, found, _, rows = trained(name)
+    head = RECIPES[name].network(seed=3)[1]
+    back = head.feedback.numpy() if name == "feedback-alignment" else None
+    w, b, v, c = start
+    assert (w.shape, v.shape) == ((784, 1000), (1000, 10))
+    weights, speed = [w, b, v, c], [0.0] * 4
+    for step, chosen in enumerate(rows):
+        x, classes = X[chosen].astype(float), np.eye(10)[Y[chosen]]
+        w, b, v, c = weights
+        h = 1 / (1 + np.exp(-(x @ w + b)))
+        y = 1 / (1 + np.exp(-(h @ v + c)))
+        e = (y - classes) / y.size * y * (1 - y)
+        d = e @ (v if back is None else back).T * h * (1 - h)
+        grads = x.T @ d, d.sum(0), h.T @ e, e.sum(0)
+        rate = 4.0 * (step + 1) / (2 * STEPS) if step < 2 * STEPS else 4.0 * (1 - (step - 6) / 6)
+        for k, g in enumerate(grads):
+            speed[k] = 0.9 * speed[k] + g
+            weights[k] = weights[k] - rate * speed[k]
+    for ours, expected in zip(found, weights, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
@@ -140,10 +166,23 @@ def test_max_norms_bound_the_weights_into_each_unit(name, limits):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(name):
-    trainer = RECIPES[name].trainer(STEPS, seed=0)
-    history = trainer.fit(X, Y, epochs=2, batch_size=BATCH, progress=False)
+    recipe = RECIPES[name]
+    trainer = recipe.trainer(1, seed=0)
+    history = trainer.fit(X[:20], recipe.targets(Y[:20]), epochs=2, batch_size=20, progress=False)
     assert np.isfinite(history["loss"]).all()
-    assert trainer.steps == 2 * STEPS
+    assert trainer.steps == 2
+
+
+def test_figure_9_keeps_widths_or_the_units_that_are_kept():
+    names = [name for name in RECIPES if name.startswith("figure9")]
+    assert len(names) == 2 * 7
+    for name in names:
+        _, kind, kept = name.split("-")
+        recipe = RECIPES[name]
+        widths = recipe.sizes[1:-1]
+        scaled = [round(n / float(kept)) for n in (256, 256, 512)]
+        assert list(widths) == (scaled if kind == "scaled" else [2048] * 3)
+        assert recipe.dropout == (0.2, *[pytest.approx(1 - float(kept))] * 3)
 
 
 def test_the_command_goes_on_and_prints_a_table(tmp_path, monkeypatch, capsys):
@@ -175,3 +214,72 @@ def test_scikit_learn_runs_beside(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["papers", "pylearn2", "--sklearn"])
     with pytest.raises(SystemExit):
         main()
+
+
+def test_a_first_word_chooses_several_recipes_and_a_wrong_one_none(tmp_path, monkeypatch, capsys):
+    part = gn.data.Dataset(X[:100], Y[:100])
+    monkeypatch.setattr(gn.data, "load_mnist", lambda folder: (part, part))
+    folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path)]
+    budget = ["--epochs", "1", "--seeds", "1", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["papers", "feedback", *budget, *folders])
+    main()
+    shown = capsys.readouterr().out
+    assert "differs: 1 of 100 epochs, in which the learning rate falls" in shown
+    assert "| feedback-alignment | 1 | 1 |" in shown
+    row = json.loads((tmp_path / "feedback-backprop-1.jsonl").read_text())
+    assert row["command"] == "python -m benchmarks.papers feedback-backprop --epochs 1 --seeds 1"
+    assert "openblas" in row["machine"]
+    monkeypatch.setattr("sys.argv", ["papers", "table8"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "got 'table8'; expected one of pylearn2, table9-none," in capsys.readouterr().err
+
+
+def test_a_shorter_budget_ends_at_a_rate_of_zero():
+    recipe = RECIPES["table9-none"].within(4)
+    schedule = recipe.schedule(STEPS)
+    assert [schedule.factor(step, 12) for step in (0, 6, 12)] == [1.0, 0.5, 0.0]
+    assert "4 of 1,667 epochs" in recipe.deviations[-1]
+
+
+def test_the_mean_of_drawn_networks_is_that_of_a_loop():
+    counts = (1, 2, 4)
+
+    def net():
+        gn.manual_seed(0)
+        return nn.Sequential(nn.Linear(784, 8, "relu"), nn.Dropout(0.5, seed=1), nn.Linear(8, 10))
+
+    data = gn.data.Dataset(X[:50], Y[:50])
+    found, other = averages(net(), data, counts), net()
+    other.train()
+    drawn = [gn.ops.softmax(other(data.x)).numpy() for _ in range(4)]
+    for k in counts:
+        groups = [sum(drawn[at : at + k]) for at in range(0, 4, k)]
+        wrong = [100 * np.mean(group.argmax(1) != data.y) for group in groups]
+        assert found[str(k)] == pytest.approx(np.mean(wrong))
+    assert len(set(found.values())) > 1
+
+
+def row(recipe, seed, percent, **others):
+    fields = {"recipe": recipe, "seed": seed, "epochs": 20, "test_percent": percent, "seconds": 60}
+    return json.dumps(fields | others) + "\n"
+
+
+def test_the_report_compares_full_runs_only_and_draws_all(tmp_path):
+    (tmp_path / "lecture-20.jsonl").write_text(row("lecture", 0, 2.4) + row("lecture", 1, 2.6))
+    drawn = [
+        row("table9-dropout-maxnorm", s, 1.5, averages={"1": 2.0 + s, "2": 1.5}) for s in (0, 1)
+    ]
+    (tmp_path / "table9-dropout-maxnorm-20.jsonl").write_text("".join(drawn))
+    for p, percent in ((0.5, 1.5), (0.1, 2.5)):
+        (tmp_path / f"figure9-fixed-{p}-20.jsonl").write_text(row(f"figure9-fixed-{p}", 0, percent))
+    found = results(tmp_path)
+    lines = table(found).splitlines()
+    assert lines[2].startswith("| table9-dropout-maxnorm | 20 | 2 | 1.500 | 0.000 | 1.05 | - |")
+    assert "| figure9-fixed-0.1 | 20 | 1 | 2.500 | nan | 2.70 | - | 2.50 | 1.0 |" in lines
+    assert "| lecture | 20 | 2 | 2.500 | 0.100 | 2.48 | yes | 2.40, 2.60 | 1.0 |" in lines
+    assert lines[-3:] == [
+        "| 1 | 2.500 | 0.500 |", "| 2 | 1.500 | 0.000 |", "| one without dropout | 1.500 | 0.000 |",
+    ]  # fmt: skip
+    draw(found, tmp_path / "evidence.png")
+    assert (tmp_path / "evidence.png").stat().st_size > 10_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 import gpunn as gn
 from gpunn import nn, optim
 from gpunn.backends.random import Draw, normal, uniform
-from gpunn.optim.schedules import Schedule
+from gpunn.optim.schedules import Linear, Schedule
 from gpunn.sklearn import arithmetic
-from gpunn.typing import Shape
+from gpunn.typing import Array, Shape
 
 
 class ByEpoch(Schedule):
@@ -79,6 +79,9 @@ class Recipe:
         source: where it was published, with its settings.
         sizes: the units of each layer, from the pixels to the classes.
         activation: the activation of the hidden layers.
+        output: the activation of the last layer.
+        loss: the name of the loss.
+        feedback: whether errors go back through fixed random weights, which is feedback alignment.
         initial: the first weights of each layer: a name, or a function of shape and draw.
         dropout: the rate before each layer; 0 for none.
         batch_size: the examples of a step.
@@ -90,6 +93,7 @@ class Recipe:
         max_norms: the largest norm of the weights into a unit, for each layer; () for no limit.
         l1, l2: the strengths of penalties on the weights.
         optimizer: the name of another optimizer than descent with momentum.
+        averages: numbers of networks, drawn by dropout, whose mean predicts the test data as well.
         deviations: what differs from the published run, one sentence each.
         estimator: the parameters of scikit-learn's MLPClassifier for the same run, if it has one.
     """
@@ -101,6 +105,9 @@ class Recipe:
     epochs: int
     lr: float
     activation: str = "relu"
+    output: str = "identity"
+    loss: str = "softmax_cross_entropy"
+    feedback: bool = False
     initial: tuple[Any, ...] = ()
     dropout: tuple[float, ...] = ()
     schedule: Callable[[int], Schedule] | None = None
@@ -110,8 +117,28 @@ class Recipe:
     l1: float = 0.0
     l2: float = 0.0
     optimizer: str = ""
+    averages: tuple[int, ...] = ()
     deviations: tuple[str, ...] = ()
     estimator: dict[str, Any] = field(default_factory=dict)
+
+    def within(self, epochs: int) -> Recipe:
+        """Return the recipe for another budget, in which the rate falls to 0 along a line."""
+        sentence = (
+            f"{epochs:,} of {self.epochs:,} epochs, in which the learning rate falls from its "
+            "first value to 0 along a line."
+        )
+        return replace(
+            self,
+            epochs=epochs,
+            schedule=lambda steps: Linear(),
+            deviations=(*self.deviations, sentence),
+        )
+
+    def targets(self, classes: Array) -> Array:
+        """Return what the loss compares outputs with: classes, or a 1 at the place of each."""
+        if self.loss == "softmax_cross_entropy":
+            return classes
+        return np.eye(self.sizes[-1], dtype=np.float32)[classes]
 
     def network(self, seed: int, device: str = "cpu") -> nn.Sequential:
         """Return the network with its first weights."""
@@ -120,13 +147,11 @@ class Recipe:
         for k, (inputs, outputs) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             if self.dropout and self.dropout[k]:
                 layers.append(nn.Dropout(self.dropout[k]))
-            activation = "identity" if k == last else self.activation
+            activation = self.output if k == last else self.activation
             options = {"init": self.initial[k]} if self.initial else {}
-            layers.append(
-                nn.Linear(
-                    inputs, outputs, activation, seed=1000 * seed + k, device=device, **options
-                )
-            )
+            options.update(seed=1000 * seed + k, device=device)
+            kind = nn.FeedbackLinear if self.feedback and k else nn.Linear
+            layers.append(kind(inputs, outputs, activation, **options))
         return nn.Sequential(*layers)
 
     def trainer(self, steps: int, seed: int, device: str = "cpu", **options: Any) -> gn.Trainer:
@@ -141,6 +166,7 @@ class Recipe:
         schedule = "constant" if self.schedule is None else self.schedule(steps)
         return gn.Trainer(
             self.network(seed, device),
+            self.loss,
             optimizer=self._optimizer(steps),
             schedule=schedule,
             regularizer=self._regularizer(),

@@ -42,8 +42,9 @@ BROUGHT = {
     "CHANGELOG.md": "CHANGELOG.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "benchmarks.md": "benchmarks/README.md",
+    "evidence.png": "benchmarks/results/papers/evidence.png",
 }
-"""Pages of the site that stand elsewhere in the repository."""
+"""Pages and pictures of the site that stand elsewhere in the repository."""
 
 LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".json": "json", ".toml": "toml"}
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(#[^)\s]*)?(?=\))")
@@ -86,7 +87,8 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, uri, content=content))
 
     for uri, source in BROUGHT.items():
-        add(uri, links((ROOT / source).read_text("utf-8"), source, uri))
+        content = (ROOT / source).read_bytes()
+        add(uri, links(content.decode(), source, uri) if uri.endswith(".md") else content)
     for path in notebooks():
         for uri, content in pages_of(path):
             add(uri, content)

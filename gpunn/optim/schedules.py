@@ -8,6 +8,7 @@ from math import cos, log2, pi
 
 from gpunn.arguments import count, in_range, lookup
 from gpunn.errors import ArgumentError
+from gpunn.guesses import answers
 from gpunn.names import constructed
 
 
@@ -42,6 +43,7 @@ class Step(Schedule):
         gamma: the factor, at least 0.
     """
 
+    @answers
     def __init__(self, every: int | None = None, gamma: float = 0.1) -> None:
         self.every = None if every is None else count("every", every)
         self.gamma = in_range("gamma", gamma, 0.0)
@@ -62,6 +64,7 @@ class Cosine(Schedule):
         Loshchilov and Hutter (2017).
     """
 
+    @answers
     def __init__(self, steps: int | None = None, end: float = 0.0) -> None:
         self.steps = None if steps is None else count("steps", steps)
         self.end = in_range("end", end, 0.0)
@@ -225,6 +228,7 @@ class OneCycle(Schedule):
         Smith and Topin (2018), "Super-convergence"; the defaults are PyTorch's.
     """
 
+    @answers
     def __init__(self, rise: float = 0.3, start: float = 0.04, end: float = 4e-6) -> None:
         self.rise = in_range("rise", rise, 0.0, 1.0)
         self.start, self.end = in_range("start", start, 0.0), in_range("end", end, 0.0)
@@ -292,7 +296,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "coslog": CosLog,
     "flatcosine": FlatCosine,
 }
-"""The schedules that a string can name."""
+"""The schedules that a string can name; `gpunn.guesses.SAME` has other words for them."""
 
 
 def get_schedule(schedule: str | Schedule) -> Schedule:

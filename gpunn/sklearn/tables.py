@@ -293,7 +293,7 @@ class TableRegressor(RegressorMixin, TableEstimator):
     def predict(self, X: Any) -> Array:
         """Return (N,) numbers for N raw rows."""
         table = self._fitted_columns(X)
-        return self.model_.outputs(table)[:, 0].astype(np.float64)
+        return self.model_.predict(table)
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
         """Return (N, 2) lower and upper ends of intervals that contain new targets.

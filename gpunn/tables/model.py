@@ -67,6 +67,19 @@ class TableModel:
         found: Array = self.network.predict(codes)
         return found if self.limits is None else np.clip(found, *self.limits)
 
+    def predict(self, data: Any) -> Array:
+        """Return an answer for each of N raw rows.
+
+        Returns:
+            (N,) names of classes, or (N,) float64 numbers in the unit of the target. Classes that
+            have no names are the integers from 0.
+        """
+        found = self.outputs(data)
+        if self.limits is not None:
+            return found[:, 0].astype(np.float64)
+        chosen: Array = found.argmax(axis=1)
+        return chosen if self.classes is None else np.array(self.classes)[chosen]
+
     def probabilities(self, data: Any) -> Array:
         """Return (N, C) probabilities of the classes for N raw rows.
 
@@ -75,7 +88,7 @@ class TableModel:
         """
         if self.limits is not None:
             raise ArgumentError(
-                "got a model for numbers; expected one for classes: use outputs, or half_width for "
+                "got a model for numbers; expected one for classes: use predict, or half_width for "
                 "intervals"
             )
         found: Array = shares(self.outputs(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def test_classes():
     assert np.mean(scores.argmax(axis=1) == CLASSES) > 0.85
     chances = found.model.probabilities(TABLE)
     np.testing.assert_allclose(chances.sum(axis=1), 1)
+    chosen = found.model.predict(TABLE)
+    np.testing.assert_array_equal(chosen, scores.argmax(axis=1))
+    named = replace(found.model, classes=["red", "green", "blue"]).predict(TABLE)
+    np.testing.assert_array_equal(named, np.array(["red", "green", "blue"])[chosen])
     assert not np.isnan(found.out_of_fold).any()
     held_out = np.mean(found.out_of_fold.argmax(axis=1) == CLASSES)
     assert held_out > 0.75
@@ -51,6 +56,7 @@ def test_numbers_and_intervals():
     found = fitted(NUMBERS, 0, folds=3)
     outputs = found.model.outputs(TABLE)[:, 0]
     assert np.corrcoef(outputs, NUMBERS)[0, 1] > 0.9
+    np.testing.assert_array_equal(found.model.predict(TABLE), outputs)
     assert outputs.min() >= NUMBERS.min() - 1e-4
     assert outputs.max() <= NUMBERS.max() + 1e-4
     errors = np.abs(found.out_of_fold[:, 0] - NUMBERS)
