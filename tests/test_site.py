@@ -98,7 +98,9 @@ def test_no_example_is_left_over():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", sorted(EXAMPLES | UNSEEN))
-def test_the_examples_run(path):
+def test_the_examples_run(path, monkeypatch):
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")  # Open MPI refuses root otherwise
     for start, package in EXTRAS.items():
         if path.startswith(start):
             pytest.importorskip(package, reason=f"{package} is not installed")
