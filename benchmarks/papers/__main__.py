@@ -82,7 +82,9 @@ def main() -> None:
         for name, recipe in given.recipes.items():
             if given.sklearn and not recipe.estimator:
                 parser.error(f"got --sklearn for {name}, of which scikit-learn has no form")
-            seeds(name, recipe.within(given.epochs) if given.epochs else recipe, given, data)
+            seeds(
+                name, recipe if given.epochs is None else recipe.within(given.epochs), given, data
+            )
     found = results(given.results)
     print(table(found))
     draw(found, given.results / "evidence.png")

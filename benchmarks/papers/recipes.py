@@ -82,7 +82,8 @@ def figure9(kept: float, hidden: tuple[int, ...]) -> Recipe:
 
 FEEDBACK = Recipe(
     published=0.0,
-    source="Lillicrap et al. (2016), Nature Communications 7:13276: 784-1000-10, logistic units",
+    source="Lillicrap et al. (2016), Nature Communications 7:13276: 784-1000-10, logistic units, "
+    "with the settings that replications quote",
     sizes=(PIXELS, 1000, 10),
     activation="sigmoid",
     output="sigmoid",

@@ -13,6 +13,7 @@ import gpunn as gn
 from gpunn.benchmarks.machine import machine
 from gpunn.benchmarks.papers.recipe import Recipe
 from gpunn.benchmarks.settings import Settings
+from gpunn.nn.decisions import largest
 
 
 class Clock(gn.train.Callback):
@@ -74,7 +75,7 @@ def run(
 
 def errors(scores: Any, classes: Any) -> dict[str, Any]:
     """Count the examples whose largest score is not that of their class."""
-    wrong = int((np.asarray(scores).argmax(axis=1) != classes).sum())
+    wrong = int((largest(scores) != classes).sum())
     return {"test_errors": wrong, "test_percent": 100 * wrong / len(classes)}
 
 

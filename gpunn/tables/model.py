@@ -13,7 +13,7 @@ from gpunn.errors import ArgumentError, ModelFileError
 from gpunn.interop.onnx_answers import Answer
 from gpunn.interop.onnx_draft import Draft
 from gpunn.nn import Ensemble, Module, OneHot
-from gpunn.nn.decisions import shares
+from gpunn.nn.decisions import largest, shares
 from gpunn.tables.onnx import answers
 from gpunn.train import load, read_info, save
 from gpunn.typing import DeviceLike
@@ -73,11 +73,14 @@ class TableModel:
         Returns:
             (N,) names of classes, or (N,) float64 numbers in the unit of the target. Classes that
             have no names are the integers from 0.
+
+        Raises:
+            DataError: a score that decides is NaN or infinite.
         """
         found = self.outputs(data)
         if self.limits is not None:
             return found[:, 0].astype(np.float64)
-        chosen: Array = found.argmax(axis=1)
+        chosen: Array = largest(found)
         return chosen if self.classes is None else np.array(self.classes)[chosen]
 
     def probabilities(self, data: Any) -> Array:
