@@ -126,6 +126,8 @@ def test_feedback_alignment_sends_errors_through_fixed_weights(name):
     back = head.feedback.numpy() if name == "feedback-alignment" else None
     w, b, v, c = start
     assert (w.shape, v.shape) == ((784, 1000), (1000, 10))
+    assert 0.099 < abs(v).max() <= 0.1
+    assert back is None or 0.99 < abs(back).max() <= 1.0
     weights, speed = [w, b, v, c], [0.0] * 4
     for step, chosen in enumerate(rows):
         x, classes = X[chosen].astype(float), np.eye(10)[Y[chosen]]
@@ -135,7 +137,7 @@ def test_feedback_alignment_sends_errors_through_fixed_weights(name):
         e = (y - classes) / y.size * y * (1 - y)
         d = e @ (v if back is None else back).T * h * (1 - h)
         grads = x.T @ d, d.sum(0), h.T @ e, e.sum(0)
-        rate = 4.0 * (step + 1) / (2 * STEPS) if step < 2 * STEPS else 4.0 * (1 - (step - 6) / 6)
+        rate = 2.0 * (step + 1) / (2 * STEPS) if step < 2 * STEPS else 2.0 * (1 - (step - 6) / 6)
         for k, g in enumerate(grads):
             speed[k] = 0.9 * speed[k] + g
             weights[k] = weights[k] - rate * speed[k]
@@ -268,18 +270,33 @@ def row(recipe, seed, percent, **others):
 def test_the_report_compares_full_runs_only_and_draws_all(tmp_path):
     (tmp_path / "lecture-20.jsonl").write_text(row("lecture", 0, 2.4) + row("lecture", 1, 2.6))
     drawn = [
-        row("table9-dropout-maxnorm", s, 1.5, averages={"1": 2.0 + s, "2": 1.5}) for s in (0, 1)
+        row("table9-dropout-maxnorm", s, 1.4 + s / 5, averages={"1": 2.0 + s, "2": 1.5})
+        for s in (0, 1)
     ]
     (tmp_path / "table9-dropout-maxnorm-20.jsonl").write_text("".join(drawn))
+    (tmp_path / "table9-none-20.jsonl").write_text(
+        row("table9-none", 0, 1.8) + row("table9-none", 1, 2.0)
+    )
+    maxnorm = row("table9-maxnorm", 0, 1.6) + row("table9-maxnorm", 1, 1.8)
+    (tmp_path / "table9-maxnorm-20.jsonl").write_text(maxnorm)
+    (tmp_path / "table9-maxnorm-5.jsonl").write_text(maxnorm.replace("20", "5"))
     for p, percent in ((0.5, 1.5), (0.1, 2.5)):
         (tmp_path / f"figure9-fixed-{p}-20.jsonl").write_text(row(f"figure9-fixed-{p}", 0, percent))
     found = results(tmp_path)
     lines = table(found).splitlines()
-    assert lines[2].startswith("| table9-dropout-maxnorm | 20 | 2 | 1.500 | 0.000 | 1.05 | - |")
+    assert (
+        "| table9-dropout-maxnorm | 20 | 2 | 1.500 | 0.100 | 1.05 | - | 1.40, 1.60 | 1.0 |" in lines
+    )
+    pairs = [line for line in lines if line.startswith("| table9") and " to " in line]
+    assert pairs == [  # standard error 0.02 ** 0.5, 2 degrees of freedom, t = 4.303
+        "| table9-none - maxnorm | 20 | 0.200 | -0.41 to 0.81 | - |",
+        "| table9-none - dropout-maxnorm | 20 | 0.400 | -0.21 to 1.01 | - |",
+        "| table9-maxnorm - dropout-maxnorm | 20 | 0.200 | -0.41 to 0.81 | 0.30 |",
+    ]
     assert "| figure9-fixed-0.1 | 20 | 1 | 2.500 | nan | 2.70 | - | 2.50 | 1.0 |" in lines
     assert "| lecture | 20 | 2 | 2.500 | 0.100 | 2.48 | yes | 2.40, 2.60 | 1.0 |" in lines
     assert lines[-3:] == [
-        "| 1 | 2.500 | 0.500 |", "| 2 | 1.500 | 0.000 |", "| one without dropout | 1.500 | 0.000 |",
+        "| 1 | 2.500 | 0.500 |", "| 2 | 1.500 | 0.000 |", "| one without dropout | 1.500 | 0.100 |",
     ]  # fmt: skip
     draw(found, tmp_path / "evidence.png")
     assert (tmp_path / "evidence.png").stat().st_size > 10_000

@@ -81,7 +81,8 @@ class Recipe:
         activation: the activation of the hidden layers.
         output: the activation of the last layer.
         loss: the name of the loss.
-        feedback: whether errors go back through fixed random weights, which is feedback alignment.
+        feedback: errors go back through fixed random weights, this many times as large as the first
+            weights, which is feedback alignment; 0 for backpropagation.
         initial: the first weights of each layer: a name, or a function of shape and draw.
         dropout: the rate before each layer; 0 for none.
         batch_size: the examples of a step.
@@ -107,7 +108,7 @@ class Recipe:
     activation: str = "relu"
     output: str = "identity"
     loss: str = "softmax_cross_entropy"
-    feedback: bool = False
+    feedback: float = 0.0
     initial: tuple[Any, ...] = ()
     dropout: tuple[float, ...] = ()
     schedule: Callable[[int], Schedule] | None = None
@@ -152,6 +153,8 @@ class Recipe:
             options.update(seed=1000 * seed + k, device=device)
             kind = nn.FeedbackLinear if self.feedback and k else nn.Linear
             layers.append(kind(inputs, outputs, activation, **options))
+            if isinstance(layers[-1], nn.FeedbackLinear):
+                layers[-1].feedback.data *= self.feedback
         return nn.Sequential(*layers)
 
     def trainer(self, steps: int, seed: int, device: str = "cpu", **options: Any) -> gn.Trainer:

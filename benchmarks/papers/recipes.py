@@ -90,7 +90,7 @@ FEEDBACK = Recipe(
     loss="half_squared_error",
     batch_size=50,
     epochs=100,
-    lr=4.0,
+    lr=2.0,
     initial=(Uniform(0.1), Uniform(0.1)),
     schedule=lambda steps: WarmUp(2 * steps, Linear()),
     momentum=lambda steps: 0.9,
@@ -98,7 +98,10 @@ FEEDBACK = Recipe(
         "Batches of 50, a momentum of 0.9, and a rate that rises for two epochs and then falls to "
         "0 along a line; the paper has a constant rate of 0.001 for the sum over classes.",
         "The rate is for the mean over classes, so it is ten times one for the sum.",
-        "Weights and feedback weights are uniform between -0.1 and 0.1.",
+        "The first weights are uniform between -0.1 and 0.1, and the fixed ones of feedback "
+        "alignment between -1 and 1. On 10,000 examples that were held out, alignment with fixed "
+        "weights between -0.1 and 0.1 made 5.6 % errors after 20 epochs; with these it made 2.7 % "
+        "after 12.",
         "Without the paper's weight decay of 1e-6.",
     ),
 )
@@ -127,7 +130,7 @@ RECIPES: dict[str, Recipe] = {
         for p in KEPT
     },
     "feedback-backprop": replace(FEEDBACK, published=2.4),
-    "feedback-alignment": replace(FEEDBACK, published=2.1, feedback=True),
+    "feedback-alignment": replace(FEEDBACK, published=2.1, feedback=10.0),
     "lecture": Recipe(
         published=2.48,
         source="the lecture's network with scikit-learn 1.9.1, Adam, 20 epochs, one seed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,44 @@ def summary(rows: Rows) -> str:
 
 
 def table(found: list[Rows]) -> str:
-    """Return the table of all results, and one of the mean predictions of drawn networks."""
+    """Return the tables: all results, the order of table 9's rows, means of drawn networks."""
     lines = [
         "| recipe | epochs | seeds | test error % | standard error | published % | agree | each | "
         "minutes a seed |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(summary(rows) for rows in found),
     ]
+    lines += order([rows for rows in found if rows[0]["recipe"].startswith("table9")])
     for rows in found:
         if "averages" in rows[0]:
             lines += ["", *drawn_networks(rows)]
     return "\n".join(lines)
+
+
+def order(found: list[Rows]) -> list[str]:
+    """Return the table of the differences of rows of table 9 that had the same budget.
+
+    The intervals are Welch's, in which two rows may have different variances.
+    """
+    from scipy.stats import ttest_ind
+
+    several = [rows for rows in found if len(rows) > 1]
+    lines = ["", "| difference | epochs | percent points | 95 % interval | published |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    for rows, others in combinations(several, 2):
+        (name, epochs), (other, same) = [(r[0]["recipe"], r[0]["epochs"]) for r in (rows, others)]
+        if epochs != same:
+            continue
+        a, b = percents(rows), percents(others)
+        low, high = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+        published = RECIPES[name].published - RECIPES[other].published
+        said = "-" if np.isnan(published) else f"{published:.2f}"
+        pair = f"{name} - {other.removeprefix('table9-')}"
+        lines.append(
+            f"| {pair} | {epochs} | {np.mean(a) - np.mean(b):.3f} | {low:.2f} to {high:.2f} | "
+            f"{said} |"
+        )
+    return lines if len(lines) > 3 else []
 
 
 def drawn_networks(rows: Rows) -> list[str]:
