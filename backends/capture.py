@@ -36,12 +36,13 @@ LAUNCH_S, MOST_LAUNCHES = 0.002, 64
 # module may fill a cache in its first step.
 TRIES = 2
 
-RATE = Elementwise(
-    "rate",
-    "raw T rates, int64 tick, int64 ahead -> lr",
-    numpy=lambda rates, tick, ahead, lr: lr.fill(rates[int(tick) + ahead]),
-    cuda="lr = (T)rates[tick + ahead];",
+WINDOW = Elementwise(
+    "window",
+    "raw T numbers, int64 tick -> number",
+    numpy=lambda numbers, tick, number: np.copyto(number, numbers[int(tick) :][: len(number)]),
+    cuda="number = (T)numbers[tick + (long long)i];",
 )
+"""The numbers of the steps from number `tick` on."""
 
 
 class State(enum.Enum):
@@ -214,7 +215,8 @@ class Captured:
         def work() -> Any:
             results.extend(self._work(counts.tick, k) for k in range(self.steps))
             ends.extend(counts.calls)
-            counts.advance()
+            if tick >= 0 or counts.streams:
+                counts.advance()
             return results
 
         counts.load()

@@ -41,7 +41,7 @@ MOVED = {
     "train.checkpoint": ("nn.model_file",),
     "train.evaluation": ("train.scores",),
     "train.fit": ("train.trainer", "train.steps.repeated"),
-    "train.guard": ("optim.factor",),
+    "train.guard": ("optim.guard",),
     "train.history": ("train.curves", "train.training"),
     "train.interrupt": ("train.session",),
     "train.metrics": ("train.scores", "ops.class_losses", "ops.elementwise_losses"),

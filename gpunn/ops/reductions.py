@@ -361,6 +361,6 @@ def max_(
 ACCUMULATE = Elementwise(
     "accumulate",
     "T loss, float64 weight -> float64 total",
-    numpy=lambda loss, weight, total: np.add(total, loss * weight, out=total),
+    numpy=lambda loss, weight, total: np.add(total, float(loss) * weight, out=total),
     cuda="total = total + (double)loss * weight;",
 )

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.arguments import check_kind, count, in_range, lookup
+from gpunn.arguments import check_kind, count, in_range
 from gpunn.backends import Backend, Elementwise, widened
 from gpunn.fingerprint import Same, Tracked
 from gpunn.ops.loss_reduction import SCALED
 from gpunn.optim.flat import FlatParameters
+from gpunn.optim.guard import Guard
 from gpunn.optim.kept import SPOILED, SQUARES, WITH_SIGN
 from gpunn.typing import Array
-
-MODES = {"stop": 0, "skip": 1, "ignore": 2}
-"""The reactions to a loss that is not finite, with the kernel's codes; see `Trainer`."""
 
 # clipping ----------------------------------------------------------------------------------------
 
@@ -226,86 +224,6 @@ class LossScale(Tracked):
         }
 
 
-# losses that are not finite ----------------------------------------------------------------------
-
-
-def _guard(
-    loss: Array,
-    skip: int,
-    go: Array,
-    factor: Array,
-    kept: Array,
-    first: Array,
-    count: Array,
-    steps: Array,
-) -> None:
-    steps += 1
-    finite = bool(np.isfinite(loss))
-    if not finite:
-        count += 1
-        if not first:
-            first[...] = steps
-    go[...] = factor[...] = finite if skip else not first
-    kept[...] = loss if finite else 0
-
-
-GUARD = Elementwise(
-    "guard",
-    "loss, int64 skip -> int64 go, factor, kept, int64 first, int64 count, int64 steps",
-    numpy=_guard,
-    cuda=(
-        "steps = steps + 1; const bool finite = loss - loss == T(0); "
-        "if (!finite) { count = count + 1; if (first == 0) first = steps; } "
-        "go = (skip ? finite : first == 0) ? 1 : 0; factor = T(go); kept = finite ? loss : T(0);"
-    ),
-)
-
-
-class Guard(Tracked):
-    """A guard that checks the loss of every step on the device.
-
-    A step is broken if its loss or the norm of its gradients is not finite, or if a buffer of the
-    model is no longer finite. (With a loss scale, an infinite norm only lowers the scale.) In the
-    mode "stop", the first broken step and all later ones change nothing. At the end of the epoch
-    the parameters are then still those that gave the broken loss. In the mode "skip", only the
-    broken steps change nothing.
-
-    Args:
-        b: the backend.
-        mode: "stop" or "skip".
-        dtype: the dtype of the parameters.
-
-    Attributes:
-        go: 1 if the last step may change something, else 0; a 0-d int64 array.
-        first: the first broken step since `begin`, counted from 1, or 0; a 0-d int64 array.
-        count: the number of broken steps since the guard was made; a 0-d int64 array.
-        kept: the loss of the last step, or 0 if it was not finite; a 0-d array.
-    """
-
-    def __init__(self, b: Backend, mode: str, dtype: np.dtype) -> None:
-        lookup("on_nonfinite", mode, MODES)
-        self.backend, self.mode = b, mode
-        self.go, self.first, self.count, self._steps = (b.zeros((), np.int64) for _ in range(4))
-        self._factor, self.kept = (b.zeros((), dtype) for _ in range(2))
-
-    def __fingerprint__(self) -> dict[str, Any]:
-        return {"mode": self.mode, "state": tuple(map(Same, self.state()))}
-
-    def begin(self, batch: int = 0) -> None:
-        """Start an epoch at this batch, and forget the first broken step."""
-        self.first.fill(0)
-        self._steps.fill(batch)
-
-    def state(self) -> tuple[Array, ...]:
-        """Return the arrays that a step changes."""
-        return self.go, self._factor, self.kept, self.first, self.count, self._steps
-
-    def judge(self, loss: Array) -> Array:
-        """Judge a step by its loss: set `go`, and return it as a factor of the gradients."""
-        self.backend.launch(GUARD, loss, MODES[self.mode], out=self.state())
-        return self._factor
-
-
 # the whole factor --------------------------------------------------------------------------------
 
 
@@ -331,13 +249,14 @@ class Factor(Tracked):
         self.scale, self.guard = scale, guard
 
     def of(
-        self, flat: FlatParameters, loss: Array, signs: Iterable[Array] = ()
+        self, flat: FlatParameters, loss: Array, rows: int, signs: Iterable[Array] = ()
     ) -> tuple[Array | None, Array]:
         """Compute the factor for the gradients of a loss, and the loss to be counted.
 
         Args:
             flat: the parameters with their gradients.
             loss: the loss, a 0-d array of the device.
+            rows: the rows of the batch.
             signs: further 0-d arrays of the device. If one is not finite, the step is broken.
 
         Returns:
@@ -349,12 +268,16 @@ class Factor(Tracked):
         if clip is not None and self.scale is None:
             norm = global_norm(flat)
         if guard is not None:
-            if self.scale is None:
-                signs = (*signs, sign_of_gradients(flat) if norm is None else norm)
+            gradients = None
+            if norm is not None:
+                signs = (*signs, norm)
+            elif self.scale is None and flat.dtype == loss.dtype:
+                gradients = flat.grad
+            elif self.scale is None:
+                signs = (*signs, sign_of_gradients(flat))
             for sign in signs:
                 loss = b.launch(WITH_SIGN, loss, b.cast(sign, loss.dtype))
-            factor, go = guard.judge(loss), guard.go
-            loss = guard.kept if guard.mode == "skip" else loss
+            factor, go, loss = guard.judge(loss, rows, gradients), guard.go, guard.counted
         if self.scale is not None:
             factor = self.scale.factor(flat, clip, go)
         elif clip is not None:

@@ -31,10 +31,16 @@ SQUARES = Elementwise(
 )
 """The sum of squares, infinite where it is beyond the range of the dtype."""
 
+
+def with_sign(loss: Array, sign: Array, marked: Array) -> None:
+    """Write the loss, or NaN if the sign is not finite (NumPy)."""
+    np.add(loss, sign - sign, out=marked)
+
+
 WITH_SIGN = Elementwise(
     "with_sign",
     "loss, sign -> marked",
-    numpy=lambda loss, sign, marked: np.add(loss, sign - sign, out=marked),
+    numpy=with_sign,
     cuda="marked = loss + (sign - sign);",
 )
 """The loss, or NaN if the sign is not finite."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
@@ -63,7 +64,8 @@ class Optimizer(Tracked):
     limits: ClassVar[Limits] = {}
     weight_decay: float | Schedule = 0.0
     decay_biases = True
-    untracked = frozenset(("_lr", "lr", "_present"))
+    untracked = frozenset(("_lr", "lr", "_present", "_elsewhere"))
+    _elsewhere = False  # whether the last step had its rate in another array than `device_lr`
     _present: Mapping[str, float] = MappingProxyType({})  # the values of numbers that move
     device_numbers: tuple[Array, ...] = ()
     averaged: Averaged | None = None
@@ -113,7 +115,7 @@ class Optimizer(Tracked):
 
     def __identity__(self) -> dict[str, Any]:
         made = {"flat", "state", "averaged", "device_lr", "device_step", "device_numbers"}
-        made |= {"_lr", "_present"}
+        made |= {"_lr", "_present", "_elsewhere"}
         options = {name: value for name, value in vars(self).items() if name not in made}
         return {"lr": self._lr, **options}
 
@@ -241,14 +243,30 @@ class Optimizer(Tracked):
     @lr.setter
     def lr(self, value: float) -> None:
         value = in_range("lr", value, 0.0)
-        if value != self._lr and self.flat is not None:
+        if (value != self._lr or self._elsewhere) and self.flat is not None:
             with self.flat.backend.current():
                 self.device_lr.fill(value)
+            self._elsewhere = False
         self._lr = value
 
     def note_lr(self, value: float) -> None:
-        """Store a learning rate that a kernel has already set on the device."""
-        self._lr = value
+        """Store the learning rate of a step that read it from another array; see `reading`."""
+        self._lr, self._elsewhere = value, True
+
+    @contextmanager
+    def reading(self, lr: Array, numbers: tuple[Array, ...]) -> Iterator[None]:
+        """Let steps inside the block read their numbers from other arrays of the device.
+
+        Args:
+            lr: the learning rate, a 0-d array.
+            numbers: the numbers of the rule, 0-d arrays, if one of them moves; else nothing.
+        """
+        kept = self.device_lr, self.device_numbers
+        self.device_lr, self.device_numbers, self._elsewhere = lr, numbers, False
+        try:
+            yield
+        finally:
+            (self.device_lr, self.device_numbers), self._elsewhere = kept, True
 
     def zero_grad(self) -> None:
         """Forget all gradients. The next backward pass overwrites them."""
@@ -266,6 +284,8 @@ class Optimizer(Tracked):
         """
         flat = self.bound
         flat.check_ready()
+        if self._elsewhere:
+            self.lr = self._lr
         b = flat.backend
         times = b.one(flat.dtype) if factor is None else factor
         kind = self.decay_kind, flat.factors is not None, flat.narrow is not None

@@ -30,15 +30,14 @@ from gpunn.errors import MissingExtraError, OutputError
 from gpunn.ops import ACTIVATIONS, LOSSES, Activation
 from gpunn.ops.elementwise_losses import ElementwiseLoss
 from gpunn.ops.gather import GATHER_ROWS
-from gpunn.ops.reductions import ACCUMULATE, COLUMN_SUMS
+from gpunn.ops.reductions import COLUMN_SUMS
 from gpunn.optim import Optimizer
-from gpunn.optim.factor import GUARD
-from gpunn.optim.kept import SQUARES, WITH_SIGN
+from gpunn.optim.guard import JUDGED
 from gpunn.optim.regularizers import PENALTY
 
 UNIT = "uint32"
 """The unit in which rows are copied. Rows of float32 have whole units at every address."""
-SINGLE = ("factor", "lr", "times", "weight", "pos_weight")
+SINGLE = ("factor", "lr", "times", "value", "weight", "pos_weight")
 """The inputs that are one number of the device in every launch of a network without groups."""
 NUMBERS = {"T": "d", "float64": "d"}
 REST = """
@@ -107,7 +106,7 @@ def elementwise(optimizers: list[Optimizer]) -> Iterator[Elementwise]:
         yield loss.kernel
     for optimizer in optimizers:
         yield optimizer.rule.kernels[optimizer.decay_kind, False, False]
-    yield from (PENALTY, ADDED, SQUARES, WITH_SIGN, GUARD, ACCUMULATE, ADVANCE)
+    yield from (PENALTY, ADDED, JUDGED, ADVANCE)
 
 
 def loop(kernel: Elementwise) -> Loop:

@@ -26,7 +26,7 @@ from gpunn.optim import (
     get_optimizer,
     get_schedule,
 )
-from gpunn.optim.factor import MODES
+from gpunn.optim.guard import MODES
 from gpunn.optim.precision import Precision
 from gpunn.train.checkpoints import Checkpoints
 from gpunn.train.curves import History

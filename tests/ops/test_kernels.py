@@ -63,14 +63,17 @@ def arguments(kernel, dtype):
         return [np.array([0, 3, 4, -1, 1.5, np.nan, 2], dtype), 4.0], [np.full(7, 9)]
     if kernel.name == "count":
         return [np.array([2, 3])], [np.array([5, 6])]
-    if kernel.name == "rate":
-        return [np.arange(9).astype(dtype), np.array(4), 2], [np.zeros((), dtype)]
+    if kernel.name == "window":
+        return [np.arange(9).astype(dtype), np.array(4)], [np.zeros(3, dtype)]
     if kernel.name == "clip_factor":
         return [special["norm"], 1.5, np.array(1)], [np.zeros((), dtype)]
-    if kernel.name == "guard":
+    if kernel.name in ("guard", "judged"):
         counts = [np.array(n, np.int64) for n in (0, 2, 7)]
-        broken, zeros = np.array(np.inf, dtype), [np.zeros((), dtype), np.ones((), dtype)]
-        return [broken, 0], [np.array(1), *zeros, *counts]
+        state = [np.array(1), np.zeros((), dtype), np.array(1.0), *counts, special["total"]]
+        if kernel.name == "guard":
+            return [np.array(np.inf, dtype), 0, 4.0], state
+        g = rng.standard_normal(SHAPE).astype(dtype)
+        return [g, special["loss"], 1, 4.0], [np.array(0.0, dtype), *state]
     if kernel.name == "complete_mean":
         w, g = rng.standard_normal((2, 30)).astype(dtype)
         w[12:16] = 0  # between two parameters

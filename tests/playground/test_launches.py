@@ -18,8 +18,9 @@ from gpunn.playground.catalogue import optimizers
 from gpunn.playground.kernels import activations, arguments, losses, program, webassembly
 from tests.playground.conftest import run
 
-BETWEEN = ("gather_rows", "advance", "rate", "nonfinite")
-"""Launches between steps. NumPy gathers rows until a Trainer repeats a recording."""
+BETWEEN = ("gather_rows", "advance", "window", "nonfinite", "accumulate")
+"""Launches between steps, and of evaluations, which the page makes in one batch. NumPy gathers rows
+until a Trainer repeats a recording."""
 
 
 class Noting(Native):

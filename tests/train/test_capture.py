@@ -49,11 +49,14 @@ def fit(net, data, capture, epochs=3, **options):
     "options",
     [
         {"schedule": "cosine"},
+        {
+            "schedule": gn.optim.schedules.Step(11)
+        },  # of epochs, so the eager tail has the rate of the recording
         {"optimizer": "sgd", "clip_norm": 0.5},
         {"optimizer": gn.optim.SGD(lr=0.05, momentum=0.9), "regularizer": gn.optim.L2(0.01)},
         {"regularizer": gn.optim.MaxNorm(0.8)},
     ],
-    ids=["cosine", "clipped", "penalty", "max-norm"],
+    ids=["cosine", "step", "clipped", "penalty", "max-norm"],
 )
 def test_a_captured_fit_has_the_bits_of_an_eager_one(options, norm, shuffle, data, device):
     found = []

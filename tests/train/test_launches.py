@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,6 +50,60 @@ def test_launches_of_a_step(one_step):
     optimizer = {"gpunn_adam": 1}
     expected = sum(map(Counter, (hidden, output, loss, optimizer)), Counter())
     assert found.launches == expected
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Return the launches of each graph that is recorded, in a list."""
+    if not StandinBackend.diagnose().usable:
+        pytest.skip(f"standin:0: {StandinBackend.diagnose().reason}")
+    found, record = [], StandinBackend.record
+
+    def counted(self, work, pieces=1):
+        def counting():
+            with standin_cupy().counters.count() as one:
+                kept = work()
+            found.append(one)
+            return kept
+
+        return record(self, counting, pieces)
+
+    monkeypatch.setattr(StandinBackend, "record", counted)
+    return found
+
+
+def network(*sizes):
+    """Make a network with ReLU on the stand-in."""
+    pairs = list(pairwise(sizes))
+    kinds = ["relu"] * (len(pairs) - 1) + ["identity"]
+    with gn.device("standin"):
+        layers = (nn.Linear(*pair, kind) for pair, kind in zip(pairs, kinds, strict=True))
+        return nn.Sequential(*layers)
+
+
+def test_launches_of_a_recorded_fit(recorded):
+    net = network(6, 8, 8, 4)
+    x, y = np.ones((8 * 6, 6), np.float32), np.arange(8 * 6) % 4
+    gn.Trainer(net).fit(x, y, epochs=2, batch_size=8, progress=False)
+    (graph,) = recorded
+    assert graph.matmuls == 4 * (3 + 3 + 2)
+    each = {"gather_rows": 1, "softmax_cross_entropy": 1, "gpunn_relu_grad": 2, "gpunn_judged": 1}
+    each |= {"gpunn_adam": 1}
+    once = {"gpunn_window": 1, "gpunn_advance": 1}  # of a graph of four steps
+    assert graph.launches == Counter({name: 4 * count for name, count in each.items()} | once)
+
+
+def test_launches_of_a_step_by_hand(recorded):
+    net = network(6, 8, 4)
+    optimizer = gn.optim.Adam(net.parameters())
+    step = gn.train.EagerStep(net, gn.ops.softmax_cross_entropy, optimizer)
+    step = gn.train.CapturedStep(step)
+    x, y = (net.backend.upload(a) for a in (np.ones((8, 6), np.float32), np.arange(8) % 4))
+    for _ in range(3):
+        step(x, y)
+    (graph,) = recorded
+    assert graph.matmuls == 2 + 2 + 1
+    assert graph.launches == {"softmax_cross_entropy": 1, "gpunn_relu_grad": 1, "gpunn_adam": 1}
 
 
 @pytest.mark.parametrize(

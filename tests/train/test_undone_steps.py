@@ -9,7 +9,8 @@ import gpunn as gn
 from gpunn import nn
 from gpunn.errors import DivergenceError
 from gpunn.optim import OPTIMIZERS
-from gpunn.optim.factor import Guard, LossScale
+from gpunn.optim.factor import LossScale
+from gpunn.optim.guard import Guard
 
 pytestmark = pytest.mark.both_bodies
 

@@ -27,10 +27,9 @@ export class Network {
     this.one = machine.place([1]);
     this.zero = machine.take(8);
     this.lr = machine.place([config.lr]);
-    this.value = machine.take(4); // the loss of the step, with the penalty; NaN if it is broken
     this.total = machine.take(8); // the sum of the losses of the epoch
     this.taken = machine.take(8); // the number of updates
-    this.guard = ["go", "factor", "kept", "first", "count", "steps"].map(() => machine.take(8));
+    this.guard = ["go", "factor", "counted", "first", "count", "steps"].map(() => machine.take(8));
     this.counters = machine.take(8 * this.sizes.length); // the tick, then the draws of each stream
     this.increments = machine.take(8 * this.sizes.length);
     machine.integers(this.increments, this.sizes.length).fill(1n);
@@ -164,15 +163,13 @@ export class Network {
     return { calls, value: add(loss, values.reduce(add)) };
   }
 
-  // Returns the calls of an update, which a broken step skips.
-  update(loss) {
+  // Returns the calls of an update, which a broken step skips. They add the loss of `rows` rows to the sum.
+  update(loss, rows) {
     const { machine, optimizer, guard } = this;
     const squares = machine.take(4);
     const states = [this.data, ...this.states, this.taken];
     return [
-      machine.loop("squares", [this.grad, squares], this.size),
-      machine.loop("with_sign", [loss, squares, this.value], 1),
-      machine.loop("guard", [this.value, 0, ...guard], 1),
+      machine.loop("judged", [this.grad, loss, 0, rows, squares, ...guard, this.total], this.size),
       machine.loop(
         optimizer.kernel,
         [this.grad, guard[1], this.lr, ...optimizer.numbers, ...states],
@@ -192,8 +189,7 @@ export class Network {
     const penalty = this.penalties(loss.total);
     const calls = [
       ...[gather, ...forward.calls, loss.call, ...backward, ...penalty.calls],
-      ...this.update(penalty.value),
-      machine.loop("accumulate", [this.value, rows, this.total], 1),
+      ...this.update(penalty.value, rows),
       machine.loop("advance", [this.increments, this.counters], this.sizes.length),
     ];
     return { calls, call: machine.chain(calls), passed: forward.passed, targets, rows };

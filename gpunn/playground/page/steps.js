@@ -32,7 +32,7 @@ export class Steps {
     this.loss = network.compare(x, this.t);
     calls.push(this.loss.call, ...network.backward(this.passed, this.loss.gy));
     this.call = machine.chain(calls);
-    this.update = machine.chain(network.update(this.loss.total));
+    this.update = machine.chain(network.update(this.loss.total, 1));
   }
 
   // Computes a hidden layer as training does, which may write h over z.
@@ -58,7 +58,7 @@ export class Steps {
     );
     const before = this.parameters();
     const guard = this.network.guard.map((at) => machine.integers(at, 1)[0]);
-    const value = machine.floats(this.network.value, 1)[0];
+    const total = machine.double(this.network.total)[0];
     machine.floats(this.x.at, this.x.columns).set(x);
     machine.floats(this.t.at, 1)[0] = t;
     machine.run(this.call);
@@ -69,7 +69,7 @@ export class Steps {
       new Uint8Array(machine.memory.buffer, at, saved[k].length).set(saved[k]),
     );
     this.network.guard.forEach((at, k) => (machine.integers(at, 1)[0] = guard[k]));
-    machine.floats(this.network.value, 1)[0] = value;
+    machine.double(this.network.total)[0] = total;
     return found;
   }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends import backend_of
-from gpunn.backends.capture import RATE, Captured, State
+from gpunn.backends.capture import WINDOW, Captured, State
 from gpunn.data.batchfeed import BatchFeed, BatchSource
 from gpunn.data.feed import Feed, SparseFeed, StreamedFeed
 from gpunn.data.rowfeed import STREAMS, RowsFeed
@@ -19,7 +19,7 @@ from gpunn.errors import CaptureError, DivergenceError, OutOfMemoryError
 from gpunn.examples import edges
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
-from gpunn.optim.factor import Guard
+from gpunn.optim.guard import Guard
 from gpunn.sparse import is_sparse
 from gpunn.train.inputs import batch_check, rows_check
 from gpunn.train.steps.by_hand import CapturedStep
@@ -98,9 +98,9 @@ class Repeated:
         by_shape = isinstance(self.feed, BatchFeed) and training.capture and not why
         self.step = self._step(captured=not why)
         self._call = CapturedStep(self.step) if by_shape else self.step
-        self._moved = (training.optimizer.device_lr, *training.optimizer.device_numbers)
-        b, length = self.feed.backend, (self.feed.steps,)
-        self._tables = [b.zeros(length, number.dtype) for number in self._moved]
+        b, length = self.feed.backend, (self.feed.steps + STEPS_PER_GRAPH,)
+        moved = (training.optimizer.device_lr, *training.optimizer.device_numbers)
+        self._tables = [b.zeros(length, number.dtype) for number in moved]
         if not why and not by_shape:
             self.captured = self._captured()
 
@@ -211,7 +211,9 @@ class Repeated:
         self.step.optimizer.lr = self._each[number]
         self.step.optimizer.move(self._begun + number, self._total)
         arrays = self.feed.batch(number)
-        self.feed.add(self._call(*arrays), arrays[0].shape[0])
+        loss = self._call(*arrays)
+        if self.step.factor.guard is None:
+            self.feed.add(loss, arrays[0].shape[0])
         self.feed.done(number)
         return 1
 
@@ -221,8 +223,9 @@ class Repeated:
         optimizer, steps = self.step.optimizer, range(self._begun, self._begun + self.count)
         if optimizer.moves:
             columns += zip(*(optimizer.foresee(k, self._total) for k in steps), strict=True)
+        b, count = self.feed.backend, self.count
         for table, column in zip(self._tables, columns, strict=False):
-            self.feed.backend.write(table, np.asarray(column, table.dtype))
+            b.write(table[:count], np.asarray(column, table.dtype))
 
     def _broken(self) -> int:
         """Return the step of this epoch, from 1, whose loss ended the training; 0 if there is none.
@@ -236,15 +239,20 @@ class Repeated:
 
     def _captured(self) -> Captured:
         step, feed = self.step, self.feed  # a closure over self is a cycle
-        moves = list(zip(self._tables, self._moved, strict=True))
-        b = feed.backend
+        b, tables = feed.backend, self._tables
+        steps = 1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1))
+        windows = [b.zeros((steps,), table.dtype) for table in tables]
 
         def numbered(tick: Array, k: int) -> Array:
             """Do step number tick + k of the epoch. The device reads the tick."""
-            for table, number in moves:
-                b.launch(RATE, table, tick, k, out=number)
-            loss = step(*feed.batch_at(tick, k))
-            feed.add(loss, feed.batch_size)
+            if k == 0:
+                for table, window in zip(tables, windows, strict=True):
+                    b.launch(WINDOW, table, tick, out=window)
+            lr, *numbers = (window[k : k + 1].reshape(()) for window in windows)
+            with step.optimizer.reading(lr, tuple(numbers)):
+                loss = step(*feed.batch_at(tick, k))
+            if step.factor.guard is None:
+                feed.add(loss, feed.batch_size)
             return loss
 
         def changes(parts: Fingerprint) -> list[Array]:
@@ -255,7 +263,7 @@ class Repeated:
             numbered,
             step.parts,
             changes=changes,
-            steps=1 if b.synchronous else max(1, min(STEPS_PER_GRAPH, feed.whole_steps - 1)),
+            steps=steps,
             pieces=step.lanes,
             settles=step.skips,
             required=self.training.capture is True,
@@ -320,7 +328,7 @@ class Repeated:
             training.regularizer,
             training.clip_norm,
             training.precision.loss_scale,
-            Guard(b, mode, training.optimizer.bound.dtype) if guarded else None,
+            Guard(b, mode, training.optimizer.bound.dtype, self.feed.total) if guarded else None,
             stops=mode == "stop",
         )
         if isinstance(step, ShardedStep):

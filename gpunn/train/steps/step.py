@@ -18,8 +18,9 @@ from gpunn.ops.elementwise import opened
 from gpunn.ops.elementwise_losses import masses
 from gpunn.ops.loss_reduction import SCALED
 from gpunn.optim import Optimizer, Regularizer
-from gpunn.optim.factor import Factor, Guard, LossScale, sign_of_gradients
+from gpunn.optim.factor import Factor, LossScale, sign_of_gradients
 from gpunn.optim.flat import FlatParameters
+from gpunn.optim.guard import Guard
 from gpunn.optim.kept import CHOSEN, Kept
 from gpunn.optim.regularizers import constrains
 from gpunn.train.trouble import divergence
@@ -85,7 +86,7 @@ class EagerStep(Tracked):
         value = self.gradients(x, y, weights)
         self._check(x, value, sign_of_gradients)
         signs = () if kept is None or guard is None else kept.signs()
-        factor, value = self.factor.of(flat, value, signs)
+        factor, value = self.factor.of(flat, value, x.shape[0], signs)
         self.optimizer.step(factor)
         if self.regularizer is not None and constrains(self.regularizer):
             self._constrain(self.regularizer, guard)
