@@ -11,6 +11,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
+from gpunn.benchmarks.papers import __main__ as command_line
 from gpunn.benchmarks.papers.__main__ import main
 from gpunn.benchmarks.papers.recipes import RECIPES
 from gpunn.benchmarks.papers.report import draw, results, table
@@ -235,6 +236,8 @@ def test_a_first_word_chooses_several_recipes_and_a_wrong_one_none(tmp_path, mon
     with pytest.raises(SystemExit):
         main()
     assert "got 'table8'; expected one of pylearn2, table9-none," in capsys.readouterr().err
+    assert list(command_line.chosen("table9-l2")) == ["table9-l2"]
+    assert len(command_line.chosen("table9")) == 6
 
 
 def test_a_shorter_budget_ends_at_a_rate_of_zero():

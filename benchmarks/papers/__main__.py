@@ -28,7 +28,9 @@ RESULTS = Path(__file__).parents[1] / "results" / "papers"
 
 def chosen(name: str) -> dict[str, Recipe]:
     """Return the recipe of a name, or those whose names begin with it."""
-    found = {n: r for n, r in RECIPES.items() if n == name or n.startswith(f"{name}-")}
+    if name in RECIPES:
+        return {name: RECIPES[name]}
+    found = {n: r for n, r in RECIPES.items() if n.startswith(f"{name}-")}
     if not found:
         known = ", ".join(RECIPES)
         raise argparse.ArgumentTypeError(f"got {name!r}; expected one of {known}, or a first word")

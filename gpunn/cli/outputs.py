@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import count
+from operator import add
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -64,17 +65,24 @@ class CsvOutput:
             head += [f"reason_{k}" for k in range(1, len(reasons[0]) + 1)] if reasons else []
             self.writer.writerow(head)
             self.started = True
-        lines = values.tolist()
+        lines: Iterable[list[str]]
         if self.classes:
             lines = [[self.classes[k]] for k in largest(values)]
             if self.chances:
-                chances = shares(values).tolist()
-                lines = [line + chance for line, chance in zip(lines, chances, strict=True)]
+                lines = map(add, lines, numerals(shares(values)))
         elif self.half is not None:
-            lines = [[y, y - self.half, y + self.half] for (y,) in lines]
+            lines = numerals(np.hstack([values, values - self.half, values + self.half]))
+        else:
+            lines = numerals(values)
         if reasons:
-            lines = [line + why for line, why in zip(lines, reasons, strict=True)]
+            lines = map(add, lines, reasons)
         self.writer.writerows(lines)
+
+
+def numerals(rows: np.ndarray[Any, Any]) -> Iterator[list[str]]:
+    """Yield rows of numbers as the shortest texts that their dtype reads the same numbers from."""
+    for row in rows:
+        yield row.astype(str).tolist()
 
 
 class NpyOutput:

@@ -164,7 +164,7 @@ class Encoding:
         for column in self.columns:
             what = column.kind
             if what == "category":
-                what += f" of {len(column.levels)}"
+                what += f" of {len(column.levels) - column.missing}"  # "" is no level to a reader
             notes = [what, "with missing cells" * column.missing, column.why]
             parts.append(f"{column.name} ({', '.join(filter(None, notes))})")
         return listed(parts)

@@ -28,7 +28,8 @@ def encoded(draft: Draft, encoding: Encoding) -> Value:
     if dates:
         raise ArgumentError(
             f"got a model with dates in {listed(dates)}; expected numbers and categories, because "
-            'ONNX cannot read dates: train with kinds={"...": "left out"}, or on their parts'
+            "ONNX cannot read dates: train on their parts, or without them, with "
+            f'kinds={{"{dates[0]}": "left out"}} (gpunn train --kind "{dates[0]}=left out")'
         )
     numbers, categories = list[Value](), list[Value]()
     for column in encoding.used:

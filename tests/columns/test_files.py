@@ -83,7 +83,7 @@ TEXTS = {
     },
     "a missing category": (
         text_of(some(["x", "", "y"])),
-        ["extra (category of 3, with missing cells)"],
+        ["extra (category of 2, with missing cells)"],
     ),
     **{
         f"booleans {name}": (
@@ -218,7 +218,7 @@ def test_a_file_of_every_kind_gives_the_same_model(suffix, tmp_path):
     else:
         table.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
     words = ["width (number, with missing cells)", "colour (category of 3)", "sold (date)"]
-    words += ["ok (category of 2)", "kept (category of 3, with missing cells)"]
+    words += ["ok (category of 2)", "kept (category of 2, with missing cells)"]
     model, _ = check(path, words, tmp_path)
     plain = tmp_path / "plain.csv"
     table.to_csv(plain, index=False)
