@@ -50,6 +50,7 @@ SINGLE_IMPORTERS = {
         "gpunn/sklearn/arithmetic.py",
         "gpunn/sklearn/losses.py",
         "gpunn/train/lbfgs.py",
+        "benchmarks/papers/report.py",
     },
     "matplotlib": {"gpunn/plot/picture.py", "benchmarks/picture.py"},
     "tqdm": {"gpunn/progress_bar.py"},

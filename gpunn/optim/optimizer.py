@@ -253,21 +253,6 @@ class Optimizer(Tracked):
         """Store the learning rate of a step that read it from another array; see `reading`."""
         self._lr, self._elsewhere = value, True
 
-    @contextmanager
-    def reading(self, lr: Array, numbers: tuple[Array, ...]) -> Iterator[None]:
-        """Let steps inside the block read their numbers from other arrays of the device.
-
-        Args:
-            lr: the learning rate, a 0-d array.
-            numbers: the numbers of the rule, 0-d arrays, if one of them moves; else nothing.
-        """
-        kept = self.device_lr, self.device_numbers
-        self.device_lr, self.device_numbers, self._elsewhere = lr, numbers, False
-        try:
-            yield
-        finally:
-            (self.device_lr, self.device_numbers), self._elsewhere = kept, True
-
     def zero_grad(self) -> None:
         """Forget all gradients. The next backward pass overwrites them."""
         self.bound.zero_grad()
@@ -343,3 +328,20 @@ class Optimizer(Tracked):
                 array[...] = b.upload(found[name])
             self.device_step.fill(step)
         self.lr = lr
+
+
+@contextmanager
+def reading(optimizer: Optimizer, lr: Array, numbers: tuple[Array, ...]) -> Iterator[None]:
+    """Let steps of an optimizer inside the block read their numbers from other arrays.
+
+    Args:
+        optimizer: the optimizer.
+        lr: the learning rate, a 0-d array of the device.
+        numbers: the numbers of the rule, 0-d arrays, if one of them moves; else nothing.
+    """
+    kept = optimizer.device_lr, optimizer.device_numbers
+    optimizer.device_lr, optimizer.device_numbers, optimizer._elsewhere = lr, numbers, False
+    try:
+        yield
+    finally:
+        (optimizer.device_lr, optimizer.device_numbers), optimizer._elsewhere = kept, True

@@ -20,6 +20,7 @@ from gpunn.examples import edges
 from gpunn.fingerprint import Fingerprint
 from gpunn.log import logger
 from gpunn.optim.guard import Guard
+from gpunn.optim.optimizer import reading
 from gpunn.sparse import is_sparse
 from gpunn.train.inputs import batch_check, rows_check
 from gpunn.train.steps.by_hand import CapturedStep
@@ -87,7 +88,7 @@ class Repeated:
         training = self.training
         self._made_of = self._choices()
         self.captured: Captured | None = None
-        why = self._why_not_captured()
+        why = _why_not_captured(self.feed, training.capture)
         if why and training.capture is True:
             raise CaptureError(
                 f"got capture=True, but {why}; expected steps that can be captured: pass "
@@ -249,7 +250,7 @@ class Repeated:
                 for table, window in zip(tables, windows, strict=True):
                     b.launch(WINDOW, table, tick, out=window)
             lr, *numbers = (window[k : k + 1].reshape(()) for window in windows)
-            with step.optimizer.reading(lr, tuple(numbers)):
+            with reading(step.optimizer, lr, tuple(numbers)):
                 loss = step(*feed.batch_at(tick, k))
             if step.factor.guard is None:
                 feed.add(loss, feed.batch_size)
@@ -268,22 +269,6 @@ class Repeated:
             settles=step.skips,
             required=self.training.capture is True,
         )
-
-    def _why_not_captured(self) -> str:
-        feed = self.feed
-        if not self.training.capture:
-            return "capture=False"
-        if why := feed.backend.why_no_capture():
-            return why
-        if isinstance(feed, BatchFeed):
-            return ""
-        if isinstance(feed, StreamedFeed | SparseFeed):
-            return "the data is streamed from the host"
-        if isinstance(feed, RowsFeed) and not feed.backend.on_host:
-            return "the data is read from files"
-        if feed.whole_steps < 2:
-            return f"an epoch of {len(feed)} rows has fewer than two whole batches"
-        return ""
 
     def _feed(self, tables: tuple[Array, ...], batch_size: int) -> Feed:
         """Make the feed: from the device, or from the host if the data is there or sparse."""
@@ -341,3 +326,20 @@ def _least(captured: Captured) -> float:
     if captured.state is State.REFUSED:
         return math.inf
     return captured.steps if captured.state in (State.WARM, State.PROVED) else 1
+
+
+def _why_not_captured(feed: Feed, wanted: bool | str) -> str:
+    """Return why steps on a feed are not captured; an empty text if they can be."""
+    if not wanted:
+        return "capture=False"
+    if why := feed.backend.why_no_capture():
+        return why
+    if isinstance(feed, BatchFeed):
+        return ""
+    if isinstance(feed, StreamedFeed | SparseFeed):
+        return "the data is streamed from the host"
+    if isinstance(feed, RowsFeed) and not feed.backend.on_host:
+        return "the data is read from files"
+    if feed.whole_steps < 2:
+        return f"an epoch of {len(feed)} rows has fewer than two whole batches"
+    return ""
