@@ -173,7 +173,14 @@ def _rows(ax: Any, found: list[Rows]) -> None:
         bar = {"xerr": 2 * np.nan_to_num(error), "capsize": 4, "markersize": 7}
         ax.errorbar([mean], [-k], fmt="s", color=blue, label=names[1], **bar)
         ax.plot([published], [-k], "D", color=red, fillstyle="none", label=names[2])
-    titles = [f"{rows[0]['recipe']}{', scikit-learn' * ('by' in rows[0])}" for rows in found]
-    ax.set_yticks([-k for k in range(len(found))], titles)
+    ax.set_yticks([-k for k in range(len(found))], [_title(rows[0]) for rows in found])
     ax.legend(frameon=False, fontsize="small")
     gn.plot.style.tidy(ax, xlabel="test error (%)", title="MNIST")
+
+
+def _title(row: dict[str, Any]) -> str:
+    """Return the name of a line: the recipe, and scikit-learn or a shorter budget."""
+    name = str(row["recipe"])
+    if "by" in row:
+        return f"{name}, scikit-learn"
+    return name if row["epochs"] == RECIPES[name].epochs else f"{name}, {row['epochs']} epochs"
