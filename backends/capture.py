@@ -215,7 +215,7 @@ class Captured:
         def work() -> Any:
             results.extend(self._work(counts.tick, k) for k in range(self.steps))
             ends.extend(counts.calls)
-            if tick >= 0 or counts.streams:
+            if tick >= 0 or counts.streams:  # otherwise nothing reads the counts
                 counts.advance()
             return results
 

@@ -81,8 +81,8 @@ class Recipe:
         activation: the activation of the hidden layers.
         output: the activation of the last layer.
         loss: the name of the loss.
-        feedback: errors go back through fixed random weights, this many times as large as the first
-            weights, which is feedback alignment; 0 for backpropagation.
+        feedback: the size of the fixed random weights of feedback alignment, as a multiple of that
+            of the first weights; 0 for backpropagation.
         initial: the first weights of each layer: a name, or a function of shape and draw.
         dropout: the rate before each layer; 0 for none.
         batch_size: the examples of a step.

@@ -49,9 +49,8 @@ def fit(net, data, capture, epochs=3, **options):
     "options",
     [
         {"schedule": "cosine"},
-        {
-            "schedule": gn.optim.schedules.Step(11)
-        },  # of epochs, so the eager tail has the rate of the recording
+        # the same rate in a whole epoch: the eager tail must not keep that of the epoch before
+        {"schedule": gn.optim.schedules.Step(11)},
         {"optimizer": "sgd", "clip_norm": 0.5},
         {"optimizer": gn.optim.SGD(lr=0.05, momentum=0.9), "regularizer": gn.optim.L2(0.01)},
         {"regularizer": gn.optim.MaxNorm(0.8)},

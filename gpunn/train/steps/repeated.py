@@ -99,6 +99,7 @@ class Repeated:
         by_shape = isinstance(self.feed, BatchFeed) and training.capture and not why
         self.step = self._step(captured=not why)
         self._call = CapturedStep(self.step) if by_shape else self.step
+        # a window of rates that starts at the last step ends behind it
         b, length = self.feed.backend, (self.feed.steps + STEPS_PER_GRAPH,)
         moved = (training.optimizer.device_lr, *training.optimizer.device_numbers)
         self._tables = [b.zeros(length, number.dtype) for number in moved]
