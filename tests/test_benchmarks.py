@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -271,7 +272,10 @@ def test_threads_are_decided_for_every_library():
     "part", ["doctor", "parity", "capture", "steps", "epoch", "nodes", "kernels"]
 )
 def test_a_part_gives_numbers(part, device):
+    b, log = gn.backend(device), logging.getLogger("gpunn")
+    before = b.record, log.level, [*log.handlers]
     found = dict(gpu.PARTS[part].work(device, True))
+    assert (b.record, log.level, log.handlers) == before  # later work is not watched
     assert found
     if part == "parity":
         assert found["float64"]["holds"]

@@ -6,7 +6,9 @@ import importlib.util
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import gpunn as gn
 from gpunn.benchmarks.contenders.own import gpunn_step
@@ -44,33 +46,44 @@ def _durations(step: Any) -> dict[str, float]:
     return {e.key[:100]: e.self_device_time_total / TIMED for e in found}
 
 
+@contextmanager
+def _watched(b: gn.backends.Backend) -> Iterator[tuple[list[Any], list[str]]]:
+    """Keep the graphs that a backend records in the block, and the messages of the log."""
+    graphs: list[Any] = []
+    record, refused = b.record, _Refused()
+    log = logging.getLogger("gpunn")
+    level = log.level
+
+    def kept(*args: Any, **options: Any) -> Any:
+        graphs.append(record(*args, **options))
+        return graphs[-1]
+
+    log.setLevel(logging.DEBUG)
+    log.addHandler(refused)
+    try:
+        with mock.patch.object(b, "record", kept):
+            yield graphs, refused.lines
+    finally:
+        log.removeHandler(refused)
+        log.setLevel(level)
+
+
 def nodes(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
     """Yield the nodes of a recorded step, in order."""
     b = gn.backend(device)
     if why := b.why_no_capture():
         yield "skipped", why
         return
-    refused = _Refused()
-    log = logging.getLogger("gpunn")
-    log.setLevel(logging.DEBUG)
-    log.addHandler(refused)
-    graphs: list[Any] = []
-    record = b.record
-
-    def kept(*args: Any, **options: Any) -> Any:
-        graphs.append(record(*args, **options))
-        return graphs[-1]
-
-    b.record = kept  # type: ignore[method-assign]  # to keep the graphs that a step records
-    for network, dtype in CASES[:1] if tiny else CASES:
-        step = gpunn_step(network, "adam", device, dtype)
-        for _ in range(3):
-            step()
-        b.synchronize()
-        words = getattr(getattr(graphs[-1], "graph", None), "debug_dot_str", lambda: "")()
-        names = re.findall(r'label="\d+\s+(\S+)', words)
-        found: dict[str, Any] = {"count": len(names), "nodes": names}
-        if importlib.util.find_spec("torch") and device.startswith("cuda"):
-            found["us"] = _durations(step)
-        yield f"{network.name}, {dtype}", found
-    yield "refused", refused.lines
+    with _watched(b) as (graphs, refused):
+        for network, dtype in CASES[:1] if tiny else CASES:
+            step = gpunn_step(network, "adam", device, dtype)
+            for _ in range(3):
+                step()
+            b.synchronize()
+            words = getattr(getattr(graphs[-1], "graph", None), "debug_dot_str", lambda: "")()
+            names = re.findall(r'label="\d+\s+(\S+)', words)
+            found: dict[str, Any] = {"count": len(names), "nodes": names}
+            if importlib.util.find_spec("torch") and device.startswith("cuda"):
+                found["us"] = _durations(step)
+            yield f"{network.name}, {dtype}", found
+        yield "refused", refused
