@@ -15,7 +15,9 @@ import pytest
 from gpunn import ops
 from gpunn.autograd import OPS
 from gpunn.backends import RandomStream
+from gpunn.ops.classifier import classifier_loss
 from gpunn.ops.columns import level_columns
+from gpunn.ops.linear import Dropped
 from tests import reference
 
 
@@ -56,6 +58,7 @@ MASK = np.array([[True, False, True, True], [False] * 4, [True] * 4])
 SIGNED = ("perceptron", "hinge")
 SIGNS = np.array([[1, -1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, -1]], np.int64)
 DRAW = RandomStream(11, 5).draw()
+LAYERS = ((3, 5), (5, 7), (7,), (7, 4), (4,))
 
 
 def elementwise(function):
@@ -159,6 +162,33 @@ CASES = {
     "linear/no bias": Case(ops.linear, ((3, 4), (4, 2)), expected=lambda x, w: x @ w),
     "linear/3-d": Case(ops.linear, ((2, 3, 4), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
     "linear/1-d": Case(ops.linear, ((4,), (4, 2), (2,)), expected=lambda x, w, b: x @ w + b),
+    "classifier_loss": Case(
+        lambda *arrays: classifier_loss(*arrays, arrays[0].backend.upload(LABELS)),
+        LAYERS,
+        expected=lambda x, w, bias, *output: np.mean(
+            reference.softmax_cross_entropy(
+                reference.linear(np.maximum(reference.linear(x, w, bias), 0), *output), LABELS
+            )
+        ),
+    ),
+    "classifier_loss/dropout": Case(
+        lambda *arrays: classifier_loss(
+            *arrays,
+            arrays[0].backend.upload(LABELS),
+            dropout=Dropped(0.3, DRAW),
+            label_smoothing=0.2,
+            reduction="sum",
+        ),
+        LAYERS,
+        expected=lambda x, w, bias, *output: ops.softmax_cross_entropy(
+            ops.linear(
+                ops.linear(x, w, bias, activation=ops.relu, dropout=Dropped(0.3, DRAW)), *output
+            ),
+            LABELS,
+            label_smoothing=0.2,
+            reduction="sum",
+        ).numpy(),
+    ),
     "softmax": Case(ops.softmax, expected=lambda x: [reference.softmax(row) for row in x]),
     "log_softmax": Case(
         ops.log_softmax, expected=lambda x: [reference.log_softmax(row) for row in x]

@@ -46,6 +46,17 @@ def _row_loss(draw: Draw, *numbers: float) -> list[Any]:
     return [4 * draw.normal(), draw.labels(), losses, draw.out(), total, *numbers, 3.0, 0.25]
 
 
+def _classifier_loss(draw: Draw) -> list[Any]:
+    """Rows of a hidden layer behind ReLU and dropout, and an output layer with 5 classes."""
+    classes, kind = 5, draw.statistic
+    h = np.maximum(draw.normal(), 0)
+    w, bias = draw.normal(draw.columns, classes), draw.normal(classes)
+    labels = draw.rng.integers(0, classes, draw.rows)
+    losses, errors = draw.out(draw.rows, dtype=kind), draw.out(draw.rows, classes)
+    outputs = [losses, errors, draw.out(), np.zeros((), kind)]
+    return [h, w, bias, labels, *outputs, 0.1, 3.0, 0.25, 1.5, classes]
+
+
 def _correct(draw: Draw) -> list[Any]:
     scores, labels = draw.normal(), draw.labels()
     scores[: draw.rows // 2] = np.round(scores[: draw.rows // 2])  # ties: the first one counts
@@ -119,6 +130,7 @@ def _scales(draw: Draw) -> list[np.ndarray]:
 ARGUMENTS: dict[str, Callable[[Draw], list[Any]]] = {
     "softmax_cross_entropy": lambda draw: _row_loss(draw, 0.1),
     "multiclass_hinge": lambda draw: _row_loss(draw, 0.7),
+    "classifier_loss": _classifier_loss,
     "correct": _correct,
     "softmax": lambda draw: [4 * draw.normal(), draw.out()],
     "log_softmax": lambda draw: [4 * draw.normal(), draw.out()],

@@ -148,14 +148,17 @@ class Linear(Module):
         """Return the output, fused with the dropout layer that follows if one is given."""
         return self._run(x, dropout)
 
+    @property
+    def function(self) -> Callable[..., Tensor]:
+        """The activation as a function of a tensor."""
+        return self._activation
+
     def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
         args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        if _watched.get() is not None or not isinstance(opened(self._activation)[0], Activation):
+        if is_watched() or not isinstance(opened(self._activation)[0], Activation):
             y = activated(self, linear(*args, feedback=feedback))
             return y if dropout is None else dropout(y)
-        dropped = None
-        if dropout is not None and dropout.training and dropout.rate:
-            dropped = Dropped(dropout.rate, dropout.stream.draw())
+        dropped = drawn(dropout)
         return linear(*args, activation=self._activation, dropout=dropped, feedback=feedback)
 
     @property
@@ -236,6 +239,18 @@ class FeedbackLinear(Linear):
         b, w = self.feedback.numpy().ravel(), self.weight.numpy().ravel()
         cosine = float(b @ w) / max(float(np.linalg.norm(b) * np.linalg.norm(w)), 1e-300)
         return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+
+def drawn(dropout: Dropout | None) -> Dropped | None:
+    """Return the rate of a dropout layer with its next bits; None if it drops nothing."""
+    if dropout is None or not dropout.training or not dropout.rate:
+        return None
+    return Dropped(dropout.rate, dropout.stream.draw())
+
+
+def is_watched() -> bool:
+    """Return whether an `unfused` block is open."""
+    return _watched.get() is not None
 
 
 class Activate(Module):

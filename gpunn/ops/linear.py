@@ -62,6 +62,22 @@ def _with_numbers(activation: Callable[..., Any]) -> tuple[Activation, tuple[flo
     return found, chosen(found.name, found.limits, given)
 
 
+class Layer(NamedTuple):
+    """A linear layer after its forward pass.
+
+    Attributes:
+        y: its output.
+        behind: returns gz, the gradient in front of the activation, for gy.
+        gradients: returns the gradients of x, w and the bias for gz and their needs.
+        differentiable: whether its activation has a derivative.
+    """
+
+    y: Array
+    behind: Callable[[Array], Array]
+    gradients: Callable[[Array, Any], tuple[Array | None, ...]]
+    differentiable: bool
+
+
 @op
 def linear(
     b: Backend,
@@ -100,6 +116,26 @@ def linear(
         All five lectures; feedback alignment: Lillicrap et al. (2016), Nature Communications 7,
         and Song, Xu and Lafferty (2021), arXiv 2106.06044, both named in lecture 000.
     """
+    layer = layer_of(b, x, w, bias, activation, dropout, feedback)
+
+    def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
+        if not layer.differentiable:
+            return (None,) * len(needs)
+        return layer.gradients(layer.behind(gy), needs)
+
+    return layer.y, backward
+
+
+def layer_of(
+    b: Backend,
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    activation: Callable[..., Any] = identity,
+    dropout: Dropped | None = None,
+    feedback: Array | None = None,
+) -> Layer:
+    """Compute the output of a linear layer; see `linear`."""
     _check(x, w, bias)
     back = w if feedback is None else _checked_feedback(feedback, w)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
@@ -126,26 +162,26 @@ def linear(
     else:
         kept = y = b.launch(activation.bias_kernel, offset, *options, out=z)
 
-    def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
-        if not activation.differentiable:
-            return (None,) * len(needs)
+    def behind(gy: Array) -> Array:
         gy = gy if gy.ndim == 2 else gy.reshape(z.shape)
         if bits:
             out = b.empty_like(kept)
-            gz = b.launch(activation.grad_dropout_kernel, gy, kept, *options, *bits, out=out)
-        elif activation.saves:
-            gz = b.launch(activation.grad_kernel, gy, kept, *options, out=b.empty_like(kept))
-        else:
-            gz = gy
+            return b.launch(activation.grad_dropout_kernel, gy, kept, *options, *bits, out=out)
+        if activation.saves:
+            return b.launch(activation.grad_kernel, gy, kept, *options, out=b.empty_like(kept))
+        return gy
+
+    def gradients(gz: Array, needs: Any) -> tuple[Array | None, ...]:
         gx = b.matmul(gz, back.T).reshape(x.shape) if needs[0] else None
         if len(needs) == 2:
             return gx, product_of(b, rows.T, gz, needs[1]) if needs[1] else None
-        return gx, *_parameter_gradients(b, rows, gz, needs[1], needs[2])
+        return gx, *parameter_gradients(b, rows, gz, needs[1], needs[2])
 
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1]), backward
+    y = y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
+    return Layer(y, behind, gradients, activation.differentiable)
 
 
-def _parameter_gradients(
+def parameter_gradients(
     b: Backend, rows: Array, gz: Array, weight: Need, bias: Need
 ) -> tuple[Array | None, Array | None]:
     """Return the gradients of weight and bias, computed by one product if the device can."""

@@ -29,8 +29,21 @@ def cubin(source: str, arch: int, name: str) -> bytes:
     Raises:
         CompileError: the source is broken; the text is NVRTC's log.
     """
+    return _compiled(source, f"sm_{arch}", name, "cubin")
+
+
+def ptx(source: str, arch: int, name: str) -> bytes:
+    """The same before it is translated for a processor.
+
+    Raises:
+        CompileError: the source is broken; the text is NVRTC's log.
+    """
+    return _compiled(source, f"compute_{arch}", name, "ptx")
+
+
+def _compiled(source: str, arch: str, name: str, method: str) -> bytes:
     flags = core.assemble_cupy_compiler_options(("--std=c++17",))
-    flags += ("-ftz=true", f"-arch=sm_{arch}", "--device-as-default-execution-space")
-    program = compiler._NVRTCProgram(source, name, method="cubin")
+    flags += ("-ftz=true", f"-arch={arch}", "--device-as-default-execution-space")
+    program = compiler._NVRTCProgram(source, name, method=method)
     compiled: bytes = program.compile(flags)[0]
     return compiled

@@ -46,7 +46,7 @@ BUGS = {
     r"(?<=if \()([\w.]+) < ([\w.]+)(?=\))": r"\1 <= \2",
     r"(?<=if \()([\w.]+) >= ([\w.]+)(?=\) return)": r"\1 > \2",
 }
-"""What is replaced by what. Loops over a thread's own PACK columns, `++j`, stay as they are: no
+"""What is replaced by what. Loops over a thread's own numbers, `++j`, stay as they are: no
 launch decides their length, and one too many is undefined for the compiler before it runs."""
 
 GENERATED_BUGS = {
@@ -59,12 +59,19 @@ DTYPE = {"gather_rows": "uint32"}
 OWN_SUM = "the thread that uses the sum is the one that left it"
 CHECKED = "a row is checked again before it is used, and no load reaches past the last one"
 ROWS_AHEAD = "each_row, line 0: for (int n = tile.row; n < rows; n += AHEAD * tile.step) {"
-LOSSES_AHEAD = "add_up, line 13: for (int n = threadIdx.x; n < rows; n += AT_ONCE * blockDim.x) {"
+LOSSES_AHEAD = "sum_up, line 9: for (int n = threadIdx.x; n < rows; n += AT_ONCE * blockDim.x) {"
+STORE = "store_of, line 10: if (at < h.columns) y[at] = (S)use(c.v[j], others.v[j]..., at);"
+SPARE = "a block has room for more logits, which it does not use"
 FREQUENCIES = "waves_grad_parameters, line 6: for (int f = lane; f - lane < columns; f += lanes) {"
 EQUIVALENT = {
     ("waves_grad_parameters", FREQUENCIES): CHECKED,
     ("softmax_cross_entropy", LOSSES_AHEAD): CHECKED,
     ("multiclass_hinge", LOSSES_AHEAD): CHECKED,
+    ("classifier_loss", LOSSES_AHEAD): CHECKED,
+    ("classifier_loss", "classifier_loss, line 22: if (lane < classes) {"): SPARE,
+    ("classifier_loss", "store_of, line 2: if (at >= h.columns) return;"): SPARE,
+    ("classifier_loss", STORE): SPARE,
+    ("classifier_loss", "row_fold, line 9: __syncthreads();"): OWN_SUM,
     ("batch_norm", ROWS_AHEAD): CHECKED,
     ("column_sums", ROWS_AHEAD): CHECKED,
     ("column_sums_wide", ROWS_AHEAD): CHECKED,

@@ -195,18 +195,13 @@ __device__ inline void store_each(const Held& h, S* y, Use use, const Others*...
 
 constexpr int AT_ONCE = 16;
 
-// Writes the losses of the block's rows. The block that arrives last also writes
-// total = sum_n loss[n] / divisor. Every thread must call this function; the first lane of each row
-// passes the loss of its row as `own`. One thread writes all losses of a block, so that a single
-// fence before its ticket makes all of them visible.
-static __device__ void add_up(
-    T own, const Row& row, T* loss, int rows, T* total, T divisor, T* part, unsigned int* ticket) {
+// The block that arrives last writes total = sum_n loss[n] / divisor. Every thread must call this
+// function, after thread 0 has written all losses of the block, so that a single fence before its
+// ticket makes all of them visible.
+static __device__ void sum_up(
+    T* loss, int rows, T* total, T divisor, T* part, unsigned int* ticket) {
   __shared__ bool last;
-  const int each = row.lanes == 32 ? blockDim.x >> 5 : 1, first = (int)blockIdx.x * each;
-  if (row.lane == 0) part[row.at - first] = own;
-  __syncthreads();
   if (threadIdx.x == 0) {
-    for (int r = first; r < first + each && r < rows; ++r) loss[r] = part[r - first];
     __threadfence();
     last = atomicAdd(ticket, 1u) == gridDim.x - 1;
   }
@@ -226,6 +221,19 @@ static __device__ void add_up(
     *total = sum / divisor;
     *ticket = 0;
   }
+}
+
+// Writes the losses of the block's rows, and the total of all blocks. Every thread must call this
+// function; the first lane of each row passes the loss of its row as `own`.
+static __device__ void add_up(
+    T own, const Row& row, T* loss, int rows, T* total, T divisor, T* part, unsigned int* ticket) {
+  const int each = row.lanes == 32 ? blockDim.x >> 5 : 1, first = (int)blockIdx.x * each;
+  if (row.lane == 0) part[row.at - first] = own;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int r = first; r < first + each && r < rows; ++r) loss[r] = part[r - first];
+  }
+  sum_up(loss, rows, total, divisor, part, ticket);
 }
 
 // columns -----------------------------------------------------------------------------------------

@@ -1,8 +1,41 @@
-// The cross-entropy of each row n of logits z (N, C), and its gradient in the same pass:
-// loss[n] = log sum_k exp(z_k) - sum_k q_k z_k, gz[n, k] = (p_k - q_k) * scale, with the targets
-// q_k = (1 - smoothing) (k == t) + smoothing / C.
-// total = sum_n loss[n] / divisor. A label outside [0, C) gives NaN.
+// The cross-entropy of logits, alone or together with the output layer that computes them.
 
+constexpr int CLASSES = 16;  // the most classes of a small output layer
+
+// The loss of a row of logits z (C,) and its gradient in the same pass:
+// loss = log sum_k exp(z_k) - sum_k q_k z_k, gz[k] = (p_k - q_k) * scale, with the targets
+// q_k = (1 - smoothing) (k == t) + smoothing / C. Every lane of the row must call this function and
+// gets the loss. A label outside [0, C) gives NaN.
+__device__ inline T cross_entropy(const S* z, long long given, S* gz, int classes, double smoothing,
+                                  double scale, bool vectors, const Row& row, T* part) {
+  const bool known = given >= 0 && given < classes;
+  const int label = known ? (int)given : -1;
+  Held held = hold(row, z, classes, vectors);
+  const T right = known ? (T)z[label] : log((T)-1);  // NaN
+  T top = Max::none();
+  each(held, [&](T v, int) { top = Max::both(top, v); });
+  top = row_fold<Max>(top, row, part);
+
+  // The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has
+  // the logarithm of p_t where p_t is close to 1.
+  const T right_power = exp_of_difference(right, top);
+  const T sum = smoothing == 0 ? (T)0 : row_sum(held, part, [&](T v, int) { return v; });
+  const auto power = [&](T v, int k) {
+    return k == label ? (T)0 : exp_of_difference(v, top);
+  };
+  const T others = row_sum_kept(held, part, power);
+  const T share = (T)1 / (others + right_power);
+
+  const T spread = (T)(smoothing / classes), more = (T)smoothing, times = (T)scale;
+  store_each(held, gz, [&](T v, int k) {
+    const T e = is_kept(held, k) ? v : power(v, k);
+    return ((k == label ? more - others * share : e * share) - spread) * times;
+  });
+  const T loss = (top - right) + log1p(others + (right_power - (T)1));
+  return smoothing == 0 ? loss : loss + (T)smoothing * (right - sum / (T)classes);
+}
+
+// The losses of all rows of logits (N, C), their gradients, and total = sum_n loss[n] / divisor.
 extern "C" __global__ void __launch_bounds__(256, sizeof(S) < 8 ? 4 : 1) softmax_cross_entropy(
     const S* z, const long long* labels, T* loss, S* gz, T* total, double smoothing, double divisor,
     double scale, int classes, int rows, unsigned int* ticket) {
@@ -11,32 +44,59 @@ extern "C" __global__ void __launch_bounds__(256, sizeof(S) < 8 ? 4 : 1) softmax
   T own = 0;
   if (row.at < rows) {
     const size_t start = (size_t)row.at * classes;
-    const long long given = labels[row.at];
-    const bool known = given >= 0 && given < classes;
-    const int label = known ? (int)given : -1;
-    Held held = hold(row, z + start, classes, aligned(z) && aligned(gz));
-    const T right = known ? (T)z[start + label] : log((T)-1);  // NaN
-    T top = Max::none();
-    each(held, [&](T v, int) { top = Max::both(top, v); });
-    top = row_fold<Max>(top, row, part);
-
-    // The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has
-    // the logarithm of p_t where p_t is close to 1.
-    const T right_power = exp_of_difference(right, top);
-    const T sum = smoothing == 0 ? (T)0 : row_sum(held, part, [&](T v, int) { return v; });
-    const auto power = [&](T v, int k) {
-      return k == label ? (T)0 : exp_of_difference(v, top);
-    };
-    const T others = row_sum_kept(held, part, power);
-    const T share = (T)1 / (others + right_power);
-
-    const T spread = (T)(smoothing / classes), more = (T)smoothing, times = (T)scale;
-    store_each(held, gz + start, [&](T v, int k) {
-      const T e = is_kept(held, k) ? v : power(v, k);
-      return ((k == label ? more - others * share : e * share) - spread) * times;
-    });
-    own = (top - right) + log1p(others + (right_power - (T)1));
-    if (smoothing != 0) own += (T)smoothing * (right - sum / (T)classes);
+    own = cross_entropy(z + start, labels[row.at], gz + start, classes, smoothing, scale,
+                        aligned(z) && aligned(gz), row, part);
   }
   add_up(own, row, loss, rows, total, (T)divisor, part, ticket);
+}
+
+// The same for the logits h w + bias of a small output layer with the weights w (D, C), whose input
+// h (N, D) is the output of a ReLU and perhaps of dropout, which scaled what it kept by `kept`. It
+// also writes the gradients gh (N, D) in front of the ReLU. A block works on one row after another.
+extern "C" __global__ void __launch_bounds__(256) classifier_loss(
+    const S* h, const S* w, const S* bias, const long long* labels, T* loss, S* gz, S* gh, T* total,
+    double smoothing, double divisor, double scale, double kept, int classes, int columns, int rows,
+    unsigned int* ticket) {
+  __shared__ T part[ROW_PARTS], parts[8 * CLASSES];  // of each warp
+  __shared__ S logits[CLASSES], errors[CLASSES];
+  const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  for (int n = blockIdx.x; n < rows; n += gridDim.x) {
+    const S* x = h + (size_t)n * columns;
+    T z[CLASSES] = {};
+    for (int d = threadIdx.x; d < columns; d += blockDim.x) {
+      const T v = (T)x[d];
+#pragma unroll
+      for (int j = 0; j < CLASSES; ++j) {
+        if (j >= classes) continue;
+        z[j] += v * (T)w[d * classes + j];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < CLASSES; ++j) {
+      if (j >= classes) continue;
+      const T sum = warp_fold<Sum>(z[j]);
+      if (lane == 0) parts[warp * CLASSES + j] = sum;
+    }
+    __syncthreads();
+    if (warp == 0) {
+      if (lane < classes) {
+        T sum = (T)bias[lane];
+        for (int k = 0; k < warps; ++k) sum += parts[k * CLASSES + lane];
+        logits[lane] = (S)sum;
+      }
+      __syncwarp();
+      const T own = cross_entropy(logits, labels[n], errors, classes, smoothing, scale, false,
+                                  {n, lane, 32}, part);
+      __syncwarp();
+      if (lane < classes) gz[(size_t)n * classes + lane] = errors[lane];
+      if (lane == 0) loss[n] = own;
+    }
+    __syncthreads();
+    for (int d = threadIdx.x; d < columns; d += blockDim.x) {
+      T g = 0;
+      for (int k = 0; k < classes; ++k) g += (T)errors[k] * (T)w[d * classes + k];
+      gh[(size_t)n * columns + d] = x[d] > (S)0 ? (S)(g * (T)kept) : (S)0;
+    }
+  }
+  sum_up(loss, rows, total, (T)divisor, part, ticket);
 }

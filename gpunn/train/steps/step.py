@@ -13,6 +13,7 @@ from gpunn.backends.kernel import ADDED
 from gpunn.errors import ArgumentError, DivergenceError
 from gpunn.fingerprint import Fingerprint, Tracked
 from gpunn.nn import Buffer, Module, Parameter
+from gpunn.nn.classifier import loss_in_one
 from gpunn.ops import identity
 from gpunn.ops.elementwise import opened
 from gpunn.ops.elementwise_losses import masses
@@ -176,7 +177,8 @@ class EagerStep(Tracked):
         Raises:
             ArgumentError: the loss is not one number.
         """
-        loss = self.loss_of(self.model(x), y, weights)
+        found = loss_in_one(self.model, self.loss, x, y) if weights is None else None
+        loss = self.loss_of(self.model(x), y, weights) if found is None else found
         if not isinstance(loss, Tensor) or loss.shape:
             raise ArgumentError(
                 f"got a loss that is {_kind(loss)}; expected one number, a 0-d tensor: end the "

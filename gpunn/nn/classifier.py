@@ -1,0 +1,59 @@
+"""Find the end of a classifier that one operation computes together with its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpunn.autograd import Tensor
+from gpunn.autograd.engine import is_recording
+from gpunn.nn.containers import Sequential
+from gpunn.nn.dropout import Dropout
+from gpunn.nn.linear import Linear, drawn, is_watched
+from gpunn.nn.module import Module
+from gpunn.nn.observation import observed
+from gpunn.ops import identity, relu, softmax_cross_entropy
+from gpunn.ops.classifier import classifier_loss, is_small
+from gpunn.ops.elementwise import opened
+from gpunn.sparse import is_sparse
+from gpunn.typing import Array
+
+
+def loss_in_one(model: Module, loss: Callable[..., Any], x: Array, t: Array) -> Tensor | None:
+    """Return the loss of a classifier whose end is one operation; None if it is several.
+
+    It is one on a GPU, if the network ends in a hidden layer with ReLU, perhaps dropout, and a
+    small output layer, and the loss is the cross-entropy of labels. See `ops.classifier_loss`.
+
+    Args:
+        model: the network, in training mode.
+        loss: the loss.
+        x: (N, ...) examples on the model's device.
+        t: their targets there.
+    """
+    function, options = opened(loss)
+    if function is not softmax_cross_entropy or type(model) is not Sequential or t.ndim != 1:
+        return None
+    plain = {"label_smoothing", "reduction"}.issuperset(options)
+    if not plain or options.get("reduction", "mean") == "none" or is_sparse(x):
+        return None
+    if is_watched() or observed.get() is not None or is_recording() is not True:
+        return None
+    first = list(model.layers)
+    output = first.pop() if first else None
+    dropout = first[-1] if first and type(first[-1]) is Dropout else None
+    first = first[:-1] if dropout else first
+    hidden = first.pop() if first else None
+    if type(hidden) is not Linear or hidden.function is not relu or hidden.bias is None:
+        return None
+    if type(output) is not Linear or output.function is not identity or output.bias is None:
+        return None
+    w = output.weight
+    if not w.backend.fuses or not is_small(w.dtype, len(x), *w.shape):
+        return None
+    h: Any = model.through(first, x) if first else x
+    if h.ndim != 2:
+        value: Tensor = loss(model.through(model.layers[len(first) :], h), t)
+        return value
+    given = (h, hidden.weight, hidden.bias, w, output.bias, t)
+    return classifier_loss(*given, dropout=drawn(dropout), **options)
