@@ -96,6 +96,7 @@ class Recipe:
         optimizer: the name of another optimizer than descent with momentum.
         averages: numbers of networks, drawn by dropout, whose mean predicts the test data as well.
         deviations: what differs from the published run, one sentence each.
+        dtype: the dtype of the weights and of everything that is computed.
         estimator: the parameters of scikit-learn's MLPClassifier for the same run, if it has one.
     """
 
@@ -120,6 +121,7 @@ class Recipe:
     optimizer: str = ""
     averages: tuple[int, ...] = ()
     deviations: tuple[str, ...] = ()
+    dtype: str = "float32"
     estimator: dict[str, Any] = field(default_factory=dict)
 
     def within(self, epochs: int) -> Recipe:
@@ -139,7 +141,7 @@ class Recipe:
         """Return what the loss compares outputs with: classes, or a 1 at the place of each."""
         if self.loss == "softmax_cross_entropy":
             return classes
-        return np.eye(self.sizes[-1], dtype=np.float32)[classes]
+        return np.eye(self.sizes[-1], dtype=self.dtype)[classes]
 
     def network(self, seed: int, device: str = "cpu") -> nn.Sequential:
         """Return the network with its first weights."""
@@ -150,7 +152,7 @@ class Recipe:
                 layers.append(nn.Dropout(self.dropout[k]))
             activation = self.output if k == last else self.activation
             options = {"init": self.initial[k]} if self.initial else {}
-            options.update(seed=1000 * seed + k, device=device)
+            options.update(seed=1000 * seed + k, dtype=self.dtype, device=device)
             kind = nn.FeedbackLinear if self.feedback and k else nn.Linear
             layers.append(kind(inputs, outputs, activation, **options))
             if isinstance(layers[-1], nn.FeedbackLinear):

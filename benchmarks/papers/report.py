@@ -13,6 +13,8 @@ import gpunn as gn
 from gpunn.benchmarks.papers.recipes import RECIPES
 
 Rows = list[dict[str, Any]]
+ERRORS = (1, 2, 5, 10, 20, 50, 100)
+"""The test errors in percent that the picture of the rates names."""
 
 
 def results(folder: Path) -> list[Rows]:
@@ -54,8 +56,9 @@ def summary(rows: Rows) -> str:
     published = f"{recipe.published:.2f}" if known else "-"
     each = ", ".join(f"{value:.2f}" for value in found)
     minutes = np.mean([row["seconds"] for row in rows]) / 60
+    spread = "-" if np.isnan(error) else f"{error:.3f}"
     return (
-        f"| {rows[0]['recipe']}{by} | {epochs} | {len(found)} | {mean:.3f} | {error:.3f} | "
+        f"| {rows[0]['recipe']}{by} | {epochs} | {len(found)} | {mean:.3f} | {spread} | "
         f"{published} | {agrees} | {each} | {minutes:.1f} |"
     )
 
@@ -147,6 +150,9 @@ def _rates(ax: Any, found: list[Rows]) -> None:
         curves[label] = kept, [mean_and_error(percents(rows))[0] for rows in mine]
     words = {"xlabel": "p, the probability of keeping a hidden unit", "ylabel": "test error (%)"}
     gn.plot.series(curves, ax, title="Rates of dropout", **words)
+    ax.set_yscale("log")
+    ax.set_yticks(ERRORS, map(str, ERRORS))
+    ax.minorticks_off()
 
 
 def _drawn_networks(ax: Any, found: list[Rows]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def run(
         work: the folder for checkpoints.
         device: the device to train on.
     """
-    train, test = data
+    train, test = (replace(part, x=part.x.astype(recipe.dtype, copy=False)) for part in data)
     steps = -(-len(train.x) // recipe.batch_size)
     folder = work / f"{name}-{recipe.epochs}-{seed}"
     trainer = recipe.trainer(steps, seed, device, checkpoint=folder, every=5)
