@@ -1,4 +1,4 @@
-"""What NumPy does about overflows inside gpunn's own loops: nothing, or an error.
+"""The reaction of NumPy to overflows inside gpunn's own loops: none, or an error.
 
 gpunn finds losses and parameters that are not finite by itself, and reports them in one place.
 """

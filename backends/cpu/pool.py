@@ -214,7 +214,7 @@ def address(memory: bytearray) -> int:
 
 
 class Own(threading.local):
-    """What belongs to one thread.
+    """The state of one thread.
 
     Attributes:
         pool: the pool of the thread.

@@ -1,4 +1,4 @@
-"""How the API pages read docstrings, and what source text does not show of an operation.
+"""Read docstrings for the API pages, and what the source text of an operation does not show.
 
 An activation or a loss is an assignment whose docstring is an argument. An operation is a function
 whose first argument, the backend, callers never pass. Formulas are not Markdown. Modules of public

@@ -105,7 +105,7 @@ PRIVATE = {*OURS, *HELD, *WEIGHTS, "_optimizer", "_task", "_only_initialize", "_
 
 
 class Kept:
-    """What is remembered of an estimator between two calls of its methods.
+    """The memory of an estimator between two calls of its methods.
 
     Attributes:
         twin: the twin that predicts.

@@ -67,7 +67,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to write beside the predictions.
+    """The choices of `gpunn predict`: where the answers go, and what stands beside them.
 
     Attributes:
         output: the file; None for standard output.

@@ -1,4 +1,4 @@
-"""What a column is: numbers, a category, dates, or something that no network can use."""
+"""The kinds of columns: numbers, categories, dates, and those that no network can use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEVELS = 1000  # the levels of a category; the rarest ones share one
 
 @dataclass(frozen=True)
 class Column:
-    """What a column is, and how its cells become numbers.
+    """A column: its kind, and the numbers that its cells become.
 
     Attributes:
         name: the name of the column.

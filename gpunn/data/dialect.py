@@ -1,4 +1,4 @@
-"""How a text file of rows is written: its encoding, and the character between two cells."""
+"""The format of a text file of rows: its encoding, and the character between two cells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Dialect:
-    r"""How a text file of rows is written. What is None is recognised.
+    r"""The format of a text file of rows. An entry of None is recognised.
 
     Attributes:
         encoding: the encoding of the text.

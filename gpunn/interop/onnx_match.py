@@ -1,4 +1,4 @@
-"""What the rules that read ONNX graphs know, and what they return."""
+"""The input and the results of the rules that read ONNX graphs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Match(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the rules need to know about a graph.
+    """A graph, as the rules see it.
 
     Attributes:
         source: the graph.

@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 class TableEstimator(BaseEstimator):
-    """What the estimators for tables share."""
+    """The common part of the estimators for tables."""
 
     def __init__(
         self,

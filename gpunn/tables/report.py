@@ -1,4 +1,4 @@
-"""What a table model is worth on rows that it was not trained on."""
+"""The scores of a table model on rows that it was not trained on."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ Member = tuple[Module, History, Array]
 
 @dataclass(frozen=True)
 class _Work:
-    """What all members need."""
+    """The data and the settings that all members share."""
 
     x: Array
     t: Array

@@ -1,4 +1,4 @@
-"""What is written of a model: its program, the names of its columns, and what its classes are."""
+"""The description of a model for source text: its program, its columns and its classes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TAKEN = frozenset(
 
 
 class Cell(NamedTuple):
-    """How a cell of one column becomes a code.
+    """The codes of the cells of one column.
 
     Attributes:
         name: the name of the column.
