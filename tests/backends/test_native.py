@@ -185,8 +185,9 @@ def test_every_kernel_of_narrow_rows_or_columns(name, columns, native):
     arguments = (*ARGUMENTS[name](Draw("float32", 37, columns)), columns, 37)
     found = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
     call = native.rows(kernel, found[0])
-    if name.startswith("waves") or name == "layer_norm_grad_in_one":
-        assert call is None  # NumPy computes several sines at a time; the CPU has two kernels
+    if name.startswith("waves") or name in ("layer_norm_grad_in_one", "classifier_loss"):
+        # NumPy computes several sines at a time; the CPU has two kernels, or multiplies matrices
+        assert call is None
         return
     if call is None:  # NumPy's exponentials are faster than those of a compiler without vectors
         assert columns > ROW_COLUMNS

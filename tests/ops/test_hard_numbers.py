@@ -18,6 +18,7 @@ import pytest
 import gpunn as gn
 from gpunn import ops, optim
 from gpunn.autograd import OPS
+from gpunn.ops.classifier import classifier_loss
 from gpunn.ops.linear import Dropped
 from gpunn.ops.reductions import column_sums
 from gpunn.optim.factor import NORM, clip_by_global_norm, global_norm
@@ -35,7 +36,7 @@ MOVES |= {"embedding", "level_columns"}
 TESTED_BELOW = {
     *("add", "subtract", "multiply", "divide", "linear", "matmul", "take", "waves"),
     *("sum", "mean", "max", "softmax", "log_softmax", "layer_norm", "rms_norm", "batch_norm"),
-    *("softmax_cross_entropy", "multiclass_hinge", "focal", "gaussian_nll"),
+    *("softmax_cross_entropy", "classifier_loss", "multiclass_hinge", "focal", "gaussian_nll"),
 }
 ULP = 4
 TINY = 2.0**-126
@@ -242,6 +243,23 @@ def test_a_cross_entropy(name, dtype, wide, device, flushes):
     assert_close(loss, [w for w, _ in wanted], [0] * len(x), "float32", x)
     slopes = [s for _, row in wanted for s in row]
     assert_close(gz.reshape(-1), slopes, [0] * x.size, dtype, x.reshape(-1))
+
+
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"infinite"}))
+def test_a_cross_entropy_together_with_its_layer(name, device, flushes):
+    """A hidden unit of 1 makes the weights of the output layer its logits."""
+    one, zero = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    x, b = rows_of(name, "float32"), gn.backend(device)
+    for k, row in enumerate(x):
+        others = [b.upload(a) for a in (one, one, zero, np.zeros_like(row), np.array([k % 4]))]
+        loss, gz = applied(
+            lambda z, o=others: classifier_loss(*o[:3], z, *o[3:], reduction="sum"),
+            row[None],
+            device,
+        )
+        wanted, slopes = cross_entropy([*map(exact, row)], k % 4)
+        assert_close(loss.reshape(1), [wanted], [0], "float32", row[None])
+        assert_close(gz[0], slopes, [0] * len(row), "float32", row)
 
 
 @pytest.mark.parametrize("name", sorted(set(ROWS) - {"digits that differ", "subnormal"}))
