@@ -209,6 +209,12 @@ def test_the_command_goes_on_and_prints_a_table(tmp_path, monkeypatch, capsys):
     assert first.splitlines()[-1] == again.splitlines()[-1]
     assert "| lecture | 2 | 2 |" in again
     assert "differs: scikit-learn adds" in again
+    monkeypatch.setattr("sys.argv", [*command, "--first", "1"])
+    main()
+    rows = (tmp_path / "results" / "lecture-2.jsonl").read_text().splitlines()
+    found = {json.loads(row)["seed"]: json.loads(row)["command"] for row in rows}
+    assert list(found) == [0, 1, 2]
+    assert found[2] == "python -m benchmarks.papers lecture --epochs 2 --first 2 --seeds 1"
 
 
 def test_scikit_learn_runs_beside(tmp_path, monkeypatch, capsys):

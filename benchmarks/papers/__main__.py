@@ -41,7 +41,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Return the parser, and the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Reproduce a published result on MNIST.")
     parser.add_argument("recipes", metavar="NAME", nargs="?", type=chosen, default={})
-    parser.add_argument("--seeds", type=int, default=5, help="the number of seeds, from 0")
+    parser.add_argument("--seeds", type=int, default=5, help="the number of seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--epochs", type=int, default=None, help="another number of epochs")
     parser.add_argument("--data-dir", default=None, help="the folder with MNIST")
@@ -61,7 +61,7 @@ def seeds(name: str, recipe: Recipe, given: argparse.Namespace, data: tuple[Any,
     path = given.results / f"{name}-{'sklearn' if given.sklearn else recipe.epochs}.jsonl"
     known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     done = {json.loads(line)["seed"] for line in known}
-    for seed in range(given.first, given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         if seed in done:
             continue
         if given.sklearn:
@@ -69,7 +69,8 @@ def seeds(name: str, recipe: Recipe, given: argparse.Namespace, data: tuple[Any,
         else:
             row = run(name, recipe, seed, data, given.work, given.device)
         option = " --sklearn" if given.sklearn else f" --epochs {given.epochs}" * bool(given.epochs)
-        row["command"] = f"python -m benchmarks.papers {name}{option} --seeds {seed + 1}"
+        option += f" --first {seed}" * bool(seed)
+        row["command"] = f"python -m benchmarks.papers {name}{option} --seeds 1"
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)

@@ -56,11 +56,15 @@ def summary(rows: Rows) -> str:
     published = f"{recipe.published:.2f}" if known else "-"
     each = ", ".join(f"{value:.2f}" for value in found)
     minutes = np.mean([row["seconds"] for row in rows]) / 60
-    spread = "-" if np.isnan(error) else f"{error:.3f}"
     return (
-        f"| {rows[0]['recipe']}{by} | {epochs} | {len(found)} | {mean:.3f} | {spread} | "
+        f"| {rows[0]['recipe']}{by} | {epochs} | {len(found)} | {mean:.3f} | {_digits(error)} | "
         f"{published} | {agrees} | {each} | {minutes:.1f} |"
     )
+
+
+def _digits(error: float) -> str:
+    """Return a standard error with three decimals; "-" for that of one seed."""
+    return "-" if np.isnan(error) else f"{error:.3f}"
 
 
 def table(found: list[Rows]) -> str:
@@ -107,14 +111,14 @@ def order(found: list[Rows]) -> list[str]:
 def drawn_networks(rows: Rows) -> list[str]:
     """Return the table of the mean predictions of k networks drawn by dropout."""
     lines = [
-        f"| {rows[0]['recipe']}: networks | test error % | standard error |",
+        f"| {_title(rows[0])}: networks | test error % | standard error |",
         "| --- | --- | --- |",
     ]
     for k in rows[0]["averages"]:
         mean, error = mean_and_error([row["averages"][k] for row in rows])
-        lines.append(f"| {k} | {mean:.3f} | {error:.3f} |")
+        lines.append(f"| {k} | {mean:.3f} | {_digits(error)} |")
     mean, error = mean_and_error(percents(rows))
-    return [*lines, f"| one without dropout | {mean:.3f} | {error:.3f} |"]
+    return [*lines, f"| one without dropout | {mean:.3f} | {_digits(error)} |"]
 
 
 def draw(found: list[Rows], path: Path) -> None:
