@@ -9,7 +9,7 @@ from gpunn.autograd import Tensor
 from gpunn.autograd.engine import is_recording
 from gpunn.nn.containers import Sequential
 from gpunn.nn.dropout import Dropout
-from gpunn.nn.linear import Linear, drawn, is_watched
+from gpunn.nn.linear import drawn, is_plain, is_watched
 from gpunn.nn.module import Module
 from gpunn.nn.observation import observed
 from gpunn.ops import identity, relu, softmax_cross_entropy
@@ -31,29 +31,28 @@ def loss_in_one(model: Module, loss: Callable[..., Any], x: Array, t: Array) -> 
         x: (N, ...) examples on the model's device.
         t: their targets there.
     """
-    function, options = opened(loss)
-    if function is not softmax_cross_entropy or type(model) is not Sequential or t.ndim != 1:
+    if type(model) is not Sequential or "forward" in vars(model) or len(model.layers) < 2:
         return None
+    first: list[Any] = model.layers[:-1]
+    output = model.layers[-1]
+    if not is_plain(output, identity) or not output.weight.backend.fuses:
+        return None
+    dropout = first.pop() if type(first[-1]) is Dropout else None
+    hidden = first.pop() if first else None
+    if not is_plain(hidden, relu) or (dropout is not None and "forward" in vars(dropout)):
+        return None
+    function, options = opened(loss)
     plain = {"label_smoothing", "reduction"}.issuperset(options)
-    if not plain or options.get("reduction", "mean") == "none" or is_sparse(x):
+    if function is not softmax_cross_entropy or not plain or options.get("reduction") == "none":
         return None
     if is_watched() or observed.get() is not None or is_recording() is not True:
         return None
-    first = list(model.layers)
-    output = first.pop() if first else None
-    dropout = first[-1] if first and type(first[-1]) is Dropout else None
-    first = first[:-1] if dropout else first
-    hidden = first.pop() if first else None
-    if type(hidden) is not Linear or hidden.function is not relu or hidden.bias is None:
-        return None
-    if type(output) is not Linear or output.function is not identity or output.bias is None:
-        return None
     w = output.weight
-    if not w.backend.fuses or not is_small(w.dtype, len(x), *w.shape):
+    if t.ndim != 1 or is_sparse(x) or not is_small(w.dtype, len(x), *w.shape):
         return None
-    h: Any = model.through(first, x) if first else x
+    h: Any = Sequential(*first)(x) if first else x
     if h.ndim != 2:
-        value: Tensor = loss(model.through(model.layers[len(first) :], h), t)
+        value: Tensor = loss(Sequential(*model.layers[len(first) :])(h), t)
         return value
     given = (h, hidden.weight, hidden.bias, w, output.bias, t)
     return classifier_loss(*given, dropout=drawn(dropout), **options)

@@ -40,11 +40,8 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Return the output of the last layer."""
-        return self.through(self.layers, x)
-
-    def through(self, layers: Sequence[Module], x: Any) -> Tensor:
-        """Return the output of the last of some layers."""
-        training, position = self.training, 0
+        layers, training = self.layers, self.training
+        position = 0
         while position < len(layers):
             layer = layers[position]
             follower = layers[position + 1] if position + 1 < len(layers) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -148,11 +148,6 @@ class Linear(Module):
         """Return the output, fused with the dropout layer that follows if one is given."""
         return self._run(x, dropout)
 
-    @property
-    def function(self) -> Callable[..., Tensor]:
-        """The activation as a function of a tensor."""
-        return self._activation
-
     def _run(self, x: Any, dropout: Dropout | None, feedback: Array | None = None) -> Tensor:
         args = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
         if is_watched() or not isinstance(opened(self._activation)[0], Activation):
@@ -246,6 +241,13 @@ def drawn(dropout: Dropout | None) -> Dropped | None:
     if dropout is None or not dropout.training or not dropout.rate:
         return None
     return Dropped(dropout.rate, dropout.stream.draw())
+
+
+def is_plain(layer: Module | None, activation: Callable[..., Tensor]) -> TypeGuard[Linear]:
+    """Return whether a module is a `Linear` as it is, with a bias and with this activation."""
+    if type(layer) is not Linear or "forward" in vars(layer):
+        return False
+    return layer._activation is activation and layer.bias is not None
 
 
 def is_watched() -> bool:

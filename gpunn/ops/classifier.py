@@ -16,7 +16,7 @@ from gpunn.ops.cross_entropy import SOFTMAX_CROSS_ENTROPY, softmax_cross_entropy
 from gpunn.ops.dropout import Rate
 from gpunn.ops.elementwise import chosen
 from gpunn.ops.elementwise_losses import no_target_gradient
-from gpunn.ops.linear import Dropped, layer_of, parameter_gradients
+from gpunn.ops.linear import Dropped, check_shapes, layer_of, parameter_gradients
 from gpunn.ops.loss_reduction import Reduction
 from gpunn.typing import Array, DType
 
@@ -129,12 +129,7 @@ def classifier_loss(
             f"{name}; expected (N, D), at most {MOST_CLASSES} classes and (N,) labels: use "
             "linear and softmax_cross_entropy"
         )
-    if output_w.shape != (h.shape[1], classes) or output_bias.shape != (classes,):
-        raise ShapeError(
-            f"got output_w of shape {output_w.shape} and output_bias of shape "
-            f"{output_bias.shape} in {name}; expected ({h.shape[1]}, C) and (C,): check the sizes "
-            "of the layers"
-        )
+    check_shapes(h, output_w, output_bias)
     if h.dtype.name not in DTYPES:
         raise DTypeError(
             f"got {h.dtype} in {name}; expected float32 or float64: use linear and "

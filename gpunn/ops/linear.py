@@ -24,7 +24,12 @@ class Dropped(NamedTuple):
     draw: Draw
 
 
-def _check(x: Array, w: Array, bias: Array | None) -> None:
+def check_shapes(x: Array, w: Array, bias: Array | None) -> None:
+    """Check the arrays of a linear layer.
+
+    Raises:
+        ShapeError, DTypeError: they do not fit; the message names both.
+    """
     if x.ndim == 0 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
         raise ShapeError(
             f"got x of shape {x.shape} and w of shape {w.shape}; expected (..., {w.shape[0]}) and "
@@ -67,13 +72,13 @@ class Layer(NamedTuple):
 
     Attributes:
         y: its output.
-        behind: returns gz, the gradient in front of the activation, for gy.
+        through: returns gz, the gradient through dropout and activation, for gy.
         gradients: returns the gradients of x, w and the bias for gz and their needs.
         differentiable: whether its activation has a derivative.
     """
 
     y: Array
-    behind: Callable[[Array], Array]
+    through: Callable[[Array], Array]
     gradients: Callable[[Array, Any], tuple[Array | None, ...]]
     differentiable: bool
 
@@ -121,7 +126,7 @@ def linear(
     def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
         if not layer.differentiable:
             return (None,) * len(needs)
-        return layer.gradients(layer.behind(gy), needs)
+        return layer.gradients(layer.through(gy), needs)
 
     return layer.y, backward
 
@@ -136,7 +141,7 @@ def layer_of(
     feedback: Array | None = None,
 ) -> Layer:
     """Compute the output of a linear layer; see `linear`."""
-    _check(x, w, bias)
+    check_shapes(x, w, bias)
     back = w if feedback is None else _checked_feedback(feedback, w)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # (N, D)
     activation, options = _with_numbers(activation)
@@ -162,7 +167,7 @@ def layer_of(
     else:
         kept = y = b.launch(activation.bias_kernel, offset, *options, out=z)
 
-    def behind(gy: Array) -> Array:
+    def through(gy: Array) -> Array:
         gy = gy if gy.ndim == 2 else gy.reshape(z.shape)
         if bits:
             out = b.empty_like(kept)
@@ -178,7 +183,7 @@ def layer_of(
         return gx, *parameter_gradients(b, rows, gz, needs[1], needs[2])
 
     y = y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
-    return Layer(y, behind, gradients, activation.differentiable)
+    return Layer(y, through, gradients, activation.differentiable)
 
 
 def parameter_gradients(

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from gpunn.backends.cuda.source import THREADS
 from gpunn.backends.kernel import KERNELS, Elementwise
 from tests.nvrtc.check import elementwise_text
-from tests.nvrtc.compiler import ptx, supported_archs
+from tests.nvrtc.compiler import ptx
 
 ARCHS = (80, 90, 100)
 MAIN = (
@@ -86,9 +86,8 @@ def used(text: str, name: str, arch: int) -> Use:
 
 def rows() -> Iterator[tuple[str, ...]]:
     """The rows of the table."""
-    archs = [arch for arch in ARCHS if arch in supported_archs()]
     for name, text, entry, threads in texts():
-        uses = [used(text, entry, arch) for arch in archs]
+        uses = [used(text, entry, arch) for arch in ARCHS]
         each = (
             [str(u.registers) for u in uses],
             [str(u.spilled_bytes) for u in uses],
