@@ -13,9 +13,9 @@ import numpy as np
 
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
-from gpunn.backends.kernel import ADDED, Elementwise, RowKernel
+from gpunn.backends.kernel import ADDED, Elementwise, GridKernel, RowKernel
 from gpunn.backends.memory import Memory
-from gpunn.backends.random import Draw
+from gpunn.backends.random import RANDOM_WORDS, Draw
 from gpunn.errors import ArgumentError, CaptureError, ShapeError
 from gpunn.typing import Array, DType, Shape
 
@@ -50,8 +50,11 @@ class Backend(Memory):
         fuses: whether `matmul_with` has fused products on this device.
         synchronous: whether a number can be read without waiting for the device.
         on_host: whether arrays of this device are NumPy arrays.
+        grid_blocks: the most blocks of threads that certainly run at the same time, so that they
+            can wait for each other; 0 if this device has no such launches.
     """
 
+    grid_blocks = 0
     kind: ClassVar[str]
     synchronous: ClassVar[bool] = False
     on_host: ClassVar[bool] = False
@@ -162,6 +165,18 @@ class Backend(Memory):
             columns: the length of a row, if the kernel may be compiled specially for short rows.
         """
 
+    def launch_grid(self, kernel: GridKernel, blocks: int, dtype: DType, *args: Any) -> None:
+        """Run a kernel whose blocks wait for each other. On the CPU there is none.
+
+        Args:
+            kernel: the kernel, which gets the numbers to count with behind `args`.
+            blocks: the number of thread blocks, at most `grid_blocks`.
+            dtype: the dtype of the kernel's arrays.
+            args: the inputs and outputs, as for `launch_rows`. If a block waits in vain, their
+                content is undefined, and `synchronize` raises an error.
+        """
+        raise NotImplementedError(f"{self.device} has no launches whose blocks wait")
+
     def launch_matrix(self, kernel: RowKernel, shape: Shape, dtype: DType, *args: Any) -> None:
         """Run a row kernel on a matrix and pass it the numbers of columns and rows as well.
 
@@ -213,9 +228,10 @@ class Backend(Memory):
         """
         return None
 
-    @abstractmethod
     def random_words(self, count: int, draw: Draw) -> Array:
         """Return `count` 64-bit random words of a draw; see `gpunn.backends.random`."""
+        out = self.empty((count,), np.uint64)
+        return self.launch(RANDOM_WORDS, *draw.key, draw.call, draw.ahead, draw.shard, out=out)
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -55,6 +55,7 @@ CTYPES = {
 }
 HEADERS = {"float16": "#include <cuda_fp16.h>\n", "bfloat16": "#include <cuda_bf16.h>\n"}
 
+_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.M)
 _PARAM = re.compile(r"(?:(?P<role>raw|sum|one) )?(?:(?P<type>\w+) )?(?P<name>\w+)")
 
 
@@ -72,6 +73,11 @@ class Param(NamedTuple):
     type: str
     name: str
     role: str
+
+    @property
+    def ctype(self) -> str:
+        """The C type that the body computes in."""
+        return "T" if self.type == "T" else CTYPES[self.type]
 
 
 def _params(text: str) -> tuple[Param, ...]:
@@ -143,40 +149,49 @@ class Elementwise:
             object.__setattr__(self, "chunkable", False)
         _declare(self)
 
+    def function(self, name: str) -> str:
+        """Return the text of a CUDA function with the body of the kernel, for use in other kernels.
 
-@dataclass(frozen=True, eq=False)
-class RowKernel:
-    """A kernel from a `.cu` file, in which blocks of threads divide the rows of a matrix.
+        It takes the inputs by value and then the outputs by reference, all of one element. The
+        preamble is not part of the text.
 
-    Its last two parameters are the number of columns and the number of rows.
+        Args:
+            name: the name of the function.
+        """
+        inputs = [f"{p.ctype} {p.name}" for p in self.inputs]
+        outputs = [f"{p.ctype}& {p.name}" for p in self.outputs]
+        parameters = ", ".join((*inputs, *outputs))
+        return f"static __device__ inline void {name}({parameters}) {{\n{self.cuda}\n}}\n"
 
-    Args:
-        name: the unique name, an `extern "C"` function of the file.
-        numpy: the body for NumPy arrays, called with the same arguments in the same order.
-        cuda_file: the `.cu` file. `S` is the type that its arrays are stored in. `T` is the type
-            that it computes in: double for float64, else float. The text of the `block.cuh` in
-            the same folder is put before it, and before that `exact.h`.
+
+class FileKernel:
+    """A kernel from a `.cu` file.
+
+    `S` is the type that the arrays of the file are stored in. `T` is the type that it computes in:
+    double for float64, else float. The text of the `block.cuh` in the same folder is put before
+    it, and before that `exact.h`. It can include other files of its folder.
+
+    Attributes:
+        name: the name, an `extern "C"` function of the file.
+        cuda_file: the `.cu` file.
         threads: the threads per block.
         dtypes: the dtypes that S may be.
-        ticket: whether the last argument of the CUDA function is an `unsigned int*`. It points to
-            a 0, and the function sets it back to 0. Blocks count with it, so that the last block
-            knows that it is the last.
-        by_columns: whether a block works on a tile of columns, over all rows.
+        before: CUDA code that comes before the text of the file.
     """
 
     name: str
-    numpy: Callable[..., Any]
     cuda_file: Path
-    threads: int = 256
-    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
-    by_columns: bool = False
-    ticket: bool = False
+    threads: int
+    dtypes: tuple[str, ...]
+    before: str = ""
 
     def __fingerprint__(self) -> None:
         """Return None, because a kernel never changes."""
 
-    def __post_init__(self) -> None:
-        _declare(self)
+    @property
+    def counts_in(self) -> str:
+        """The workspace that is the last argument: "ticket", "counts", or "" for none."""
+        return ""
 
     def held(self, item_bytes: int, columns: int | None) -> int:
         """Return the number of elements of a row that one thread keeps in registers.
@@ -186,8 +201,14 @@ class RowKernel:
             columns: the length of a row; None if rows may have any length.
         """
         few = 16 // item_bytes
-        short = columns is not None and columns <= 32 * few and not self.by_columns
-        return few if short else WARP_COLUMNS // 32
+        return few if columns is not None and columns <= 32 * few else WARP_COLUMNS // 32
+
+    @property
+    def text(self) -> str:
+        """The text of the file, with that of the files which it includes."""
+        text = self.cuda_file.read_text(encoding="utf-8")
+        beside = self.cuda_file.with_name
+        return _INCLUDE.sub(lambda found: beside(found[1]).read_text(encoding="utf-8"), text)
 
     def source(self, dtype: str, held: int = WARP_COLUMNS // 32) -> str:
         """Return the complete CUDA source.
@@ -203,8 +224,70 @@ class RowKernel:
             f"typedef {compute} T;\n"
             f"constexpr int WARP_COLUMNS = {WARP_COLUMNS}, TILE_LANES = {TILE_LANES};\n"
             f"constexpr int HELD = {held};\n"
-            f"{EXACT}\n{shared}\n{self.cuda_file.read_text(encoding='utf-8')}"
+            f"{EXACT}\n{shared}\n{self.before}\n{self.text}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class GridKernel(FileKernel):
+    """A kernel from a `.cu` file whose blocks wait for each other; see `Backend.launch_grid`.
+
+    Its last parameter is an `unsigned int*` to three zeros, with which the blocks count. They are
+    zeros again at the end.
+
+    Args:
+        name, cuda_file, threads, dtypes, before: as for `FileKernel`.
+    """
+
+    name: str
+    cuda_file: Path
+    before: str = ""
+    threads: int = 256
+    dtypes: tuple[str, ...] = ("float32", "float64")
+
+    @property
+    def counts_in(self) -> str:
+        """The workspace that is the last argument, for blocks that wait for each other."""
+        return "counts"
+
+
+@dataclass(frozen=True, eq=False)
+class RowKernel(FileKernel):
+    """A kernel from a `.cu` file, in which blocks of threads divide the rows of a matrix.
+
+    Its last two parameters are the number of columns and the number of rows.
+
+    Args:
+        name: the unique name, an `extern "C"` function of the file.
+        numpy: the body for NumPy arrays, called with the same arguments in the same order.
+        cuda_file: the `.cu` file; see `FileKernel`.
+        threads: the threads per block.
+        dtypes: the dtypes that S may be.
+        by_columns: whether a block works on a tile of columns, over all rows.
+        ticket: whether the last argument of the CUDA function is an `unsigned int*`. It points to
+            a 0, and the function sets it back to 0. Blocks count with it, so that the last block
+            knows that it is the last.
+    """
+
+    name: str
+    numpy: Callable[..., Any]
+    cuda_file: Path
+    threads: int = 256
+    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    by_columns: bool = False
+    ticket: bool = False
+
+    def __post_init__(self) -> None:
+        _declare(self)
+
+    @property
+    def counts_in(self) -> str:
+        """The workspace that is the last argument, if there is one."""
+        return "ticket" if self.ticket else ""
+
+    def held(self, item_bytes: int, columns: int | None) -> int:
+        """Return the number of elements of a row that one thread keeps in registers."""
+        return super().held(item_bytes, None if self.by_columns else columns)
 
     def geometry(self, item_bytes: int, rows: int, columns: int) -> tuple[int, int]:
         """Return the number of blocks and the threads per block for a matrix.

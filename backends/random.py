@@ -39,6 +39,23 @@ __device__ inline unsigned long long philox4x64(
 }
 """
 
+WORDS_CUDA = f"""{PHILOX_CUDA}
+// The random words of a draw, computed where they are read. Neighbouring elements share a word.
+struct Words {{
+  unsigned long long k0, k1, call, shard;
+  long long at;  // the number of the last word, or -1
+  unsigned long long word;
+  __device__ inline unsigned long long operator[](long long w) {{
+    if (w != at) {{
+      at = w;
+      const unsigned long long block = ((unsigned long long)w >> 2) + 1ull;
+      word = philox4x64(k0, k1, block, call, shard, 0ull, (int)(w & 3));
+    }}
+    return word;
+  }}
+}};
+"""
+
 
 def words(count: int, key: tuple[int, int], call: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """Return the first `count` 64-bit words of draw number `call` of the stream.
@@ -102,6 +119,39 @@ class Draw(NamedTuple):
     call: int | Array
     ahead: int = 0
     shard: int = 0
+
+
+class Words(NamedTuple):
+    """The random words of a draw. A kernel gets them in place of an array, and computes them.
+
+    Attributes:
+        key: (seed, stream).
+        call: the number of the draw, a 0-d int64 array of the device.
+        ahead: a number that is added to `call`.
+        shard: the piece of the batch that the bits are for.
+    """
+
+    key: tuple[int, int]
+    call: Array
+    ahead: int
+    shard: int
+
+    @classmethod
+    def of(cls, draw: Draw, zero: Array) -> Words:
+        """Return the words of a draw.
+
+        Args:
+            draw: the draw.
+            zero: the device's integer 0, a 0-d array.
+        """
+        if hasattr(draw.call, "shape"):
+            return cls(*draw)
+        return cls(draw.key, zero, int(draw.call) + draw.ahead, draw.shard)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of a kernel that stand for the words."""
+        k0, k1, ahead, shard = map(np.uint64, (*self.key, self.ahead, self.shard))
+        return k0, k1, self.call, ahead, shard
 
 
 class Counter(NamedTuple):

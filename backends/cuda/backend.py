@@ -17,18 +17,16 @@ from typing import Any
 import numpy as np
 
 from gpunn.backends.base import Backend, check_product
-from gpunn.backends.bounded import Bounded
 from gpunn.backends.cuda.cublaslt import CublasLt, CublasLtError, LibraryNotFound
 from gpunn.backends.cuda.diagnosis import check_package, climb_ladder
 from gpunn.backends.cuda.graph import Graphs, Recording
-from gpunn.backends.cuda.launcher import MOST_FUNCTIONS, Launcher
+from gpunn.backends.cuda.launcher import Launcher
 from gpunn.backends.cuda.nccl import Nccl
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
 from gpunn.backends.diagnosis import Diagnosis
 from gpunn.backends.dtypes import FLOATS
-from gpunn.backends.kernel import Elementwise, RowKernel
-from gpunn.backends.random import RANDOM_WORDS, Draw
+from gpunn.backends.kernel import Elementwise, GridKernel, RowKernel
 from gpunn.errors import (
     DeviceMismatchError,
     DeviceUnavailableError,
@@ -50,7 +48,8 @@ class CupyBackend(Backend):
     def __init__(self, device: Device) -> None:
         super().__init__(device)
         self.xp = self._cupy()
-        count = self.xp.cuda.runtime.getDeviceCount()
+        runtime = self.xp.cuda.runtime
+        count = runtime.getDeviceCount()
         if device.index >= count:
             raise DeviceUnavailableError(
                 f'device "{device}" cannot be used: there {"is" if count == 1 else "are"} {count} '
@@ -60,8 +59,8 @@ class CupyBackend(Backend):
         self._here = self.xp.cuda.Device(device.index)
         if count > 1:  # CuPy's functions run on the current device, wherever their arrays are
             self.scope = self._here
+        self.grid_blocks = runtime.getDeviceProperties(device.index)["multiProcessorCount"]
         self._launcher = Launcher(self.xp)
-        self._rows: Bounded[tuple[RowKernel, DType, int], Any] = Bounded(MOST_FUNCTIONS)
         self._stream: Any = None
         self._alone = threading.RLock()  # held by the thread that uses the stream
         self._graphs = Graphs(self.xp)
@@ -165,19 +164,15 @@ class CupyBackend(Backend):
         columns: int | None = None,
     ) -> None:
         """Run the CUDA file, compiled on first use."""
-        kind = np.dtype(dtype)
-        key = kernel, kind, kernel.held(kind.itemsize, columns)
-        compiled = self._rows.get(key)
-        if compiled is None:
-            text = kernel.source(kind.name, key[2])
-            compiled = self.xp.RawKernel(text, kernel.name, options=("--std=c++17",))
-            self._rows[key] = compiled
-        if blocks:
-            given = [_argument(a) for a in args]
-            with self._here:
-                if kernel.ticket:
-                    given.append(self._launcher.space("ticket"))
-                compiled((blocks,), (threads or kernel.threads,), tuple(given))
+        with self._here:
+            how = blocks, threads or kernel.threads, columns
+            self._launcher.launch_file(kernel, how, np.dtype(dtype), args)
+
+    def launch_grid(self, kernel: GridKernel, blocks: int, dtype: DType, *args: Any) -> None:
+        """Run the CUDA file, compiled on first use."""
+        with self._here:
+            how = blocks, kernel.threads, 1
+            self._launcher.launch_file(kernel, how, np.dtype(dtype), args)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None, *, adds: bool = False) -> Array:
         """Compute the matrix product with cuBLASLt, in full precision unless `tf32` is set."""
@@ -234,14 +229,14 @@ class CupyBackend(Backend):
     def _cublaslt(self) -> CublasLt:
         return CublasLt.find(self.xp)
 
-    def random_words(self, count: int, draw: Draw) -> Array:
-        """Compute the same words as on the CPU with the CUDA body."""
-        out = self.empty((count,), np.uint64)
-        return self.launch(RANDOM_WORDS, *draw.key, draw.call, draw.ahead, draw.shard, out=out)
-
     def synchronize(self) -> None:
-        """Wait for the device."""
+        """Wait for the device.
+
+        Raises:
+            DeviceUnavailableError: blocks of `launch_grid` have waited for each other in vain.
+        """
         self._here.synchronize()
+        self._launcher.check_waits(self.device)
 
     def connect(self, rank: int, size: int, tell: Callable[[Sequence[int]], list[int]]) -> Nccl:
         """Connect this device with those of other processes through NCCL.
@@ -360,15 +355,3 @@ def _pitched(backend: Backend, b: Array) -> Array:
     wider = wider[:, : b.shape[1]]
     wider[...] = b
     return wider
-
-
-def _argument(value: Any) -> Any:
-    """Convert an argument for RawKernel: an int becomes a C int; a float is a C double already."""
-    if isinstance(value, int):
-        return np.int32(value)
-    if hasattr(value, "flags") and not value.flags.c_contiguous:
-        raise ValueError(
-            f"got an array of shape {value.shape} in a row kernel that is not contiguous; expected "
-            "a contiguous one, because the kernel gets only its address: use ascontiguousarray"
-        )
-    return value

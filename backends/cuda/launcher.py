@@ -1,4 +1,4 @@
-"""The launch of elementwise kernels on a GPU: layouts, packs, blocks and compilation."""
+"""The launch of kernels on a GPU: layouts, packs, blocks and compilation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from gpunn.backends.cuda.source import (
     elementwise_source,
     parts_type,
 )
-from gpunn.backends.kernel import CTYPES, Elementwise
-from gpunn.errors import DeviceMismatchError, ShapeError
-from gpunn.typing import Array, Shape
+from gpunn.backends.device import Device
+from gpunn.backends.kernel import CTYPES, Elementwise, FileKernel
+from gpunn.backends.random import Words
+from gpunn.errors import DeviceMismatchError, DeviceUnavailableError, ShapeError
+from gpunn.typing import Array, DType, Shape
 
 MOST_FUNCTIONS = 1024  # compiled kernels that are kept
 PACKED = ("each", "row")  # layouts that are read in packs
@@ -28,9 +30,9 @@ SCALARS = {ctype: np.dtype(name).type for name, ctype in CTYPES.items() if name 
 
 
 class Launcher:
-    """A launcher of elementwise kernels. It compiles a kernel on first use.
+    """A launcher of kernels. It compiles a kernel on first use.
 
-    All sums use one small workspace, so use only one stream at a time.
+    All launches use the same small workspaces, so use only one stream at a time.
 
     Args:
         xp: the module `cupy`.
@@ -39,7 +41,9 @@ class Launcher:
     def __init__(self, xp: Any) -> None:
         self.xp = xp
         self._compiled: Bounded[Any, Any] = Bounded(MOST_FUNCTIONS)
+        self._files: Bounded[tuple[FileKernel, DType, int], Any] = Bounded(MOST_FUNCTIONS)
         self._workspace: dict[str, Array] = {}
+        self._counts: Array | None = None  # the workspace, once a kernel has it
 
     def launch(self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> None:
         """Run a kernel once over all elements."""
@@ -76,6 +80,37 @@ class Launcher:
         for array, copy in copies:
             array[...] = copy
 
+    def launch_file(
+        self,
+        kernel: FileKernel,
+        how: tuple[int, int, int | None],
+        dtype: np.dtype[Any],
+        args: Sequence[Any],
+    ) -> None:
+        """Run a kernel from a file.
+
+        Args:
+            kernel: the kernel.
+            how: the number of blocks, the threads per block, and the length of a row, or None.
+            dtype: the dtype of the kernel's arrays.
+            args: its arguments, without the workspace that it counts in.
+        """
+        blocks, threads, columns = how
+        key = kernel, dtype, kernel.held(dtype.itemsize, columns)
+        function = self._files.get(key)
+        if function is None:
+            text = kernel.source(dtype.name, key[2])
+            function = self.xp.RawKernel(text, kernel.name, options=("--std=c++17",))
+            self._files[key] = function
+        if not blocks:
+            return
+        given = [_argument(a) for a in args]
+        if kernel.counts_in:
+            given.append(self.space(kernel.counts_in))
+        if kernel.counts_in == "counts":
+            self._counts = given[-1]
+        function((blocks,), (threads,), tuple(given))
+
     def _arrange(
         self, role: str, value: Any, shape: Shape, is_output: bool
     ) -> tuple[str, Any, int]:
@@ -84,6 +119,8 @@ class Launcher:
         The array is a copy if the order of its elements does not fit. The length is 0 if nothing
         repeats.
         """
+        if isinstance(value, Words):
+            return "words", value, 0
         if not hasattr(value, "dtype") or isinstance(value, np.generic):
             return "value", value, 0
         if isinstance(value, np.ndarray):
@@ -138,7 +175,7 @@ class Launcher:
         for param, argument, value, repeat in zip(params, key, given, repeats, strict=True):
             if argument.layout == "value":
                 value = SCALARS[computed if param.type == "T" else CTYPES[param.type]](value)
-            found.append(value)
+            found += value.arguments() if argument.layout == "words" else [value]
             if argument.layout in ("row", "column"):
                 found.append(index(repeat))
         found.append(index(n))
@@ -147,24 +184,39 @@ class Launcher:
         return tuple(found)
 
     def space(self, name: str) -> Array:
-        """Return a workspace: "ticket", or "float" or "double" for the parts of sums."""
+        """Return a workspace: "ticket", "counts", "float" or "double" (the parts of sums)."""
         self.make_spaces()
         return self._workspace[name]
+
+    def check_waits(self, device: Device) -> None:
+        """Check that no block has waited in vain for others, and set the counts back if one has.
+
+        Raises:
+            DeviceUnavailableError: one has.
+        """
+        if self._counts is None or not int(self._counts[2]):
+            return
+        self._counts.fill(0)
+        raise DeviceUnavailableError(
+            f"got a kernel on {device} whose blocks waited for each other in vain; expected all "
+            "of them to run at the same time: start again from a checkpoint, with no other "
+            "program on the device"
+        )
 
     def make_spaces(self) -> None:
         """Make the workspaces if there are none.
 
-        Call this before a capture, because inside one the ticket would not be set to 0.
+        Call this before a capture, because inside one they would not be set to 0.
         """
         if not self._workspace:
             parts = MAX_SUMS * SUM_BLOCKS
-            kinds: dict[str, Any] = {
-                "ticket": np.uint32,
-                "float": np.float32,
-                "double": np.float64,
+            kinds: dict[str, tuple[int, Any]] = {
+                "ticket": (1, np.uint32),
+                "counts": (3, np.uint32),
+                "float": (parts, np.float32),
+                "double": (parts, np.float64),
             }
-            for name, dtype in kinds.items():
-                size = 1 if name == "ticket" else parts
+            for name, (size, dtype) in kinds.items():
                 self._workspace[name] = self.xp.zeros((size,), dtype)
 
 
@@ -190,7 +242,7 @@ def loop_shape(kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Any
 
 
 def _dtype_name(array: Any, letter: str, layout: str) -> str:
-    return letter if layout == "value" else np.dtype(array.dtype).name
+    return letter if layout in ("value", "words") else np.dtype(array.dtype).name
 
 
 def _is_column(shape: Shape, whole: Shape) -> bool:
@@ -213,3 +265,15 @@ def _lanes(n: int, key: tuple[Argument, ...], given: Sequence[Any], repeats: Seq
     ):
         lanes //= 2
     return lanes
+
+
+def _argument(value: Any) -> Any:
+    """Convert an argument for RawKernel: an int becomes a C int; a float is a C double already."""
+    if isinstance(value, int):
+        return np.int32(value)
+    if hasattr(value, "flags") and not value.flags.c_contiguous:
+        raise ValueError(
+            f"got an array of shape {value.shape} in a row kernel that is not contiguous; expected "
+            "a contiguous one, because the kernel gets only its address: use ascontiguousarray"
+        )
+    return value

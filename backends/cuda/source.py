@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param, exact_part
+from gpunn.backends.random import WORDS_CUDA
 
 THREADS = 256
 SUM_BLOCKS = 1024  # the most blocks of a kernel with sums; the workspace has room for their parts
@@ -27,7 +28,7 @@ class Argument(NamedTuple):
         layout: "value", a number; "raw", a pointer; "one", an array with one element; "each", an
             array with one element per output element; "row", an array that repeats after its last
             element; "column", an array whose elements each apply to several output elements in a
-            row.
+            row; "words", random words that the kernel computes.
         dtype: the name of the dtype; for a number, the type of its parameter, which may be "T".
     """
 
@@ -76,7 +77,7 @@ def elementwise_source(
         lanes=lanes,
         name=kernel.name,
         exact=exact_part(kernel.cuda + "rest_of_sum" * bool(kernel.sums)),
-        preamble=kernel.preamble,
+        preamble=kernel.preamble + WORDS_CUDA * any(a.layout == "words" for a in arguments),
         threads=THREADS,
         block_sum=BLOCK_SUM.format(threads=THREADS) if kernel.sums else "",
         parameters=", ".join(text.parameters),
@@ -122,10 +123,19 @@ class _Text:
     def _add(self, param: Param, argument: Argument, is_output: bool) -> None:
         name, (layout, dtype) = param.name, argument
         stored = CTYPES.get(dtype, "T")
-        computed = "T" if param.type == "T" else CTYPES[param.type]
+        computed = param.ctype
         if layout == "value":
             self.parameters.append(f"{computed} {name}_p")
             self.element.append(f"{computed} {name} = {name}_p;")
+            return
+        if layout == "words":
+            parts = "unsigned long long {0}_{1}"
+            given = [parts.format(name, part) for part in ("k0", "k1", "ahead", "shard")]
+            self.parameters += [*given[:2], f"const long long* {name}_call", *given[2:]]
+            call = f"(unsigned long long)*{name}_call + {name}_ahead"
+            self.before.append(
+                f"Words {name} = {{{name}_k0, {name}_k1, {call}, {name}_shard, -1, 0}};"
+            )
             return
         const = "" if is_output else "const "
         self.parameters.append(f"{const}{stored}* {name if layout == 'raw' else name + '_p'}")
@@ -177,7 +187,7 @@ def _after(kernel: Elementwise, arguments: tuple[Argument, ...]) -> str:
     ends, write = [], []
     for param, argument in zip((*kernel.inputs, *kernel.outputs), arguments, strict=True):
         name, stored = param.name, CTYPES.get(argument.dtype, "T")
-        computed = "T" if param.type == "T" else CTYPES[param.type]
+        computed = param.ctype
         if param.role == "sum":
             write.append(f"*{name}_p = ({stored}){name};")
         elif param.role == "one":

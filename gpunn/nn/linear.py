@@ -243,11 +243,9 @@ def drawn(dropout: Dropout | None) -> Dropped | None:
     return Dropped(dropout.rate, dropout.stream.draw())
 
 
-def is_plain(layer: Module | None, activation: Callable[..., Tensor]) -> TypeGuard[Linear]:
-    """Return whether a module is a `Linear` as it is, with a bias and with this activation."""
-    if type(layer) is not Linear or "forward" in vars(layer):
-        return False
-    return layer._activation is activation and layer.bias is not None
+def is_plain(layer: Module | None) -> TypeGuard[Linear]:
+    """Return whether a module is a `Linear` as it is, with a bias."""
+    return type(layer) is Linear and "forward" not in vars(layer) and layer.bias is not None
 
 
 def is_watched() -> bool:

@@ -4,7 +4,8 @@ A decision takes 1 or 8 bits if they represent the rate exactly. Otherwise it ta
 rate is rounded to a multiple of 2**-16, and the scale is computed from the rounded rate. Element i
 of the flattened array takes bits [i * width, (i + 1) * width) of the stream, lowest first. It is
 dropped if that number is below the threshold. The forward pass keeps only the packed words for the
-backward pass (1/32 of the size of a float32 activation at rate 0.5), never a mask.
+backward pass (1/32 of the size of a float32 activation at rate 0.5), never a mask. On a GPU the
+kernels of both passes compute the words of a small activation themselves, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from gpunn.arguments import is_number
 from gpunn.autograd import op
 from gpunn.autograd.engine import Backward
 from gpunn.backends import Backend, Elementwise, scratch_like
-from gpunn.backends.random import Draw
+from gpunn.backends.random import Draw, Words
 from gpunn.errors import ArgumentError
 from gpunn.typing import Array
+
+MOST_COMPUTED = 2**20
+"""The most elements for which a kernel computes the random words itself: about 300 instructions
+for each pack of elements, which for more elements take longer than a launch, by an estimate."""
 
 DROPOUT_PARAMS = "raw uint64 words, int32 width, uint32 threshold, T scale"
 KEEP = (
@@ -110,8 +115,13 @@ DROPOUT = Elementwise(
 )
 
 
-def dropout_words(b: Backend, rate: Rate, size: int, draw: Draw) -> Array:
-    """Return the packed random words that decide over `size` elements."""
+def dropout_words(b: Backend, rate: Rate, size: int, draw: Draw) -> Array | Words:
+    """Return the packed random words that decide over `size` elements.
+
+    Few words are computed in the kernels that use them, forward and backward, if the device can.
+    """
+    if b.fuses and size <= MOST_COMPUTED:
+        return Words.of(draw, b.zero())
     return b.random_words(rate.word_count(size), draw)
 
 

@@ -276,6 +276,12 @@ class FlatParameters:
             if leaf is not None:
                 leaf.grad = None
 
+    def note_gradients(self) -> None:
+        """Take the content of the buffer as the gradients of all parameters."""
+        for leaf, sink in zip(self._leaves, self._sinks, strict=True):
+            if leaf is not None:
+                leaf.grad = sink.array
+
     def check_ready(self) -> None:
         """Check that every parameter is still a view of this buffer and has a gradient.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpunn.arguments import flag, in_range
 from gpunn.autograd import Tensor
+from gpunn.backends import Elementwise
 from gpunn.errors import ArgumentError
 from gpunn.fingerprint import Same, Tracked
 from gpunn.guesses import answer
@@ -267,23 +268,26 @@ class Optimizer(Tracked):
         Raises:
             GradientError: a parameter has no gradient.
         """
-        flat = self.bound
-        flat.check_ready()
+        b, (kernel, inputs, outputs) = self.bound.backend, self.update()
+        times = b.one(self.bound.dtype) if factor is None else factor
+        b.launch(kernel, self.bound.grad, times, *inputs, out=outputs)
+
+    def update(self) -> tuple[Elementwise, tuple[Any, ...], tuple[Array, ...]]:
+        """Return the kernel of an update, its inputs behind gradient and factor, and its outputs.
+
+        Raises:
+            GradientError: a parameter has no gradient.
+        """
+        (flat := self.bound).check_ready()
         if self._elsewhere:
             self.lr = self._lr
-        b = flat.backend
-        times = b.one(flat.dtype) if factor is None else factor
         kind = self.decay_kind, flat.factors is not None, flat.narrow is not None
         narrow = () if flat.narrow is None else (flat.narrow,)
         if self.moves and not self.device_numbers:
             self.move(0, 1)
         numbers = self.device_numbers if self.moves else self.numbers()
-        inputs = (flat.grad, times, self.device_lr, *numbers, *(flat.factors or ()))
-        b.launch(
-            self.rule.kernels[kind],
-            *inputs,
-            out=(flat.data, *self.state, *narrow, self.device_step),
-        )
+        inputs = (self.device_lr, *numbers, *(flat.factors or ()))
+        return self.rule.kernels[kind], inputs, (flat.data, *self.state, *narrow, self.device_step)
 
     def keep_average(self, average: Average | None) -> None:
         """Begin to average the parameters from their present values; None ends it."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import gpunn as gn
 from gpunn.backends import random
 from gpunn.errors import ArgumentError
-from gpunn.ops.dropout import DROPOUT, Rate
+from gpunn.ops import relu
+from gpunn.ops.dropout import DROPOUT, MOST_COMPUTED, Rate, dropout_words
 from tests import reference
 
 # Philox4x64-10 known answers of Random123 (Salmon et al. 2011): counter, key, output
@@ -95,6 +96,45 @@ def test_both_bodies_give_the_same_mask(rate, shape, device):
     host = gn.backend("cpu").random_words(realised.word_count(size), random.Draw((3, 1), 9))
     expected = reference.keep_mask(host, realised.width, realised.threshold, size)
     np.testing.assert_array_equal(kept.reshape(-1), expected)
+
+
+@pytest.mark.parametrize("rate", [0.5, 51 / 256, 0.3])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(7,), (5, 13), (16, 64), (4, 300)])
+@pytest.mark.parametrize(("call", "counted"), [(9, False), (2**63 + 5, False), (5, True)])
+def test_a_kernel_computes_the_words_that_others_read(
+    rate, dtype, shape, call, counted, cuda_device, rng
+):
+    b, realised, size = gn.backend(cuda_device), Rate.of(rate), int(np.prod(shape))
+    draw = random.Draw((3, 2**64 - 1), call, shard=2)
+    if counted:  # a recording reads the number of the draw on the device
+        draw = draw._replace(call=b.upload(np.array(call - 2)), ahead=2)
+    computed = dropout_words(b, realised, size, draw)
+    read = b.random_words(realised.word_count(size), draw)
+    assert isinstance(computed, random.Words)
+    x, bias = (b.upload(rng.standard_normal(s).astype(dtype)) for s in (shape, shape[-1:]))
+    for kernel, *arrays in (
+        (DROPOUT, x),
+        (relu.grad_dropout_kernel, x, x),
+        (relu.bias_dropout_kernel, bias),
+    ):
+        found = []
+        for words in (computed, read):
+            z, y = b.xp.array(x), b.empty_like(x)
+            out = (z, y) if kernel is relu.bias_dropout_kernel else y
+            b.launch(kernel, *arrays, words, *realised, realised.scale, out=out)
+            found.append(b.download(y))
+        np.testing.assert_array_equal(*found)
+
+
+def test_the_words_of_many_elements_are_made_once(device):
+    b, rate = gn.backend(device), Rate.of(0.5)
+    few, many = (
+        dropout_words(b, rate, size, random.Draw((1, 2), 3))
+        for size in (MOST_COMPUTED, MOST_COMPUTED + 1)
+    )
+    assert isinstance(few, random.Words) == b.fuses
+    assert many.shape == (MOST_COMPUTED // 64 + 1,)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.1])

@@ -11,7 +11,7 @@ import gpunn as gn
 from gpunn import ops
 from gpunn.backends.kernel import KERNELS, Elementwise
 from gpunn.errors import UnknownNameError
-from gpunn.ops.dropout import Rate, dropout_words
+from gpunn.ops.dropout import Rate
 
 PAGE = Path(__file__).parents[2] / "docs" / "kernels.md"
 FUSED = [
@@ -64,7 +64,7 @@ def test_cupys_elementwise_kernel_of_the_same_body_has_the_same_bits(name, dtype
     shape = (13, 37)
     (inputs, outputs), body = declared(name)
     rate = Rate.of(0.25)
-    words = dropout_words(b, rate, 13 * 37, gn.backends.RandomStream(0).draw())
+    words = b.random_words(rate.word_count(13 * 37), gn.backends.RandomStream(0).draw())
     arrays = {key: rng.uniform(0.1, 0.9, shape).astype(dtype) for key in ("gy", "y", "z")}
     arrays["bias"] = np.broadcast_to(rng.standard_normal(37).astype(dtype), shape).copy()
     known = {key: b.upload(value) for key, value in arrays.items()}
@@ -97,7 +97,7 @@ def test_the_text_is_what_a_device_compiles(name, dtype, monkeypatch):
     monkeypatch.setattr(b.xp, "RawKernel", spy)
     monkeypatch.setattr(b._launcher, "_compiled", {})
     kernel = KERNELS[name]
-    words = dropout_words(b, Rate.of(0.5), 8 * 64, gn.backends.RandomStream(0).draw())
+    words = b.random_words(8, gn.backends.RandomStream(0).draw())
     known = {"words": words, "width": 1, "threshold": 1, "scale": 2.0}
     known["bias"] = b.upload(np.zeros(64, dtype))
     compiled.clear()

@@ -91,6 +91,32 @@ def cases() -> Iterator[Case]:
                     archs = {"float32": every, "bfloat16": few}.get(dtype, archs)
                 text = lambda k=kernel, d=dtype, v=variant: elementwise_text(k, d, v)  # noqa: E731
                 yield _case(kernel.name, f"{dtype}, {variant}", archs, text)
+    for name, kernel in network_steps():
+        main = name in ("relu and adam", "relu, dropout, guard and adam")
+        kinds = {"float32": every, "float64": few} if main else {"float32": few[:1]}
+        for dtype, archs in kinds.items():
+            text = lambda k=kernel, d=dtype: k.source(d, 16 // np.dtype(d).itemsize)  # noqa: E731
+            yield _case("network_step", f"{dtype}, {name}", archs, text)
+
+
+def network_steps() -> Iterator[tuple[str, Any]]:
+    """The kernels of whole steps: with each rule, and with each activation in its fullest form."""
+    from gpunn.ops import Activation
+    from gpunn.ops.elementwise import ACTIVATIONS
+    from gpunn.optim.rule import RULES
+    from gpunn.train.steps.network import step_kernel
+
+    def kernel(activation: Any, full: bool, rule: Any) -> Any:
+        form = rule.kernels[("decoupled" if full else "", full, False)]
+        layouts = tuple("each" if p.name in ("pace", "fade") else "value" for p in form.inputs[3:])
+        return step_kernel(activation, full, full, form, layouts)
+
+    relu, adam = ACTIVATIONS["relu"], RULES["adam"]
+    for name, rule in RULES.items():
+        yield f"relu and {name}", kernel(relu, False, rule)
+    for name, found in ACTIVATIONS.items():
+        if isinstance(found, Activation) and found.differentiable:
+            yield f"{name}, dropout, guard and adam", kernel(found, True, adam)
 
 
 def elementwise_text(kernel: Any, dtype: str, variant: str) -> str:
@@ -100,7 +126,9 @@ def elementwise_text(kernel: Any, dtype: str, variant: str) -> str:
     for k, param in enumerate((*kernel.inputs, *kernel.outputs)):
         name = dtype if param.type == "T" else param.type
         array = param.type == "T" or k >= outputs
-        if param.role in ("raw", "sum", "one"):
+        if param.name == "words" and variant == "packed":
+            found.append(Argument("words", param.type))
+        elif param.role in ("raw", "sum", "one"):
             found.append(Argument("raw" if param.role == "raw" else "one", name))
         elif param in kernel.inputs and re.search(rf"\b{param.name}\b", kernel.once):
             found.append(Argument("one", name))
@@ -114,7 +142,8 @@ def elementwise_text(kernel: Any, dtype: str, variant: str) -> str:
             found.append(Argument("each", name))
     lanes = 1
     if variant != "bare":
-        lanes = 16 // max(np.dtype(WIDTHS.get(a.dtype, a.dtype)).itemsize for a in found)
+        arrays = [a.dtype for a in found if a.layout != "words"]
+        lanes = 16 // max(np.dtype(WIDTHS.get(dtype, dtype)).itemsize for dtype in arrays)
     return elementwise_source(kernel, tuple(found), max(1, lanes), wide=variant == "bare")
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from gpunn.backends.cuda.source import THREADS
 from gpunn.backends.kernel import KERNELS, Elementwise
-from tests.nvrtc.check import elementwise_text
+from tests.nvrtc.check import elementwise_text, network_steps
 from tests.nvrtc.compiler import ptx
 
 ARCHS = (80, 90, 100)
@@ -110,6 +110,10 @@ def texts() -> Iterator[tuple[str, str, str, int]]:
         few = kernel.held(4, 1)
         if few < kernel.held(4, None) and "hold(" in kernel.cuda_file.read_text():
             yield f"{name}, short rows", kernel.source(dtype, few), name, kernel.threads
+    for name, kernel in network_steps():
+        if name in ("relu and adam", "relu, dropout, guard and adam"):
+            title = f"network_step, {name}"
+            yield title, kernel.source("float32", 4), "network_step", kernel.threads
 
 
 def main() -> None:

@@ -103,11 +103,11 @@ def used_functions(text, name):
     return found
 
 
-def mutants(kernel):
+def mutants(kernel, bugs=BUGS, text=None):
     """Every single bug in a kernel's text."""
-    text = kernel.source(DTYPE.get(kernel.name, "float32"))
+    text = text or kernel.source(DTYPE.get(kernel.name, "float32"))
     for function, (start, end) in sorted(used_functions(text, kernel.name).items()):
-        for pattern, replacement in BUGS.items():
+        for pattern, replacement in bugs.items():
             for match in re.compile(pattern).finditer(text, start, end):
                 line = text.count("\n", start, match.start())
                 words = text[text.rindex("\n", 0, match.start()) :].split("\n")[1].strip()

@@ -116,7 +116,8 @@ def make() -> ModuleType:
 def _cuda() -> SimpleNamespace:
     def properties(device: int) -> dict[str, Any]:
         size = memory.DEVICE_BYTES
-        return {"name": b"stand-in", "major": 9, "minor": 0, "totalGlobalMem": size}
+        about = {"name": b"stand-in", "major": 9, "minor": 0, "multiProcessorCount": 132}
+        return about | {"totalGlobalMem": size}
 
     def free_and_total() -> tuple[int, int]:
         return memory.DEVICE_BYTES - MACHINE.held[MACHINE.devices[-1]], memory.DEVICE_BYTES

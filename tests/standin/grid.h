@@ -1,4 +1,6 @@
 // A grid of CUDA threads on one CPU thread: a fiber per thread of a block, blocks one after another.
+// The blocks of a kernel that calls __nanosleep are all there at once: one runs until its threads
+// wait or sleep, then another takes its turn.
 #pragma once
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +11,8 @@
 #undef NAN
 
 struct dim3 { unsigned x, y, z; };
-enum StandinState { RUNS, AT_BLOCK_BARRIER, AT_WARP_BARRIER, DONE };
-enum StandinOrder { FORWARD, REVERSE, SHUFFLE, WARPS, WARPS_REVERSE };
+enum StandinState { RUNS, AT_BLOCK_BARRIER, AT_WARP_BARRIER, SLEEPS, DONE };
+enum StandinOrder { FORWARD, REVERSE, SHUFFLE, BY_WARPS, BY_WARPS_REVERSE };
 struct StandinThread {
   StandinContext context;
   dim3 index;
@@ -104,6 +106,7 @@ static unsigned vote_(int line, unsigned mask, bool mine) {
   return ballot;
 }
 static inline unsigned mask_or_all(unsigned mask = 0xffffffffu) { return mask; }
+#define __nanosleep(t) wait_(SLEEPS, 0, __LINE__)
 #define __syncthreads() wait_(AT_BLOCK_BARRIER, 0, __LINE__)
 #define __syncwarp(...) wait_(AT_WARP_BARRIER, mask_or_all(__VA_ARGS__), __LINE__)
 #define __shfl_sync(...) shuffle_index(__LINE__, __VA_ARGS__)
@@ -175,17 +178,23 @@ static bool step_(int thread, int& alive) {  // run one thread until it waits or
   return true;
 }
 
-// Warp by warp, each as far as it gets: finds a missing barrier that lock step hides.
-static bool run_warps_(bool reverse, int& alive) {
+// Warp by warp, each as far as it gets: finds a missing barrier that lock step hides. Where a thread
+// sleeps, it is another block's turn; `turn` says with which warp this block then goes on.
+static bool run_warps_(bool reverse, int& alive, int& turn) {
   const int warps = (count_ + 31) / 32;
   bool moved = false;
   for (int w = 0; w < warps; ++w) {
-    const int start = 32 * (reverse ? warps - 1 - w : w);
+    const int at = (w + turn) % warps, start = 32 * (reverse ? warps - 1 - at : at);
     for (bool more = true; more && !error_[0];) {
       more = false;
       for (int t = start; t < start + 32 && t < count_; ++t) more |= step_(t, alive);
       moved |= more;
       more |= free_warp_(start);
+    }
+    for (int t = start; t < start + 32 && t < count_; ++t) {
+      if (threads_[t].state != SLEEPS) continue;
+      turn = at + 1;
+      return false;
     }
   }
   return moved;
@@ -225,21 +234,60 @@ static void entry_() {
   abort();
 }
 
-static void run_block_(int* sequence, int order) {
+static const int STANDIN_MULTIPROCESSORS = 132;  // those of an H100
+static const int STANDIN_PATIENCE = 10000;       // rounds in which all blocks only sleep
+
+// A block of the grid: its threads, its shared memory, and how many of its threads have not ended.
+struct StandinBlock {
+  StandinThread* threads;
+  char *fixed, *dynamic;
+  int alive, first_stack, turn;
+};
+
+static size_t fixed_bytes_() {
+  return __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
+}
+
+static void enter_(const StandinBlock& block, unsigned number) {
+  blockIdx = {number % gridDim.x, number / gridDim.x % gridDim.y, number / gridDim.x / gridDim.y};
+  threads_ = block.threads;
+  dynamic_shared_ = block.dynamic;
+}
+
+static void start_block_(StandinBlock& block) {
   for (int t = 0; t < count_; ++t) {
     StandinThread& thread = threads_[t];
     const unsigned u = (unsigned)t;
     thread.index = {u % blockDim.x, u / blockDim.x % blockDim.y, u / blockDim.x / blockDim.y};
     thread.state = RUNS;
-    standin_prepare(thread.context, t, entry_);
-    sequence[t] = order == REVERSE ? count_ - 1 - t : t;
+    standin_prepare(thread.context, block.first_stack + t, entry_);
   }
-  for (int alive = count_; alive && !error_[0];) {
-    bool moved = order >= WARPS ? run_warps_(order == WARPS_REVERSE, alive)
+  block.alive = count_;
+}
+
+static bool wake_() {  // let the threads that sleep run again
+  bool any = false;
+  for (int t = 0; t < count_; ++t) {
+    if (threads_[t].state != SLEEPS) continue;
+    threads_[t].state = RUNS;
+    any = true;
+  }
+  return any;
+}
+
+// Runs a block until all its threads have ended, or until those that live wait or sleep. Returns
+// whether it did more than to look once behind each sleep.
+static bool run_block_(StandinBlock& block, int* sequence, int order) {
+  for (int t = 0; t < count_; ++t) sequence[t] = order == REVERSE ? count_ - 1 - t : t;
+  int rounds = 0, &alive = block.alive;
+  while (alive && !error_[0]) {
+    bool moved = order >= BY_WARPS ? run_warps_(order == BY_WARPS_REVERSE, alive, block.turn)
                                 : run_all_(sequence, order == SHUFFLE, alive);
     moved |= free_block_(alive);
     for (int start = 0; start < count_; start += 32) moved |= free_warp_(start);
+    rounds += moved;
     if (moved || !alive) continue;
+    if (wake_()) return rounds > 1;
     for (int t = 0; t < count_; ++t) {
       if (threads_[t].state != DONE) current_ = t;
     }
@@ -247,23 +295,73 @@ static void run_block_(int* sequence, int order) {
           threads_[current_].line);
   }
   for (int t = 0; t < count_; ++t) {
-    if (!standin_intact(t)) fail_("a thread used more stack than the stand-in gives it", 0);
+    if (!standin_intact(block.first_stack + t)) {
+      fail_("a thread used more stack than the stand-in gives it", 0);
+    }
   }
+  return true;
+}
+
+static void soil_(char* memory, size_t bytes) {  // shared memory starts as rubbish: NaN
+  if (bytes) memset(memory, 0xff, bytes);
 }
 
 static void run_grid_(int order, size_t shared_bytes) {
   int* sequence = (int*)malloc(sizeof(int) * count_);
   const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+  StandinBlock block = {threads_, nullptr, dynamic_shared_, 0, 0, 0};
   for (unsigned q = 0; q < blocks && !error_[0]; ++q) {
-    const unsigned b = order == REVERSE ? blocks - 1 - q : q;  // blocks have no promised order
-    blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
-    memset(dynamic_shared_, 0xff, shared_bytes);  // shared memory starts as rubbish: NaN
-    if (__start_cuda_shared) {
-      memset(__start_cuda_shared, 0xff, __stop_cuda_shared - __start_cuda_shared);
-    }
-    run_block_(sequence, order);
+    enter_(block, order == REVERSE ? blocks - 1 - q : q);  // blocks have no promised order
+    soil_(dynamic_shared_, shared_bytes);
+    soil_(__start_cuda_shared, fixed_bytes_());
+    start_block_(block);
+    run_block_(block, sequence, order);
+    if (block.alive && !error_[0]) fail_("a thread sleeps, and the blocks run one by one", 0);
   }
   free(sequence);
+}
+
+// The same with all blocks there at once.
+static void run_resident_grid_(int order, size_t shared_bytes) {
+  const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+  if (blocks > STANDIN_MULTIPROCESSORS) {
+    snprintf(error_, sizeof error_, "%u blocks wait for each other, and %d run at the same time",
+             blocks, STANDIN_MULTIPROCESSORS);
+    return;
+  }
+  const size_t fixed = fixed_bytes_(), each = (shared_bytes + 127) / 64 * 64;
+  StandinBlock* all = (StandinBlock*)calloc(blocks, sizeof(StandinBlock));
+  int* sequence = (int*)malloc(sizeof(int) * count_);
+  char* memory = (char*)aligned_alloc(64, (each + (fixed + 63) / 64 * 64) * blocks);
+  standin_stacks(count_ * blocks);
+  for (unsigned b = 0; b < blocks; ++b) {
+    char* const own = memory + (each + (fixed + 63) / 64 * 64) * b;
+    soil_(own, each + fixed);
+    all[b] = {(StandinThread*)calloc(count_, sizeof(StandinThread)), own + each, own, 0,
+              (int)b * count_, 0};
+    enter_(all[b], b);
+    start_block_(all[b]);
+  }
+  unsigned left = blocks, random = 54321u;
+  for (int idle = 0; left && !error_[0];) {
+    bool moved = false;
+    for (unsigned q = 0; q < blocks && left && !error_[0]; ++q) {
+      unsigned b = order == REVERSE || order == BY_WARPS_REVERSE ? blocks - 1 - q : q;
+      if (order == SHUFFLE) b = (random = random * 1664525u + 1013904223u) / 65536u % blocks;
+      if (!all[b].alive) continue;
+      enter_(all[b], b);
+      if (fixed) memcpy(__start_cuda_shared, all[b].fixed, fixed);
+      moved |= run_block_(all[b], sequence, order);
+      if (fixed) memcpy(all[b].fixed, __start_cuda_shared, fixed);
+      left -= !all[b].alive;
+    }
+    idle = moved ? 0 : idle + 1;
+    if (idle > STANDIN_PATIENCE) fail_("deadlock: all blocks wait for each other", 0);
+  }
+  for (unsigned b = 0; b < blocks; ++b) free(all[b].threads);
+  free(memory);
+  free(sequence);
+  free(all);
 }
 
 template <class A> struct StandinArgument {
@@ -299,7 +397,8 @@ struct FlushToZero {
 template <class... A>
 static const char* launch_(void (*kernel)(A...), void** values, const size_t* sizes,
                            const size_t* items, int given, const unsigned* grid,
-                           const unsigned* block, size_t shared_bytes, int order) {
+                           const unsigned* block, size_t shared_bytes, int order,
+                           bool resident) {
   static void (*kernel_)(A...);
   static void** values_;
   kernel_ = kernel;
@@ -324,9 +423,11 @@ static const char* launch_(void (*kernel)(A...), void** values, const size_t* si
   standin_stacks(count_);
   threads_ = (StandinThread*)calloc(count_, sizeof(StandinThread));
   dynamic_shared_ = (char*)aligned_alloc(64, (shared_bytes + 127) / 64 * 64);
+  StandinThread* const threads = threads_;
+  char* const dynamic = dynamic_shared_;
   const FlushToZero while_it_runs;
-  run_grid_(order, shared_bytes);
-  free(threads_);
-  free(dynamic_shared_);
+  resident ? run_resident_grid_(order, shared_bytes) : run_grid_(order, shared_bytes);
+  free(threads);
+  free(dynamic);
   return error_[0] ? error_ : nullptr;
 }

@@ -1,9 +1,10 @@
 """Run the CUDA text of CuPy kernels on the CPU, on NumPy arrays.
 
 `HostRawKernel` takes the text given to `cupy.RawKernel`, compiles it with g++ and runs it. Every
-CUDA thread of a block is a fiber; blocks run one after another; shared memory, barriers, shuffles,
-votes and atomics work. The results are the kernel's own arithmetic. Speed, memory ordering and the
-GPU's rounding of transcendental functions are not covered.
+CUDA thread of a block is a fiber; blocks run one after another, or in turn if they wait for each
+other in a loop with `__nanosleep`; shared memory, barriers, shuffles, votes and atomics work. The
+results are the kernel's own arithmetic. Speed, memory ordering and the GPU's rounding of
+transcendental functions are not covered.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class HostRawKernel:
             f'#include "prelude.h"\n#include "grid.h"\n#line 1 "{self.name}.cu"\n{text}\n'
             'extern "C" const char* run_(void** values, const size_t* sizes, const size_t* items,\n'
             "    int n, const unsigned* grid, const unsigned* block, size_t bytes, int order) {\n"
-            f"  return launch_(&{self.name}, values, sizes, items, n, grid, block, bytes, order);\n"
+            f"  return launch_(&{self.name}, values, sizes, items, n, grid, block, bytes, order,\n"
+            f"                 {str('__nanosleep' in text).lower()});\n"
             "}\n"
         )
 

@@ -106,6 +106,7 @@ static inline double rsqrt(double v) { return 1.0 / sqrt(v); }
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __saturatef(float v) { return v > 0.0f ? (v < 1.0f ? v : 1.0f) : 0.0f; }
 template <class T> static inline T __ldg(const T* p) { return *p; }
+template <class T> static inline T __ldcg(const T* p) { return *p; }
 
 // CUDA's overloads, NaN included: the other operand wins.
 #define STANDIN_MIN_MAX(type)                                             \

@@ -42,7 +42,6 @@ def test_launches_of_a_step(one_step):
     # forward and inputs without those of the output layer; weights; never the data's gradient
     assert found.matmuls == 3 + 2 + 4
     hidden = {
-        "gpunn_random_words": 3,
         "gpunn_relu_bias_dropout": 3,
         "gpunn_relu_grad_dropout": 2,
     }
@@ -94,8 +93,21 @@ def test_launches_of_a_recorded_fit(recorded):
     assert graph.launches == Counter({name: 4 * count for name, count in each.items()} | once)
 
 
-def test_launches_of_a_step_by_hand(recorded):
+def test_launches_of_a_recorded_fit_of_a_small_network(recorded):
     net = network(6, 8, 4)
+    x, y = np.ones((8 * 6, 6), np.float32), np.arange(8 * 6) % 4
+    gn.Trainer(net).fit(x, y, epochs=2, batch_size=8, progress=False)
+    (graph,) = recorded
+    assert not graph.matmuls
+    once = {"gpunn_window": 1, "gpunn_advance": 1}
+    assert graph.launches == {"gather_rows": 4, "network_step": 4} | once
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["in one", "by operations"])
+def test_launches_of_a_step_by_hand(alone, recorded, monkeypatch):
+    net = network(6, 8, 4)
+    if alone:
+        monkeypatch.setattr(net.backend, "grid_blocks", 0)
     optimizer = gn.optim.Adam(net.parameters())
     step = gn.train.EagerStep(net, gn.ops.softmax_cross_entropy, optimizer)
     step = gn.train.CapturedStep(step)
@@ -103,8 +115,9 @@ def test_launches_of_a_step_by_hand(recorded):
     for _ in range(3):
         step(x, y)
     (graph,) = recorded
-    assert graph.matmuls == 1 + 2
-    assert graph.launches == {"classifier_loss": 1, "gpunn_adam": 1}
+    assert graph.matmuls == (1 + 2 if alone else 0)
+    several = {"classifier_loss": 1, "gpunn_adam": 1}
+    assert graph.launches == (several if alone else {"network_step": 1})
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def own_text(kernel: RowKernel) -> str:
 
     Other kernels of the file are left out, because they may compile only for a GPU.
     """
-    first, *kernels = KERNEL.split(kernel.cuda_file.read_text(encoding="utf-8"))
+    first, *kernels = KERNEL.split(kernel.text)
     return first + next(text for text in kernels if f" {kernel.name}(" in text)
 
 
@@ -177,7 +177,7 @@ class _Text:
 
     def _add(self, k: int, param: Param, argument: Argument, is_output: bool) -> None:
         name, (layout, dtype) = param.name, argument
-        kind = "T" if param.type == "T" else CTYPES[param.type]
+        kind = param.ctype
         if layout == "fixed":
             self.before.append(f"constexpr {kind} {name} = ({kind}){dtype};")
             return

@@ -1,39 +1,8 @@
 // The cross-entropy of logits, alone or together with the output layer that computes them.
 
+#include "cross_entropy.cuh"
+
 constexpr int CLASSES = 16;  // the most classes of a small output layer
-
-// The loss of a row of logits z (C,) and its gradient in the same pass:
-// loss = log sum_k exp(z_k) - sum_k q_k z_k, gz[k] = (p_k - q_k) * scale, with the targets
-// q_k = (1 - smoothing) (k == t) + smoothing / C. Every lane of the row must call this function and
-// gets the loss. A label outside [0, C) gives NaN.
-__device__ inline T cross_entropy(const S* z, long long given, S* gz, int classes, double smoothing,
-                                  double scale, bool vectors, const Row& row, T* part) {
-  const bool known = given >= 0 && given < classes;
-  const int label = known ? (int)given : -1;
-  Held held = hold(row, z, classes, vectors);
-  const T right = known ? (T)z[label] : log((T)-1);  // NaN
-  T top = Max::none();
-  each(held, [&](T v, int) { top = Max::both(top, v); });
-  top = row_fold<Max>(top, row, part);
-
-  // The sum over the other classes is kept apart: 1 - p_t has more digits than p_t, and so has
-  // the logarithm of p_t where p_t is close to 1.
-  const T right_power = exp_of_difference(right, top);
-  const T sum = smoothing == 0 ? (T)0 : row_sum(held, part, [&](T v, int) { return v; });
-  const auto power = [&](T v, int k) {
-    return k == label ? (T)0 : exp_of_difference(v, top);
-  };
-  const T others = row_sum_kept(held, part, power);
-  const T share = (T)1 / (others + right_power);
-
-  const T spread = (T)(smoothing / classes), more = (T)smoothing, times = (T)scale;
-  store_each(held, gz, [&](T v, int k) {
-    const T e = is_kept(held, k) ? v : power(v, k);
-    return ((k == label ? more - others * share : e * share) - spread) * times;
-  });
-  const T loss = (top - right) + log1p(others + (right_power - (T)1));
-  return smoothing == 0 ? loss : loss + (T)smoothing * (right - sum / (T)classes);
-}
 
 // The losses of all rows of logits (N, C), their gradients, and total = sum_n loss[n] / divisor.
 extern "C" __global__ void __launch_bounds__(256, sizeof(S) < 8 ? 4 : 1) softmax_cross_entropy(

@@ -176,13 +176,17 @@ class Repeated:
 
         Raises:
             DivergenceError: the loss is NaN or infinite. The message names the layer and the step.
+            DeviceUnavailableError: see `Backend.synchronize`.
         """
         training, feed = self.training, self.feed
         at = training.position
         at.loss_sum = float(feed.backend.download(feed.total))
         if self.captured is not None:
             self.captured.settle()
-        if training.on_nonfinite != "stop" or np.isfinite(at.loss_sum):
+        finite = bool(np.isfinite(at.loss_sum))
+        if not finite or training.on_nonfinite == "skip":
+            feed.backend.synchronize()
+        if training.on_nonfinite != "stop" or finite:
             return at.loss_sum / max(1, feed.epoch_rows)
         guard = self.step.factor.guard
         first = 0 if guard is None else int(feed.backend.download(guard.first))

@@ -79,6 +79,11 @@ class ShardedStep(EagerStep):
         self.look()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the batch is computed in one piece."""
+        return self.shards == 1
+
+    @property
     def keeps(self) -> bool:
         """Whether the step keeps the buffers' values: each shard starts from the same."""
         return self.shards > 1 or super().keeps

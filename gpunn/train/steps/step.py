@@ -24,6 +24,7 @@ from gpunn.optim.flat import FlatParameters
 from gpunn.optim.guard import Guard
 from gpunn.optim.kept import CHOSEN, Kept
 from gpunn.optim.regularizers import constrains
+from gpunn.train.steps.network import step_in_one
 from gpunn.train.trouble import divergence
 from gpunn.typing import Array
 
@@ -84,6 +85,27 @@ class EagerStep(Tracked):
         flat, kept, guard = self.optimizer.bound, self.kept, self.factor.guard
         streams = self.model.streams() if self.skips else []
         calls = [stream.call for stream in streams]
+        value = None
+        if weights is None and self._is_simple():
+            value = step_in_one(self.model, self.loss, self.optimizer, guard, (x, y))
+        if value is None:
+            value = self._apart(x, y, weights)
+        if kept is not None and guard is not None:
+            kept.settle(guard.go)
+        if guard is not None:
+            for stream, before in zip(streams, calls, strict=True):
+                Counts.take_back_unless(flat.backend, guard.go, stream, before)
+        return value
+
+    def _is_simple(self) -> bool:
+        """Return whether nothing but a guard comes between the gradients and the update."""
+        factor = self.factor
+        others = self.regularizer, self.kept, factor.clip_norm, factor.scale
+        return self.is_whole and all(each is None for each in others)
+
+    def _apart(self, x: Array, y: Array, weights: Array | None) -> Array:
+        """Compute gradients and update, one operation after another, and return the loss."""
+        flat, kept, guard = self.optimizer.bound, self.kept, self.factor.guard
         value = self.gradients(x, y, weights)
         self._check(x, value, sign_of_gradients)
         signs = () if kept is None or guard is None else kept.signs()
@@ -94,12 +116,12 @@ class EagerStep(Tracked):
         if self.optimizer.averaged is not None:
             times = flat.backend.one(flat.dtype) if factor is None else factor
             self.optimizer.averaged.take(times, self.optimizer.device_step)
-        if kept is not None and guard is not None:
-            kept.settle(guard.go)
-        if guard is not None:
-            for stream, before in zip(streams, calls, strict=True):
-                Counts.take_back_unless(flat.backend, guard.go, stream, before)
         return value
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the batch is computed in one piece."""
+        return True
 
     @property
     def lanes(self) -> int:
