@@ -108,7 +108,7 @@ def texts() -> Iterator[tuple[str, str, str, int]]:
         dtype = kernel.dtypes[0]
         yield name, kernel.source(dtype), name, kernel.threads
         few = kernel.held(4, 1)
-        if few < kernel.held(4, None) and "hold(" in kernel.cuda_file.read_text():
+        if few < kernel.held(4, None) and "hold(" in kernel.text:
             yield f"{name}, short rows", kernel.source(dtype, few), name, kernel.threads
     for name, kernel in network_steps():
         if name in ("relu and adam", "relu, dropout, guard and adam"):

@@ -120,6 +120,24 @@ def test_launches_of_a_step_by_hand(alone, recorded, monkeypatch):
     assert graph.launches == (several if alone else {"network_step": 1})
 
 
+def test_launches_of_a_step_in_bfloat16():
+    kind = pytest.importorskip("ml_dtypes").bfloat16
+    if not StandinBackend.diagnose().usable:
+        pytest.skip(f"standin:0: {StandinBackend.diagnose().reason}")
+    net = network(64, 64, 64, 64, 10)
+    optimizer = gn.optim.Adam(net.parameters())
+    step = gn.train.EagerStep(net, gn.ops.softmax_cross_entropy, optimizer)
+    x, y = (net.backend.upload(a) for a in (np.ones((32, 64), kind), np.arange(32) % 10))
+    with optimizer.bound.narrowed(kind):
+        step(x, y)
+        with standin_cupy().counters.count() as found:
+            step(x, y)
+    assert found.matmuls == 4 + 3 + 4
+    # the output layer's weight is copied to rows of 16 bytes, and its bias is summed apart
+    output = {"setitem": 1, "softmax_cross_entropy": 1, "gpunn_scaled": 1, "column_sums_wide": 1}
+    assert found.launches == output | {"gpunn_relu_grad": 3, "gpunn_adam_narrow": 1}
+
+
 @pytest.mark.parametrize(
     "options",
     [

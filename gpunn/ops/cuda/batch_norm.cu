@@ -3,7 +3,7 @@
 // kept for the backward pass. The running mean and the running (unbiased) variance move by
 // `momentum` towards those of the batch.
 
-extern "C" __global__ void __launch_bounds__(512) batch_norm(
+extern "C" __global__ void __launch_bounds__(512, 1) batch_norm(
     const S* x, const S* gamma, const S* beta, S* y, T* mean, T* rest, T* inverse, T* running_mean,
     T* running_variance, double momentum, double eps, int columns, int rows) {
   __shared__ T part[TILE_PARTS];

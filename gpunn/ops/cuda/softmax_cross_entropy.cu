@@ -5,7 +5,9 @@
 constexpr int CLASSES = 16;  // the most classes of a small output layer
 
 // The losses of all rows of logits (N, C), their gradients, and total = sum_n loss[n] / divisor.
-extern "C" __global__ void __launch_bounds__(256, sizeof(S) < 8 ? 4 : 1) softmax_cross_entropy(
+// The blocks of a multiprocessor leave room for the 70 to 80 registers of long rows.
+#define BOUNDS __launch_bounds__(256, sizeof(S) == 8 ? 1 : HELD > 8 ? 3 : 4)
+extern "C" __global__ void BOUNDS softmax_cross_entropy(
     const S* z, const long long* labels, T* loss, S* gz, T* total, double smoothing, double divisor,
     double scale, int classes, int rows, unsigned int* ticket) {
   __shared__ T part[ROW_PARTS];
