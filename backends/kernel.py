@@ -152,16 +152,16 @@ class Elementwise:
     def function(self, name: str) -> str:
         """Return the text of a CUDA function with the body of the kernel, for use in other kernels.
 
-        It takes the inputs by value and then the outputs by reference, all of one element. The
-        preamble is not part of the text.
+        It takes the index `i`, the inputs by value and the outputs by reference, all of one
+        element. The preamble is not part of the text.
 
         Args:
             name: the name of the function.
         """
         inputs = [f"{p.ctype} {p.name}" for p in self.inputs]
         outputs = [f"{p.ctype}& {p.name}" for p in self.outputs]
-        parameters = ", ".join((*inputs, *outputs))
-        return f"static __device__ inline void {name}({parameters}) {{\n{self.cuda}\n}}\n"
+        parameters = ", ".join(("long long i", *inputs, *outputs))
+        return f"static __device__ inline void {name}({parameters}) {{ {{\n{self.cuda}\n}} }}\n"
 
 
 class FileKernel:

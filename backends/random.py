@@ -148,8 +148,21 @@ class Words(NamedTuple):
             return cls(*draw)
         return cls(draw.key, zero, int(draw.call) + draw.ahead, draw.shard)
 
+    @staticmethod
+    def parameters(name: str) -> tuple[str, ...]:
+        """Return the parameters of a CUDA function for the words of this name."""
+        wide = "unsigned long long"
+        parts = (f"{wide} {name}_k0", f"{wide} {name}_k1", f"const long long* {name}_call")
+        return (*parts, f"{wide} {name}_ahead", f"{wide} {name}_shard")
+
+    @staticmethod
+    def value(name: str) -> str:
+        """Return the CUDA code that makes a `Words` of these parameters."""
+        call = f"(unsigned long long)*{name}_call + {name}_ahead"
+        return f"{{{name}_k0, {name}_k1, {call}, {name}_shard, -1, 0}}"
+
     def arguments(self) -> tuple[Any, ...]:
-        """Return the arguments of a kernel that stand for the words."""
+        """Return the arguments for `parameters`."""
         k0, k1, ahead, shard = map(np.uint64, (*self.key, self.ahead, self.shard))
         return k0, k1, self.call, ahead, shard
 

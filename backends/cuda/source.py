@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gpunn.backends.kernel import CTYPES, HEADERS, Elementwise, Param, exact_part
-from gpunn.backends.random import WORDS_CUDA
+from gpunn.backends.random import WORDS_CUDA, Words
 
 THREADS = 256
 SUM_BLOCKS = 1024  # the most blocks of a kernel with sums; the workspace has room for their parts
@@ -129,13 +129,8 @@ class _Text:
             self.element.append(f"{computed} {name} = {name}_p;")
             return
         if layout == "words":
-            parts = "unsigned long long {0}_{1}"
-            given = [parts.format(name, part) for part in ("k0", "k1", "ahead", "shard")]
-            self.parameters += [*given[:2], f"const long long* {name}_call", *given[2:]]
-            call = f"(unsigned long long)*{name}_call + {name}_ahead"
-            self.before.append(
-                f"Words {name} = {{{name}_k0, {name}_k1, {call}, {name}_shard, -1, 0}};"
-            )
+            self.parameters += Words.parameters(name)
+            self.before.append(f"Words {name} = {Words.value(name)};")
             return
         const = "" if is_output else "const "
         self.parameters.append(f"{const}{stored}* {name if layout == 'raw' else name + '_p'}")

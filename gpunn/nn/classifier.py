@@ -44,15 +44,18 @@ class Classifier(NamedTuple):
     def of(cls, model: Module, loss: Callable[..., Any]) -> Classifier | None:
         """Return the parts of a network with this loss; None if it or its loss is another one.
 
-        It is also None if something observes the network now, or if a `forward` was replaced.
+        It is also None on a device that fuses nothing, such as the CPU, or if something observes
+        the network now, or if a `forward` was replaced.
         """
         if type(model) is not Sequential or "forward" in vars(model) or len(model.layers) < 2:
             return None
         first: list[Any] = model.layers[:-1]
         output = model.layers[-1]
+        if not is_plain(output) or not output.weight.backend.fuses:
+            return None
         dropout = first.pop() if type(first[-1]) is Dropout else None
         hidden = first.pop() if first else None
-        if not is_plain(output) or not is_plain(hidden) or output._activation is not identity:
+        if not is_plain(hidden) or output._activation is not identity:
             return None
         activation, given = opened(hidden._activation)
         if not isinstance(activation, Activation):
@@ -85,11 +88,12 @@ def loss_in_one(model: Module, loss: Callable[..., Any], x: Array, t: Array) -> 
     if end is None or end.activation is not relu or t.ndim != 1 or is_sparse(x):
         return None
     w, hidden = end.output.weight, end.hidden
-    if not w.backend.fuses or not is_small(w.dtype, len(x), *w.shape):
+    if not is_small(w.dtype, len(x), *w.shape):
         return None
     h: Any = Sequential(*end.first)(x) if end.first else x
     if h.ndim != 2:
-        value: Tensor = loss(Sequential(*model.layers[len(end.first) :])(h), t)  # type: ignore[attr-defined]
+        rest = [hidden, *([] if end.dropout is None else [end.dropout]), end.output]
+        value: Tensor = loss(Sequential(*rest)(h), t)
         return value
     given = (h, hidden.weight, hidden.bias, w, end.output.bias, t)
     return classifier_loss(*given, dropout=drawn(end.dropout), **end.options)

@@ -11,7 +11,11 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
+from gpunn.autograd import OPS
+from gpunn.backends.kernel import KERNELS
 from gpunn.errors import DeviceUnavailableError, GradientError
+from gpunn.ops import ACTIVATIONS, Activation
+from gpunn.ops.elementwise import Option
 from gpunn.optim.guard import Guard
 from gpunn.optim.optimizer import OPTIMIZERS
 from gpunn.optim.schedules import Linear
@@ -68,10 +72,7 @@ def small(cuda_device):
             layers += [nn.Dropout(rate, seed=1)] * bool(rate)
             net = nn.Sequential(*layers, nn.Linear(hidden, classes, seed=2, dtype=kind)).train()
         b, rng = net.backend, np.random.default_rng(3)
-        if optimizer not in (
-            "sgd",
-            "lamb",
-        ):  # a small eps magnifies the rounding of small gradients
+        if optimizer not in ("sgd", "lamb"):  # a small eps magnifies the rounding of gradients
             options = {"eps": 1e-2, **options}
         own = OPTIMIZERS[optimizer](net.parameters(), lr=0.01, **options)
         guard = Guard(b, "skip", own.bound.dtype) if guarded else None
@@ -122,6 +123,42 @@ def test_the_numbers_are_those_of_the_operations(shape, name, small, launched, m
         np.testing.assert_allclose(one, several, rtol=2e-4, atol=3e-6)
 
 
+@pytest.fixture
+def own():
+    """An activation of a user's own, with names that the kernel has, too, and with the index."""
+    before = [(names, set(names)) for names in (ACTIVATIONS, OPS, KERNELS)]
+
+    def forward(x, times, y):
+        np.multiply(x, np.where(np.arange(x.size).reshape(x.shape) % 2, times, 1), out=y)
+
+    def backward(gy, y, times, gx):
+        forward(gy, times, gx)
+
+    yield Activation(
+        "own_of_a_test",
+        "y = x, or times x where the index is odd.",
+        numpy=forward,
+        cuda="const T room = i % 2 ? times : T(1); y = x * room;",
+        grad_numpy=backward,
+        grad_cuda="const T at = i % 2 ? times : T(1); gx = gy * at;",
+        options={"times": Option(1.0)},
+    )
+    for names, known in before:
+        for key in set(names) - known:
+            del names[key]
+
+
+def test_an_activation_of_your_own_is_in_it(own, small, launched, monkeypatch):
+    found = []
+    for blocks in (25, 0):
+        step, batches = small(activation=partial(own, times=3.0), rate=0.5)
+        monkeypatch.setattr(step.optimizer.bound.backend, "grid_blocks", blocks)
+        found.append(result(step, batches))
+    assert len(launched) == len(batches)
+    for one, several in zip(*found, strict=True):
+        np.testing.assert_allclose(one, several, rtol=2e-4, atol=3e-6)
+
+
 def test_the_bits_are_the_same_every_time_and_in_every_order_of_threads_and_blocks(small):
     if small()[0].optimizer.bound.backend.kind == "cuda":
         pytest.skip("only the stand-in chooses the order of threads")
@@ -147,7 +184,7 @@ def test_a_fit_learns_as_with_operations(cuda_device, launched, monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((130, 12)).astype(np.float32)
     y = (x[:, :4].argmax(1)).astype(np.int64)
-    losses = []
+    losses, counts = [], []
     for blocks in (b.grid_blocks, 0):
         monkeypatch.setattr(b, "grid_blocks", blocks)
         net = nn.Sequential(
@@ -157,8 +194,8 @@ def test_a_fit_learns_as_with_operations(cuda_device, launched, monkeypatch):
             net, "softmax_cross_entropy", "adam", lr=0.01, device=cuda_device, seed=0
         )
         losses.append(trainer.fit(x, y, epochs=8, batch_size=32)["loss"])
-        count = len(launched)
-        assert count
+        counts.append(len(launched))
+    assert counts[0] == counts[1] > 0
     np.testing.assert_allclose(*losses, rtol=1e-3)
     assert losses[0][-1] < 0.6 * losses[0][0]
 
@@ -292,9 +329,8 @@ def flaw(text, blocks, given, expected):
         found = run(text, blocks, given)
     except RuntimeError as error:
         return str(error)
-    close = partial(
-        np.allclose, rtol=3e-5, atol=3e-5, equal_nan=True
-    )  # some of the space is unused
+    # some of the space is not used, and stays NaN
+    close = partial(np.allclose, rtol=3e-5, atol=3e-5, equal_nan=True)
     same = all(map(close, found, expected))
     return None if same else "the result differs"
 

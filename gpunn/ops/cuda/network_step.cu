@@ -7,21 +7,20 @@
 // the gradients of its parameters and updates them. Before a stage the blocks wait for each other,
 // so all of them must run at the same time.
 //
-// The text before this one defines the functions of the formulas, and ACTIVATE(x, y),
-// THROUGH(gy, x, y, gx), UPDATE(at, g) and COUNT, which call them with their further parameters. It
-// defines KEEP if there is dropout, and GUARDED if a guard judges the step.
+// The text before this one defines the most features of a block (FEATURES), hidden units (HIDDEN)
+// and classes (CLASSES); the functions of the formulas; and ACTIVATE(at, x, y),
+// THROUGH(at, gy, x, y, gx), UPDATE(at, g) and COUNT, which call them with their other parameters.
+// It defines KEEP if there is dropout, and GUARDED if a guard judges the step.
 
 #include "cross_entropy.cuh"
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
-constexpr int FEATURES = 32;             // the most input features of a block
-constexpr int HIDDEN = 512 / sizeof(T);  // the most hidden units
-constexpr int CLASSES = 16;              // the most classes
-constexpr int ROWS = 32;                 // the rows of a tile
-constexpr int STRIDE = FEATURES + 4;     // of a tile of x; neighbouring rows are in other banks
-constexpr int UNITS = HIDDEN / 32;       // the hidden units of a lane
+constexpr int ROWS = 32;              // the rows of a tile
+constexpr int STRIDE = FEATURES + 4;  // of a tile of x; neighbouring rows are in other banks
+constexpr int UNITS = HIDDEN / 32;    // the hidden units of a lane
 constexpr int FOURS = FEATURES / 4 * HIDDEN / THREADS;  // the groups of gradients of a thread
-constexpr int PATIENCE = 1 << 23;        // how often a block looks before it gives up: for seconds
+constexpr int PATIENCE = 1 << 23;     // how often a block looks before it gives up: for seconds
+static_assert(ROWS <= FEATURES, "Room::w has room for ROWS rows of gradients");
 
 struct alignas(16) Four {
   T v[4];
@@ -156,7 +155,7 @@ __device__ inline void multiply(Room& room, const Net& net, const T* x, const T*
 // Computes row n with a warp: the outputs of the hidden layer from the parts of its products, the
 // logits, the loss, and the gradients of both layers.
 __device__ inline void compute_row(
-    Room& room, const Net& net, const Space& space, Bits& bits, const T* p, int n, int label,
+    Room& room, const Net& net, const Space& space, Bits& bits, const T* p, int n, long long label,
     double smoothing, double scale FORMULA_PARAMETERS) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, classes = net.classes;
   T *const z = room.z + warp * CLASSES, *const e = room.e + warp * CLASSES;
@@ -169,7 +168,7 @@ __device__ inline void compute_row(
     T sum = 0;
     for (int k = 0; k < net.parts; ++k) sum += seen(space.z + k * size + row + h);
     x[j] = sum + p[net.bias + h];
-    ACTIVATE(x[j], y[j]);
+    ACTIVATE(row + h, x[j], y[j]);
     space.y[row + h] = dropped[j] = bits.dropped(y[j], row + h);
   }
   for (int c = 0; c < classes; ++c) {
@@ -194,7 +193,7 @@ __device__ inline void compute_row(
     if (h >= net.hidden) continue;
     T gy = 0, gx;
     for (int c = 0; c < classes; ++c) gy += e[c] * room.out_w[h * classes + c];
-    THROUGH(gy, x[j], y[j], gx);
+    THROUGH(row + h, gy, x[j], y[j], gx);
     space.gz[row + h] = bits.dropped(gx, row + h);
   }
   __syncwarp();
@@ -252,11 +251,8 @@ __device__ inline T sum_of_rows(const Net& net, const Space& space, int k) {
 }
 
 #ifdef KEEP
-#define DROPOUT_PARAMETERS \
-  , unsigned long long k0, unsigned long long k1, const long long* call, \
-  unsigned long long ahead, unsigned long long shard, int width, unsigned int threshold, T kept
-#define DROPOUT_VALUES \
-  {k0, k1, (unsigned long long)*call + ahead, shard, -1, 0}, width, threshold, kept
+#define DROPOUT_PARAMETERS , WORDS_PARAMETERS, int width, unsigned int threshold, T kept
+#define DROPOUT_VALUES WORDS_VALUE, width, threshold, kept
 #else
 #define DROPOUT_PARAMETERS
 #define DROPOUT_VALUES
@@ -300,9 +296,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) network_step(
 
   const int share = (rows + blocks - 1) / blocks, past = min((block + 1) * share, rows);
   for (int n = block * share + warp; n < past; n += WARPS) {
-    const long long label = labels[n];
-    compute_row(room, net, space, bits, p, n, label < 0 || label >= classes ? -1 : (int)label,
-                smoothing, scale FORMULA_VALUES);
+    compute_row(room, net, space, bits, p, n, labels[n], smoothing, scale FORMULA_VALUES);
   }
   meet(counts, 2);
 
@@ -328,7 +322,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) network_step(
     T squares = 0;
     for (int k = 0; k < blocks; ++k) squares += seen(space.squares + k);
     const T value = has_failed(counts) ? log((T)-1) : seen(space.total);
-    judge(value + (squares - squares), skip, weight, go, factor, counted, first_broken, broken,
+    judge(0, value + (squares - squares), skip, weight, go, factor, counted, first_broken, broken,
           steps, total);
     room.part[0] = factor;
   }

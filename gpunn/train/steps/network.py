@@ -16,6 +16,7 @@ from gpunn.nn.linear import drawn
 from gpunn.nn.module import Module
 from gpunn.ops import Activation
 from gpunn.ops.class_losses import CUDA
+from gpunn.ops.classifier import DTYPES, MOST_CLASSES
 from gpunn.ops.dropout import KEEP, Rate
 from gpunn.ops.linear import Dropped
 from gpunn.ops.loss_reduction import Reduction
@@ -27,13 +28,14 @@ from gpunn.typing import Array, DType
 
 Batch: TypeAlias = tuple[Array, Array]
 
-DTYPES = ("float32", "float64")
 BLOCK_FEATURES, BLOCK_ROWS = 32, 8
 """The most input features of a block, and the rows that its warps compute at the same time."""
-MOST_BLOCKS, MOST_CLASSES, HIDDEN_BYTES = 64, 16, 512
+MOST_BLOCKS = 64
+HIDDEN_BYTES = 512
+"""The most bytes of a row of hidden units."""
 MOST_OUTPUTS = 2**13
-"""The most rows of a batch times hidden units. Beyond it more multiprocessors would be faster, by
-an estimate."""
+"""The most rows of a batch times hidden units. More take so long that several launches, which use
+all multiprocessors, are faster, by an estimate."""
 
 
 def step_in_one(
@@ -59,8 +61,9 @@ def step_in_one(
         Lectures 000 to 003 for the network; Salmon et al. (2011) for the bits of dropout.
     """
     flat, b, (x, y) = optimizer.bound, optimizer.bound.backend, batch
-    plain = type(optimizer).step is Optimizer.step and optimizer.averaged is None
-    if not b.grid_blocks or not plain or flat.narrow is not None:
+    if not b.grid_blocks or flat.narrow is not None:
+        return None
+    if type(optimizer).step is not Optimizer.step or optimizer.averaged is not None:
         return None
     net = Classifier.of(model, loss)
     if net is None or net.first or not net.activation.differentiable:
@@ -87,7 +90,7 @@ def step_in_one(
     given = (b.xp.ascontiguousarray(x), labels, p, flat.grad, space, value, rate, taken)
     places = (flat.parts[tensor].start for tensor in tensors)
     sizes = x.shape[1], hidden, classes, rows
-    more = [*_bits(b, dropout, p.dtype)]
+    more = _bits(b, dropout, p.dtype)
     if guard is not None:
         more += [np.int64(MODES[guard.mode]), float(rows), *guard.state()]
     more += _typed(net.activation.kernel.inputs[1:], net.numbers, p.dtype)
@@ -143,11 +146,15 @@ def step_kernel(
             a number; "one", in an array of one number; "each", in an array of the parameters.
     """
     forward, back = activation.kernel, activation.grad_kernel
-    used = [forward, back, rule, *[GUARD] * guarded]
-    lines = [*dict.fromkeys(kernel.preamble for kernel in used), forward.function("activate")]
-    lines += [back.function("through"), rule.function("update")]
+    lines = [
+        f"constexpr int FEATURES = {BLOCK_FEATURES}, CLASSES = {MOST_CLASSES};",
+        f"constexpr int HIDDEN = {HIDDEN_BYTES} / sizeof(T);",
+        *(forward.function("activate"), back.function("through"), rule.function("update")),
+    ]
     if drops:
         lines += [WORDS_CUDA, f"#define KEEP {KEEP}"]
+        lines += [f"#define WORDS_PARAMETERS {', '.join(Words.parameters('words'))}"]
+        lines += [f"#define WORDS_VALUE {Words.value('words')}"]
     if guarded:
         lines += [GUARD.function("judge"), "#define GUARDED"]
     options = [(param.ctype, f"option_{param.name}") for param in forward.inputs[1:]]
@@ -155,12 +162,12 @@ def step_kernel(
     lines += [
         "#define FORMULA_PARAMETERS " + "".join(f", {kind} {name}" for kind, name in options),
         f"#define FORMULA_VALUES {own}",
-        f"#define ACTIVATE(x, y) activate(x{own}, y)",
-        f"#define THROUGH(gy, x, y, gx) through(gy, {activation.saves or 'y'}{own}, gx)",
+        f"#define ACTIVATE(at, x, y) activate(at, x{own}, y)",
+        f"#define THROUGH(at, gy, x, y, gx) through(at, gy, {activation.saves or 'y'}{own}, gx)",
         f"#define COUNT {COUNT}",
         *_of_rule(rule, layouts),
     ]
-    return GridKernel("network_step", CUDA / "network_step.cu", "\n".join(lines), dtypes=DTYPES)
+    return GridKernel("network_step", CUDA / "network_step.cu", "\n".join(lines))
 
 
 def _of_rule(rule: Elementwise, layouts: tuple[str, ...]) -> list[str]:
@@ -176,7 +183,7 @@ def _of_rule(rule: Elementwise, layouts: tuple[str, ...]) -> list[str]:
     values += ["p[at]", *(f"{name}[at]" for name in states), "taken"]
     return [
         "#define RULE_PARAMETERS " + "".join(f", {each}" for each in parameters),
-        f"#define UPDATE(at, g) update(g, factor, lr, {', '.join(values)})",
+        f"#define UPDATE(at, g) update(at, g, factor, lr, {', '.join(values)})",
     ]
 
 
