@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import warnings
 
 import numpy as np
 import pytest
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import gpunn as gn
 from gpunn.sklearn import MLPClassifier
 
 DIGITS = gn.data.load_digits()
 X, Y = DIGITS.x[:300], DIGITS.y[:300]
+FOLDS = list(StratifiedKFold(3).split(X, Y))
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,14 @@ def cluster():
         yield client
 
 
-def search():
-    pipeline = make_pipeline(StandardScaler(), MLPClassifier((16,), max_iter=4, random_state=0))
+def search(first=None):
+    """A search whose fits call a function first."""
+    steps = FunctionTransformer(first), StandardScaler(), MLPClassifier((16,), max_iter=4)
+    pipeline = make_pipeline(*steps).set_params(mlpclassifier__random_state=0)
     grid = {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__learning_rate_init": [1e-3, 1e-2]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # four iterations do not converge
-        return GridSearchCV(pipeline, grid, cv=3).fit(X, Y)
+        return GridSearchCV(pipeline, grid, cv=FOLDS).fit(X, Y)
 
 
 def assert_same(found, expected):
@@ -63,24 +65,22 @@ def test_a_search_on_workers_has_the_bits_of_one_process(cluster):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_search_survives_a_worker_that_dies(cluster):
+def test_a_search_survives_a_worker_that_dies(cluster, tmp_path):
     import joblib
 
-    expected, killed = search(), []
+    expected, dead = search(), tmp_path / "dead"
 
-    def kill():
-        time.sleep(0.3)
-        worker = next(iter(cluster.scheduler_info()["workers"]))
-        process = cluster.run(os.getpid, workers=[worker])[worker]
-        os.kill(process, signal.SIGKILL)
-        killed.append(process)
+    def kill_the_first(x):
+        """Kill the process that comes here first."""
+        try:
+            os.close(os.open(dead, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return x
+        os.kill(os.getpid(), signal.SIGKILL)
+        return x
 
-    import threading
-
-    killer = threading.Thread(target=kill)
-    with joblib.parallel_config("dask"):
-        killer.start()
-        found = search()
-    killer.join()
-    assert killed
+    copied = [X, Y, *(rows for fold in FOLDS for rows in fold)]
+    with joblib.parallel_config("dask", scatter=copied):  # else joblib gives one worker an array
+        found = search(kill_the_first)
+    assert dead.exists()
     assert_same(found, expected)
