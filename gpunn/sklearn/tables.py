@@ -202,7 +202,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         classes_: (C,) the classes.
         model_: the `TableModel`.
         out_of_fold_: (N, C) probabilities for the training rows, each from a network that was not
-            trained on the row; NaN for rows that every network was trained on.
+            trained on the row; NaN for rows that every network was trained on, or none.
         histories_: the curves of the networks.
         model_columns_: the names of the columns; column_1 and so on if X had none.
         n_features_in_: the number of columns.
@@ -218,7 +218,8 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         Args:
             X: (N, D) cells: a frame of pandas or Polars, an array, or a list of rows.
             y: (N,) classes.
-            sample_weight: (N,) weights of at least 0, or None.
+            sample_weight: (N,) weights of at least 0, or None. They also count in the choice of the
+                best epoch and in the calibration. A row of weight 0 counts as if it were not there.
 
         Raises:
             DataError: no column can be used, or there are fewer rows than folds.
@@ -266,7 +267,7 @@ class TableRegressor(RegressorMixin, TableEstimator):
     Attributes:
         model_: the `TableModel`.
         out_of_fold_: (N,) predictions for the training rows, each from a network that was not
-            trained on the row; NaN for rows that every network was trained on.
+            trained on the row; NaN for rows that every network was trained on, or none.
         histories_: the curves of the networks.
         model_columns_: the names of the columns; column_1 and so on if X had none.
         n_features_in_: the number of columns.
@@ -279,7 +280,8 @@ class TableRegressor(RegressorMixin, TableEstimator):
         Args:
             X: (N, D) cells: a frame of pandas or Polars, an array, or a list of rows.
             y: (N,) numbers.
-            sample_weight: (N,) weights of at least 0, or None.
+            sample_weight: (N,) weights of at least 0, or None. They also count in the choice of the
+                best epoch and in the intervals. A row of weight 0 counts as if it were not there.
 
         Raises:
             DataError: no column can be used, or there are fewer rows than folds.

@@ -43,18 +43,20 @@ def folds_of(y: Array, count: int, seed: int) -> Array:
     return found
 
 
-def log_loss(scores: Array, y: Array) -> float:
+def log_loss(scores: Array, y: Array, weights: Array | None = None) -> float:
     """Return the mean of -log(softmax(scores)[y]).
 
     Args:
         scores: (N, C) scores.
         y: (N,) class numbers.
+        weights: (N,) weights of the rows in the mean, or None.
     """
     least = scores - scores.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(least).sum(axis=1)) - least[np.arange(len(y)), y]))
+    losses = np.log(np.exp(least).sum(axis=1)) - least[np.arange(len(y)), y]
+    return float(np.average(losses, weights=weights))
 
 
-def temperature_of(scores: Array, y: Array) -> float:
+def temperature_of(scores: Array, y: Array, weights: Array | None = None) -> float:
     """Find the temperature that makes held-out probabilities likely.
 
     It minimises `log_loss(scores / temperature, y)` between 1/4 and 4, by golden section over its
@@ -63,13 +65,14 @@ def temperature_of(scores: Array, y: Array) -> float:
     Args:
         scores: (N, C) scores of rows that were not used to train.
         y: (N,) class numbers.
+        weights: (N,) weights of the rows, or None.
     """
     low, high = np.log(0.25), np.log(4.0)
     golden = (5**0.5 - 1) / 2
     scores = scores.astype(np.float64)
 
     def at(place: float) -> float:
-        return log_loss(scores / np.exp(place), y)
+        return log_loss(scores / np.exp(place), y, weights)
 
     left, right = high - golden * (high - low), low + golden * (high - low)
     at_left, at_right = at(left), at(right)
@@ -83,6 +86,23 @@ def temperature_of(scores: Array, y: Array) -> float:
             right = low + golden * (high - low)
             at_right = at(right)
     return float(np.exp((low + high) / 2))
+
+
+def quantiles_of(numbers: Array, weights: Array | None = None, count: int = 1001) -> Array:
+    """Return evenly spaced quantiles, from the smallest number to the largest.
+
+    Args:
+        numbers: (N,) numbers.
+        weights: (N,) weights above 0. A number of weight w counts as w of them. None for 1.
+        count: how many quantiles.
+
+    Returns:
+        (count,) quantiles: between two numbers by interpolation; with weights, always a number.
+    """
+    places = np.linspace(0, 1, count)
+    if weights is None:
+        return np.quantile(numbers, places)
+    return np.quantile(numbers, places, weights=weights, method="inverted_cdf")
 
 
 def half_width(errors: Array, coverage: float) -> float:

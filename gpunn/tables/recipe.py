@@ -27,7 +27,7 @@ from gpunn.nn import (
 from gpunn.ops import get_loss
 from gpunn.optim import AdamW
 from gpunn.tables.clock import Clock
-from gpunn.train import History, KeepBest, Trainer
+from gpunn.train import History, KeepBest, Metric, Trainer
 from gpunn.typing import DeviceLike
 
 SMALL = 1000  # examples; fewer get smaller batches, so that an epoch has enough steps
@@ -127,7 +127,7 @@ def train(
     *,
     classes: bool,
     seed: int,
-    weights: Array | None = None,
+    weights: tuple[Array, Array] | None = None,
     device: DeviceLike = None,
     clock: Clock | None = None,
 ) -> History:
@@ -141,7 +141,7 @@ def train(
         held_out: features and targets that choose the epoch.
         classes: whether the targets are classes.
         seed: the seed of the order and of dropout.
-        weights: (N,) weights of the examples, or None.
+        weights: (N,) weights of the examples, and those of the held-out ones; or None.
         device: the device to train on.
         clock: what ends the fit early, or None.
     """
@@ -152,6 +152,11 @@ def train(
         loss, rate = get_loss("squared_error"), 0.2
     rate = rate if recipe.lr is None else recipe.lr
     batch = recipe.batch_size or (64 if len(x) <= SMALL else 256)
+    own, monitor, metrics = None, "val_accuracy" if classes else "val_loss", []
+    if weights is not None:
+        own, others = weights
+        metrics = [_weighted(others, classes)]
+        monitor = f"val_{metrics[0].name}"
     trainer = Trainer(
         member,
         loss,
@@ -159,15 +164,25 @@ def train(
         schedule="coslog",
         seed=seed,
         device=device,
+        metrics=metrics,
     )
-    best = KeepBest("val_accuracy" if classes else "val_loss")
+    best = KeepBest(monitor)
     return trainer.fit(
         x,
         t,
         epochs=recipe.epochs,
         batch_size=batch,
         validation=held_out,
-        sample_weight=weights,
+        sample_weight=own,
         callbacks=[best] if clock is None else [best, clock],
         progress=False,
+    )
+
+
+def _weighted(weights: Array, classes: bool) -> Metric:
+    """Return the accuracy, or the mean squared error, with weights of the examples."""
+    if classes:
+        return Metric(lambda t, p: np.average(t == p, weights=weights), "weighted_accuracy")
+    return Metric(
+        lambda t, p: np.average((t - p) ** 2, weights=weights), "weighted_error", "outputs"
     )

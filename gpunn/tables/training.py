@@ -20,17 +20,17 @@ from gpunn.errors import ShapeError
 from gpunn.nn import Ensemble, Module, Sequential, Standardize
 from gpunn.tables import recipe as recipes
 from gpunn.tables.clock import Clock
-from gpunn.tables.folds import folds_of, temperature_of
+from gpunn.tables.folds import folds_of, quantiles_of, temperature_of
 from gpunn.tables.model import TableModel
 from gpunn.tables.recipe import Recipe
 from gpunn.train import History
+from gpunn.train.inputs import training_weights
 from gpunn.typing import DeviceLike
 
 Array = np.ndarray[Any, Any]
 
 PARTS = 5  # a single network trains on four of five parts, and the last one chooses its epoch
 MEMBER_STREAM = 2**63 + 2**33
-QUANTILES = 1001
 LEAST_EPOCHS = 8  # a member with fewer would not be worth its part of the time
 
 
@@ -41,7 +41,8 @@ class Fitted:
     Attributes:
         model: the model.
         out_of_fold: (N, C) scores or (N, 1) numbers for the training rows, each from the member
-            that was not trained on it; NaN for rows that no member left out.
+            that was not trained on it; NaN for rows that no member left out, and for those of
+            weight 0.
         temperature: what the scores of the members are divided by; 1 for a regression.
         histories: the curves of the members.
     """
@@ -73,6 +74,10 @@ def fit_table(
     The rows are divided into folds. Each member trains on all folds but one, which chooses its
     best epoch. The members answer together.
 
+    Weights count in the training, in the choice of the best epoch, in the temperature and in the
+    quantiles of the errors. Rows of weight 0 count as if they were not there. The scales of
+    features and targets take each other row once.
+
     Args:
         table: N rows of features.
         y: (N,) or (N, 1) class numbers from 0, or numbers.
@@ -81,7 +86,7 @@ def fit_table(
         folds: the number of members, at least 1. A single one trains on four fifths of the rows.
         kinds: what some columns are; see `Encoding.fit`.
         decimal: the character before the decimals of numbers in text; None to recognise it.
-        weights: (N,) weights of the rows, or None.
+        weights: (N,) weights of the rows, at least 0, or None.
         seed: the seed of the folds, the weights, the order and dropout.
         device: the device to train on.
         threads: the number of members that train at the same time on a CPU; None for as many as
@@ -93,7 +98,7 @@ def fit_table(
 
     Raises:
         DataError: no column can be used, or there are fewer rows than folds.
-        ShapeError: there is not one target for each row.
+        ShapeError: there is not one target, or one weight, for each row.
         ArgumentError: a number is outside its range.
     """
     y = np.asarray(y)
@@ -102,8 +107,12 @@ def fit_table(
             f"got targets of shape {y.shape} for {len(table)} rows; expected ({len(table)},): pass "
             "one target for each row"
         )
-    y = y.ravel()
-    clock = Clock(time_limit_s)
+    clock, y, whole = Clock(time_limit_s), y.ravel(), len(table)
+    counts: Any = slice(None)  # the rows that count
+    if weights is not None:
+        weights = training_weights(np.empty((whole, 1)), weights)
+        counts = weights > 0
+        table, y, weights = table.rows(counts), y[counts], weights[counts]
     recipe, folds = recipe or Recipe(), count("folds", folds)
     encoding = Encoding.fit(table, kinds, decimal)
     codes = encoding(table)
@@ -133,8 +142,9 @@ def fit_table(
     for k, (_, _, answers) in enumerate(made):
         out_of_fold[work.fold == k] = answers
     known = ~np.isnan(out_of_fold[:, 0])
+    shares = None if weights is None else weights[known]
     networks: list[Module] = [network for network, _, _ in made]
-    temperature = temperature_of(out_of_fold[known], t[known]) if classes else 1.0
+    temperature = temperature_of(out_of_fold[known], t[known], shares) if classes else 1.0
     how = ("probabilities", temperature) if classes else ("outputs", 1.0)
     network = Sequential(first, Ensemble(networks, *how), *last).to(networks[0].device)
     limits, errors = None, None
@@ -142,9 +152,11 @@ def fit_table(
         out_of_fold = out_of_fold * last[0].scale.numpy() + last[0].mean.numpy()
         limits = float(y.min()), float(y.max())
         sizes = np.abs(out_of_fold[known, 0] - y[known])
-        errors = np.quantile(sizes, np.linspace(0, 1, QUANTILES)).tolist()
+        errors = quantiles_of(sizes, shares).tolist()
     model = TableModel(encoding, network, limits=limits, errors=errors, held_out=int(known.sum()))
-    return Fitted(model, out_of_fold, temperature, [history for _, history, _ in made])
+    found = np.full((whole, out_of_fold.shape[1]), np.nan, out_of_fold.dtype)
+    found[counts] = out_of_fold
+    return Fitted(model, found, temperature, [history for _, history, _ in made])
 
 
 Member = tuple[Module, History, Array]
@@ -193,7 +205,7 @@ class _Work:
             (self.x[outside], self.t[outside]),
             classes=is_class,
             seed=own,
-            weights=None if self.weights is None else self.weights[inside],
+            weights=None if self.weights is None else (self.weights[inside], self.weights[outside]),
             device=self.device,
             clock=self.clock,
         )
