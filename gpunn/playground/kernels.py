@@ -175,18 +175,16 @@ def webassembly(source: str) -> bytes:
     flags = [flag for flag in FLAGS if flag != "-shared"]
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "kernels.cpp").write_text(source, encoding="utf-8")
-        command = [sys.executable, "-m", "ziglang", "c++", *TARGET, *flags, "kernels.cpp"]
-        done = subprocess.run(
-            [*command, "-o", "kernels.wasm"],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode:
-            raise OutputError(
-                "got an error of ziglang for the kernels of the playground; expected a module: "
-                f"install ziglang 0.17.1 ({done.stderr.strip()[:2000]})"
+        zig = sys.executable, "-m", "ziglang"
+        compiling = *zig, "c++", *TARGET, *flags, "-c", "kernels.cpp"
+        linking = *zig, "cc", *TARGET, "kernels.o", "-o", "kernels.wasm"  # c++ builds a library
+        for command in (compiling, linking):
+            done = subprocess.run(
+                command, cwd=place, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
             )
+            if done.returncode:
+                raise OutputError(
+                    "got an error of ziglang for the kernels of the playground; expected a module: "
+                    f"install ziglang 0.17.1 ({done.stderr.strip()[:2000]})"
+                )
         return (Path(place) / "kernels.wasm").read_bytes()

@@ -21,7 +21,7 @@ from gpunn.backends.cpu.compiled import Compiler, Native
 from gpunn.backends.cpu.compiled.compiler import FLAGS
 from gpunn.storage.cache import cache_folder
 
-ZIG = (sys.executable, "-m", "ziglang", "c++")
+ZIG = (sys.executable, "-m", "ziglang", "cc")
 CALLS = "expf tanhf log1pf expm1f erff erfcf logf sqrtf"
 
 

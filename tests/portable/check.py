@@ -153,11 +153,14 @@ def compiled(source: Path, target: str, place: Path) -> Path:
     """
     made = place / target
     flags = [flag for flag in FLAGS if flag not in ("-shared", "-O3")] + ["-O1"]
-    command = [sys.executable, "-m", "ziglang", "c++", "-target", target, *flags, "-o", str(made)]
+    zig, parts = [sys.executable, "-m", "ziglang"], made.with_suffix(".o")
+    compiling = [*zig, "c++", "-target", target, *flags, "-c", str(source), "-o", str(parts)]
+    linking = [*zig, "cc", "-target", target, str(parts), "-o", str(made)]  # c++ builds a library
     begun = time.perf_counter()
-    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{target}: refused\n{done.stderr[:4000]}")
+    for command in (compiling, linking):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{target}: refused\n{done.stderr[:4000]}")
     print(f"{target}: compiled in {time.perf_counter() - begun:.0f} s", flush=True)
     return made
 
