@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunn.backends.cuda.streaming import DoubleBuffer
 from gpunn.backends.device import Device
-from gpunn.errors import ArgumentError
+from gpunn.errors import ArgumentError, OutOfMemoryError
 from gpunn.typing import Array, DType, Shape
 
 MOST_CONSTANTS = 1024
@@ -45,6 +45,23 @@ class Memory(ABC):
     @abstractmethod
     def device_of(cls, array: Any) -> Device | None:
         """Return the device of an array of this backend; None for anything else."""
+
+    @contextmanager
+    def telling_room(self) -> Iterator[None]:
+        """Raise gpunn's error where another library finds no room inside the block.
+
+        Raises:
+            OutOfMemoryError: the device has no room, whoever asked for it.
+        """
+        try:
+            yield
+        except OutOfMemoryError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemoryError(
+                f"got work for which {self.device} has no room ({error}); expected less: use a "
+                "smaller batch_size, less data or a smaller network"
+            ) from error
 
     def current(self) -> AbstractContextManager[Any]:
         """Make this device the current one inside the block."""

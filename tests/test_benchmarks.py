@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ from gpunn.benchmarks.contenders import CONTENDERS, FLOOR
 from gpunn.benchmarks.contenders.naive import naive_step
 from gpunn.benchmarks.contenders.own import gpunn_step
 from gpunn.benchmarks.gpu import __main__ as gpu
-from gpunn.benchmarks.gpu.command import run
+from gpunn.benchmarks.gpu import checks
+from gpunn.benchmarks.gpu.command import Ended, run
 from gpunn.benchmarks.level import LEVELS, environment, measure, threads_of
 from gpunn.benchmarks.networks import NETWORKS, Network
 from gpunn.benchmarks.settings import Settings
@@ -283,6 +285,41 @@ def test_a_part_gives_numbers(part, device):
         assert found["random_words_bit_equal"]
 
 
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that a part of the suite would run, each with its limit of time."""
+    found = []
+
+    def noted(command, timeout_s):
+        found.append((command, timeout_s))
+        return Ended(0, [])
+
+    monkeypatch.setattr(checks, "run", noted)
+    monkeypatch.setattr(checks.shutil, "which", lambda name: name)
+    return found
+
+
+@pytest.mark.parametrize("part", ["tests", "sanitizer"])
+def test_a_part_stops_its_tests_before_it_is_stopped(part, commands):
+    dict(gpu.PARTS[part].work("cuda:0", False))
+    ((_, timeout_s),) = commands
+    assert timeout_s < gpu.PARTS[part].limit_s
+
+
+def test_gpu_tests_may_not_skip_and_ignore_the_warnings_of_other_packages(commands):
+    dict(checks.tests("cuda:0", False))
+    ((command, _),) = commands
+    options = {("-k", "cuda:0 or cupy_both_ways"), ("-p", "no:benchmark"), ("-W", "default")}
+    assert options <= set(pairwise(command))
+    assert "--require-gpu" in command
+
+
+def test_the_suite_ends_while_the_card_is_lent():
+    limits_s = {name: part.limit_s for name, part in gpu.PARTS.items()}
+    assert sum(limits_s[name] for name in gpu.QUICK) <= 300
+    assert sum(limits_s.values()) <= 600  # a command has a card for ten minutes
+
+
 BROKEN_PARTS = """
 import os, signal, time
 from gpunn.benchmarks.gpu import __main__ as gpu
@@ -343,7 +380,8 @@ def test_without_a_card_the_suite_ends_in_one_line():
     assert done.stdout.startswith("cuda:0 cannot be used: ")
 
 
-def test_a_command_that_takes_too_long_keeps_what_it_said():
-    text = "import time; print('one', flush=True); time.sleep(60)"
+def test_a_command_that_takes_too_long_keeps_what_it_said(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    text = "import time; print('one'); time.sleep(60)"  # nothing is flushed
     assert run([sys.executable, "-c", text], timeout_s=3) == (None, ["one"])
     assert run([sys.executable, "-c", "print('two'); raise SystemExit(3)"], 30) == (3, ["two"])

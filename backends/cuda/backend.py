@@ -62,6 +62,7 @@ class CupyBackend(Backend):
         self.grid_blocks = runtime.getDeviceProperties(device.index)["multiProcessorCount"]
         self._launcher = Launcher(self.xp)
         self._stream: Any = None
+        self._ends: tuple[Any, Any]  # events before and behind the stream's work
         self._alone = threading.RLock()  # held by the thread that uses the stream
         self._graphs = Graphs(self.xp)
         self._no_lt = ""
@@ -259,19 +260,21 @@ class CupyBackend(Backend):
         The stream first waits for the current one. At the end, the current one waits for it. All
         work on the stream shares workspaces and is captured together, so other threads wait.
         """
-        with self._alone, self._here:
+        with self._alone, self._here, self.telling_room():
             outer = self.xp.cuda.get_current_stream()
             if self._stream is None:
                 self._stream = self.xp.cuda.Stream(non_blocking=True)
+                event = self.xp.cuda.Event
+                self._ends = event(disable_timing=True), event(disable_timing=True)
             if outer == self._stream:
                 yield
                 return
-            self._stream.wait_event(outer.record())
+            self._stream.wait_event(outer.record(self._ends[0]))
             try:
                 with self._stream:
                     yield
             finally:
-                outer.wait_event(self._stream.record())
+                outer.wait_event(self._stream.record(self._ends[1]))
 
     def record(self, work: Callable[[], Any], pieces: int = 1) -> Recording:
         """Capture the stream. The graph's arrays come from a memory pool of its own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,41 @@ from gpunn.typing import Array, DType, Shape
 
 MOST_FUNCTIONS = 1024  # compiled kernels that are kept
 PACKED = ("each", "row")  # layouts that are read in packs
+NUMBERS = (float, int, np.generic)
 SCALARS = {ctype: np.dtype(name).type for name, ctype in CTYPES.items() if name != "bfloat16"}
+
+
+class Plan(NamedTuple):
+    """How a kernel is launched on arguments of the same shapes, dtypes and alignment.
+
+    Attributes:
+        function: the compiled function.
+        blocks: the number of blocks.
+        kinds: for each argument the type of a number, `Words` for random words, or None for an
+            array.
+        repeats: for each argument how often it repeats, in the type of the index, or None.
+        end: the arguments behind these.
+    """
+
+    function: Any
+    blocks: int
+    kinds: tuple[Any, ...]
+    repeats: tuple[Any, ...]
+    end: tuple[Any, ...]
+
+    def launch(self, values: Sequence[Any]) -> None:
+        """Launch the function; every number has its exact C type."""
+        found: list[Any] = []
+        for kind, repeat, value in zip(self.kinds, self.repeats, values, strict=True):
+            if kind is None:
+                found.append(value)
+            elif kind is Words:
+                found += value.arguments()
+            else:
+                found.append(kind(value))
+            if repeat is not None:
+                found.append(repeat)
+        self.function((self.blocks,), (THREADS,), (*found, *self.end))
 
 
 class Launcher:
@@ -40,6 +74,8 @@ class Launcher:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
+        self._array: type[Any] = xp.ndarray
+        self._plans: Bounded[Any, Plan] = Bounded(MOST_FUNCTIONS)
         self._compiled: Bounded[Any, Any] = Bounded(MOST_FUNCTIONS)
         self._files: Bounded[tuple[FileKernel, DType, int], Any] = Bounded(MOST_FUNCTIONS)
         self._workspace: dict[str, Array] = {}
@@ -47,27 +83,65 @@ class Launcher:
 
     def launch(self, kernel: Elementwise, inputs: Sequence[Any], outputs: Sequence[Array]) -> None:
         """Run a kernel once over all elements."""
+        values: list[Any] = [*inputs, *outputs]
+        key = self._key(kernel, values)
+        plan = None if key is None else self._plans.get(key)
+        if plan is not None:
+            plan.launch(values)
+            return
         shape = loop_shape(kernel, inputs, outputs)
-        given: list[Any] = []
-        layouts: list[Argument] = []
-        repeats: list[int] = []
-        params = (*kernel.inputs, *kernel.outputs)
-        copies: list[tuple[Array, Array]] = []
-        for k, (param, value) in enumerate(zip(params, (*inputs, *outputs), strict=True)):
-            is_output = k >= len(inputs)
-            layout, array, repeat = self._arrange(param.role, value, shape, is_output)
-            if array is not value and is_output:
-                copies.append((value, array))
-            layouts.append(Argument(layout, _dtype_name(array, param.type, layout)))
-            given.append(array)
-            repeats.append(repeat)
         n = int(np.prod(shape, dtype=np.int64))
+        arranged = self._arranged(kernel, values, len(inputs), shape)
         if not n:
             for param, array in zip(kernel.outputs, outputs, strict=True):
                 if param.role == "sum":
                     array.fill(0)
             return
-        key = tuple(layouts)
+        layouts, given, repeats = zip(*arranged, strict=True)
+        plan = self._plan(kernel, layouts, given, repeats, n)
+        if key is not None and all(a is b for a, b in zip(given, values, strict=True)):
+            self._plans[key] = plan
+        plan.launch(given)
+        for value, array in zip(outputs, given[len(inputs) :], strict=True):
+            if array is not value:
+                value[...] = array
+
+    def _key(self, kernel: Elementwise, values: Sequence[Any]) -> Any:
+        """Return what a plan depends on; None if an argument is no contiguous array or number."""
+        key: list[Any] = [kernel]
+        for value in values:
+            if type(value) is self._array:
+                if not value.flags.c_contiguous:
+                    return None
+                key += (value.shape, value.dtype, value.data.ptr % PACK_BYTES)
+            elif isinstance(value, NUMBERS):
+                key.append(None)
+            elif type(value) is Words:
+                key.append(Words)
+            else:
+                return None
+        return tuple(key)
+
+    def _arranged(
+        self, kernel: Elementwise, values: Sequence[Any], inputs: int, shape: Shape
+    ) -> list[tuple[Argument, Any, int]]:
+        """Return the layout of each argument, its array, and the length of its repetition."""
+        found = []
+        params = (*kernel.inputs, *kernel.outputs)
+        for k, (param, value) in enumerate(zip(params, values, strict=True)):
+            layout, array, repeat = self._arrange(param.role, value, shape, k >= inputs)
+            found.append((Argument(layout, _dtype_name(array, param.type, layout)), array, repeat))
+        return found
+
+    def _plan(
+        self,
+        kernel: Elementwise,
+        key: tuple[Argument, ...],
+        given: Sequence[Any],
+        repeats: Sequence[int],
+        n: int,
+    ) -> Plan:
+        """Return the plan of a launch over n elements, with the function compiled."""
         lanes, wide = _lanes(n, key, given, repeats), n >= 2**31
         function = self._compiled.get((kernel, key, lanes, wide))
         if function is None:
@@ -75,10 +149,19 @@ class Launcher:
         blocks = -(-n // (lanes * THREADS))
         if kernel.sums:
             blocks = min(blocks, SUM_BLOCKS)
-        arguments = self._arguments(kernel, key, given, repeats, np.int64 if wide else np.uint32, n)
-        function((blocks,), (THREADS,), arguments)
-        for array, copy in copies:
-            array[...] = copy
+        index, computed = np.int64 if wide else np.uint32, compute_type(kernel, key)
+        kinds: list[Any] = [Words if argument.layout == "words" else None for argument in key]
+        for k, (param, argument) in enumerate(zip(kernel.inputs, key, strict=False)):
+            if argument.layout == "value":
+                kinds[k] = SCALARS[computed if param.type == "T" else CTYPES[param.type]]
+        lengths = [
+            index(repeat) if argument.layout in ("row", "column") else None
+            for argument, repeat in zip(key, repeats, strict=True)
+        ]
+        end: tuple[Any, ...] = (index(n),)
+        if kernel.sums or kernel.once:
+            end += self.space(parts_type(kernel, key)), self.space("ticket")
+        return Plan(function, blocks, tuple(kinds), tuple(lengths), end)
 
     def launch_file(
         self,
@@ -158,30 +241,6 @@ class Launcher:
         )
         self._compiled[kernel, key, lanes, wide] = function
         return function
-
-    def _arguments(
-        self,
-        kernel: Elementwise,
-        key: tuple[Argument, ...],
-        given: Sequence[Any],
-        repeats: Sequence[int],
-        index: type[Any],
-        n: int,
-    ) -> tuple[Any, ...]:
-        """Return the arguments of the compiled function; every number has its exact C type."""
-        computed = compute_type(kernel, key)
-        found: list[Any] = []
-        params = (*kernel.inputs, *kernel.outputs)
-        for param, argument, value, repeat in zip(params, key, given, repeats, strict=True):
-            if argument.layout == "value":
-                value = SCALARS[computed if param.type == "T" else CTYPES[param.type]](value)
-            found += value.arguments() if argument.layout == "words" else [value]
-            if argument.layout in ("row", "column"):
-                found.append(index(repeat))
-        found.append(index(n))
-        if kernel.sums or kernel.once:
-            found += [self.space(parts_type(kernel, key)), self.space("ticket")]
-        return tuple(found)
 
     def space(self, name: str) -> Array:
         """Return a workspace: "ticket", "counts", "float" or "double" (the parts of sums)."""

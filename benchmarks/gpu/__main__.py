@@ -50,18 +50,19 @@ class Part(NamedTuple):
     limit_s: float
 
 
+# All limits together are at most 600 s, for which a command has a card.
 PARTS = {
-    "doctor": Part(doctor, 30),
-    "parity": Part(parity, 30),
-    "capture": Part(capture, 45),
+    "doctor": Part(doctor, 15),
+    "parity": Part(parity, 20),
+    "capture": Part(capture, 25),
     "steps": Part(steps, 100),
-    "epoch": Part(epoch, 30),
+    "epoch": Part(epoch, 15),
     "tests": Part(tests, 150),
-    "nodes": Part(nodes, 45),
-    "kernels": Part(kernels, 60),
-    "jax": Part(jax, 60),
+    "nodes": Part(nodes, 35),
+    "kernels": Part(kernels, 25),
+    "jax": Part(jax, 50),
     "compiled": Part(compiled, 120),
-    "sanitizer": Part(sanitizer, 60),
+    "sanitizer": Part(sanitizer, 30),
 }
 QUICK = ("doctor", "parity", "capture", "steps")
 

@@ -110,5 +110,5 @@ def sanitizer(device: str, tiny: bool) -> Iterator[tuple[str, Any]]:
     chosen = "cuda and row_kernel and float32"
     command = [tool, "--tool", "memcheck", "--report-api-errors", "no", "--error-exitcode", "9"]
     command += [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    returncode, lines = run([*command, "tests/ops/test_row_kernels.py", "-k", chosen], timeout_s=55)
+    returncode, lines = run([*command, "tests/ops/test_row_kernels.py", "-k", chosen], timeout_s=25)
     yield "memcheck", {"returncode": returncode, "end": lines[-5:]}

@@ -21,10 +21,18 @@ class Ended(NamedTuple):
 
 
 def run(command: Sequence[str], timeout_s: float) -> Ended:
-    """Run a command in the repository; stop it and its child processes when the time is up."""
+    """Run a command in the repository; stop it and its child processes when the time is up.
+
+    Python does not buffer its output, so the lines of a stopped command are kept.
+    """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             process.wait(timeout_s)

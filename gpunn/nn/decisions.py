@@ -6,6 +6,7 @@ import numpy as np
 
 from gpunn.backends import backend_of
 from gpunn.errors import DataError, ShapeError
+from gpunn.ops.reductions import all_true
 from gpunn.typing import Array
 
 
@@ -47,10 +48,10 @@ def above(scores: Array, limit: float) -> Array:
 def _check_numbers(scores: Array, deciding: Array) -> None:
     """Check that the scores that decide, (N,) or (N, ...), are finite."""
     b = backend_of(deciding)
-    wrong = ~b.xp.isfinite(deciding)
-    if not wrong.any():
+    right = b.xp.isfinite(deciding)
+    if all_true(b, right):
         return
-    row = int(b.download(wrong).reshape(len(wrong), -1).any(axis=1).argmax())
+    row = int((~b.download(right)).reshape(len(right), -1).any(axis=1).argmax())
     found = np.array2string(b.download(scores[row]), threshold=6)
     raise DataError(
         f"got the scores {found} for the example in row {row}; expected finite scores to choose "

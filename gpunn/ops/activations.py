@@ -126,6 +126,7 @@ relu = Activation(
         gx = gy where y > 0, else 0. At x = 0 the derivative is 0, as in lecture 000, scikit-learn
         and PyTorch. Lecture 002 prints 1 there; `relu_right` follows it.
     """,
+    saves="sign",
     gain="he",
     numpy=lambda x, y: np.maximum(x, _zero(x), out=y),
     cuda="y = x < T(0) ? T(0) : x;",
@@ -176,6 +177,7 @@ leaky_relu = Activation(
     Gradient:
         gx = gy where y > 0, else slope * gy (also at 0).
     """,
+    saves="sign",
     options={"slope": Option(0.1, 0.0, 1.0)},
     gain="he",
     numpy=lambda x, slope, y: np.maximum(x, np.multiply(x, slope, out=scratch_like(x)), out=y),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.autograd.engine import Backward
-from gpunn.backends import Backend, RowKernel, computed, scratch_like, widened
+from gpunn.backends import Backend, RowKernel, backend_of, computed, scratch_like, widened
 from gpunn.errors import DataError, DTypeError, ShapeError
 from gpunn.ops.elementwise import Option, check_floats, chosen
 from gpunn.ops.elementwise_losses import (
@@ -21,7 +21,7 @@ from gpunn.ops.elementwise_losses import (
 )
 from gpunn.ops.exact import rest_of_difference
 from gpunn.ops.loss_reduction import Reduction
-from gpunn.ops.reductions import TABLE_ROWS
+from gpunn.ops.reductions import TABLE_ROWS, all_true, summed
 from gpunn.typing import Array
 
 
@@ -138,10 +138,11 @@ class ClassLoss(Loss):
         """
         if t.ndim != 2:
             return
-        fits = (t >= 0).all(axis=1) & (abs(t.sum(axis=1, dtype=np.float64) - 1) <= ABOUT_ONE)
-        if bool(fits.all()):
+        b = backend_of(t)
+        positive, fits = t >= 0, abs(summed(b, t, (1,)) - 1) <= ABOUT_ONE
+        if all_true(b, positive) and all_true(b, fits):
             return
-        row = int((~fits).argmax())
+        row = int((~b.download(positive).all(axis=1) | ~b.download(fits)).argmax())
         raise DataError(
             f"got row {row} of the targets in {self.name} with the sum {float(t[row].sum()):.4g} "
             f"and the smallest number {float(t[row].min()):.4g}; expected probabilities of "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gpunn.backends import backend_of
 from gpunn.errors import DataError
+from gpunn.ops.reductions import all_true
 from gpunn.typing import Array
 
 
@@ -56,7 +58,7 @@ def check_domain(what: str, values: Array, domain: Domain | None) -> None:
     Raises:
         DataError: the loss does not accept one of them.
     """
-    if domain is None or bool(domain.holds(values).all()):
+    if domain is None or all_true(backend_of(values), domain.holds(values)):
         return
     wrong = values[~domain.holds(values)]
     raise DataError(

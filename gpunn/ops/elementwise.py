@@ -31,6 +31,9 @@ ACTIVATIONS: dict[str, Op] = {}
 GAINS = dict.fromkeys(("he", "glorot"))
 """The kinds of initial weights that an activation can ask for."""
 
+SAVES = dict.fromkeys(("y", "sign", "x", ""))
+"""What the gradient of an activation can be computed from."""
+
 
 class Option(NamedTuple):
     """A number in a formula: its default and the open interval it must lie in.
@@ -121,7 +124,10 @@ class Activation(Op):
         limits: the numbers in the formula that a caller may choose, with their intervals.
         options: the defaults of these numbers.
         gain: the initial weights that suit it: "he" for rectifiers, "glorot" for the rest.
-        saves: the array that the gradient is computed from: "y", "x", or "" for the identity.
+        saves: what the gradient is computed from: "y"; "sign", that of y, so the output after
+            dropout does as well; "x"; or "" for the identity.
+        saved: the name of that array in the body of the gradient, "x" or "y".
+        keeps_dropped: whether the output after dropout is all that the gradient needs.
         kinks: the points where the derivative jumps.
         differentiable: False for a step, whose derivative is 0 wherever it exists.
         epilogue: the epilogue of `Backend.matmul_with` that adds a bias and applies the
@@ -150,10 +156,12 @@ class Activation(Op):
         self.epilogue, self.same_as = epilogue, same_as
         self.saves, self.kinks, self.differentiable = saves, kinks, differentiable
         lookup("gain", gain, GAINS)
+        lookup("saves", saves, SAVES)
         self.gain, self.limits = gain, MappingProxyType(dict(options or {}))
         self.options = MappingProxyType({k: limit.default for k, limit in self.limits.items()})
         extra = "".join(f", {limit.type} {option}" for option, limit in self.limits.items())
-        saved = saves or "y"
+        self.saved = saved = "x" if saves == "x" else "y"
+        self.keeps_dropped = saves in ("sign", "")
         self.kernel = Elementwise(name, f"x{extra} -> y", numpy, cuda)
         self.grad_kernel = Elementwise(
             f"{name}_grad", f"gy, {saved}{extra} -> gx", grad_numpy, grad_cuda
@@ -169,18 +177,18 @@ class Activation(Op):
             self.bias_kernel = Elementwise(
                 f"{name}_bias", f"bias{extra} -> z, y", _after_bias(numpy, True), bias
             )
-            dropped = f"z = z + bias; T x = z; T y; {cuda}"
+            kept = f"z = z + bias; T x = z; T y; {cuda}"
         else:
-            bias = f"T x = z + bias; T y; {cuda} z = y;"
+            bias = f"T x = z + bias; T y; {cuda}"
             self.bias_kernel = Elementwise(
-                f"{name}_bias", f"bias{extra} -> z", _after_bias(numpy, False), bias
+                f"{name}_bias", f"bias{extra} -> z", _after_bias(numpy, False), f"{bias} z = y;"
             )
-            dropped = bias
+            kept = f"{bias} z = y;" if saves == "y" else bias
         self.bias_dropout_kernel = Elementwise(
             f"{name}_bias_dropout",
-            f"bias{extra}, {DROPOUT_PARAMS} -> z, d",
-            _after_bias_dropped(numpy, saves == "x"),
-            f"{dropped} d = {KEEP} ? T(y * scale) : T(0);",
+            f"bias{extra}, {DROPOUT_PARAMS} -> {'z' if self.keeps_dropped else 'z, d'}",
+            _after_bias_dropped(numpy, saves),
+            f"{kept} {'z' if self.keeps_dropped else 'd'} = {KEEP} ? T(y * scale) : T(0);",
         )
 
         def vjp(b: Backend, x: Array, **given: float) -> tuple[Array, Backward]:
@@ -227,20 +235,23 @@ def _after_bias(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
     return two_outputs if saves_x else in_place
 
 
-def _after_bias_dropped(body: Callable[..., Any], saves_x: bool) -> Callable[..., Any]:
+def _after_bias_dropped(body: Callable[..., Any], saves: str) -> Callable[..., Any]:
     @at_home_of(body)
-    def fused(bias: Array, *rest: Any) -> None:
+    def two_outputs(bias: Array, *rest: Any) -> None:
         *options, words, width, threshold, scale, z, d = rest
         np.add(z, bias, out=z)
-        if saves_x:
-            y = scratch_like(z)
-            body(z, *options, y)
-        else:
-            y = z
-            body(z, *options, z)
+        y = scratch_like(z) if saves == "x" else z
+        body(z, *options, y)
         dropped(y, words, width, threshold, scale, d)
 
-    return fused
+    @at_home_of(body)
+    def in_place(bias: Array, *rest: Any) -> None:
+        *options, words, width, threshold, scale, z = rest
+        np.add(z, bias, out=z)
+        body(z, *options, z)
+        dropped(z, words, width, threshold, scale, z)
+
+    return two_outputs if saves in ("x", "y") else in_place
 
 
 def _then_dropped(grad_body: Callable[..., Any]) -> Callable[..., Any]:

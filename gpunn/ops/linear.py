@@ -114,8 +114,9 @@ def linear(
 
     Gradient:
         gz = gy * keep / (1 - rate) * activation'(z); gx = gz w', gw = x' gz, gbias = sum_n gz.
-        Kept for the backward pass: x, w (or `feedback`), and either y or z, depending on the
-        activation's derivative.
+        Kept for the backward pass: x, w (or `feedback`), and y or z, depending on the activation's
+        derivative. With dropout it is the activation before it, a further array, but for
+        `identity`, `relu` and `leaky_relu`, whose y after dropout does as well.
 
     Reference:
         All five lectures; feedback alignment: Lillicrap et al. (2016), Nature Communications 7,
@@ -157,8 +158,9 @@ def layer_of(
         rate = Rate.of(dropout.rate)
         words = dropout_words(b, rate, z.size, dropout.draw)
         bits = (words, *rate, rate.scale)
-        out = (z, b.empty_like(z))
-        kept, y = b.launch(activation.bias_dropout_kernel, offset, *options, *bits, out=out)
+        out = z if activation.keeps_dropped else (z, b.empty_like(z))
+        made = b.launch(activation.bias_dropout_kernel, offset, *options, *bits, out=out)
+        kept, y = (made, made) if activation.keeps_dropped else made
     elif bias is None and not activation.saves:
         kept = y = z
     elif activation.saves == "x":

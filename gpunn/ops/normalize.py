@@ -177,6 +177,9 @@ LAYER_NORM_GRAD_IN_ONE = RowKernel(
 WARPS = LAYER_NORM_GRAD_IN_ONE.threads // 32
 MANY_ROWS, MOST_BLOCKS = 4096, 512
 """From so many rows on, a GPU computes all gradients in one pass, in so many blocks."""
+MOST_COLUMNS = {8: 64}
+"""The longest row of that pass for numbers of so many bytes, if it is not `WARP_COLUMNS`: a thread
+has no registers for a longer one."""
 
 
 @op
@@ -213,7 +216,8 @@ def layer_norm(
     def backward(gy: Array, needs: Any) -> tuple[Array | None, ...]:
         gy, gx, (rows, columns) = b.xp.ascontiguousarray(gy), None, x.shape
         sums = sums_for(b, needs[1:], (x.shape[1:],) * 2, x.dtype)
-        if b.fuses and all(needs) and rows >= MANY_ROWS and columns <= WARP_COLUMNS:
+        most = MOST_COLUMNS.get(x.dtype.itemsize, WARP_COLUMNS)
+        if b.fuses and all(needs) and rows >= MANY_ROWS and columns <= most:
             gx, blocks = b.empty_like(x), min(MOST_BLOCKS, -(-rows // WARPS))
             parts = [b.empty((blocks, columns), out.dtype) for out in sums]
             args = (gy, x, gamma, *statistics, gx, *parts, columns, rows)

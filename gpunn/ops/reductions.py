@@ -34,6 +34,22 @@ def all_finite(b: Backend, x: Array) -> bool:
     return not b.download(b.launch(NONFINITE, x))
 
 
+FALSE = Elementwise(
+    "false",
+    "bool flag -> sum float64 count",
+    numpy=lambda flag, count: np.add(count, np.size(flag) - np.count_nonzero(flag), out=count),
+    cuda="count = flag ? 0.0 : 1.0;",
+)
+
+
+def all_true(b: Backend, flags: Array) -> bool:
+    """Return whether all elements of an array of booleans are True.
+
+    CuPy's `flags.all()` would compile for seconds at its first call.
+    """
+    return bool(flags.all()) if b.on_host else not b.download(b.launch(FALSE, flags))
+
+
 def _total(x: Array, total: Array) -> None:
     flat = np.ascontiguousarray(x).reshape(-1)  # NumPy adds up neighbours pairwise
     np.add(total, np.add.reduce(flat, dtype=total.dtype), out=total)

@@ -15,7 +15,7 @@ from sklearn.utils._array_api import device, get_namespace
 
 from gpunn.backends import Backend, backend, backend_of
 from gpunn.errors import DTypeError
-from gpunn.ops.reductions import all_finite
+from gpunn.ops.reductions import all_finite, all_true
 from gpunn.sparse import is_sparse, sparse_rows
 from gpunn.typing import Array, DType
 
@@ -85,7 +85,7 @@ def checked(x: Array) -> Array:
         if x.dtype not in (np.float32, np.float64):
             x = x.astype(np.float64)
         if not all_finite(b, x):
-            if bool(b.xp.isnan(x).any()):
+            if not all_true(b, x == x):
                 raise ValueError("Input X contains NaN.")
             raise ValueError(
                 f"Input X contains infinity or a value too large for dtype('{x.dtype}')."

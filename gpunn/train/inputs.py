@@ -257,7 +257,8 @@ def training_weights(x: Array, weights: Any, *, signed: bool = False) -> Array:
         )
     weights = b.xp.ascontiguousarray(_in_dtype(b, "sample_weight", weights, x.dtype))
     _check_finite(b, "sample_weight", weights)
-    if not signed and (bool((weights < 0).any()) or not bool((weights > 0).any())):
+    numbers = b.download(weights)
+    if not signed and ((numbers < 0).any() or not (numbers > 0).any()):
         raise DataError(
             "got a sample_weight below 0, or nothing but zeros; expected numbers of at least 0, "
             "and one above 0: leave out examples that must not count"

@@ -12,7 +12,7 @@ from gpunn.arguments import check_kind, count, lookup
 from gpunn.autograd import Tensor
 from gpunn.backends import Backend, RandomStream, backend
 from gpunn.distributed import ALONE, Group, check_launched_alone
-from gpunn.errors import ArgumentError, OutOfMemoryError
+from gpunn.errors import ArgumentError
 from gpunn.guesses import answers
 from gpunn.html import table
 from gpunn.names import named
@@ -298,13 +298,5 @@ class Training:
         """
         b = self.place()
         alike = nullcontext() if self.shards is None else b.single_threaded()
-        with b.current(), b.limited_memory(self.memory_limit), alike:
-            try:
-                yield b
-            except OutOfMemoryError:
-                raise
-            except MemoryError as error:  # of CuPy's own functions
-                raise OutOfMemoryError(
-                    f"got work for which {b.device} has no room ({error}); expected less: use a "
-                    "smaller batch_size, less data or a smaller network"
-                ) from error
+        with b.current(), b.limited_memory(self.memory_limit), alike, b.telling_room():
+            yield b

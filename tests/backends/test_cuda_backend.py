@@ -10,7 +10,8 @@ from gpunn.backends.cuda.graph import graph_pool
 from gpunn.errors import DTypeError, OutOfMemoryError
 from gpunn.optim.factor import NORM
 from tests.standin.backend import StandinBackend, standin_cupy
-from tests.standin.machine import CUDARuntimeError
+from tests.standin.machine import MACHINE, CUDARuntimeError
+from tests.standin.memory import MemoryPool, using_allocator
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,27 @@ def test_idle_memory_that_cannot_be_given_back_is_not_free(cuda_device):
         b.empty((b.free_bytes() // 512 * 512,), np.uint8)  # what is promised can be had
     finally:
         b.limit_memory(None)
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """A backend that has made no constants yet, with an empty pool."""
+    pool = MemoryPool()
+    with using_allocator(pool.malloc):
+        monkeypatch.setattr(MACHINE, "pool", pool)
+        yield StandinBackend(Device("standin", 1))
+
+
+def test_a_limit_leaves_room_for_constants_and_workspaces(fresh):
+    fresh.limit_memory(2**30)  # makes them
+    fresh.limit_memory(fresh.memory_bytes() + 4 * 512)  # three matrices and a sum
+    x = fresh.upload(np.ones((8, 8), np.float32))
+    product = fresh.matmul(x, fresh.upload(np.ones((8, 8), np.float32)))
+    assert float(fresh.launch(NORM, product)) == 64
+
+
+def test_idle_blocks_are_free(fresh):
+    fresh.limit_memory(2**30)
+    free = fresh.free_bytes()
+    fresh.empty((1_000_000,), np.uint8)
+    assert fresh.free_bytes() == free

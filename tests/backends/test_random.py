@@ -120,10 +120,9 @@ def test_a_kernel_computes_the_words_that_others_read(
     ):
         found = []
         for words in (computed, read):
-            z, y = b.xp.array(x), b.empty_like(x)
-            out = (z, y) if kernel is relu.bias_dropout_kernel else y
+            out = b.xp.array(x)
             b.launch(kernel, *arrays, words, *realised, realised.scale, out=out)
-            found.append(b.download(y))
+            found.append(b.download(out))
         np.testing.assert_array_equal(*found)
 
 

@@ -19,7 +19,7 @@ import gpunn as gn
 from gpunn import ops, optim
 from gpunn.autograd import OPS
 from gpunn.ops.classifier import classifier_loss
-from gpunn.ops.linear import Dropped
+from gpunn.ops.linear import Dropped, layer_of
 from gpunn.ops.reductions import column_sums
 from gpunn.optim.factor import NORM, clip_by_global_norm, global_norm
 from gpunn.optim.flat import FlatParameters
@@ -145,6 +145,23 @@ def test_what_dropout_drops_is_0(rate, value, device):
     y.backward(y.backend.upload(x))
     gbias = y.backend.download(layer[1].grad)
     np.testing.assert_array_equal(gbias == 0, ~kept.any(axis=0))
+
+
+@pytest.mark.parametrize("name", ["identity", "relu", "leaky_relu"])
+@pytest.mark.parametrize("value", [1.0, np.inf])
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.3])
+def test_the_output_after_dropout_tells_the_gradient(name, rate, value, device):
+    b, draw = gn.backend(device), gn.backends.RandomStream(3).draw()
+    tiny, large = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    z = np.array([0.0, -0.0, tiny, -tiny, 1.0, -1.0, large, -large, np.inf, -np.inf], np.float32)
+    x, w = (b.zeros(shape, np.float32) for shape in ((16, 4), (4, len(z))))
+    layer = layer_of(b, x, w, b.upload(z), OPS[name], Dropped(rate, draw))
+    gy = np.full((16, len(z)), value, np.float32)
+    parts = gn.tensor(np.tile(z, (16, 1)), requires_grad=True, device=device)
+    y = ops.dropout(OPS[name](parts), rate=rate, draw=draw)
+    y.backward(b.upload(gy))
+    np.testing.assert_array_equal(b.download(layer.y), y.numpy())
+    np.testing.assert_array_equal(b.download(layer.through(b.upload(gy))), b.download(parts.grad))
 
 
 @pytest.mark.parametrize("dtype", NARROW_TOO)

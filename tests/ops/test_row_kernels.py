@@ -83,6 +83,21 @@ def test_columns_that_no_vector_load_may_touch(device):
     )
 
 
+def test_a_tall_and_narrow_matrix_has_a_block_for_every_multiprocessor(cuda_device, monkeypatch):
+    b, blocks = gn.backend(cuda_device), []
+    launch = b.launch_rows
+
+    def noted(kernel, count, *args, **options):
+        blocks.append(count)
+        launch(kernel, count, *args, **options)
+
+    monkeypatch.setattr(b, "launch_rows", noted)
+    rows = 132 * 512  # an H100 and an H200 have 132 multiprocessors
+    found = column_sums(b, b.full((rows, 1), 1, np.float32))
+    assert blocks == [132, 1]  # the second launch adds up the sums of the first
+    assert b.download(found) == rows
+
+
 def test_sums_of_no_rows_and_of_a_view_with_gaps(device):
     b = gn.backend(device)
     np.testing.assert_array_equal(b.download(column_sums(b, b.zeros((0, 5), np.float32))), 0)
@@ -132,14 +147,16 @@ def test_a_softmax_with_nan_in_it_is_nan(device):
     np.testing.assert_array_equal(np.isnan(y), [[True] * 40, [False] * 40])
 
 
-def test_the_gradients_of_a_layer_norm_of_many_rows(device, rng):
-    """A GPU computes them in one pass."""
-    given = rng.standard_normal((4099, 12)), rng.standard_normal(12), rng.standard_normal(12)
-    gy, found = rng.standard_normal((4099, 12)), []
-    for place, dtype in ((device, "float32"), ("cpu", "float64")):
-        leaves = [gn.tensor(a.astype(dtype), requires_grad=True, device=place) for a in given]
+@pytest.mark.parametrize("columns", [12, 150])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_gradients_of_a_layer_norm_of_many_rows(columns, dtype, device, rng):
+    shapes = (4099, columns), (columns,), (columns,)
+    given = [rng.standard_normal(shape) for shape in shapes]
+    gy, found = rng.standard_normal(shapes[0]), []
+    for place, kind in ((device, dtype), ("cpu", "float64")):
+        leaves = [gn.tensor(a.astype(kind), requires_grad=True, device=place) for a in given]
         b = leaves[0].backend
-        gn.ops.layer_norm(*leaves).backward(b.upload(gy.astype(dtype)))
+        gn.ops.layer_norm(*leaves).backward(b.upload(gy.astype(kind)))
         found.append([b.download(leaf.grad) for leaf in leaves])
     for ours, wanted in zip(*found, strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=2e-5 * abs(wanted).max())

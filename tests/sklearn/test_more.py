@@ -140,6 +140,33 @@ def test_arrays_of_other_libraries_are_read():
     np.testing.assert_array_equal(model.predict(strict.asarray(x)), model.predict(x))
 
 
+class OnCuda:
+    """A CUDA array of a library that only the DLPack protocol reads, such as PyTorch."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __array_namespace__(self):
+        return np
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, **request):
+        shared = getattr(self.array, "__dlpack__", None)  # the stand-in's arrays have none
+        return self.array if shared is None else shared(**request)
+
+
+def test_cuda_arrays_of_other_libraries_are_read(cuda_device, monkeypatch):
+    b = gn.backend(cuda_device)
+    monkeypatch.setattr("gpunn.sklearn.device_input.backend", {"cuda": b}.get)
+    x, y = data("multiclass")
+    theirs, host = OnCuda(b.upload(x)), classifier().fit(x, y)
+    found = classifier().fit(theirs, OnCuda(b.upload(y))).predict_proba(theirs)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, host.predict_proba(x))
+
+
 def test_sparse_input_on_a_device(cuda_device):
     x, y = data("multiclass")
     rows = scipy.sparse.csr_array(np.where(np.abs(x) > 0.7, x, 0))

@@ -27,6 +27,7 @@ from tests.standin.host_kernel import HostRawKernel
 from tests.standin.machine import MACHINE, CUDARuntimeError, OutOfMemoryError
 
 VERSION = "14.2.0+standin"
+CUDA = 2  # DLPack's number for CUDA devices
 UFUNCS = (
     *("add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "negative", "power"),
     *("exp", "log", "log2", "log1p", "expm1", "sqrt", "abs", "absolute", "sign", "tanh", "square"),
@@ -101,7 +102,7 @@ def make() -> ModuleType:
         **{name: getattr(np, name) for name in (*DTYPES, "dtype", "newaxis", "inf", "nan", "pi")},
         **{f.__name__: f for f in (empty, empty_like, zeros, zeros_like, ones, ones_like)},
         **{f.__name__: f for f in (full, full_like, arange, asarray, array, ascontiguousarray)},
-        **{f.__name__: f for f in (asnumpy, RawKernel, ElementwiseKernel)},
+        **{f.__name__: f for f in (asnumpy, from_dlpack, RawKernel, ElementwiseKernel)},
         "__version__": VERSION,
         "ndarray": DeviceArray,
         "counters": MACHINE.counters,
@@ -240,3 +241,11 @@ def ascontiguousarray(value: Any, dtype: Any = None) -> DeviceArray:
 def asnumpy(value: Any, **ignored: Any) -> np.ndarray:
     """A copy on the host."""
     return value.get() if isinstance(value, DeviceArray) else np.asarray(value)
+
+
+def from_dlpack(value: Any) -> DeviceArray:
+    """A view of another library's array. A device array stands for the capsule of DLPack."""
+    kind, _ = value.__dlpack_device__()
+    if kind != CUDA:
+        raise BufferError(f"the stand-in shares memory of CUDA alone, not of the kind {kind}")
+    return value.__dlpack__(stream=streams.current().ptr).view()

@@ -18,6 +18,8 @@ from tests.standin.machine import MACHINE
 from tests.standin.memory import MemoryPointer, allocate, is_pinned
 from tests.standin.streams import QUEUES, current, synchronize_device
 
+SLOW, FEW = {"all", "any", "array_equal", "allclose"}, 128
+"""What CuPy compiles for seconds at its first call, if there are more elements than this."""
 KNOWN = "?bhilqBHILQefdFD"
 """What CuPy's arrays may hold, beside bfloat16."""
 RUBBISH = 0xFF  # what `empty` holds: NaN for floats, so that nobody relies on it
@@ -361,6 +363,8 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def _call(function: Any, name: str, args: Any, options: Any, out: Any) -> Any:
     given = [unwrap(a) for a in args]
+    if name in SLOW and np.size(given[0]) > FEW:
+        raise AssertionError(f"CuPy compiles {name} for seconds: use all_true of gpunn.ops")
     options = {key: unwrap(value) for key, value in options.items()}
     if name in PRODUCTS:
         MACHINE.product()

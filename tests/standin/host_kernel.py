@@ -29,6 +29,7 @@ __all__ = [
 
 ORDERS = ("forward", "reverse", "shuffle", "warps", "warps-reverse")
 GUARD_BYTES = 256
+MOST_BLOCKS = 65535  # along the second and third side of a grid; the first is longer than an int
 Guarded = tuple[np.ndarray, np.ndarray, np.ndarray]  # an array, its memory, what lies around it
 
 
@@ -50,6 +51,7 @@ class HostRawKernel:
 
     def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
         self.code, self.name, self.options = code, name, options
+        self.most_threads = most_threads(name, code)
         self._runs: dict[tuple[str, ...], Any] = {}
 
     def __call__(
@@ -65,9 +67,15 @@ class HostRawKernel:
         orders = self.default_orders if orders is None else orders
         rtol = self.default_rtol if rtol is None else rtol
         sizes = [(ctypes.c_uint * 3)(*(*map(int, d), 1, 1, 1)[:3]) for d in (grid, block)]
-        if not 0 < math.prod(sizes[1]) <= 1024 or not math.prod(sizes[0]):
+        (blocks, *more), threads = map(int, sizes[0]), math.prod(sizes[1])
+        if (
+            not 0 < threads <= self.most_threads
+            or not blocks
+            or not all(0 < side <= MOST_BLOCKS for side in more)
+        ):
             raise ValueError(
-                f"a launch of grid {tuple(grid)} and block {tuple(block)} is not legal"
+                f"CUDA_ERROR_INVALID_VALUE: a launch of grid {tuple(grid)} and block "
+                f"{tuple(block)}; the function has at most {self.most_threads} threads"
             )
         results = [self._launch(order, sizes, args, shared_mem) for order in orders]
         arrays = [a for a in args if isinstance(a, np.ndarray)]
@@ -132,6 +140,20 @@ class HostRawKernel:
             if any((end != guard).any() for end in ends):
                 raise RuntimeError(f"{self.name} wrote outside array {k}")
         return [inside for inside, _, _ in guarded]
+
+
+def most_threads(name: str, code: str) -> int:
+    """The most threads of a block that a text allows for a kernel: its launch bounds, or 1024."""
+    whole = re.sub(r"(?m)^#define (\w+) (__launch_bounds__.*)$", "", code)
+    for macro, content in re.findall(r"(?m)^#define (\w+) (__launch_bounds__.*)$", code):
+        whole = re.sub(rf"\b{macro}\b", content, whole)
+    found = re.search(rf"__launch_bounds__\((\w+)[^\n]*\)\s+{name}\(", whole)
+    if found is None:
+        return 1024
+    if not found[1].isdigit():  # a constant of the text
+        found = re.search(rf"\b{found[1]} = (\d+)", whole)
+        assert found is not None, f"{name} has no number in its launch bounds"
+    return int(found[1])
 
 
 @contextmanager

@@ -144,3 +144,24 @@ def test_half_arithmetic_rounds_each_time():
     x = np.array([2048, 1, 1], np.float16)
     HostRawKernel(code, "add")((1,), (1,), (x,))
     assert x[0] == 2048
+
+
+BOUND = 'extern "C" __global__ void __launch_bounds__(THREADS, 2) bound(int n) {}\n'
+MACRO = "#define BOUNDS __launch_bounds__(64, sizeof(int) == 8 ? 1 : 2)\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "most"),
+    [
+        (BOUND.replace("THREADS", "64"), 64),
+        ("constexpr int WARPS = 2, THREADS = 64;\n" + BOUND, 64),
+        (MACRO + 'extern "C" __global__ void BOUNDS bound(int n) {}', 64),
+        ('extern "C" __global__ void bound(int n) {}', 1024),
+    ],
+)
+def test_a_launch_that_a_card_refuses_is_refused(code, most):
+    kernel = HostRawKernel(code, "bound")
+    kernel((2, 3, 4), (most,), (np.int32(1),))
+    for grid, block in (((1,), (most + 1,)), ((1,), (0,)), ((0,), (1,)), ((1, 65536), (1,))):
+        with pytest.raises(ValueError, match="CUDA_ERROR_INVALID_VALUE"):
+            kernel(grid, block, (np.int32(1),))

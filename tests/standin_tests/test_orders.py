@@ -273,8 +273,8 @@ def test_the_bits_do_not_depend_on_the_order(program, how):
 
 
 FAULTS = [
-    (backends, "self._stream.wait_event(outer.record())", "pass", data_of_the_device),
-    (backends, "outer.wait_event(self._stream.record())", "pass", data_of_the_device),
+    (backends, "self._stream.wait_event(outer.record(self._ends[0]))", "pass", data_of_the_device),
+    (backends, "outer.wait_event(self._stream.record(self._ends[1]))", "pass", data_of_the_device),
     (streaming, "slot.copied.synchronize()", "pass", streamed_batches),
     (streaming, "self._copies.wait_event(slot.used)", "pass", streamed_batches),
     (streaming, "get_current_stream().wait_event(slot.copied)", "Event()", streamed_batches),

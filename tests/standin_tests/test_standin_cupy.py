@@ -40,6 +40,21 @@ def test_host_and_device_do_not_mix(x, mix):
         mix(x, np.ones((3, 4), np.float32))
 
 
+@pytest.mark.parametrize("dtype", ["U3", object, "M8[s]", np.longdouble, np.clongdouble])
+def test_what_cupy_cannot_store_is_refused(dtype):
+    for make in (lambda: cp.empty(3, dtype), lambda: cp.asarray(np.empty(3, dtype))):
+        with pytest.raises(ValueError, match="Unsupported dtype"):
+            make()
+
+
+def test_what_cupy_compiles_for_seconds_is_refused():
+    many, few = cp.asarray(np.ones(129)), cp.asarray(np.ones(128))
+    for slow in (lambda v: (v > 0).all(), lambda v: cp.any(v > 0), lambda v: cp.isnan(v).any()):
+        with pytest.raises(AssertionError, match="use all_true"):
+            slow(many)
+        slow(few)
+
+
 def test_scalars_are_fine(x):
     for y in (x + 1, 1 + x, np.float32(1) + x, x + np.float32(1)):
         assert isinstance(y, cp.ndarray)

@@ -8,6 +8,8 @@ import pytest
 import gpunn as gn
 from gpunn import nn
 from gpunn.errors import DivergenceError
+from gpunn.nn.observation import observe
+from gpunn.train.trouble import divergence, undisturbed
 
 pytestmark = [pytest.mark.both_bodies, pytest.mark.fast]
 
@@ -41,3 +43,16 @@ def test_the_step_that_broke_is_named_wherever_it_is(data, batch_size):
 def test_a_broken_step_is_the_last_that_draws(data, capture):
     trainer, _ = broken(data, capture, 4)
     assert [stream.call for stream in trainer.model.streams()] == [700 // 4 + 1]
+
+
+def test_an_infinite_unit_that_the_next_mask_drops_is_found():
+    gn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 8, "relu"), nn.Dropout(0.5), nn.Linear(8, 2))
+    model[0].weight.data[...] = 1
+    x, outputs = np.full((1, 1), 10, np.float32), []
+    with undisturbed(model), observe(lambda module, y: outputs.append(y.numpy())):
+        model(x)
+    model[0].weight.data[0, outputs[0].argmin()] = 3e38
+    with undisturbed(model), np.errstate(all="ignore"):
+        assert np.isfinite(model(x).numpy()).all()  # the next mask drops the infinite unit
+    assert "the output of layer '0' (Linear)" in divergence(model, x, np.inf)

@@ -10,6 +10,7 @@ import pytest
 
 import gpunn as gn
 from gpunn import nn
+from gpunn.ops.reductions import all_finite, all_true
 from tests.standin.backend import StandinBackend, standin_cupy
 
 
@@ -170,6 +171,33 @@ def test_launches_of_an_operation_and_of_its_backward(name, launches):
     with standin_cupy().counters.count() as found:
         backward(x, (True,) * len(given))
     assert found.launches.total() == launches
+
+
+@pytest.mark.parametrize(
+    ("columns", "dtype", "passes"),
+    [(12, "float32", 1), (150, "float32", 1), (64, "float64", 1), (65, "float64", 2)],
+)
+def test_a_row_of_layer_norm_that_fits_into_registers_is_read_once(columns, dtype, passes):
+    if not StandinBackend.diagnose().usable:
+        pytest.skip(f"standin:0: {StandinBackend.diagnose().reason}")
+    b = gn.backend("standin")
+    x, *given = (b.upload(np.ones(s, dtype)) for s in ((4099, columns), (columns,), (columns,)))
+    _, backward = gn.ops.layer_norm.vjp(b, x, *given)
+    with standin_cupy().counters.count() as found:
+        backward(x, (True,) * 3)
+    names = ["layer_norm_grad_in_one"], ["layer_norm_grad", "layer_norm_grad_columns"]
+    assert [n for n in found.launches if n.startswith("layer_norm")] == names[passes - 1]
+
+
+def test_a_look_for_numbers_that_are_not_finite_is_one_launch_without_a_mask():
+    if not StandinBackend.diagnose().usable:
+        pytest.skip(f"standin:0: {StandinBackend.diagnose().reason}")
+    b = gn.backend("standin")
+    x = b.upload(np.ones((64, 64), np.float32))
+    for look, array in ((all_finite, x), (all_true, x > 0)):
+        with standin_cupy().counters.count() as found:
+            assert look(b, array)
+        assert found.launches.total() == 1
 
 
 def test_counting_right_answers_is_one_launch():

@@ -137,3 +137,16 @@ def test_cupys_own_lack_of_room_is_told_in_the_words_of_the_library(data, cuda_d
     for work in (trainer.fit, trainer.evaluate):
         with pytest.raises(OutOfMemoryError, match=r"no room \(.*smaller batch_size"):
             work(*data)
+    net, (x, y) = trainer.model, map(b.upload, data)
+    monkeypatch.setattr(b, "matmul", full)
+    monkeypatch.setattr(b, "matmul_with", full)
+    step = gn.train.CapturedStep(
+        gn.train.EagerStep(net, trainer.loss, gn.optim.SGD(net.parameters()))
+    )
+    for call in (
+        lambda: net.predict(data[0]),
+        lambda: trainer.predict(data[0]),
+        lambda: step(x, y),
+    ):
+        with pytest.raises(OutOfMemoryError, match=r"no room \(.*smaller batch_size"):
+            call()

@@ -25,7 +25,8 @@ __device__ inline void block_parts(const Held& at, const Columns* held, T* out, 
   }
 }
 
-// A thread works on the same columns of one row after another.
+// A thread works on the same columns of one row after another. It computes normal, and gy gamma, in
+// both passes over its registers: with fewer numbers kept between them, none is spilled.
 extern "C" __global__ void __launch_bounds__(256) layer_norm_grad_in_one(
     const S* gy, const S* x, const S* gamma, const T* mean, const T* rest, const T* inverse, S* gx,
     T* ggamma, T* gbeta, int columns, int rows) {
@@ -37,7 +38,8 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm_grad_in_one(
   for (; row.at < rows; row.at += (int)gridDim.x * warps) {
     const size_t start = (size_t)row.at * columns;
     const T middle = mean[row.at], shift = rest[row.at], scale = inverse[row.at];
-    Held g = hold(row, gy + start, columns, vectors), v = hold(row, x + start, columns, vectors);
+    Held g = hold(row, gy + start, columns, vectors);
+    const Held v = hold(row, x + start, columns, vectors);
     T whole = 0, product = 0;
 #pragma unroll
     for (int p = 0; p < HELD / PACK; ++p) {
@@ -48,10 +50,8 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm_grad_in_one(
         const T own = g.pack[p].v[j], normal = ((v.pack[p].v[j] - middle) - shift) * scale;
         along[p].v[j] += own * normal;
         sum[p].v[j] += own;
-        g.pack[p].v[j] = own * stretch.v[j];
-        v.pack[p].v[j] = normal;
-        whole += g.pack[p].v[j];
-        product += g.pack[p].v[j] * normal;
+        whole += own * stretch.v[j];
+        product += own * stretch.v[j] * normal;
       }
     }
     const T mean_g = warp_fold<Sum>(whole) / (T)columns;
@@ -59,9 +59,11 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm_grad_in_one(
 #pragma unroll
     for (int p = 0; p < HELD / PACK; ++p) {
       if (p * PACK * row.lanes >= columns) continue;
-      const auto grad = [&](T gn, T normal, int) {
-        return (gn - mean_g - normal * mean_along) * scale;
+      const Columns stretch = pack_at(gamma, g, 0, p);
+      const auto grad = [&](T gn, T number, int) {
+        return (gn - mean_g - ((number - middle) - shift) * scale * mean_along) * scale;
       };
+      for (int j = 0; j < PACK; ++j) g.pack[p].v[j] *= stretch.v[j];
       store_of(g, 0, p, gx + start, grad, g.pack[p], v.pack[p]);
     }
   }

@@ -80,7 +80,7 @@ export class Network {
       const { name, numbers, saves } = layer.hidden ? this.activation : IDENTITY;
       calls.push(machine.product(x, layer.w, z));
       const dropout = training ? layer.dropout : null;
-      const twice = dropout || saves === "x";
+      const twice = dropout ? ["x", "y"].includes(saves) : saves === "x";
       const y = twice ? this.matrix(rows, columns) : z;
       const bits = dropout ? this.bits(dropout, rows * columns) : null;
       if (bits) calls.push(bits.call);

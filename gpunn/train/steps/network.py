@@ -163,7 +163,7 @@ def step_kernel(
         "#define FORMULA_PARAMETERS " + "".join(f", {kind} {name}" for kind, name in options),
         f"#define FORMULA_VALUES {own}",
         f"#define ACTIVATE(at, x, y) activate(at, x{own}, y)",
-        f"#define THROUGH(at, gy, x, y, gx) through(at, gy, {activation.saves or 'y'}{own}, gx)",
+        f"#define THROUGH(at, gy, x, y, gx) through(at, gy, {activation.saved}{own}, gx)",
         f"#define COUNT {COUNT}",
         *_of_rule(rule, layouts),
     ]
