@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gpunn.storage.cache import cache_folder
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -20,7 +22,10 @@ def test_a_page_runs_from_top_to_bottom(tmp_path, page):
     done = subprocess.run(
         [sys.executable, "-W", "error", "page.py"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={
+            **{"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            "XDG_CACHE_HOME": str(cache_folder().parent),  # of compiled kernels
+        },
         capture_output=True,
         text=True,
         check=False,

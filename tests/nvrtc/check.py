@@ -6,10 +6,9 @@
 The text of every kernel is compiled for each generation of GPUs in float32, in packs of 16 bytes.
 In other layouts (bare elements, repeated rows, float32 arrays beside narrow ones) and other dtypes
 it is compiled for the oldest one, and in packs of bfloat16 also for the newest, which has other
-instructions for it. Repeated rows are compiled in float32 only, and kernels for short rows of other
-dtypes for the oldest. Most forms of an update rule are
+instructions for it. Repeated rows are compiled in float32 only. Most forms of an update rule are
 compiled for two architectures in float32 (`WHOLE_FORMS`). A row kernel is compiled for the dtypes
-that it declares. Exits with 1 if a kernel is refused.
+that it declares, and once more for short rows. Exits with 1 if a kernel is refused.
 """
 
 from __future__ import annotations
@@ -70,13 +69,12 @@ def cases() -> Iterator[Case]:
     for kernel in KERNELS.values():
         if not isinstance(kernel, Elementwise):
             for dtype in kernel.dtypes:
-                archs = every if dtype in ("float32", "uint32") else few
+                archs = every if dtype in ("float32", "uint32") else _of_dtype(dtype, few)
                 yield _case(kernel.name, dtype, archs, lambda k=kernel, d=dtype: k.source(d))
                 if "hold(" in kernel.text:
                     pack = 16 // np.dtype(WIDTHS.get(dtype, dtype)).itemsize
                     text = lambda k=kernel, d=dtype, p=pack: k.source(d, p)  # noqa: E731
-                    archs = few if dtype == "float32" else few[:1]
-                    yield _case(kernel.name, f"{dtype}, short rows", archs, text)
+                    yield _case(kernel.name, f"{dtype}, short rows", _of_dtype(dtype, few), text)
             continue
         if kernel in alike:
             text = lambda k=kernel: elementwise_text(k, "float32", "packed")  # noqa: E731
@@ -90,7 +88,7 @@ def cases() -> Iterator[Case]:
                     continue  # where an element is read from does not depend on its dtype
                 archs = few[:1]
                 if variant == "packed":
-                    archs = {"float32": every, "bfloat16": few}.get(dtype, archs)
+                    archs = every if dtype == "float32" else _of_dtype(dtype, few)
                 text = lambda k=kernel, d=dtype, v=variant: elementwise_text(k, d, v)  # noqa: E731
                 yield _case(kernel.name, f"{dtype}, {variant}", archs, text)
     for name, kernel in network_steps():
@@ -99,6 +97,11 @@ def cases() -> Iterator[Case]:
         for dtype, archs in kinds.items():
             text = lambda k=kernel, d=dtype: k.source(d, 16 // np.dtype(d).itemsize)  # noqa: E731
             yield _case("network_step", f"{dtype}, {name}", archs, text)
+
+
+def _of_dtype(dtype: str, few: tuple[int, ...]) -> tuple[int, ...]:
+    """The architectures for a dtype: one, unless the newest has instructions of its own for it."""
+    return few if dtype in ("float32", "bfloat16") else few[:1]
 
 
 def network_steps() -> Iterator[tuple[str, Any]]:

@@ -79,13 +79,30 @@ def build(source: str, stem: str) -> ctypes.PyDLL:
     key = hashlib.sha256("\0".join((source, headers(), _cxx(), *flags())).encode()).hexdigest()[:24]
     library = _folder() / f"{re.sub(r'[^A-Za-z0-9_]', '_', stem)}-{key}.so"
     if not library.exists():
-        own = library.with_suffix(f".{os.getpid()}.tmp")
-        command = [_cxx(), *flags(), "-I", str(HERE), "-x", "c++", "-", "-o", str(own)]
-        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise HostCompileError(done.stderr)
-        own.replace(library)  # in one piece: another process may look at the same moment
+        places = ["-I", str(_common(flags())), "-I", str(HERE)]
+        _compile([*flags(), *places, "-x", "c++", "-"], library, source)
     return ctypes.PyDLL(str(library))  # keeps the interpreter's lock: kernels have static state
+
+
+@functools.cache
+def _common(flags: tuple[str, ...]) -> Path:
+    """A folder with the compiled `common.h`, which takes g++ most of the time of a small text."""
+    key = hashlib.sha256("\0".join((headers(), _cxx(), *flags)).encode()).hexdigest()[:24]
+    folder = _folder() / f"common-{key}"
+    folder.mkdir(exist_ok=True)
+    if not (folder / "common.h.gch").exists():
+        _compile([*flags, "-x", "c++-header", str(HERE / "common.h")], folder / "common.h.gch")
+    return folder
+
+
+def _compile(arguments: list[str], result: Path, source: str | None = None) -> None:
+    """Run the compiler. The result appears in one piece: others may look at the same moment."""
+    own = result.with_suffix(f".{os.getpid()}.tmp")
+    command = [_cxx(), *arguments, "-o", str(own)]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HostCompileError(done.stderr)
+    own.replace(result)
 
 
 @functools.cache

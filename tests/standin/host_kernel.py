@@ -96,7 +96,7 @@ class HostRawKernel:
         dynamic = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;"
         text = re.sub(dynamic, r"\1* \2 = (\1*)dynamic_shared_;", text)
         return (
-            f'#include "prelude.h"\n#include "grid.h"\n#line 1 "{self.name}.cu"\n{text}\n'
+            f'#include "common.h"\n#line 1 "{self.name}.cu"\n{text}\n'
             'extern "C" const char* run_(void** values, const size_t* sizes, const size_t* items,\n'
             "    int n, const unsigned* grid, const unsigned* block, size_t bytes, int order) {\n"
             f"  return launch_(&{self.name}, values, sizes, items, n, grid, block, bytes, order,\n"
