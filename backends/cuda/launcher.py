@@ -31,7 +31,7 @@ SCALARS = {ctype: np.dtype(name).type for name, ctype in CTYPES.items() if name 
 
 
 class Plan(NamedTuple):
-    """How a kernel is launched on arguments of the same shapes, dtypes and alignment.
+    """A launch of a kernel, prepared for arguments of the same shapes, dtypes and alignment.
 
     Attributes:
         function: the compiled function.

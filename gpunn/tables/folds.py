@@ -11,6 +11,8 @@ from gpunn.errors import DataError
 
 FOLD_STREAM = 2**63 + 2**32  # a stream of its own, beside those of layers and of shuffling
 
+QUANTILES = 1001
+
 Array = np.ndarray[Any, Any]
 
 
@@ -88,18 +90,17 @@ def temperature_of(scores: Array, y: Array, weights: Array | None = None) -> flo
     return float(np.exp((low + high) / 2))
 
 
-def quantiles_of(numbers: Array, weights: Array | None = None, count: int = 1001) -> Array:
-    """Return evenly spaced quantiles, from the smallest number to the largest.
+def quantiles_of(numbers: Array, weights: Array | None = None) -> Array:
+    """Return 1001 evenly spaced quantiles, from the smallest number to the largest.
 
     Args:
         numbers: (N,) numbers.
         weights: (N,) weights above 0. A number of weight w counts as w of them. None for 1.
-        count: how many quantiles.
 
     Returns:
-        (count,) quantiles: between two numbers by interpolation; with weights, always a number.
+        (1001,) quantiles. Without weights they are interpolated; with weights each is a number.
     """
-    places = np.linspace(0, 1, count)
+    places = np.linspace(0, 1, QUANTILES)
     if weights is None:
         return np.quantile(numbers, places)
     return np.quantile(numbers, places, weights=weights, method="inverted_cdf")
